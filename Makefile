@@ -1,0 +1,34 @@
+# Every target makes the virtual environment by itself when it is missing.
+PYTHON ?= python3
+VENV := .venv
+STAMP := $(VENV)/.installed
+PYTEST := $(VENV)/bin/python -m pytest
+
+.PHONY: demo test test-slow lint format clean
+
+$(STAMP): pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[all,dev]"
+	touch $(STAMP)
+
+demo: $(STAMP)  ## The main job: theory and trained model side by side on real digits.
+	$(VENV)/bin/python -m model_bridges.cli crosscheck digits --out out/crosscheck-digits
+
+lint: $(STAMP)
+	$(VENV)/bin/python -m ruff check .
+	$(VENV)/bin/python -m ruff format --check .
+	$(VENV)/bin/python -m mypy
+	$(VENV)/bin/lint-imports
+
+test: lint
+	$(PYTEST) -m "not slow" -n 2
+
+test-slow: $(STAMP)
+	$(PYTEST) -m slow
+
+format: $(STAMP)
+	$(VENV)/bin/python -m ruff format .
+	$(VENV)/bin/python -m ruff check --fix .
+
+clean:
+	rm -rf $(VENV) out

@@ -1,0 +1,10 @@
+"""Speciation in diffusion models, exactly, on Gaussian mixtures. See the README for a tour.
+
+Names load on first use: importing the package loads no JAX.
+"""
+
+import lazy_loader
+
+__version__ = "0.1.0"
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

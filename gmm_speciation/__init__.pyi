@@ -1,0 +1,116 @@
+# The public names, for lazy loading and for editors; one list serves both.
+from . import (
+    curves,
+    exact,
+    families,
+    fitting,
+    guidance,
+    inference,
+    partitions,
+    plotting,
+    processes,
+    reports,
+    samplers,
+    speciation,
+    tracking,
+)
+from .curves import (
+    EntropyCurve,
+    Window,
+)
+from .entropy import (
+    class_entropy,
+    decision_snr,
+    entropy_curve,
+    entropy_rate,
+    prior_entropy,
+)
+from .estimate import (
+    Estimate,
+)
+from .fitting import (
+    best_shrinkage,
+    fit,
+    from_scikit_learn,
+)
+from .inference import (
+    class_denoisers,
+    class_posterior,
+    class_scores,
+    denoiser,
+    log_class_posterior,
+    posterior_covariance,
+)
+from .mixtures import (
+    GaussianMixture,
+)
+from .partitions import (
+    Hierarchy,
+    Partition,
+)
+from .processes import (
+    DDPM,
+    Cosine,
+    DiffusionProcess,
+    LinearInterpolant,
+    OrnsteinUhlenbeck,
+    VarianceExploding,
+)
+from .samplers import (
+    Trajectory,
+    forward_path,
+    sample,
+)
+from .speciation import (
+    SpeciationTimes,
+    speciation_times,
+    transition_grid,
+)
+
+__all__ = [
+    "DDPM",
+    "Cosine",
+    "DiffusionProcess",
+    "EntropyCurve",
+    "Estimate",
+    "GaussianMixture",
+    "Hierarchy",
+    "LinearInterpolant",
+    "OrnsteinUhlenbeck",
+    "Partition",
+    "SpeciationTimes",
+    "Trajectory",
+    "VarianceExploding",
+    "Window",
+    "best_shrinkage",
+    "class_denoisers",
+    "class_entropy",
+    "class_posterior",
+    "class_scores",
+    "curves",
+    "decision_snr",
+    "denoiser",
+    "entropy_curve",
+    "entropy_rate",
+    "exact",
+    "families",
+    "fit",
+    "fitting",
+    "forward_path",
+    "from_scikit_learn",
+    "guidance",
+    "inference",
+    "log_class_posterior",
+    "partitions",
+    "plotting",
+    "posterior_covariance",
+    "prior_entropy",
+    "processes",
+    "reports",
+    "sample",
+    "samplers",
+    "speciation",
+    "speciation_times",
+    "tracking",
+    "transition_grid",
+]

@@ -1,0 +1,96 @@
+"""A number with its error bar.
+
+Every quantity that comes from sampling is an `Estimate`: a mean, its standard error and the
+degrees of freedom of that standard error. Intervals use Student's t, so that a handful of batches
+gives an honest interval. A deterministic number is an `Estimate` with standard error 0.
+"""
+
+import equinox as eqx
+import jax
+import numpy as np
+from jaxtyping import Array, Float
+from scipy import stats
+
+RealArray = Float[Array, "..."] | Float[np.ndarray, "..."]
+
+
+def _as_array(x) -> RealArray:
+    return x if isinstance(x, jax.Array) else np.asarray(x, float)
+
+
+class Estimate(eqx.Module):
+    """Mean, standard error (same shape and unit) and degrees of freedom.
+
+    Arrays may be JAX or numpy: the theory produces the former, trained models the latter.
+    """
+
+    value: RealArray = eqx.field(converter=_as_array)
+    stderr: RealArray = eqx.field(converter=_as_array)
+    dof: float = eqx.field(static=True, default=np.inf)
+
+    def __check_init__(self):
+        if self.value.shape != self.stderr.shape:
+            raise ValueError(
+                "`value` and `stderr` must have one shape; got "
+                f"{self.value.shape} and {self.stderr.shape}."
+            )
+        if not self.dof > 0:
+            raise ValueError(f"`dof` must be positive; got {self.dof}.")
+
+    @classmethod
+    def exact(cls, value) -> "Estimate":
+        """A deterministic value: standard error 0."""
+        value = _as_array(value)
+        return cls(value, 0 * abs(value))
+
+    @classmethod
+    def from_samples(cls, samples: RealArray, axis: int = 0) -> "Estimate":
+        """Mean over `axis` of independent `samples`, with `n - 1` degrees of freedom.
+
+        Raises:
+            ValueError: If there are fewer than two samples: the standard error is not defined.
+        """
+        num_samples = samples.shape[axis]
+        if num_samples < 2:
+            raise ValueError(
+                f"A standard error needs at least 2 samples along axis {axis}; got {num_samples}."
+            )
+        mean = samples.mean(axis)
+        # np/jnp by the array's own methods: `var(ddof=1)` exists in both.
+        return cls(mean, (samples.var(axis, ddof=1) / num_samples) ** 0.5, float(num_samples - 1))
+
+    @classmethod
+    def jackknife(cls, value, leave_one_out: RealArray) -> "Estimate":
+        """Delete-one jackknife of a statistic computed from `R` independent batches.
+
+        Args:
+            value: The statistic of all batches together.
+            leave_one_out: The same statistic without batch r, shape `(R, *shape)`.
+
+        Source: Efron, "The jackknife, the bootstrap and other resampling plans" (1982), ch. 3.
+
+        Raises:
+            ValueError: If there are fewer than two batches.
+        """
+        num_batches = leave_one_out.shape[0]
+        if num_batches < 2:
+            raise ValueError(f"The jackknife needs at least 2 batches; got {num_batches}.")
+        variance = (num_batches - 1) * leave_one_out.var(0)
+        return cls(
+            np.asarray(value, float), np.asarray(variance**0.5, float), float(num_batches - 1)
+        )
+
+    def interval(self, level: float = 0.95) -> tuple[np.ndarray, np.ndarray]:
+        """Two-sided interval `(low, high)` at the given confidence level (runs on the host).
+
+        Raises:
+            ValueError: If `level` is not inside (0, 1).
+        """
+        if not 0 < level < 1:
+            raise ValueError(f"`level` must lie inside (0, 1); got {level}.")
+        half = stats.t.ppf(0.5 + level / 2, self.dof) * np.asarray(self.stderr)
+        return np.asarray(self.value - half), np.asarray(self.value + half)
+
+    def __getitem__(self, index) -> "Estimate":
+        """The estimates at `index`, for arrays of estimates."""
+        return Estimate(self.value[index], self.stderr[index], self.dof)

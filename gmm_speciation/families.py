@@ -1,0 +1,129 @@
+"""Named mixtures of the speciation literature.
+
+symmetric pair   +-m, m = separation (1, ..., 1), so |m|^2 = d separation^2 (Biroli et al. 2024)
+equidistant      K means with one pairwise distance
+equal means      classes N(0, v_c I) that differ in variance only (Achilli et al. 2026)
+hierarchy        a tree of means, one distance a level
+paper toy        four points -8, -4, 6, 8 on a line (Handke et al. 2025)
+empirical        a component on every data point: memorisation as a mixture
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from gmm_speciation.checks import ArrayLike
+from gmm_speciation.mixtures import GaussianMixture
+from gmm_speciation.partitions import Hierarchy, Partition
+
+
+def _positive(value: float, name: str) -> float:
+    if not (np.isfinite(value) and value > 0):
+        raise ValueError(f"`{name}` must be positive and finite; got {value}.")
+    return float(value)
+
+
+def _dimension(dim: int, needed: int, reason: str) -> int:
+    if int(dim) != dim or dim < needed:
+        raise ValueError(
+            f"`dim` must be a whole number of at least {needed} ({reason}); got {dim}."
+        )
+    return int(dim)
+
+
+def symmetric_pair(dim: int, separation: float = 1.0, variance: float = 1.0) -> GaussianMixture:
+    """Two equal classes at `+-separation (1, ..., 1)` with covariance `variance I`.
+
+    Raises:
+        ValueError: If `dim < 1`, or separation or variance is not valid.
+    """
+    mean = np.full((1, _dimension(dim, 1, "a line")), _positive(separation, "separation"))
+    return GaussianMixture.isotropic(np.concatenate([mean, -mean]), variance)
+
+
+def equidistant(
+    num_classes: int, dim: int, distance: float, variance: float = 1.0
+) -> GaussianMixture:
+    """`num_classes` equal classes, every two means `distance` apart, centred on the origin.
+
+    Raises:
+        ValueError: If `dim < num_classes - 1`: so many equidistant points do not fit.
+    """
+    if num_classes < 1:
+        raise ValueError(f"`num_classes` must be at least 1; got {num_classes}.")
+    dim = _dimension(dim, max(num_classes - 1, 1), "equidistant points need num_classes - 1")
+    means = np.zeros((num_classes, dim))
+    means[:, : max(num_classes - 1, 1)] = _simplex(num_classes) * _positive(distance, "distance")
+    return GaussianMixture.isotropic(means, variance)
+
+
+def equal_means(dim: int, variances: ArrayLike) -> GaussianMixture:
+    """Equal classes `N(0, v_c I)`, one a variance.
+
+    Raises:
+        ValueError: If there is no variance or one is negative.
+    """
+    variances = np.atleast_1d(np.asarray(variances, float))
+    means = np.zeros((len(variances), _dimension(dim, 1, "a line")))
+    return GaussianMixture.isotropic(means, variances)
+
+
+def hierarchy(
+    branching: Sequence[int], distances: Sequence[float], dim: int, variance: float = 1.0
+) -> tuple[GaussianMixture, Hierarchy]:
+    """A tree of classes: `branching[l]` children a node at level l, `distances[l]` apart.
+
+    Children of one node are equidistant, in dimensions that no other level uses. Returns the mixture
+    of the leaves and the partitions from the top level down to the leaves.
+
+    Raises:
+        ValueError: If the two sequences disagree, a branching is below 2, or `dim` is too small.
+    """
+    branching, distances = tuple(branching), tuple(distances)
+    if len(branching) != len(distances) or not branching:
+        raise ValueError(
+            "`branching` and `distances` need one entry a level, top level first; got "
+            f"{len(branching)} and {len(distances)}."
+        )
+    if min(branching) < 2:
+        raise ValueError(f"Every level must branch in at least 2; got {branching}.")
+    dim = _dimension(dim, sum(b - 1 for b in branching), "each level takes branching - 1")
+    num_leaves = int(np.prod(branching))
+    leaves = np.stack(np.unravel_index(np.arange(num_leaves), branching))  # (levels, leaves)
+    means, start, partitions = np.zeros((num_leaves, dim)), 0, []
+    for level, (width, distance) in enumerate(zip(branching, distances, strict=True)):
+        block = _simplex(width) * _positive(distance, "distances")
+        means[:, start : start + width - 1] = block[leaves[level]]
+        start += width - 1
+        path = np.ravel_multi_index(tuple(leaves[: level + 1]), branching[: level + 1])
+        partitions.append(Partition(path))
+    return GaussianMixture.isotropic(means, variance), Hierarchy(partitions)
+
+
+def paper_toy(variance: float = 1.0) -> tuple[GaussianMixture, Hierarchy]:
+    """Four equal components at -8, -4, 6, 8 on a line; decisions {-8, -4} | {6, 8}, then each.
+
+    Handke et al. 2025, arXiv 2506.10433.
+    """
+    mixture = GaussianMixture.isotropic(np.array([[-8.0], [-4.0], [6.0], [8.0]]), variance)
+    return mixture, Hierarchy([Partition([0, 0, 1, 1]), Partition.trivial(4)])
+
+
+def empirical(points: ArrayLike, variance: float = 0.0) -> GaussianMixture:
+    """A component of the given variance on every data point, shape `(n, d)`: the law a perfect
+    memoriser would learn.
+
+    Raises:
+        ValueError: If the points are not `(n, d)` and finite, or the variance is negative.
+    """
+    return GaussianMixture.isotropic(points, variance)
+
+
+def _simplex(num_points: int) -> np.ndarray:
+    """`(K, max(K - 1, 1))` centred points at pairwise distance 1."""
+    if num_points == 1:
+        return np.zeros((1, 1))
+    centred = (np.eye(num_points) - 1 / num_points) / np.sqrt(2)
+    # Coordinates in the K - 1 dimensional hyperplane that they span.
+    left, singular, _ = np.linalg.svd(centred)
+    return left[:, : num_points - 1] * singular[: num_points - 1]

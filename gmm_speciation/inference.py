@@ -1,0 +1,194 @@
+"""What a noisy state says about its class and its origin.
+
+At noise `(alpha, sigma)`, with `s_k` the score of component k, p(k|x) its posterior and
+q(k|x,c) = p(k|x) / p(c|x) inside class c:
+
+    class score      s_c(x) = sum_{k in c} q(k|x,c) s_k(x)
+    score spread     sum_c p(c|x) |s_c(x) - s(x)|^2
+    posterior mean   E[x_0 | x] = sum_k p(k|x) [mu_k + alpha Sigma_k P_k (x - alpha mu_k)]
+
+with `P_k = (alpha^2 Sigma_k + sigma^2 I)^{-1}`: Tweedie's formula written so that it keeps its digits
+at both ends of the noise range.
+"""
+
+from collections.abc import Sequence
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from gmm_speciation.covariances import _plus
+from gmm_speciation.mixtures import GaussianMixture
+from gmm_speciation.partitions import Partition, as_partition
+
+Classes = Partition | Sequence[int] | None
+
+
+def log_class_posterior(
+    mixture: GaussianMixture, x: Float[Array, "*batch d"], partition: Classes = None
+) -> Float[Array, "*batch C"]:
+    """`log p(c | x)` in nats; -inf for a class of weight 0.
+
+    Raises:
+        ValueError: If the partition does not fit the mixture.
+    """
+    partition = as_partition(partition, mixture.num_components)
+    return partition.log_sum(mixture.log_posterior(x))
+
+
+def class_posterior(
+    mixture: GaussianMixture, x: Float[Array, "*batch d"], partition: Classes = None
+) -> Float[Array, "*batch C"]:
+    """`p(c | x)`, the sum of the posteriors of the class's components.
+
+    Raises:
+        ValueError: If the partition does not fit the mixture.
+    """
+    return jnp.exp(log_class_posterior(mixture, x, partition))
+
+
+def entropy_of(log_probability: Float[Array, "*batch C"]) -> Float[Array, "*batch"]:
+    """`-sum_c p log p` in nats, from log p; 0 log 0 = 0, with finite gradients."""
+    lowest = jnp.finfo(log_probability.dtype).min / 4
+    log_probability = jnp.maximum(log_probability, lowest)
+    return -jnp.sum(jnp.exp(log_probability) * log_probability, -1)
+
+
+def _within_class(log_posterior: Array, partition: Partition) -> Array:
+    """`q(k | x, c)`, shape `(C, *batch, K)`; uniform inside a class of weight 0."""
+    log_class = jnp.moveaxis(partition.log_sum(log_posterior), -1, 0)
+    alive = jnp.isfinite(log_class)[..., None]
+    ones = (1,) * (log_posterior.ndim - 1)
+    members = partition.membership(log_posterior.dtype).reshape(-1, *ones, partition.num_components)
+    log_ratio = log_posterior[None] - jnp.where(alive, log_class[..., None], 0.0)
+    share = jnp.exp(jnp.where((members > 0) & alive, log_ratio, -jnp.inf))
+    return jnp.where(alive, share, members / members.sum(-1, keepdims=True))
+
+
+@eqx.filter_jit
+def class_scores(
+    mixture: GaussianMixture, x: Float[Array, "*batch d"], partition: Classes = None
+) -> Float[Array, "*batch C d"]:
+    """Score `grad_x log p(x | c)` of every class. The result itself has C d numbers per point.
+
+    Raises:
+        ValueError: If the partition does not fit the mixture.
+    """
+    partition = as_partition(partition, mixture.num_components)
+    precision, y = mixture.precision(), mixture.centred(x)
+    within = _within_class(mixture.log_posterior(x), partition)
+    scores = jax.lax.map(lambda q: -precision.weighted_apply(y, mixture.offsets, q), within)
+    return jnp.moveaxis(scores, 0, -2)
+
+
+@eqx.filter_jit
+def score_spread(
+    mixture: GaussianMixture, x: Float[Array, "*batch d"], partition: Classes = None
+) -> Float[Array, "*batch"]:
+    """`sum_c p(c|x) |s_c(x) - s(x)|^2`, the posterior variance of the class score.
+
+    Where components share a covariance it is a quadratic form in the posterior with the K x K matrix
+    `nu_j^T P^2 nu_k`, so its cost does not depend on d. Otherwise one class at a time is held.
+
+    Raises:
+        ValueError: If the partition does not fit the mixture.
+    """
+    partition = as_partition(partition, mixture.num_components)
+    log_posterior = mixture.log_posterior(x)
+    posterior = jnp.exp(log_posterior)
+    class_probability = jnp.moveaxis(jnp.exp(partition.log_sum(log_posterior)), -1, 0)
+    # Weights of s_c - s: (C, *batch, K), sum to 0 over the components.
+    contrast = _within_class(log_posterior, partition) - posterior[None]
+    precision = mixture.precision()
+    if mixture.covariance.shared:
+        gram = precision.map(jnp.square).gram(mixture.offsets)
+        squares = jnp.einsum("c...j,jk,c...k->c...", contrast, gram, contrast)
+        return jnp.sum(class_probability * jnp.maximum(squares, 0.0), 0)
+    y = mixture.centred(x)
+
+    def add(total, args):
+        probability, weights = args
+        difference = precision.weighted_apply(y, mixture.offsets, weights)
+        return total + probability * jnp.sum(difference**2, -1), None
+
+    return jax.lax.scan(add, jnp.zeros_like(posterior[..., 0]), (class_probability, contrast))[0]
+
+
+def denoiser(
+    mixture: GaussianMixture,
+    x: Float[Array, "*batch d"],
+    alpha,
+    sigma,
+    weights: Float[Array, "*batch K"] | None = None,
+) -> Float[Array, "*batch d"]:
+    """`E[x_0 | x_t = x]` where x_0 is drawn from `mixture` and `x_t = alpha x_0 + sigma eps`.
+
+    Args:
+        mixture: The law of the clean data.
+        x: Noisy states.
+        alpha: Signal scale.
+        sigma: Noise scale.
+        weights: Component weights to average with; the posterior given `x` by default. A one-hot
+            row gives the denoiser of one component, `q(k | x, c)` that of a class.
+    """
+    return _denoiser(mixture, x, *_level(mixture, alpha, sigma), weights)
+
+
+def _level(mixture: GaussianMixture, alpha, sigma) -> tuple[Array, Array]:
+    """Scales as arrays: a new noise level is new data to compiled code, not a new program."""
+    return tuple(jnp.asarray(scale, mixture.centre.dtype) for scale in (alpha, sigma))  # type: ignore[return-value]
+
+
+@eqx.filter_jit
+def _denoiser(mixture, x, alpha, sigma, weights):
+    noisy = mixture.perturb(alpha, sigma)
+    if weights is None:
+        weights = noisy.posterior(x)
+    gain = wiener_gain(mixture, alpha, sigma)
+    update = gain.weighted_apply(noisy.centred(x), noisy.offsets, weights)
+    return _plus(update + weights @ mixture.offsets, mixture.centre)
+
+
+def wiener_gain(mixture: GaussianMixture, alpha, sigma):
+    """`alpha Sigma_k (alpha^2 Sigma_k + sigma^2 I)^{-1}` as a covariance-like family."""
+    tiny = jnp.finfo(mixture.centre.dtype).tiny
+    return mixture.covariance.map(lambda v: alpha * v / jnp.maximum(alpha**2 * v + sigma**2, tiny))
+
+
+def class_denoisers(
+    mixture: GaussianMixture, x: Float[Array, "*batch d"], alpha, sigma, partition: Classes = None
+) -> Float[Array, "*batch C d"]:
+    """`E[x_0 | x_t = x, c]` for every class. The result itself has C d numbers per point.
+
+    Raises:
+        ValueError: If the partition does not fit the mixture.
+    """
+    partition = as_partition(partition, mixture.num_components)
+    return _class_denoisers(mixture, x, *_level(mixture, alpha, sigma), partition)
+
+
+@eqx.filter_jit
+def _class_denoisers(mixture, x, alpha, sigma, partition):
+    within = _within_class(mixture.perturb(alpha, sigma).log_posterior(x), partition)
+    means = jax.lax.map(lambda q: denoiser(mixture, x, alpha, sigma, q), within)
+    return jnp.moveaxis(means, 0, -2)
+
+
+def posterior_covariance(
+    mixture: GaussianMixture, x: Float[Array, " d"], alpha, sigma
+) -> Float[Array, "d d"]:
+    """`Cov[x_0 | x_t = x]` at one point, dense: for moderate d.
+
+    Within components `Sigma_k sigma^2 (alpha^2 Sigma_k + sigma^2 I)^{-1}`, between them the spread of
+    the component posterior means.
+    """
+    posterior = mixture.perturb(alpha, sigma).posterior(x)
+    tiny = jnp.finfo(mixture.centre.dtype).tiny
+    within = mixture.covariance.map(
+        lambda v: v * sigma**2 / jnp.maximum(alpha**2 * v + sigma**2, tiny)
+    ).matrices(mixture.dim)
+    within = jnp.broadcast_to(within, (mixture.num_components, *within.shape[1:]))
+    means = class_denoisers(mixture, x, alpha, sigma)
+    spread = means - (posterior @ means)[None, :]
+    return jnp.einsum("k,kij->ij", posterior, within) + (posterior[:, None] * spread).T @ spread

@@ -1,0 +1,283 @@
+"""Gaussian mixtures, closed under the forward process.
+
+    p(x) = sum_k w_k N(x; mu_k, Sigma_k),    law of alpha x + sigma eps:
+    p_t(x) = sum_k w_k N(x; alpha mu_k, alpha^2 Sigma_k + sigma^2 I).
+
+The noisy law is a `GaussianMixture` again, so posterior, score and entropy need no time argument.
+
+Numerics. The means are kept as a centre (their mean) and offsets from it, and data are centred
+before any product: in float32 a common shift of all coordinates then costs no digits. The posterior
+is a softmax of K - 1 contrasts against component 0, in which everything common cancels exactly.
+Variances are floored at `eps^2` times the squared scale of the mixture, the size of rounding itself,
+so that singular covariances without noise give certain posteriors instead of NaN.
+
+Everything here is safe under jit, vmap and grad; the densities and scores compile themselves once
+for each shape of their input. Axes: K components, d dimension.
+"""
+
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int, PRNGKeyArray
+
+from gmm_speciation.checks import ArrayLike, as_float_array, is_concrete, require
+from gmm_speciation.covariances import Covariance, Diagonal, Full, Isotropic, _plus, _product
+
+
+class Moments(eqx.Module):
+    """Mean `(d,)` and covariance `(d, d)` of a mixture."""
+
+    mean: Float[Array, " d"]
+    covariance: Float[Array, "d d"]
+
+
+class GaussianMixture(eqx.Module):
+    """`p(x) = sum_k w_k N(x; mu_k, Sigma_k)`. Methods take `x` of shape `(*batch, d)`.
+
+    Build one by `isotropic`, `diagonal` or `full`.
+    """
+
+    log_weights: Float[Array, " K"]  # normalised; -inf for weight 0
+    centre: Float[Array, " d"]
+    offsets: Float[Array, "K d"]  # means minus centre
+    covariance: Covariance
+
+    def __check_init__(self):
+        if self.log_weights.shape[0] != self.offsets.shape[0]:
+            raise ValueError(
+                "Weights and means must agree on the number of components; got "
+                f"{self.log_weights.shape[0]} weights and {self.offsets.shape[0]} means."
+            )
+        if self.covariance.num_matrices not in (1, self.offsets.shape[0]):
+            raise ValueError(
+                f"There must be one covariance or one a component ({self.offsets.shape[0]}); "
+                f"got {self.covariance.num_matrices}."
+            )
+
+    @classmethod
+    def isotropic(
+        cls, means: ArrayLike, variance: ArrayLike, weights: ArrayLike | None = None
+    ) -> "GaussianMixture":
+        """Components `N(mu_k, v_k I)`.
+
+        Args:
+            means: `(K, d)`.
+            variance: One number, or `(K,)`; equal concrete values are kept as one, shared.
+            weights: `(K,)`, summing to 1; equal by default.
+
+        Raises:
+            ValueError: If shapes disagree, a variance is negative, a weight is negative, the
+                weights do not sum to 1, or a value is NaN.
+        """
+        mu = _means(means)
+        v = jnp.atleast_1d(as_float_array(variance, "variance")).astype(mu.dtype)
+        if v.shape not in ((1,), mu.shape[:1]):
+            raise ValueError(
+                f"`variance` must be one number or one a component, shape ({len(mu)},); "
+                f"got shape {v.shape}."
+            )
+        v = require(v, jnp.all(v >= 0), "`variance` must not be negative.")
+        return cls._build(mu, weights, Isotropic(_shared_if_equal(v)))
+
+    @classmethod
+    def diagonal(
+        cls, means: ArrayLike, variances: ArrayLike, weights: ArrayLike | None = None
+    ) -> "GaussianMixture":
+        """Components `N(mu_k, diag(v_k))`.
+
+        Args:
+            means: `(K, d)`.
+            variances: `(K, d)`, or `(d,)` for one that all components share.
+            weights: `(K,)`, summing to 1; equal by default.
+
+        Raises:
+            ValueError: As `isotropic`.
+        """
+        mu = _means(means)
+        v = as_float_array(variances, "variances").astype(mu.dtype)
+        if v.shape not in (mu.shape, mu.shape[1:]):
+            raise ValueError(
+                f"`variances` must have shape {mu.shape} or {mu.shape[1:]}; got {v.shape}."
+            )
+        v = require(v, jnp.all(v >= 0), "`variances` must not be negative.")
+        return cls._build(mu, weights, Diagonal(_shared_if_equal(v.reshape(-1, mu.shape[1]))))
+
+    @classmethod
+    def full(
+        cls, means: ArrayLike, covariances: ArrayLike, weights: ArrayLike | None = None
+    ) -> "GaussianMixture":
+        """Components `N(mu_k, Sigma_k)`; each covariance is factorised once, here.
+
+        Args:
+            means: `(K, d)`.
+            covariances: `(K, d, d)`, or `(d, d)` for one that all components share; symmetric
+                positive semi-definite.
+            weights: `(K,)`, summing to 1; equal by default.
+
+        Raises:
+            ValueError: As `isotropic`, or if a covariance is not symmetric positive semi-definite.
+        """
+        mu = _means(means)
+        num_components, dim = mu.shape
+        given = as_float_array(covariances, "covariances").astype(mu.dtype)
+        if given.shape not in ((num_components, dim, dim), (dim, dim)):
+            raise ValueError(
+                f"`covariances` must have shape {(num_components, dim, dim)} or {(dim, dim)}; "
+                f"got {given.shape}."
+            )
+        stack = _shared_if_equal(given.reshape(-1, dim, dim))
+        tolerance = 100 * dim * jnp.finfo(mu.dtype).eps * jnp.max(jnp.abs(stack))
+        stack = require(
+            stack,
+            jnp.all(jnp.abs(stack - stack.mT) <= tolerance),
+            "`covariances` must be symmetric; symmetrise with `(c + c.swapaxes(-1, -2)) / 2`.",
+        )
+        covariance = Full.from_matrices((stack + stack.mT) / 2)
+        covariance = require(
+            covariance,
+            jnp.min(covariance.spectrum) >= -tolerance,
+            "`covariances` must be positive semi-definite; an eigenvalue is negative. "
+            "Clip the spectrum, or check that each is a covariance and not a precision or a root.",
+        )
+        # Eigenvalues below 0 by rounding are 0.
+        return cls._build(mu, weights, covariance.map(lambda v: jnp.maximum(v, 0.0)))
+
+    @classmethod
+    def _build(cls, means: Array, weights: ArrayLike | None, covariance: Covariance):
+        centre = means.mean(0)
+        log_weights = _log_weights(weights, means)
+        return cls(log_weights, centre, means - centre[None, :], covariance)
+
+    @property
+    def num_components(self) -> int:
+        return self.offsets.shape[0]
+
+    @property
+    def dim(self) -> int:
+        return self.offsets.shape[1]
+
+    @property
+    def means(self) -> Float[Array, "K d"]:
+        return self.centre[None, :] + self.offsets
+
+    @property
+    def weights(self) -> Float[Array, " K"]:
+        return jnp.exp(self.log_weights)
+
+    def perturb(self, alpha, sigma) -> "GaussianMixture":
+        """Law of `alpha x + sigma eps`, `eps ~ N(0, I)`: again a mixture."""
+        alpha, sigma = (jnp.asarray(scale, self.centre.dtype) for scale in (alpha, sigma))
+        return GaussianMixture(
+            self.log_weights,
+            alpha * self.centre,
+            alpha * self.offsets,
+            self.covariance.perturb(alpha, sigma),
+        )
+
+    def regularised(self) -> Covariance:
+        """The covariance with its spectrum floored at rounding size, so that it can be inverted."""
+        info = jnp.finfo(self.centre.dtype)
+        scale = jnp.max(jnp.sum(self.offsets**2, -1)) + self.covariance.largest_eigenvalue()
+        # Never so small that the square of its inverse overflows.
+        floor = jnp.maximum(info.eps**2 * scale, jnp.sqrt(info.tiny))
+        return self.covariance.map(lambda eigenvalue: jnp.maximum(eigenvalue, floor))
+
+    def precision(self) -> Covariance:
+        """`Sigma_k^{-1}` of the regularised covariance."""
+        return self.regularised().map(lambda eigenvalue: 1 / eigenvalue)
+
+    def centred(self, x: Float[Array, "*batch d"]) -> Float[Array, "*batch d"]:
+        """`x` minus the mean of the means: what every product below works on."""
+        return _plus(x, -self.centre)
+
+    def _joint_contrasts(self, x: Array) -> Array:
+        """`log w_k N(x; mu_k, Sigma_k) - log N(x; mu_0, Sigma_0)`."""
+        precision = self.precision()
+        contrasts = precision.contrasts(self.centred(x), self.offsets)
+        log_volume = precision.log_determinant(self.dim) / 2
+        return _plus(contrasts, log_volume - log_volume[:1] + self.log_weights)
+
+    @eqx.filter_jit
+    def log_posterior(self, x: Float[Array, "*batch d"]) -> Float[Array, "*batch K"]:
+        """`log p(k | x)`; -inf for a component of weight 0."""
+        return jax.nn.log_softmax(self._joint_contrasts(x), -1)
+
+    def posterior(self, x: Float[Array, "*batch d"]) -> Float[Array, "*batch K"]:
+        """`p(k | x)`, the probability that component k made `x`."""
+        return jnp.exp(self.log_posterior(x))
+
+    @eqx.filter_jit
+    def log_prob(self, x: Float[Array, "*batch d"]) -> Float[Array, "*batch"]:
+        """`log p(x)`, nats."""
+        precision = self.precision()
+        reference = precision.quadratic(self.centred(x), self.offsets[0], 0)
+        log_volume = precision.log_determinant(self.dim)[0]
+        log_normal = (log_volume - self.dim * jnp.log(2 * jnp.pi) - reference) / 2
+        return log_normal + jax.nn.logsumexp(self._joint_contrasts(x), -1)
+
+    @eqx.filter_jit
+    def score(self, x: Float[Array, "*batch d"]) -> Float[Array, "*batch d"]:
+        """`grad_x log p(x)`, the posterior average of the component scores."""
+        return -self.precision().weighted_apply(self.centred(x), self.offsets, self.posterior(x))
+
+    def sample(
+        self, key: PRNGKeyArray, num_samples: int
+    ) -> tuple[Float[Array, "n d"], Int[Array, " n"]]:
+        """Independent draws `x` `(n, d)` and the components `(n,)` that made them."""
+        key_component, key_normal = jax.random.split(key)
+        component = jax.random.categorical(key_component, self.log_weights, shape=(num_samples,))
+        y = self.covariance.sample(key_normal, self.offsets, component)
+        return _plus(y, self.centre), component
+
+    def moments(self) -> Moments:
+        """Mean and covariance of the mixture, dense: for moderate d."""
+        mean_offset = self.weights @ self.offsets
+        spread = self.offsets - mean_offset[None, :]
+        within = jnp.einsum(
+            "k,kij->ij",
+            self.weights if not self.covariance.shared else jnp.ones_like(self.weights[:1]),
+            self.covariance.matrices(self.dim),
+        )
+        between = _product((self.weights[:, None] * spread).T, spread)
+        return Moments(self.centre + mean_offset, within + between)
+
+
+def _means(means: ArrayLike) -> Float[Array, "K d"]:
+    mu = as_float_array(means, "means")
+    if mu.ndim != 2 or 0 in mu.shape:
+        raise ValueError(
+            "`means` must have shape (K, d) with at least one component and one dimension; "
+            f"got {mu.shape}."
+        )
+    return require(mu, jnp.all(jnp.isfinite(mu)), "`means` must be finite.")
+
+
+def _log_weights(weights: ArrayLike | None, means: Array) -> Float[Array, " K"]:
+    num_components = means.shape[0]
+    if weights is None:
+        return jnp.full((num_components,), -np.log(num_components), means.dtype)
+    # Logarithms before the cast: a weight of 1e-300 is 0 in float32, its logarithm is -691.
+    numpy: Any = np if is_concrete(weights) else jnp
+    w = numpy.asarray(weights, float)
+    if w.shape != (num_components,):
+        raise ValueError(
+            f"`weights` must have shape ({num_components},), one a component; got {w.shape}."
+        )
+    total = w.sum()
+    message = "`weights` must be non-negative and sum to 1"
+    if is_concrete(total):
+        message += f"; got a smallest of {w.min():.6g} and a sum of {total:.9g}"
+    valid = numpy.all(numpy.isfinite(w) & (w >= 0)) & (abs(total - 1) <= 1e-5)
+    w = require(w, valid, message + "; divide by their sum.")
+    with np.errstate(divide="ignore"):
+        return jnp.asarray(numpy.log(w / total), means.dtype)
+
+
+def _shared_if_equal(stack: Array) -> Array:
+    """One matrix instead of K where all are known to be equal."""
+    if is_concrete(stack) and bool(jnp.all(stack == stack[:1])):
+        return stack[:1]
+    return stack

@@ -1,0 +1,181 @@
+"""Results as data that last: to JSON and back, and where they come from.
+
+An `Estimate` keeps its standard error, its degrees of freedom and, for the reader, its 95 % interval.
+JSON has no infinity and no NaN: they are written as "inf", "-inf" and null.
+"""
+
+import dataclasses
+import datetime
+import importlib.metadata
+import json
+import math
+import platform
+import sys
+from collections.abc import Mapping, Sequence
+from enum import Enum
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import gmm_speciation
+from gmm_speciation.curves import Batches, EntropyCurve
+from gmm_speciation.estimate import Estimate
+
+RESULT = "result.json"
+_PACKAGES = ("jax", "jaxlib", "equinox", "numpy", "scipy")
+
+
+def provenance(
+    command: str | None = None,
+    seed: int | None = None,
+    arguments: Mapping[str, Any] | None = None,
+    packages: Sequence[str] = (),
+) -> dict[str, Any]:
+    """Where a result comes from: versions, platform, date (UTC), command, arguments and seed.
+
+    Args:
+        command: The command line, as it can be typed again.
+        seed: Seed of everything random.
+        arguments: What the command computed with, defaults included.
+        packages: Distributions to name besides the numerical base.
+    """
+    own = gmm_speciation.__version__  # type: ignore[attr-defined]
+    versions = {"gmm-speciation": own, "python": platform.python_version()}
+    for name in (*_PACKAGES, *packages):
+        try:
+            versions[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return {
+        "date": datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M:%S UTC"),
+        "command": command,
+        "arguments": dict(arguments or {}),
+        "seed": seed,
+        "versions": versions,
+        "platform": f"{platform.system()} {platform.machine()}",
+        "float64": _float64(),
+    }
+
+
+def _float64() -> bool | None:
+    jax = sys.modules.get("jax")
+    return None if jax is None else bool(jax.config.jax_enable_x64)
+
+
+def format_estimate(estimate: Estimate | float, digits: int = 4) -> str:
+    """`0.3563 ± 0.0004`: the error to one digit (two if it begins with 1), the value to match.
+
+    An exact number, or a plain one, is given to `digits` significant digits; NaN is "not defined".
+    """
+    if not isinstance(estimate, Estimate):
+        estimate = Estimate.exact(np.asarray(estimate, float))
+    value, error = float(estimate.value), float(estimate.stderr)
+    if math.isnan(value):
+        return "not defined"
+    # An error at rounding size says nothing that the value's digits do not.
+    if not (0 < error < math.inf) or not math.isfinite(value) or error < 1e-10 * abs(value):
+        return f"{value + 0.0:.{digits}g}".replace("-", "−")
+    exponent = math.floor(math.log10(error))
+    if exponent < -7:  # long runs of zeros hide the digits
+        return f"{value:.1e} ± {error:.0e}".replace("-", "−")
+    places = max(0, -exponent + (1 if error < 1.95 * 10.0**exponent else 0))
+    return f"{value:.{places}f} ± {error:.{places}f}".replace("-", "−")
+
+
+def to_json(obj: Any) -> Any:
+    """Plain JSON data of a result.
+
+    An `Estimate` gives value, stderr, dof and its 95 % interval; a dataclass or module its fields
+    and type; an array nested lists; infinity the string "inf" or "-inf"; NaN null.
+
+    Raises:
+        ValueError: If something in it has no such form.
+    """
+    if obj is None or isinstance(obj, bool | str | int):
+        return obj
+    if isinstance(obj, float):
+        return None if math.isnan(obj) else (obj if math.isfinite(obj) else str(obj))
+    if isinstance(obj, Estimate):
+        fields = {"value": obj.value, "stderr": obj.stderr, "dof": obj.dof}
+        return {**to_json(fields), "interval_95": to_json(obj.interval())}
+    if dataclasses.is_dataclass(obj) and not isinstance(obj, type):
+        fields = {field.name: getattr(obj, field.name) for field in dataclasses.fields(obj)}
+        return {"type": type(obj).__name__, **to_json(fields)}
+    if isinstance(obj, Mapping):
+        return {str(key): to_json(value) for key, value in obj.items()}
+    if isinstance(obj, list | tuple | set | frozenset):
+        return [to_json(value) for value in obj]
+    if isinstance(obj, Enum | Path):
+        return str(obj)
+    if hasattr(obj, "__array__"):
+        array = np.asarray(obj)
+        if array.dtype.kind in "biuf":
+            return to_json(array.tolist())
+    raise ValueError(
+        f"A result holds numbers, arrays, text, mappings and dataclasses; got {type(obj).__name__}."
+    )
+
+
+def load_result(path: str | Path) -> dict[str, Any]:
+    """The content of a `result.json`, or of the one in a report's folder.
+
+    Raises:
+        ValueError: If it is missing or is not such a file.
+    """
+    path = Path(path)
+    path = path / RESULT if path.is_dir() else path
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ValueError(f"No result at {str(path)!r}: {error.strerror}.") from error
+    except ValueError as error:
+        raise ValueError(f"{str(path)!r} is not a result: {error}.") from error
+    if not isinstance(content, dict):
+        raise ValueError(f"{str(path)!r} is not a result: it must hold an object.")
+    return content
+
+
+def load_curve(path: str | Path, name: str | None = None) -> EntropyCurve:
+    """Read an entropy curve back from the `curves` of a result.
+
+    Args:
+        path: A `result.json`, or a report's folder.
+        name: Which curve; not needed where there is one.
+
+    Raises:
+        ValueError: If there is no such curve, or it is not complete.
+    """
+    curves = load_result(path).get("curves") or {}
+    if name is None and len(curves) == 1:
+        name = next(iter(curves))
+    if name not in curves:
+        raise ValueError(
+            f"{str(path)!r} has the curves {', '.join(curves) or '(none)'}; got `name={name!r}`."
+        )
+    content = curves[name]
+    try:
+        batches = content["batches"]
+        return EntropyCurve(
+            _array(content["log_snr"]),
+            _estimate(content["entropy"]),
+            _estimate(content["rate"]),
+            content["prior_entropy"],
+            content["method"],
+            batches and Batches(_array(batches["entropy"]), _array(batches["rate"])),
+        )
+    except (KeyError, TypeError) as error:
+        raise ValueError(
+            f"The curve {name!r} in {str(path)!r} is not complete: {error}."
+        ) from error
+
+
+def _array(values: Any) -> np.ndarray:
+    """Numbers as `to_json` wrote them: null is NaN, "inf" infinite."""
+    if isinstance(values, list):
+        return np.array([_array(value) for value in values], float)
+    return np.array(math.nan if values is None else float(values))
+
+
+def _estimate(content: Mapping[str, Any]) -> Estimate:
+    return Estimate(_array(content["value"]), _array(content["stderr"]), float(content["dof"]))

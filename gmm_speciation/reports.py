@@ -1,0 +1,227 @@
+"""The report of a command: one folder that can be read, shown and read back.
+
+    report.md     the text, with pictures beside it
+    report.html   the same in one file, pictures inside, nothing loaded from elsewhere
+    result.json   every number with its error, and where it came from
+    *.png         the pictures
+
+A report appears complete or not at all: it is written beside its place and moved there. Where an
+older report is replaced, each file is swapped whole and `result.json` comes last.
+"""
+
+import base64
+import html
+import json
+import os
+import re
+import secrets
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from gmm_speciation.estimate import Estimate
+from gmm_speciation.records import (
+    RESULT,
+    format_estimate,
+    load_curve,
+    load_result,
+    provenance,
+    to_json,
+)
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+__all__ = [
+    "Report",
+    "check_directory",
+    "format_estimate",
+    "load_curve",
+    "load_result",
+    "provenance",
+    "to_json",
+]
+
+_CSS = """
+:root { color-scheme: light; }
+body { font: 16px/1.55 system-ui, -apple-system, "Segoe UI", Roboto, "DejaVu Sans", sans-serif;
+       color: #1c1c1e; background: #fff; max-width: 60rem; margin: 2.5rem auto; padding: 0 1.5rem; }
+h1 { font-size: 1.75rem; line-height: 1.25; margin: 0 0 1rem; }
+h2 { font-size: 1.25rem; margin: 2.2rem 0 .6rem; }
+table { border-collapse: collapse; margin: .6rem 0 1.2rem; font-size: .92rem;
+        font-variant-numeric: tabular-nums; display: block; overflow-x: auto; }
+th, td { padding: .35rem .9rem; border-bottom: 1px solid #e3e3e6; text-align: left;
+         vertical-align: top; }
+th { border-bottom: 2px solid #b8b8bf; font-weight: 600; }
+tbody tr:hover { background: #f6f7f9; }
+img { max-width: 100%; height: auto; margin-top: .8rem; }
+code, pre { font: .9em/1.5 ui-monospace, "DejaVu Sans Mono", monospace; background: #f4f4f6;
+            border-radius: 3px; }
+code { padding: .1em .3em; } pre { padding: .8em 1em; overflow-x: auto; } pre code { padding: 0; }
+footer { margin-top: 3rem; padding-top: .8rem; border-top: 1px solid #e3e3e6; color: #55555c;
+         font-size: .85rem; }
+"""
+
+
+class Report:
+    """Text, tables and pictures in the order in which they are added; `write` makes the folder."""
+
+    def __init__(self, title: str):
+        self.title = title
+        self._markdown: list[str] = [f"# {title}"]
+        self._pictures: dict[str, Figure] = {}
+
+    def text(self, markdown: str) -> "Report":
+        """Add CommonMark text; HTML and images in it stay plain text in the page."""
+        self._markdown.append(markdown.strip())
+        return self
+
+    def table(
+        self, headers: Sequence[str], rows: Sequence[Sequence[object]], caption: str | None = None
+    ) -> "Report":
+        """Add a table; columns mostly of numbers are aligned to the right.
+
+        Raises:
+            ValueError: If a row has not one cell a header.
+        """
+        cells = [[_cell(value) for value in row] for row in rows]
+        for row in cells:
+            if len(row) != len(headers):
+                raise ValueError(f"A row needs {len(headers)} cells, one a header; got {len(row)}.")
+        looks = [
+            [bool(re.match(r"[-−+±.—\d]", cell)) for cell in c] for c in zip(*cells, strict=True)
+        ]
+        numeric = [2 * sum(column) > len(column) for column in looks]
+        rules = ["---:" if right else "---" for right in numeric] or ["---"] * len(headers)
+        lines = [[_cell(header) for header in headers], rules, *cells]
+        if caption:
+            self._markdown.append(f"*{caption}*")
+        self._markdown.append("\n".join(f"| {' | '.join(line)} |" for line in lines))
+        return self
+
+    def figure(self, figure: "Figure", name: str, caption: str) -> "Report":
+        """Add a picture; it is written as `name`.png.
+
+        Raises:
+            ValueError: If the name is taken or is not a plain file name.
+        """
+        if not re.fullmatch(r"[A-Za-z0-9_-]+", name) or f"{name}.png" in self._pictures:
+            raise ValueError(
+                f"A picture needs a new name of letters, digits, - and _; got {name!r}."
+            )
+        self._pictures[f"{name}.png"] = figure
+        # Brackets would end the alternative text.
+        self._markdown.append(f"![{re.sub(r'[][]', '', caption)}]({name}.png)\n\n*{caption}*")
+        return self
+
+    def write(self, directory: str | Path, result: Mapping[str, Any]) -> Path:
+        """Write the report and `result` into `directory`, replacing an older report there.
+
+        Args:
+            directory: Made when missing; other files in it stay.
+            result: Becomes `result.json` by `to_json`. An entry "provenance" (see `provenance`)
+                is also shown at the foot of the page.
+
+        Raises:
+            ValueError: If the place is taken by a file.
+            OSError: If it cannot be written.
+        """
+        directory = check_directory(directory)
+        directory.parent.mkdir(parents=True, exist_ok=True)
+        partial = directory.parent / f".{directory.name}.{secrets.token_hex(4)}.partial"
+        partial.mkdir()
+        try:
+            self._write_files(partial, result)
+            _move(partial, directory)
+        finally:
+            shutil.rmtree(partial, ignore_errors=True)
+        return directory
+
+    def _write_files(self, folder: Path, result: Mapping[str, Any]) -> None:
+        if self._pictures:
+            # Only a report with pictures needs matplotlib.
+            from gmm_speciation import plotting
+
+            for name, figure in self._pictures.items():
+                plotting.save(figure, folder / name)
+        files = ["report.md", "report.html", RESULT, *self._pictures]
+        stamp = {"provenance": provenance(), **result}
+        content = to_json({"title": self.title, **stamp, "files": files})
+        footer = _footer(content["provenance"])
+        markdown = "\n\n".join([*self._markdown, "---", footer])
+        pictures = {name: (folder / name).read_bytes() for name in self._pictures}
+        page = _page(self.title, "\n\n".join(self._markdown), footer, pictures)
+        (folder / "report.md").write_text(markdown + "\n", encoding="utf-8")
+        (folder / "report.html").write_text(page, encoding="utf-8")
+        text = json.dumps(content, indent=1, allow_nan=False, ensure_ascii=False)
+        (folder / RESULT).write_text(text + "\n", encoding="utf-8")
+
+
+def check_directory(directory: str | Path) -> Path:
+    """The absolute path of a folder that a report can be written into.
+
+    Raises:
+        ValueError: If something there is not a folder.
+    """
+    path = Path(directory).expanduser().absolute()
+    for place in (path, *path.parents):
+        if place.exists():
+            if not place.is_dir():
+                raise ValueError(f"A report needs a folder; {str(place)!r} is a file.")
+            if not os.access(place, os.W_OK):
+                raise ValueError(f"The folder {str(place)!r} cannot be written to.")
+            break
+    return path
+
+
+def _move(partial: Path, directory: Path) -> None:
+    """Put the finished files in place: the whole folder at once, or file by file over an older one."""
+    if not directory.exists():
+        os.rename(partial, directory)
+        return
+    old = directory / RESULT
+    try:
+        stale = set(json.loads(old.read_text(encoding="utf-8"))["files"])
+    except (OSError, ValueError, KeyError, TypeError):
+        stale = set()
+    fresh = [path.name for path in partial.iterdir()]
+    for name in sorted(fresh, key=lambda name: name == RESULT):  # the numbers last
+        os.replace(partial / name, directory / name)
+    for name in stale - set(fresh):
+        if Path(name).name == name:
+            (directory / name).unlink(missing_ok=True)
+
+
+def _page(title: str, markdown: str, footer: str, pictures: Mapping[str, bytes]) -> str:
+    """One HTML file: pictures become data URIs."""
+    from markdown_it import MarkdownIt
+
+    parser = MarkdownIt("commonmark", {"html": False}).enable("table")
+
+    def image(tokens, index, options, env):
+        token = tokens[index]
+        data = pictures.get(str(token.attrs["src"]))
+        if data is None:  # nothing is loaded from elsewhere
+            return html.escape(token.content)
+        source = base64.b64encode(data).decode("ascii")
+        return f'<img alt="{html.escape(token.content)}" src="data:image/png;base64,{source}">'
+
+    parser.renderer.rules["image"] = image  # type: ignore[attr-defined]
+    return (
+        '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
+        f"<title>{html.escape(title)}</title>\n<style>{_CSS}</style>\n</head>\n<body>\n"
+        f"{parser.render(markdown)}<footer>{parser.render(footer)}</footer>\n</body>\n</html>\n"
+    )
+
+
+def _footer(stamp: Mapping[str, Any]) -> str:
+    versions = ", ".join(f"{name} {version}" for name, version in stamp["versions"].items())
+    command = f"`{stamp['command']}`, " if stamp.get("command") else ""
+    return f"Made {stamp['date']} by {command}with {versions} on {stamp['platform']}."
+
+
+def _cell(value: object) -> str:
+    text = format_estimate(value) if isinstance(value, Estimate) else str(value)
+    return " ".join(text.split()).replace("|", "\\|")

@@ -1,0 +1,199 @@
+"""Reverse sampling on closed-form scores, and forward paths of data.
+
+All reverse steps go from a noisier level (alpha_t, sigma_t) to a cleaner one (alpha_s, sigma_s)
+through the posterior mean D(x_t) = E[x_0 | x_t], in which every process looks alike:
+
+    "sde"   ancestral: x_s ~ N(mu(x_t, D), v), the kernel that tracking assumes
+            (Ho, Jain & Abbeel 2020); exact in law as steps shrink
+    "ddim"  deterministic: x_s = alpha_s D + (sigma_s / sigma_t) (x_t - alpha_t D)
+            (Song, Meng & Ermon 2021), the exponential-integrator form of the probability flow
+    "ode"   Heun's second-order step on the probability flow in `x / alpha` against `sigma / alpha`
+            (Karras et al. 2022, Algorithm 1)
+
+A forward path adds independent Gaussian increments level by level; read from noise to signal it is a
+path of the true reverse chain, so it can be tracked without generating anything.
+
+Levels are a strictly increasing log-SNR grid here: sampling runs from noise to signal.
+"""
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, PRNGKeyArray, PyTree
+
+from gmm_speciation.checks import ArrayLike
+from gmm_speciation.guidance import Guidance, Unguided
+from gmm_speciation.inference import Classes, class_denoisers, denoiser
+from gmm_speciation.mixtures import GaussianMixture
+from gmm_speciation.partitions import Partition, as_partition
+from gmm_speciation.processes import DiffusionProcess
+from gmm_speciation.tracking import reverse_kernel
+
+SAMPLING_METHODS = ("sde", "ddim", "ode")
+
+
+class Trajectory(eqx.Module):
+    """States from noise to signal; `final` is the state at the last level."""
+
+    times: Float[Array, " T"]  # strictly decreasing: from noise to signal
+    alpha: Float[Array, " T"]
+    sigma: Float[Array, " T"]
+    states: Float[Array, "T n d"]
+    guidance_state: PyTree = ()
+
+    @property
+    def final(self) -> Float[Array, "n d"]:
+        return self.states[-1]
+
+
+def _levels(process: DiffusionProcess, times: ArrayLike, *, decreasing: bool):
+    grid = np.asarray(times, float)
+    steps = np.diff(grid)
+    if grid.ndim != 1 or len(grid) < 2 or not np.all(steps < 0 if decreasing else steps > 0):
+        raise ValueError(
+            f"`times` must {'decrease' if decreasing else 'increase'} strictly, with at least two "
+            f"points; got {grid if grid.size < 6 else f'shape {grid.shape}'}."
+        )
+    first, last = process.time_range
+    if grid.min() < first or grid.max() > last:
+        raise ValueError(
+            f"`times` must lie in [{first}, {last}], the range of {type(process).__name__}; "
+            f"got [{grid.min()}, {grid.max()}]."
+        )
+    return jnp.asarray(grid), process.alpha(grid), process.sigma(grid)
+
+
+def label_denoiser(
+    mixture: GaussianMixture, x: Array, alpha, sigma, partition: Partition, label: int | None
+) -> Array:
+    """Posterior mean of class `label`, or of the whole mixture for None."""
+    if label is None:
+        return denoiser(mixture, x, alpha, sigma)
+    if partition.is_trivial:
+        weights = jax.nn.one_hot(label, mixture.num_components, dtype=x.dtype)
+        return denoiser(
+            mixture, x, alpha, sigma, jnp.broadcast_to(weights, (*x.shape[:-1], len(weights)))
+        )
+    return class_denoisers(mixture, x, alpha, sigma, partition)[..., label, :]
+
+
+@eqx.filter_jit
+def _reverse(mixture, guidance, partition, alpha, sigma, x, key, method):
+    def move(x, denoised, here, there, key):
+        (alpha_t, sigma_t), (alpha_s, sigma_s) = here, there
+        if method == "sde":
+            mean, variance = reverse_kernel(x, denoised, here, there)
+            return mean + jnp.sqrt(variance) * jax.random.normal(key, x.shape, x.dtype)
+        return alpha_s * denoised + sigma_s / sigma_t * (x - alpha_t * denoised)
+
+    def step(carry, inputs):
+        x, state = carry
+        here, there, key = inputs
+
+        def denoise_at(x, level):
+            return lambda label: label_denoiser(mixture, x, *level, partition, label)
+
+        denoised, state = guidance.step(state, x, here, denoise_at(x, here))
+        proposal = move(x, denoised, here, there, key)
+        if method == "ode":
+            # Heun: slope D - x/alpha at both ends, in the coordinate sigma/alpha; Euler is DDIM.
+            corrected, _ = guidance.step(state, proposal, there, denoise_at(proposal, there))
+            ratio_t, ratio_s = here[1] / here[0], there[1] / there[0]
+            slope_t = (x / here[0] - denoised) / ratio_t
+            safe = jnp.where(ratio_s > 0, ratio_s, 1.0)
+            slope_s = jnp.where(ratio_s > 0, (proposal / there[0] - corrected) / safe, slope_t)
+            proposal = there[0] * (x / here[0] + (ratio_s - ratio_t) * (slope_t + slope_s) / 2)
+        return (proposal, state), proposal
+
+    keys = jax.random.split(key, alpha.shape[0] - 1)
+    levels = ((alpha[:-1], sigma[:-1]), (alpha[1:], sigma[1:]), keys)
+    (_, state), states = jax.lax.scan(step, (x, guidance.init(x)), levels)
+    return jnp.concatenate([x[None], states]), state
+
+
+def sample(
+    mixture: GaussianMixture,
+    process: DiffusionProcess,
+    times: ArrayLike,
+    *,
+    key: PRNGKeyArray,
+    num_samples: int | None = None,
+    start: Float[Array, "n d"] | None = None,
+    method: str = "sde",
+    guidance: Guidance | None = None,
+    partition: Classes = None,
+) -> Trajectory:
+    """Reverse trajectories on the mixture's exact posterior means.
+
+    Args:
+        mixture: The clean law.
+        process: The clock.
+        times: Strictly decreasing, from noise to signal, finite alpha > 0 at every level.
+        key: Random key.
+        num_samples: Number of trajectories, started from the exact law at `times[0]`.
+        start: Or the states `(n, d)` to start from: clones, or another law.
+        method: "sde", "ddim" or "ode".
+        guidance: What bends the denoiser; `Unguided()` by default.
+        partition: The classes that guidance labels refer to; every component its own by default.
+
+    Raises:
+        ValueError: If the grid is not decreasing or leaves the process's range, the method is
+            unknown, or not exactly one of `num_samples` and `start` is given.
+    """
+    if method not in SAMPLING_METHODS:
+        raise ValueError(f"`method` must be one of {', '.join(SAMPLING_METHODS)}; got {method!r}.")
+    if (num_samples is None) == (start is None):
+        raise ValueError("Give exactly one of `num_samples` and `start`.")
+    grid, alpha, sigma = _levels(process, times, decreasing=True)
+    dtype = mixture.centre.dtype
+    grid, alpha, sigma = (level.astype(dtype) for level in (grid, alpha, sigma))
+    key_start, key_path = jax.random.split(key)
+    if start is None:
+        assert num_samples is not None  # exactly one of the two is given
+        start, _ = mixture.perturb(alpha[0], sigma[0]).sample(key_start, num_samples)
+    states, state = _reverse(
+        mixture,
+        Unguided() if guidance is None else guidance,
+        as_partition(partition, mixture.num_components),
+        alpha,
+        sigma,
+        start,
+        key_path,
+        method,
+    )
+    return Trajectory(grid, alpha, sigma, states, state)
+
+
+def forward_path(
+    x_0: Float[Array, "n d"], process: DiffusionProcess, times: ArrayLike, *, key: PRNGKeyArray
+) -> Trajectory:
+    """Noised data, one Markov path a point, returned from noise to signal like a sampled trajectory.
+
+    `x_t = alpha_{t|s} x_s + sigma_{t|s} z` from the cleanest level up.
+
+    Args:
+        x_0: Clean points.
+        process: The clock.
+        times: Strictly decreasing, as for `sample`.
+        key: Random key.
+
+    Raises:
+        ValueError: If the grid is not decreasing or leaves the process's range.
+    """
+    grid, alpha, sigma = (
+        level.astype(x_0.dtype) for level in _levels(process, times, decreasing=True)
+    )
+    normals = jax.random.normal(key, (len(grid), *x_0.shape), x_0.dtype)
+
+    def noisier(x, inputs):
+        (alpha_t, sigma_t), (alpha_s, sigma_s), z = inputs
+        ratio = alpha_t / alpha_s
+        x = ratio * x + jnp.sqrt(jnp.maximum(sigma_t**2 - ratio**2 * sigma_s**2, 0.0)) * z
+        return x, x
+
+    up = slice(None, None, -1)
+    cleanest = alpha[-1] * x_0 + sigma[-1] * normals[-1]
+    levels = ((alpha[:-1][up], sigma[:-1][up]), (alpha[1:][up], sigma[1:][up]), normals[:-1][up])
+    _, states = jax.lax.scan(noisier, cleanest, levels)
+    return Trajectory(grid, alpha, sigma, jnp.concatenate([states[up], cleanest[None]]))

@@ -1,0 +1,30 @@
+"""A speciation point: where on the noise axis a criterion says that classes part."""
+
+import equinox as eqx
+import numpy as np
+
+from gmm_speciation.estimate import Estimate
+from gmm_speciation.processes import DiffusionProcess
+
+
+class SpeciationPoint(eqx.Module):
+    """Log-SNR of a criterion, or None with the reason why the criterion is not defined."""
+
+    log_snr: Estimate | None
+    reason: str | None = eqx.field(static=True, default=None)
+
+    def __check_init__(self):
+        if (self.log_snr is None) == (self.reason is None):
+            raise ValueError("A speciation point has a log-SNR or a reason for having none.")
+
+    def on(self, process: DiffusionProcess) -> Estimate | None:
+        """The time at which `process` passes the point, with its standard error.
+
+        Raises:
+            ValueError: If the process never has this log-SNR.
+        """
+        if self.log_snr is None:
+            return None
+        time = np.asarray(process.time(self.log_snr.value))
+        slope = np.abs(np.asarray(process.log_snr_slope(time)))
+        return Estimate(time, np.asarray(self.log_snr.stderr) / slope, self.log_snr.dof)

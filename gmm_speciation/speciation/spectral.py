@@ -1,0 +1,78 @@
+"""Spectral criterion: noise drowns the leading direction of the data.
+
+With `Lambda` the largest eigenvalue of the data covariance, speciation is where
+`alpha^2 Lambda = sigma^2` (Biroli et al. 2024, arXiv 2402.18491), that is at log-SNR
+`-log Lambda`; on the Ornstein-Uhlenbeck clock `t_S = (1/2) log(1 + Lambda)`, of which their tables
+use the asymptotic `(1/2) log Lambda`. For labelled data the same with the covariance between classes.
+"""
+
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Float
+from scipy.sparse.linalg import LinearOperator, eigsh
+
+from gmm_speciation.checks import ArrayLike
+from gmm_speciation.estimate import Estimate
+from gmm_speciation.inference import Classes
+from gmm_speciation.mixtures import GaussianMixture
+from gmm_speciation.partitions import as_partition
+from gmm_speciation.speciation.points import SpeciationPoint
+
+
+def top_eigenvalue(mixture: GaussianMixture) -> float:
+    """Largest eigenvalue of the covariance of the whole mixture, within plus between components."""
+    weights = np.asarray(mixture.weights, float)
+    spread = _spread(np.asarray(mixture.offsets, float), weights)
+    covariance = mixture.covariance
+
+    def apply(v: np.ndarray) -> np.ndarray:
+        rows = jnp.asarray(v, mixture.centre.dtype).reshape(1, -1)
+        within = covariance.weighted_apply(rows, 0 * mixture.offsets, mixture.weights[None])
+        return spread.T @ (spread @ v) + np.asarray(within, float)[0]
+
+    if mixture.dim <= 2:
+        dense = np.stack([apply(e) for e in np.eye(mixture.dim)])
+        return float(np.linalg.eigvalsh(dense)[-1])
+    operator = LinearOperator((mixture.dim, mixture.dim), matvec=apply, dtype=float)
+    # A fixed start makes the Lanczos iteration reproducible.
+    start = np.random.default_rng(0).standard_normal(mixture.dim)
+    return float(eigsh(operator, k=1, which="LA", return_eigenvectors=False, v0=start)[0])
+
+
+def between_class_eigenvalue(mixture: GaussianMixture, partition: Classes = None) -> float:
+    """Largest eigenvalue of the covariance of the class means."""
+    partition = as_partition(partition, mixture.num_components)
+    weights = np.asarray(mixture.weights, float)
+    membership = np.asarray(partition.membership())
+    class_weights = membership @ weights
+    alive = class_weights > 0
+    sums = (membership * weights) @ np.asarray(mixture.offsets, float)
+    spread = _spread(sums[alive] / class_weights[alive, None], class_weights[alive])
+    return float(np.linalg.eigvalsh(spread @ spread.T)[-1])
+
+
+def sample_top_eigenvalue(x: ArrayLike) -> float:
+    """Largest eigenvalue of the covariance of data `(n, d)`.
+
+    Raises:
+        ValueError: If there are fewer than two points or they are not finite.
+    """
+    x = np.asarray(x, float)
+    if x.ndim != 2 or len(x) < 2 or not np.isfinite(x).all():
+        raise ValueError(f"`x` must be at least two finite points, (n, d); got shape {x.shape}.")
+    centred = x - x.mean(0)
+    return float(np.linalg.norm(centred, 2) ** 2 / len(x))
+
+
+def spectral_point(eigenvalue: float) -> SpeciationPoint:
+    """Where `alpha^2 Lambda = sigma^2`: log-SNR `-log Lambda`."""
+    if not eigenvalue > 0:
+        return SpeciationPoint(None, "the covariance has no positive eigenvalue")
+    return SpeciationPoint(Estimate.exact(np.asarray(-np.log(eigenvalue))))
+
+
+def _spread(
+    offsets: Float[np.ndarray, "K d"], weights: Float[np.ndarray, " K"]
+) -> Float[np.ndarray, "K d"]:
+    """Rows `sqrt(w_k) (mu_k - mean)`, whose Gram matrix is the covariance between."""
+    return np.sqrt(weights)[:, None] * (offsets - weights @ offsets)

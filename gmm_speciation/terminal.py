@@ -1,0 +1,217 @@
+"""What every command line here has in common: errors, options, progress, tables.
+
+A user's mistake ends in one line on stderr and exit code 2; an interruption ends in 130. The library
+underneath raises `ValueError` with what was expected, what came and what to do, and `run` prints it.
+Importing this module loads no JAX: `--help` stays fast.
+"""
+
+import difflib
+import os
+import shlex
+import sys
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from pathlib import Path
+from typing import Annotated, Any, TypeVar
+
+try:
+    import typer
+    from rich import box
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+    from rich.table import Table
+except ModuleNotFoundError as missing:  # the commands are an extra of the library
+    print(
+        f"error: the commands need {missing.name}; install it with: "
+        'pip install "gmm-speciation[cli]"',
+        file=sys.stderr,
+    )
+    raise SystemExit(2) from missing
+
+T = TypeVar("T")
+_command_line: ContextVar[str | None] = ContextVar("command_line", default=None)
+
+EXTRAS = {
+    "matplotlib": "plots",
+    "markdown_it": "cli",
+    "torch": "bridge",
+    "safetensors": "bridge",
+    "sklearn": "bridge",
+    "diffusers": "all",
+    "transformers": "all",
+}
+
+Out = Annotated[
+    Path | None,
+    typer.Option(
+        "--out", metavar="DIR", help="Write report.md, report.html, result.json, pictures."
+    ),
+]
+Seed = Annotated[int, typer.Option("--seed", min=0, help="Seed of everything random.")]
+Quiet = Annotated[bool, typer.Option("--quiet", help="Print nothing but errors.")]
+
+
+def application(name: str, version: str, summary: str) -> typer.Typer:
+    """An app with `--version` and plain tracebacks, to which commands are added."""
+    app = typer.Typer(
+        name=name,
+        help=summary,
+        no_args_is_help=True,
+        add_completion=False,
+        pretty_exceptions_enable=False,
+    )
+
+    def show_version(asked: bool) -> bool:
+        if asked:
+            print(f"{name} {version}")
+            raise typer.Exit
+        return asked
+
+    @app.callback()
+    def options(
+        version: Annotated[
+            bool,
+            typer.Option("--version", callback=show_version, is_eager=True, help="Show and exit."),
+        ] = False,
+    ) -> None:
+        pass
+
+    return app
+
+
+def run(app: typer.Typer, arguments: Sequence[str] | None = None) -> int:
+    """Run a command line and return its exit code: 0, 2 for a user's mistake, 130 for Ctrl-C.
+
+    Args:
+        app: What `application` made, with its commands.
+        arguments: Words after the program's name; those of the process by default.
+    """
+    code = _run(app, sys.argv[1:] if arguments is None else list(arguments))
+    if arguments is None and code == 130:
+        # JAX may still compute in its threads; taking the interpreter down under them crashes.
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+    return code
+
+
+def _run(app: typer.Typer, words: list[str]) -> int:
+    _command_line.set(shlex.join([app.info.name or "", *words]))
+    try:
+        code = typer.main.get_command(app).main(
+            words, prog_name=app.info.name, standalone_mode=False
+        )
+        # The parser turns Ctrl-C into this code without a word.
+        return _fail("interrupted", 130) if code == 130 else int(code or 0)
+    except (KeyboardInterrupt, typer.Abort):
+        return _fail("interrupted", 130)
+    except ModuleNotFoundError as error:
+        extra = EXTRAS.get((error.name or "").partition(".")[0])
+        if extra is None:
+            raise
+        return _fail(
+            f'{error.name} is missing; install it with: pip install "gmm-speciation[{extra}]"'
+        )
+    except (ValueError, OSError) as error:
+        return _fail(str(error))
+    except Exception as error:
+        # Usage errors of the parser, whatever package it keeps them in.
+        if not hasattr(error, "format_message"):
+            raise
+        message = error.format_message()
+        # Typer raises this one after it has printed the help of a command without arguments.
+        return _fail(message) if type(error).__name__ != "NoArgsIsHelpError" else 2
+
+
+def command_line() -> str | None:
+    """The command line that is running, as it can be typed again."""
+    return _command_line.get()
+
+
+def _fail(message: str, code: int = 2) -> int:
+    print(f"error: {' '.join(message.split())}", file=sys.stderr)
+    return code
+
+
+def use_float64() -> None:
+    """Let JAX compute in double precision; for commands, which own the process."""
+    import jax
+
+    jax.config.update("jax_enable_x64", True)
+
+
+def pick(name: str, table: Mapping[str, T], what: str) -> T:
+    """The entry called `name`.
+
+    Raises:
+        ValueError: If there is none; names the nearest one and all that exist.
+    """
+    if name in table:
+        return table[name]
+    near = difflib.get_close_matches(name, table, n=1)
+    hint = f" Did you mean {near[0]!r}?" if near else ""
+    raise ValueError(f"Unknown {what} {name!r}.{hint} Choose from: {', '.join(table)}.")
+
+
+def numbers(text: str, option: str, kind: type = float) -> tuple[Any, ...]:
+    """The comma-separated numbers of an option, such as `0.5,1.5`.
+
+    Raises:
+        ValueError: If one is not a number of this kind.
+    """
+    try:
+        return tuple(kind(word) for word in text.split(","))
+    except ValueError:
+        article = "whole numbers" if kind is int else "numbers"
+        raise ValueError(
+            f"`{option}` takes {article} with commas between them, such as 2,3; got {text!r}."
+        ) from None
+
+
+def show(what: Table | str, quiet: bool = False) -> None:
+    """Print a table or a line on stdout, unless quiet; text is not read as markup."""
+    console = Console(quiet=quiet, highlight=False)
+    if isinstance(what, str):
+        console.print(what, markup=False, soft_wrap=True)
+    else:
+        console.print(what)
+
+
+@contextmanager
+def progress(num_steps: int, quiet: bool = False) -> Iterator["Steps"]:
+    """A bar on stderr while the block runs; call `steps.next("what comes")` before each step."""
+    bar = Progress(
+        SpinnerColumn(),
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TimeElapsedColumn(),
+        console=Console(stderr=True),
+        transient=True,
+        disable=quiet or not sys.stderr.isatty(),
+    )
+    with bar:
+        yield Steps(bar, num_steps)
+
+
+class Steps:
+    """Progress of a command, one named step after the other."""
+
+    def __init__(self, bar: Progress, num_steps: int):
+        self._bar, self._begun = bar, False
+        self._task = bar.add_task("", total=num_steps)
+
+    def next(self, description: str) -> None:
+        """The step before is done; this one begins."""
+        self._bar.update(self._task, advance=float(self._begun), description=description)
+        self._begun = True
+
+
+def table(headers: Sequence[str], rows: Iterable[Sequence[str]], title: str | None = None) -> Table:
+    """A summary table for the terminal; the first column is text, the others are numbers."""
+    shown = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD)
+    for index, header in enumerate(headers):
+        shown.add_column(header, justify="right" if index else "left", overflow="fold")
+    for row in rows:
+        shown.add_row(*row)
+    return shown

@@ -1,0 +1,96 @@
+"""Tracking: the class posterior along a reverse path, from the path alone.
+
+A denoiser of class c predicts the next state of the reverse chain by the kernel
+
+    p(x_s | x_t, c) = N(mu_c, v I),
+    mu_c = (alpha_{t|s} sigma_s^2 / sigma_t^2) x_t + (alpha_s sigma_{t|s}^2 / sigma_t^2) D_c(x_t),
+    v    = sigma_{t|s}^2 sigma_s^2 / sigma_t^2,
+    alpha_{t|s} = alpha_t / alpha_s,   sigma_{t|s}^2 = sigma_t^2 - alpha_{t|s}^2 sigma_s^2,
+
+for t noisier than s (Ho, Jain & Abbeel 2020, Eq. 7; Kingma et al. 2021, Eq. 25-27). Each step observed
+multiplies the odds of the classes by the ratio of these densities (Koulischer et al. 2025, arXiv
+2410.14398):
+
+    log pi_c <- log pi_c - |x_s - mu_c|^2 / (2 v).
+
+It is valid where x_s was drawn from that chain; forward paths of data, read backwards, are.
+
+Three read-outs, which differ in error and must not be mixed up:
+
+    class against class         softmax of all log-likelihoods with the prior
+    ratio to the unconditional  pi_c = prior * e^l; error of order sqrt(step), may exceed 1
+    forced prior                sigmoid(l) with prior 1/2: the unconditional poses as the complement;
+                                right for a rare class only
+
+Pure functions, safe under jit, vmap and grad. Log-likelihoods in nats.
+"""
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+
+def reverse_kernel(
+    x: Float[Array, "*#batch d"],
+    denoised: Float[Array, "*#batch d"],
+    noisy: tuple,
+    cleaner: tuple,
+) -> tuple[Float[Array, "*#batch d"], Float[Array, ""]]:
+    """Mean and variance of the next state given x and a posterior mean of x_0.
+
+    Args:
+        x: State at the noisier level.
+        denoised: `D(x)` of one class; or of all, a class axis before the last, with `x[..., None, :]`.
+        noisy: `(alpha_t, sigma_t)`.
+        cleaner: `(alpha_s, sigma_s)` of the next level.
+    """
+    (alpha_t, sigma_t), (alpha_s, sigma_s) = noisy, cleaner
+    ratio = alpha_t / alpha_s
+    added = sigma_t**2 - ratio**2 * sigma_s**2
+    mean = (ratio * sigma_s**2 / sigma_t**2) * x + (alpha_s * added / sigma_t**2) * denoised
+    return mean, jnp.asarray(added * sigma_s**2 / sigma_t**2, x.dtype)
+
+
+def log_likelihood_update(
+    x_next: Float[Array, "*batch d"],
+    means: Float[Array, "*batch C d"],
+    variance: Float[Array, ""],
+) -> Float[Array, "*batch C"]:
+    """`-|x_s - mu_c|^2 / (2 v)` up to one number for all classes.
+
+    The squares are taken as differences to their class average, so no digits go to the common part.
+    """
+    reference = means.mean(-2, keepdims=True)
+    doubled = 2 * x_next[..., None, :] - means - reference
+    return -jnp.sum((reference - means) * doubled, -1) / (2 * variance)
+
+
+def class_against_class(
+    log_prior: Float[Array, " C"], log_likelihood: Float[Array, "*batch C"]
+) -> Float[Array, "*batch C"]:
+    """Log-posterior `log pi_c` from the log-likelihoods summed along the path."""
+    joint = log_likelihood + log_prior.reshape((1,) * (log_likelihood.ndim - 1) + (-1,))
+    return jax.nn.log_softmax(joint, -1)
+
+
+def ratio_to_unconditional(prior, log_ratio: Float[Array, "*batch"]) -> Float[Array, "*batch"]:
+    """`prior * e^l` with l the summed log-ratio to the unconditional kernel; not bounded by 1."""
+    return prior * jnp.exp(log_ratio)
+
+
+def forced_prior(log_ratio: Float[Array, "*batch"]) -> Float[Array, "*batch"]:
+    """`sigmoid(l)`: the papers' binary form, in which the unconditional stands for "not c"."""
+    return jax.nn.sigmoid(log_ratio)
+
+
+def repaired_forced_prior(base_rate, log_ratio: Float[Array, "*batch"]) -> Float[Array, "*batch"]:
+    """Posterior of a class of probability `base_rate` from its log-ratio to the unconditional.
+
+    With w the base rate, `p(x) = w p(x|c) + (1 - w) p(x|not c)` gives
+    `logit p = l + log[(1 - w) / (1 - w e^l)] + logit w`, that is `p = w e^l`; where the tracked ratio
+    exceeds its bound 1/w, p is 1. Returned as the posterior at prior 1/2:
+    `sigmoid(l + log[(1 - w) / (1 - w e^l)])`.
+    """
+    remaining = 1 - base_rate * jnp.exp(log_ratio)
+    logit = log_ratio + jnp.log1p(-base_rate) - jnp.log(jnp.maximum(remaining, 1e-30))
+    return jax.nn.sigmoid(logit)

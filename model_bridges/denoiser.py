@@ -1,0 +1,116 @@
+"""The denoiser: a trained diffusion model as an estimate of the posterior mean.
+
+Coordinates (EDM; Karras et al. 2022): `x = x_0 + sigma eps`, `eps ~ N(0, I)`, so that the log-SNR is
+`lambda = -2 log sigma`; `sigma` has the units of the data. A denoiser estimates `D(x; sigma, c) =
+E[x_0 | x, c]` for a class `c`, or `E[x_0 | x]` for the label `UNCONDITIONAL`, and factors it as
+
+    D(x; sigma, c) = skip(sigma) x + out(sigma) F(x; sigma, c)
+
+with the network's raw output `F`. Differences of classes are `out (F_c - F_c')`: the skip term, which
+carries all of the noise, cancels exactly instead of to rounding.
+
+Shapes: `x` and results `(B, *event)`; `sigma` a number, `()` or `(B,)`; `label` integers `(B,)`,
+soft labels `(B, C)` where the model can take them, or `UNCONDITIONAL`.
+"""
+
+from typing import Protocol, final, runtime_checkable
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+
+@final
+class Unconditional:
+    """Type of the label `UNCONDITIONAL`: no class is given, the model averages over all of them."""
+
+    def __repr__(self) -> str:
+        return "UNCONDITIONAL"
+
+    def __reduce__(self) -> str:
+        return "UNCONDITIONAL"  # the one instance, also after a trip through pickle
+
+
+UNCONDITIONAL = Unconditional()
+
+Sigma = Float[Tensor, ""] | Float[Tensor, " B"] | float | int
+Label = Int[Tensor, " B"] | Float[Tensor, "B C"] | Unconditional
+
+
+@runtime_checkable
+class Denoiser(Protocol):
+    """Estimate of the posterior mean `E[x_0 | x, label]` for `x = x_0 + sigma eps`.
+
+    `sigma_range` holds the noise levels the model was trained for; `provenance` says in words where
+    it comes from. An optional attribute `class_prior`, a tuple of C weights, is the law of the
+    classes; without it they are taken as equal.
+    """
+
+    @property
+    def num_classes(self) -> int: ...
+    @property
+    def event_shape(self) -> tuple[int, ...]: ...
+    @property
+    def sigma_range(self) -> tuple[float, float]: ...
+    @property
+    def provenance(self) -> str: ...
+    @property
+    def has_unconditional(self) -> bool: ...
+
+    def __call__(
+        self, x: Float[Tensor, "B *event"], sigma: Sigma, label: Label
+    ) -> Float[Tensor, "B *event"]:
+        """The posterior mean `D`."""
+
+    def raw(
+        self, x: Float[Tensor, "B *event"], sigma: Sigma, label: Label
+    ) -> Float[Tensor, "B *event"]:
+        """The raw output `F`."""
+
+    def coefficients(self, sigma: Sigma) -> tuple[Float[Tensor, "*B"], Float[Tensor, "*B"]]:
+        """`(skip, out)`, each of the shape of `sigma`, in float64."""
+
+
+def per_image(values: Float[Tensor, "*L"], x: Float[Tensor, "B *event"]) -> Float[Tensor, "..."]:
+    """`values`, `()` or `(B,)`, shaped to multiply `x`, in its dtype and on its device."""
+    return values.to(x).reshape(values.shape + (1,) * (x.ndim - 1 if values.ndim else 0))
+
+
+def class_raw(
+    denoiser: Denoiser, x: Float[Tensor, "B *event"], sigma: Sigma, *, max_batch: int = 1024
+) -> Float[Tensor, "C B *event"]:
+    """Raw outputs of all classes for the same noisy states: one shared noise for all of them.
+
+    Args:
+        denoiser: The model.
+        x: Noisy states.
+        sigma: Their noise level, a number or one a state.
+        max_batch: Largest batch given to the network at once.
+
+    Raises:
+        ValueError: If `max_batch < 1`, and as the denoiser.
+    """
+    if max_batch < 1:
+        raise ValueError(f"`max_batch` must be at least 1; got {max_batch}.")
+    levels = torch.as_tensor(sigma, dtype=torch.float64)
+    rows = torch.arange(denoiser.num_classes * len(x))
+    outputs = []
+    for chunk in rows.split(max_batch):
+        state = (chunk % len(x)).to(x.device)
+        level = levels[state.to(levels.device)] if levels.ndim else levels
+        label = torch.div(chunk, len(x), rounding_mode="floor").to(x.device)
+        outputs.append(denoiser.raw(x[state], level, label))
+    return torch.cat(outputs).reshape(denoiser.num_classes, *x.shape)
+
+
+def difference(
+    denoiser: Denoiser, x: Float[Tensor, "B *event"], sigma: Sigma, label: Label, other: Label
+) -> Float[Tensor, "B *event"]:
+    """`D(x; sigma, label) - D(x; sigma, other) = out (F - F')`, without the skip term.
+
+    Raises:
+        ValueError: As the denoiser.
+    """
+    _, out = denoiser.coefficients(sigma)
+    contrast = denoiser.raw(x, sigma, label) - denoiser.raw(x, sigma, other)
+    return per_image(out, x) * contrast.to(x)

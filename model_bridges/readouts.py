@@ -1,0 +1,199 @@
+"""What a tracked class posterior says: entropy, cross-entropy, calibration, accuracy.
+
+With `p_i` the tracked posterior of image i at one noise level and `y_i` its class,
+
+    H  = mean_i [-sum_c p_i(c) log p_i(c)]        entropy of the tracked posterior
+    CE = mean_i [-log p_i(y_i)] >= H(C|X)         cross-entropy, an upper bound on the truth
+
+and CE - H is the calibration error. Averages run over images, so errors are those of independent
+images. Entropy, cross-entropy and rate are extrapolated in the step of the noise levels; reliability
+and accuracy, which are about the posteriors themselves, are those of the fine chain. Nats throughout.
+
+The literature has two other read-outs, from the log ratio `l = log p(x|c) - log p(x)` against the
+unconditional model: the product of prior and ratio, right in continuous time only and able to exceed
+1, and the sigmoid of `l`, in which the unconditional model stands for the complement of the class.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float, Int
+
+from gmm_speciation.curves import Batches, EntropyCurve
+from gmm_speciation.estimate import Estimate
+from gmm_speciation.partitions import Partition
+from model_bridges.traces import Chain, PartitionLike, Trace, group_log_sum
+
+Real = Float[np.ndarray, "*batch"]
+
+
+def chain_entropy(chain: Chain, partition: Partition) -> Float[np.ndarray, "L N"]:
+    """`-sum_c p log p` of each image at each level, nats."""
+    log_p = group_log_sum(chain.log_posterior, partition)
+    # log p = -inf only for a class of prior 0, where p log p = 0.
+    return -(np.exp(log_p) * np.where(np.isfinite(log_p), log_p, 0.0)).sum(-1)
+
+
+def tracked_curve(trace: Trace, partition: PartitionLike = None) -> EntropyCurve:
+    """Entropy of the tracked posterior; its rate `-dH/dlambda = E gap / (2 sigma^2)` per unit log-SNR.
+
+    The gap is the Bayes one, at the same noisy states, so the two sides are comparable but not the
+    same number: their agreement is a test. Both are extrapolated in the step.
+
+    Raises:
+        ValueError: If there are fewer than two images, or the partition was not traced.
+    """
+    chosen = trace.partition(partition)
+    entropy = trace.extrapolate(lambda chain: chain_entropy(chain, chosen))
+    rate = trace.group_gap(partition) / (2 * trace.sigmas[:, None] ** 2)
+    return curve_of(trace, entropy, rate, trace.prior_entropy(partition), "tracking")
+
+
+def step_error(trace: Trace, partition: PartitionLike = None) -> Estimate:
+    """Entropy of the fine chain minus that of the coarse one, `(L,)`: what extrapolation corrects.
+
+    Where it is not small against the entropies, the grid of levels is too coarse.
+
+    Raises:
+        ValueError: If there are fewer than two images.
+    """
+    chosen = trace.partition(partition)
+    difference = chain_entropy(trace.fine, chosen) - chain_entropy(trace.coarse, chosen)
+    return Estimate.from_samples(difference, axis=1)
+
+
+def curve_of(
+    trace: Trace,
+    entropy: Float[np.ndarray, "L N"],
+    rate: Float[np.ndarray, "L N"],
+    prior_entropy: float,
+    method: str,
+) -> EntropyCurve:
+    """The curve of per-image entropies and rates, with batches of images for jackknife errors."""
+    batches = Batches(trace.batches(entropy), trace.batches(rate))
+    return EntropyCurve(
+        trace.log_snr,
+        Estimate.from_samples(entropy, axis=1),
+        Estimate.from_samples(rate, axis=1),
+        prior_entropy,
+        method,
+        batches,
+    )
+
+
+def cross_entropy(trace: Trace, partition: PartitionLike = None) -> Estimate:
+    """`E[-log p(y)]` of the true class at every level, shape `(L,)`: an upper bound on H(C|X).
+
+    Raises:
+        ValueError: If the trace has no labels or fewer than two images.
+    """
+    labels, chosen = trace.group_labels(partition), trace.partition(partition)
+    images = np.arange(len(labels))
+    samples = trace.extrapolate(
+        lambda chain: -group_log_sum(chain.log_posterior, chosen)[:, images, labels]
+    )
+    return Estimate.from_samples(samples, axis=1)
+
+
+def accuracy(trace: Trace, partition: PartitionLike = None) -> Estimate:
+    """Share of images whose most probable class is the true one, shape `(L,)`.
+
+    Raises:
+        ValueError: If the trace has no labels or fewer than two images.
+    """
+    labels = trace.group_labels(partition)
+    hit = trace.log_probabilities(partition).argmax(-1) == labels[None, :]
+    return Estimate.from_samples(hit.astype(float), axis=1)
+
+
+@dataclass(frozen=True, eq=False)
+class Reliability:
+    """How often a class is true where the posterior gives it a probability in a bin.
+
+    Bins without entries hold NaN. Errors treat images as independent, not the classes and levels
+    of one image; they are 0 where every entry of a bin agrees.
+    """
+
+    edges: Float[np.ndarray, " bins+1"]
+    confidence: Float[np.ndarray, " bins"]  # mean probability
+    frequency: Estimate  # share of true classes, (bins,)
+    counts: Int[np.ndarray, " bins"]
+
+    @property
+    def expected_error(self) -> float:
+        """Mean of |frequency - confidence| over all entries (expected calibration error)."""
+        deviation = np.abs(np.nan_to_num(np.asarray(self.frequency.value) - self.confidence))
+        return float((deviation * self.counts).sum() / self.counts.sum())
+
+
+def reliability(
+    trace: Trace,
+    level: int | None = None,
+    *,
+    num_bins: int = 10,
+    partition: PartitionLike = None,
+) -> Reliability:
+    """Reliability diagram over all classes, at one level (index into `trace.sigmas`) or pooled.
+
+    Source: Guo et al. 2017 (arXiv 1706.04599), here for every class and not the winner alone, with
+    the ratio estimator's error over images.
+
+    Raises:
+        ValueError: If the trace has no labels, or there are fewer than two images or one bin.
+    """
+    labels = trace.group_labels(partition)
+    if num_bins < 1 or len(labels) < 2:
+        raise ValueError(
+            f"A reliability diagram needs `num_bins` >= 1 and two images; got {num_bins} and "
+            f"{len(labels)}."
+        )
+    p = np.exp(trace.log_probabilities(partition))
+    p = p if level is None else p[[level]]
+    hit = np.broadcast_to(labels[:, None] == np.arange(p.shape[-1]), p.shape)
+    edges = np.linspace(0, 1, num_bins + 1)
+    bins = np.clip(np.digitize(p, edges) - 1, 0, num_bins - 1)
+    inside = bins[..., None] == np.arange(num_bins)  # L N C bins
+    n = inside.sum((0, 2)).astype(float)  # entries an image has in a bin
+    hits = (inside & hit[..., None]).sum((0, 2))
+    counts = n.sum(0)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        frequency = hits.sum(0) / counts
+        residual = ((hits - frequency * n) ** 2).sum(0)
+        stderr = np.sqrt(residual * len(labels) / (len(labels) - 1)) / counts
+        confidence = np.einsum("lnc,lncb->b", p, inside) / counts
+    estimate = Estimate(frequency, stderr, float(len(labels) - 1))
+    return Reliability(edges, confidence, estimate, counts.astype(int))
+
+
+def ratio_posterior(log_ratio: Real, prior: float) -> Real:
+    """`prior exp(l)`: the ratio to the unconditional model; may exceed 1 at finite steps.
+
+    Source: Koulischer et al. 2025 (arXiv 2506.06085).
+    """
+    return prior * np.exp(log_ratio)
+
+
+def forced_half_posterior(log_ratio: Real) -> Real:
+    """`sigmoid(l)`: class against unconditional at prior 1/2, biased unless the class is rare.
+
+    Source: Koulischer et al. 2025 (arXiv 2410.14398).
+    """
+    return 1 / (1 + np.exp(-log_ratio))
+
+
+def repaired_logit(log_ratio: Real, weight: float) -> Real:
+    """`l + log[(1 - w) / (1 - w e^l)]`: log odds at prior 1/2 against the complement of the class.
+
+    Args:
+        log_ratio: `l = log p(x|c) - log p(x)`; at most `-log w` in exact arithmetic, above it the
+            result is infinite.
+        weight: Prior `w` of the class.
+
+    Raises:
+        ValueError: If `weight` is not inside (0, 1).
+    """
+    if not 0 < weight < 1:
+        raise ValueError(f"`weight` must lie inside (0, 1); got {weight}.")
+    rest = np.maximum(1 - weight * np.exp(log_ratio), 0.0)
+    with np.errstate(divide="ignore"):
+        return log_ratio + np.log1p(-weight) - np.log(rest)

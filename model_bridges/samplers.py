@@ -1,0 +1,103 @@
+"""Reverse-time samplers in EDM coordinates, `x = x_0 + sigma n`.
+
+Two ways from `sigma = t` to `t' < t`, given the posterior mean `D(x; t)`:
+
+- *Probability flow*, `dx/dsigma = (x - D(x; sigma)) / sigma`, by Heun's second-order method
+  (Karras et al., 2022, arXiv 2206.00364, Algorithm 1). Deterministic after the first draw.
+- *Ancestral*: the posterior kernel of the variance-exploding process,
+
+      x' = (t'^2 / t^2) x + (1 - t'^2 / t^2) D + sqrt((t^2 - t'^2) t'^2 / t^2) n,   n ~ N(0, I),
+
+  the law of `x_{t'}` given `x_t` and `x_0 = D`. Tracked class posteriors assume this kernel.
+
+Both end on `D(x; sigma_min)`, the posterior mean at the last level.
+"""
+
+import math
+from collections.abc import Callable
+from itertools import pairwise
+from typing import Literal
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+DenoiserFunction = Callable[..., Tensor]
+Method = Literal["ancestral", "probability-flow"]
+
+
+def karras_sigmas(
+    num_steps: int, sigma_min: float = 0.02, sigma_max: float = 80.0, rho: float = 7.0
+) -> Float[Tensor, " T"]:
+    """Decreasing levels, equally spaced in `sigma^(1/rho)` (Karras et al., 2022, Eq. 5), no zero.
+
+    Raises:
+        ValueError: If there are fewer than two levels or the range is not increasing and positive.
+    """
+    if num_steps < 2 or not 0 < sigma_min < sigma_max:
+        raise ValueError(
+            "a schedule needs `num_steps` >= 2 and 0 < `sigma_min` < `sigma_max`; got "
+            f"{num_steps} levels from {sigma_max} to {sigma_min}."
+        )
+    roots = torch.linspace(
+        sigma_max ** (1 / rho), sigma_min ** (1 / rho), num_steps, dtype=torch.float64
+    )
+    return roots**rho
+
+
+def posterior_kernel(
+    x: Float[Tensor, "*batch"], denoised: Float[Tensor, "*batch"], sigma: float, next_sigma: float
+) -> tuple[Float[Tensor, "*batch"], float]:
+    """Mean and variance of `x_{t'}` given `x_t` and the posterior mean, `t = sigma > t'`."""
+    ratio = (next_sigma / sigma) ** 2
+    variance = (sigma**2 - next_sigma**2) * ratio
+    return ratio * x + (1 - ratio) * denoised, variance
+
+
+def sample(
+    denoiser: DenoiserFunction,
+    shape: tuple[int, ...],
+    sigmas: Float[Tensor, " T"],
+    label: Int[Tensor, " B"] | Float[Tensor, "B C"] | None = None,
+    *,
+    generator: torch.Generator | None = None,
+    method: Method = "ancestral",
+    device: str | torch.device = "cpu",
+) -> Float[Tensor, "B *event"]:
+    """Draw samples from a denoiser.
+
+    Args:
+        denoiser: `denoiser(x, sigma, label)` gives the posterior mean of `x` `(B, *event)`.
+        shape: `(B, *event)` of the result.
+        sigmas: Strictly decreasing positive noise levels; the first is that of the initial noise.
+        label: Passed on to the denoiser.
+        generator: Source of all randomness, on `device`.
+        method: The reverse step, see the module.
+        device: Where the samples live.
+
+    Raises:
+        ValueError: If `sigmas` is not decreasing and positive, or `method` is unknown.
+    """
+    levels = [float(sigma) for sigma in sigmas]
+    decreasing = all(a > b for a, b in pairwise(levels))
+    if not levels or not decreasing or not 0 < levels[-1] <= levels[0] < math.inf:
+        raise ValueError(
+            "`sigmas` must be strictly decreasing, positive and finite; got "
+            f"{levels[:3]}...{levels[-1:]}. Use `karras_sigmas`, which ends above zero."
+        )
+    if method not in ("ancestral", "probability-flow"):
+        raise ValueError(f"`method` must be 'ancestral' or 'probability-flow'; got {method!r}.")
+    with torch.no_grad():
+        x = levels[0] * torch.randn(shape, generator=generator, device=device)
+        for sigma, next_sigma in pairwise(levels):
+            denoised = denoiser(x, sigma, label)
+            if method == "ancestral":
+                mean, variance = posterior_kernel(x, denoised, sigma, next_sigma)
+                noise = torch.randn(shape, generator=generator, device=device)
+                x = mean + math.sqrt(variance) * noise
+            else:
+                slope = (x - denoised) / sigma
+                euler = x + (next_sigma - sigma) * slope
+                next_slope = (euler - denoiser(euler, next_sigma, label)) / next_sigma
+                x = x + (next_sigma - sigma) * (slope + next_slope) / 2
+        return denoiser(x, levels[-1], label)

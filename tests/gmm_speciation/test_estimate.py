@@ -1,0 +1,46 @@
+"""Estimates: error bars that mean what they say."""
+
+import numpy as np
+import pytest
+from scipy import stats
+
+import gmm_speciation as gs
+
+
+def test_mean_and_standard_error(rng):
+    samples = rng.normal(size=(50, 3))
+    estimate = gs.Estimate.from_samples(samples)
+    np.testing.assert_allclose(estimate.value, samples.mean(0))
+    np.testing.assert_allclose(estimate.stderr, stats.sem(samples))
+    assert estimate.dof == 49
+
+
+def test_intervals_cover_at_their_level_with_few_samples(rng):
+    """t-quantiles: with 4 samples the normal quantile would cover 85 %, not 95 %."""
+    samples = rng.normal(size=(4, 20_000))
+    low, high = gs.Estimate.from_samples(samples).interval(0.95)
+    covered = int(((low <= 0) & (high >= 0)).sum())
+    assert stats.binomtest(covered, 20_000, 0.95).pvalue > 1e-3
+
+
+def test_jackknife_of_a_mean_is_its_standard_error(rng):
+    batches = rng.normal(size=16)
+    without = (batches.sum() - batches) / 15
+    estimate = gs.Estimate.jackknife(batches.mean(), without)
+    np.testing.assert_allclose(estimate.stderr, stats.sem(batches))
+
+
+def test_exact_values_have_no_error():
+    low, high = gs.Estimate.exact(np.array([1.0, -2.0])).interval()
+    np.testing.assert_array_equal(low, high)
+
+
+def test_bad_input():
+    with pytest.raises(ValueError, match="at least 2 samples"):
+        gs.Estimate.from_samples(np.ones((1, 3)))
+    with pytest.raises(ValueError, match="one shape"):
+        gs.Estimate(np.ones(2), np.ones(3))
+    with pytest.raises(ValueError, match=r"inside \(0, 1\)"):
+        gs.Estimate.exact(np.ones(1)).interval(1.5)
+    with pytest.raises(ValueError, match="positive"):
+        gs.Estimate(np.ones(1), np.ones(1), 0.0)

@@ -1,0 +1,104 @@
+"""Mixtures from data."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import gmm_speciation as gs
+
+
+@pytest.fixture
+def data(rng):
+    labels = np.repeat([0, 1, 2], [60, 90, 50])
+    roots = rng.normal(size=(3, 4, 4))
+    x = np.einsum("nij,nj->ni", roots[labels], rng.normal(size=(200, 4))) + 3 * labels[:, None]
+    return x, labels
+
+
+def test_full_fit_is_the_class_moments(data):
+    x, labels = data
+    mixture = gs.fit(x, labels)
+    np.testing.assert_allclose(mixture.weights, [0.3, 0.45, 0.25])
+    for c in range(3):
+        np.testing.assert_allclose(mixture.means[c], x[labels == c].mean(0))
+        expected = np.cov(x[labels == c].T, bias=True)
+        np.testing.assert_allclose(mixture.covariance.matrices(4)[c], expected, rtol=1e-9)
+
+
+def test_fits_are_discriminant_analysis(data):
+    """Own covariances give QDA, a shared one LDA: posteriors of scikit-learn."""
+    from sklearn.discriminant_analysis import (
+        LinearDiscriminantAnalysis,
+        QuadraticDiscriminantAnalysis,
+    )
+
+    x, labels = data
+    lda = LinearDiscriminantAnalysis(solver="lsqr", store_covariance=True).fit(x, labels)
+    shared = gs.fit(x, labels, shared=True)
+    np.testing.assert_allclose(shared.covariance.matrices(4)[0], lda.covariance_, rtol=1e-9)
+    np.testing.assert_allclose(shared.posterior(jnp.asarray(x)), lda.predict_proba(x), atol=1e-8)
+    qda = QuadraticDiscriminantAnalysis(store_covariance=True).fit(x, labels)
+    np.testing.assert_allclose(
+        gs.fit(x, labels).posterior(jnp.asarray(x)), qda.predict_proba(x), atol=1e-8
+    )
+
+
+def test_shrinkage_keeps_the_trace_and_ends_isotropic(data):
+    x, labels = data
+    free, half, one = (gs.fit(x, labels, shrinkage=rho) for rho in (0.0, 0.5, 1.0))
+    traces = [np.trace(m.covariance.matrices(4), axis1=1, axis2=2) for m in (free, half, one)]
+    np.testing.assert_allclose(traces[1], traces[0])
+    isotropic = gs.fit(x, labels, "isotropic")
+    np.testing.assert_allclose(
+        one.log_prob(jnp.asarray(x)), isotropic.log_prob(jnp.asarray(x)), rtol=1e-9
+    )
+
+
+def test_cross_validation_shrinks_when_data_are_few(rng):
+    """20 points in 15 dimensions: the singular covariance loses on held-out points; many points do not."""
+    x = rng.normal(size=(2000, 15))
+    labels = np.arange(2000) % 2
+    rho_few, scores = gs.best_shrinkage(x[:40], labels[:40])
+    rho_many, _ = gs.best_shrinkage(x, labels)
+    assert rho_few > 0.2
+    assert scores.max() == scores[list(gs.fitting.SHRINKAGES).index(rho_few)]
+    truth = gs.fit(x, labels, shrinkage="cross-validated")
+    np.testing.assert_allclose(
+        truth.covariance.matrices(15), gs.fit(x, labels, shrinkage=rho_many).covariance.matrices(15)
+    )
+
+
+def test_fit_recovers_a_mixture():
+    mixture = gs.families.equidistant(3, 4, 5.0, variance=0.5)
+    x, component = mixture.sample(jax.random.key(0), 20_000)
+    fitted = gs.fit(x, component, "isotropic")
+    np.testing.assert_allclose(fitted.means, mixture.means, atol=0.05)
+    np.testing.assert_allclose(fitted.covariance.variance, 0.5, atol=0.02)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda x, y: (x[:, 0], y), r"\(n, d\)"),
+        (lambda x, y: (x, y[:-1]), "one label a point"),
+        (lambda x, y: (np.where(x > 0, np.nan, x), y), "finite"),
+        (lambda x, y: (x, y + 1), "Class 0 is empty"),
+        (lambda x, y: (x, y.astype(float)), "integers"),
+        (lambda x, y: (x[:61], y[:61]), "single point"),
+    ],
+)
+def test_bad_data(data, change, message):
+    with pytest.raises(ValueError, match=message):
+        gs.fit(*change(*data))
+
+
+def test_bad_options(data):
+    with pytest.raises(ValueError, match="'isotropic', 'diagonal' or 'full'"):
+        gs.fit(*data, "round")
+    with pytest.raises(ValueError, match=r"\[0, 1\]"):
+        gs.fit(*data, shrinkage=1.5)
+    from sklearn.mixture import GaussianMixture as Other
+
+    with pytest.raises(ValueError, match="not fitted"):
+        gs.from_scikit_learn(Other(2))

@@ -1,0 +1,114 @@
+"""Gaussian mixtures: densities, posteriors, scores, and what they refuse."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from contracts import check_mixture, random_mixtures
+
+import gmm_speciation as gs
+
+MIXTURES = random_mixtures()
+
+
+@pytest.mark.parametrize("name", MIXTURES)
+def test_contract(name, key):
+    mixture = MIXTURES[name]
+    check_mixture(mixture, mixture.sample(key, 9)[0] * 1.5)
+
+
+def test_special_cases_of_the_general_covariance_agree(rng):
+    """Isotropic = diagonal = full where they describe the same law."""
+    means, v = rng.normal(size=(3, 5)), np.array([0.3, 1.0, 2.0])
+    x = jnp.asarray(rng.normal(size=(11, 5)))
+    isotropic = gs.GaussianMixture.isotropic(means, v)
+    diagonal = gs.GaussianMixture.diagonal(means, v[:, None] * np.ones(5))
+    full = gs.GaussianMixture.full(means, v[:, None, None] * np.eye(5))
+    for other in (diagonal, full):
+        np.testing.assert_allclose(other.log_posterior(x), isotropic.log_posterior(x), rtol=1e-11)
+        np.testing.assert_allclose(other.score(x), isotropic.score(x), rtol=1e-11)
+        np.testing.assert_allclose(other.log_prob(x), isotropic.log_prob(x), rtol=1e-11)
+
+
+def test_agrees_with_scikit_learn(rng):
+    from sklearn.mixture import GaussianMixture as Other
+
+    x = np.concatenate([rng.normal(size=(80, 3)) + shift for shift in (-2, 0, 3)])
+    for kind in ("spherical", "diag", "full", "tied"):
+        other = Other(3, covariance_type=kind, random_state=0).fit(x)
+        ours = gs.from_scikit_learn(other)
+        np.testing.assert_allclose(
+            ours.posterior(jnp.asarray(x)), other.predict_proba(x), atol=1e-9
+        )
+        np.testing.assert_allclose(ours.log_prob(jnp.asarray(x)), other.score_samples(x), rtol=1e-9)
+
+
+def test_equal_variances_are_kept_as_one():
+    shared = gs.GaussianMixture.isotropic(np.eye(3), [0.5, 0.5, 0.5])
+    assert shared.covariance.shared
+    assert not gs.GaussianMixture.isotropic(np.eye(3), [0.5, 0.5, 0.6]).covariance.shared
+
+
+def test_perturb_composes():
+    mixture = MIXTURES["full"]
+    twice = mixture.perturb(0.8, 0.6).perturb(0.5, 0.3)
+    once = mixture.perturb(0.4, np.sqrt(0.25 * 0.36 + 0.09))
+    np.testing.assert_allclose(twice.moments().covariance, once.moments().covariance, rtol=1e-12)
+
+
+BAD = {
+    "negative weight": (lambda: gs.GaussianMixture.isotropic(np.eye(2), 1.0, [1.5, -0.5]), "sum"),
+    "weights off": (lambda: gs.GaussianMixture.isotropic(np.eye(2), 1.0, [0.5, 0.4]), "sum of 0.9"),
+    "weights shape": (lambda: gs.GaussianMixture.isotropic(np.eye(2), 1.0, [1.0]), r"\(2,\)"),
+    "means shape": (lambda: gs.GaussianMixture.isotropic(np.ones(3), 1.0), r"\(K, d\)"),
+    "NaN mean": (lambda: gs.GaussianMixture.isotropic([[np.nan]], 1.0), "NaN"),
+    "infinite mean": (lambda: gs.GaussianMixture.isotropic([[np.inf]], 1.0), "finite"),
+    "negative variance": (lambda: gs.GaussianMixture.isotropic(np.eye(2), -1.0), "negative"),
+    "variance shape": (lambda: gs.GaussianMixture.isotropic(np.eye(2), np.ones(3)), r"\(2,\)"),
+    "diagonal shape": (lambda: gs.GaussianMixture.diagonal(np.eye(2), np.ones(3)), r"\(2, 2\)"),
+    "full shape": (lambda: gs.GaussianMixture.full(np.eye(2), np.eye(3)), r"\(2, 2, 2\)"),
+    "asymmetric": (lambda: gs.GaussianMixture.full(np.eye(2), [[1, 0.5], [0, 1]]), "symmetric"),
+    "indefinite": (lambda: gs.GaussianMixture.full(np.eye(2), [[1, 2], [2, 1]]), "semi-definite"),
+    "text": (lambda: gs.GaussianMixture.isotropic([["a"]], 1.0), "numeric"),
+    "no component": (lambda: gs.GaussianMixture.isotropic(np.ones((0, 2)), 1.0), "at least one"),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_bad_input_is_a_value_error_that_says_what_was_expected(name):
+    make, message = BAD[name]
+    with pytest.raises(ValueError, match=message):
+        make()
+
+
+def test_bad_values_under_jit_are_errors_too():
+    import equinox as eqx
+
+    build = eqx.filter_jit(
+        lambda v: gs.GaussianMixture.isotropic(jnp.eye(2), v).log_prob(jnp.ones(2))
+    )
+    assert np.isfinite(build(jnp.asarray(1.0)))
+    with pytest.raises(RuntimeError, match="must not be negative"):
+        build(jnp.asarray(-1.0))
+
+
+@pytest.mark.parametrize("name", MIXTURES)
+def test_gradients_in_the_parameters(name, key):
+    """d log p / d means against central differences, through construction and perturbation."""
+    mixture = MIXTURES[name]
+    x = mixture.sample(key, 3)[0]
+    direction = jax.random.normal(jax.random.key(3), mixture.offsets.shape)
+
+    def log_prob(shift, alpha):
+        import equinox as eqx
+
+        moved = eqx.tree_at(lambda m: m.offsets, mixture, mixture.offsets + shift * direction)
+        return moved.perturb(alpha, jnp.sqrt(1 - alpha**2)).log_prob(x).sum()
+
+    for argument in (0, 1):
+        at = [0.1, 0.7]
+        slope = jax.grad(log_prob, argument)(*at)
+        up, down = list(at), list(at)
+        up[argument] += 1e-5
+        down[argument] -= 1e-5
+        np.testing.assert_allclose(slope, (log_prob(*up) - log_prob(*down)) / 2e-5, rtol=1e-6)

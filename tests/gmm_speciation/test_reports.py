@@ -1,0 +1,196 @@
+"""A report is one folder: readable offline, readable back, complete or absent."""
+
+import json
+import math
+import re
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from matplotlib.figure import Figure
+
+from gmm_speciation import families, plotting
+from gmm_speciation.entropy import entropy_curve
+from gmm_speciation.estimate import Estimate
+from gmm_speciation.reports import (
+    Report,
+    format_estimate,
+    load_curve,
+    load_result,
+    provenance,
+    to_json,
+)
+
+GRID = np.linspace(4.0, -6.0, 12)
+
+
+@pytest.fixture(scope="module")
+def sampled():
+    return entropy_curve(families.equidistant(3, 4, 3.0), GRID, num_samples=64)
+
+
+def picture() -> Figure:
+    figure, (axes,) = plotting.panels([1.0])
+    axes.plot([0, 1], [0, 1])
+    return figure
+
+
+def report() -> Report:
+    return (
+        Report("Title & <tag>")
+        .text("Some *text*.\n\n<script>alert(1)</script> ![x](http://example.org/x.png)")
+        .table(["quantity", "value"], [["a|b", Estimate.exact(np.array(0.5))]], caption="A table")
+        .figure(picture(), "line", "A line [1]")
+    )
+
+
+def test_html_is_one_file_that_loads_nothing(tmp_path):
+    page = (report().write(tmp_path / "out", {}) / "report.html").read_text()
+    assert "data:image/png;base64,iVBOR" in page
+    # Everything a browser would fetch or run.
+    assert not re.findall(r'(?:src|href)="(?!data:)', page)
+    assert not re.findall(r"<(?:script|link|iframe|object)|url\(|@import", page)
+    assert "<title>Title &amp; &lt;tag&gt;</title>" in page
+    assert '<td style="text-align:right">0.5</td>' in page
+    assert "<td>a|b</td>" in page
+
+
+def test_markdown_names_pictures_that_are_there(tmp_path):
+    out = report().write(tmp_path / "out", {})
+    names = re.findall(r"!\[A line 1\]\((.*?)\)", (out / "report.md").read_text())
+    assert names == ["line.png"]
+    assert (out / "line.png").read_bytes().startswith(b"\x89PNG")
+    assert set(load_result(out)["files"]) == {path.name for path in out.iterdir()}
+
+
+@pytest.mark.parametrize("method", ["exact", "monte-carlo"])
+def test_curve_reads_back_equal(tmp_path, method):
+    mixture = families.symmetric_pair(3)
+    curve = entropy_curve(mixture, GRID, method=method, num_samples=64)
+    Report("r").write(tmp_path / "out", {"curves": {"pair": curve}})
+    for path in (tmp_path / "out", tmp_path / "out" / "result.json"):
+        back = load_curve(path)
+        np.testing.assert_array_equal(back.log_snr, curve.log_snr)
+        for name in ("entropy", "rate"):
+            was, now = getattr(curve, name), getattr(back, name)
+            np.testing.assert_array_equal(now.value, was.value)
+            np.testing.assert_array_equal(now.stderr, was.stderr)
+            assert now.dof == was.dof
+        assert (back.prior_entropy, back.method) == (curve.prior_entropy, curve.method)
+        # Jackknife errors come from the batches, so these came back too.
+        errors = back.peak().log_snr.stderr, curve.peak().log_snr.stderr
+        np.testing.assert_allclose(*errors, rtol=1e-12)
+        assert (errors[1] > 0) == (method == "monte-carlo")
+
+
+def test_curve_is_asked_for_by_name(tmp_path, sampled):
+    Report("r").write(tmp_path, {"curves": {"a": sampled, "b": sampled}})
+    assert load_curve(tmp_path, "b").method == "monte-carlo"
+    with pytest.raises(ValueError, match="has the curves a, b; got `name='c'`"):
+        load_curve(tmp_path, "c")
+    with pytest.raises(ValueError, match="has the curves a, b"):
+        load_curve(tmp_path)
+
+
+def test_unreadable_results_are_named(tmp_path):
+    with pytest.raises(ValueError, match="No result at"):
+        load_curve(tmp_path)
+    (tmp_path / "result.json").write_text("{")
+    with pytest.raises(ValueError, match="is not a result"):
+        load_curve(tmp_path)
+    (tmp_path / "result.json").write_text('{"curves": {"a": {"log_snr": [1, 0]}}}')
+    with pytest.raises(ValueError, match="not complete"):
+        load_curve(tmp_path)
+
+
+def files(folder):
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+@pytest.mark.parametrize("existing", [False, True])
+def test_an_interrupted_write_leaves_what_was_there(tmp_path, monkeypatch, existing):
+    out = tmp_path / "out"
+    if existing:
+        report().write(out, {"run": 1})
+    before = files(out) if existing else None
+
+    def interrupted(*args, **kwargs):
+        raise KeyboardInterrupt
+
+    # After the pictures and the pages, in the middle of the numbers.
+    monkeypatch.setattr(json, "dumps", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        report().write(out, {"run": 2})
+    assert (files(out) if out.exists() else None) == before
+    assert [path.name for path in tmp_path.iterdir()] == (["out"] if existing else [])
+
+
+def test_a_second_run_replaces_the_first_and_spares_other_files(tmp_path):
+    out = report().write(tmp_path / "out", {"run": 1})
+    (out / "notes.txt").write_text("mine")
+    Report("Second").write(out, {"run": 2})
+    assert set(files(out)) == {"report.md", "report.html", "result.json", "notes.txt"}
+    assert load_result(out)["run"] == 2
+    assert "Second" in (out / "report.md").read_text()
+
+
+def test_a_report_does_not_land_on_a_file(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ValueError, match="is a file"):
+        Report("r").write(tmp_path / "file" / "deeper", {})
+
+
+def test_json_of_every_kind():
+    content = to_json(
+        {
+            "estimate": Estimate(jnp.array([1.0]), jnp.array([0.5]), 4.0),
+            "array": np.array([[1, 2]], np.int32),
+            "jax": jnp.float32(0.25),
+            "inf": [math.inf, -math.inf, np.float64("nan")],
+            "none": (None, True, "text"),
+        }
+    )
+    assert json.loads(json.dumps(content, allow_nan=False)) == content
+    assert content["estimate"]["value"] == [1.0]
+    half = 2.7764451052 * 0.5  # Student's t, 4 degrees of freedom
+    np.testing.assert_allclose(content["estimate"]["interval_95"], [[1 - half], [1 + half]])
+    assert content["array"] == [[1, 2]]
+    assert content["jax"] == 0.25
+    assert content["inf"] == ["inf", "-inf", None]
+    with pytest.raises(ValueError, match="got object"):
+        to_json({"a": object()})
+
+
+def test_provenance_is_in_the_result_and_at_the_foot(tmp_path):
+    stamp = provenance("gmm-speciation curve x", seed=7)
+    out = Report("r").write(tmp_path / "out", {"provenance": stamp})
+    kept = load_result(out)["provenance"]
+    assert kept["seed"] == 7
+    assert {"gmm-speciation", "python", "jax", "numpy"} <= set(kept["versions"])
+    assert kept["date"].endswith("UTC")
+    assert "<code>gmm-speciation curve x</code>" in (out / "report.html").read_text()
+
+
+@pytest.mark.parametrize(
+    ("value", "stderr", "shown"),
+    [
+        (0.35634, 0.00042, "0.3563 ± 0.0004"),
+        (0.35634, 0.00014, "0.35634 ± 0.00014"),
+        (-3.7524, 0.012, "−3.752 ± 0.012"),
+        (449.21, 2.6, "449 ± 3"),
+        (0.35634, 0.0, "0.3563"),
+        (-0.0, 0.0, "0"),
+        (math.nan, 0.0, "not defined"),
+    ],
+)
+def test_estimates_read_to_the_digits_they_have(value, stderr, shown):
+    assert format_estimate(Estimate(np.array(value), np.array(stderr), 15.0)) == shown
+
+
+def test_bad_parts_are_refused():
+    with pytest.raises(ValueError, match="needs 2 cells"):
+        Report("r").table(["a", "b"], [["only one"]])
+    twice = Report("r").figure(picture(), "same", "c")
+    for name in ("same", "../escape"):
+        with pytest.raises(ValueError, match="new name"):
+            twice.figure(picture(), name, "c")

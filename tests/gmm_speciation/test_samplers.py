@@ -1,0 +1,105 @@
+"""Reverse sampling reproduces the law; forward paths have the right kernels."""
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from scipy import stats
+
+import gmm_speciation as gs
+from gmm_speciation.guidance import Guidance, Unguided
+
+MIXTURE = gs.GaussianMixture.isotropic([[-2.0], [1.0]], 0.1, [0.3, 0.7])
+
+
+def _cdf(x):
+    weights, means = np.asarray(MIXTURE.weights), np.asarray(MIXTURE.means)[:, 0]
+    return (weights * stats.norm.cdf((x[:, None] - means) / np.sqrt(0.1))).sum(1)
+
+
+PROCESSES = {
+    "ou": (gs.OrnsteinUhlenbeck(), np.geomspace(5, 1e-4, 200)),
+    "edm": (gs.VarianceExploding(), np.geomspace(80, 0.002, 200)),
+    "flow": (gs.LinearInterpolant(), np.linspace(0.995, 0.002, 400)),
+}
+
+
+@pytest.mark.parametrize("method", ["sde", "ddim", "ode"])
+@pytest.mark.parametrize("name", PROCESSES)
+def test_samples_follow_the_mixture(name, method, key):
+    process, times = PROCESSES[name]
+    final = gs.sample(MIXTURE, process, times, key=key, num_samples=1500, method=method).final
+    assert stats.kstest(np.asarray(final[:, 0]), _cdf).pvalue > 1e-3
+
+
+def test_heun_is_second_order_and_ddim_first(key):
+    """Halving the steps divides the error at fixed noise by about 4 and 2."""
+    process = gs.VarianceExploding()
+    start = jnp.linspace(-60.0, 60.0, 41)[:, None]
+
+    def final(method, steps):
+        times = np.geomspace(40, 0.3, steps + 1)
+        return gs.sample(MIXTURE, process, times, key=key, start=start, method=method).final
+
+    truth = final("ode", 4000)
+    for method, order in [("ddim", 1), ("ode", 2)]:
+        coarse, fine = (float(jnp.abs(final(method, n) - truth).mean()) for n in (100, 200))
+        assert abs(np.log2(coarse / fine) - order) < 0.25
+
+
+def test_forward_paths_have_the_marginals_and_the_increments(key):
+    process, times = gs.OrnsteinUhlenbeck(), np.array([2.0, 1.0, 0.3])
+    x_0 = jnp.zeros((20_000, 1)) + 1.5
+    path = gs.forward_path(x_0, process, times, key=key)
+    for state, alpha, sigma in zip(path.states, path.alpha, path.sigma, strict=True):
+        law = stats.norm(1.5 * alpha, sigma)
+        assert stats.kstest(np.asarray(state[:, 0]), law.cdf).pvalue > 1e-3
+    # Markov: Cov[x_t, x_s] = alpha_{t|s} Var[x_s].
+    covariance = np.cov(np.asarray(path.states[:, :, 0]))
+    expected = np.exp(-1.0) * (1 - np.exp(-2.0))
+    np.testing.assert_allclose(covariance[0, 1], expected, rtol=0.05)
+
+
+def test_guidance_state_is_threaded(key):
+    """A guidance that counts its steps: state in, state out, every step once."""
+
+    class Counter(Guidance):
+        def init(self, x):
+            return jnp.zeros(x.shape[0])
+
+        def step(self, state, x, level, denoise):
+            return denoise(1), state + 1
+
+    times = np.geomspace(5, 1e-3, 50)
+    path = gs.sample(
+        MIXTURE, gs.OrnsteinUhlenbeck(), times, key=key, num_samples=200, guidance=Counter()
+    )
+    np.testing.assert_array_equal(path.guidance_state, 49.0)
+    np.testing.assert_allclose(path.final.mean(), 1.0, atol=0.1)  # only class 1 was drawn
+
+
+def test_a_class_of_a_partition_can_be_drawn(key):
+    mixture, (groups, _) = gs.families.paper_toy(0.1)
+    path = gs.sample(
+        mixture,
+        gs.VarianceExploding(),
+        np.geomspace(200, 0.01, 100),
+        key=key,
+        num_samples=400,
+        guidance=Unguided(0),
+        partition=groups,
+    )
+    shares = np.bincount(np.argmax(mixture.posterior(path.final), -1), minlength=4) / 400
+    assert shares[2:].sum() == 0
+    assert abs(shares[0] - 0.5) < 0.1
+
+
+def test_bad_input(key):
+    process = gs.OrnsteinUhlenbeck()
+    with pytest.raises(ValueError, match="decrease strictly"):
+        gs.sample(MIXTURE, process, [0.1, 1.0], key=key, num_samples=2)
+    with pytest.raises(ValueError, match="must be one of sde, ddim, ode"):
+        gs.sample(MIXTURE, process, [1.0, 0.1], key=key, num_samples=2, method="euler")
+    with pytest.raises(ValueError, match="exactly one"):
+        gs.sample(MIXTURE, process, [1.0, 0.1], key=key)
+    with pytest.raises(ValueError, match="range of LinearInterpolant"):
+        gs.sample(MIXTURE, gs.LinearInterpolant(), [1.5, 0.1], key=key, num_samples=2)

@@ -1,0 +1,102 @@
+"""Speciation criteria on mixtures whose answers are known."""
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from contracts import random_mixtures
+
+import gmm_speciation as gs
+from gmm_speciation import speciation
+
+
+@pytest.mark.parametrize("dim", [1, 2, 16, 256])
+def test_spectral_point_of_the_symmetric_pair(dim):
+    """Lambda = d mu^2 + s^2; on OU t_S = (1/2) log(1 + Lambda)."""
+    mixture = gs.families.symmetric_pair(dim, 2.0, 0.5)
+    eigenvalue = 4 * dim + 0.5
+    np.testing.assert_allclose(speciation.top_eigenvalue(mixture), eigenvalue, rtol=1e-9)
+    point = speciation.spectral_point(speciation.top_eigenvalue(mixture))
+    time = point.on(gs.OrnsteinUhlenbeck())
+    np.testing.assert_allclose(time.value, np.log1p(eigenvalue) / 2, rtol=1e-9)
+    np.testing.assert_allclose(speciation.between_class_eigenvalue(mixture), 4 * dim, rtol=1e-9)
+
+
+def test_spectral_times_of_real_data_sets():
+    """Lambda of MNIST, CIFAR, ImageNet16, ImageNet32, LSUN: asymptotic times of Biroli et al. 2024."""
+    published = {7.66: 1.02, 16.72: 1.41, 3.05: 0.56, 12.11: 1.25, 60.52: 2.05}
+    for eigenvalue, time in published.items():
+        np.testing.assert_allclose(np.log(eigenvalue) / 2, time, atol=0.006)
+        exact = speciation.spectral_point(eigenvalue).on(gs.OrnsteinUhlenbeck()).value
+        np.testing.assert_allclose(exact, np.log1p(eigenvalue) / 2, rtol=1e-9)
+
+
+@pytest.mark.parametrize("name", random_mixtures())
+def test_top_eigenvalue_is_that_of_the_dense_covariance(name):
+    mixture = random_mixtures()[name]
+    dense = np.linalg.eigvalsh(np.asarray(mixture.moments().covariance))[-1]
+    np.testing.assert_allclose(speciation.top_eigenvalue(mixture), dense, rtol=1e-9)
+
+
+def test_sample_eigenvalue(rng):
+    x = rng.normal(size=(50, 6)) * [3, 1, 1, 1, 1, 1]
+    dense = np.linalg.eigvalsh(np.cov(x.T, bias=True))[-1]
+    np.testing.assert_allclose(speciation.sample_top_eigenvalue(x), dense, rtol=1e-10)
+    with pytest.raises(ValueError, match="two finite points"):
+        speciation.sample_top_eigenvalue(x[:1])
+
+
+def test_half_entropy_point_of_two_classes():
+    """H = (1/2) log 2 at kappa = 1.0440133."""
+    mixture = gs.families.symmetric_pair(64)
+    times = gs.speciation_times(mixture)
+    kappa = gs.decision_snr(mixture, times.half_entropy.log_snr.value)
+    np.testing.assert_allclose(kappa, 1.0440133, rtol=1e-4)
+    assert times.curve.method == "exact"
+
+
+def test_half_entropy_of_many_classes_comes_before_the_spectral_point():
+    """Equidistant classes without variance: s = K spectrally; the entropy halves near s = log K."""
+    num, distance = 32, 10.0
+    mixture = gs.families.equidistant(num, 32, distance, variance=0.0)
+    times = gs.speciation_times(mixture, num_samples=4096)
+    s = {name: np.exp(p.log_snr.value) * distance**2 / 2 for name, p in times.points().items()}
+    np.testing.assert_allclose(s["spectral"], num, rtol=1e-6)
+    assert np.log(num) < s["half entropy"] < 1.3 * np.log(num)
+
+
+def test_coarse_levels_speciate_at_higher_noise():
+    mixture, levels = gs.families.hierarchy((2, 2, 2), (64.0, 8.0, 1.0), 8, variance=0.01)
+    points = [
+        gs.speciation_times(mixture, partition=p, num_samples=2048).half_entropy for p in levels
+    ]
+    log_snr = [float(p.log_snr.value) for p in points]
+    assert log_snr == sorted(log_snr)
+    assert log_snr[-1] - log_snr[0] > 2
+
+
+def test_criteria_that_are_not_defined_say_why():
+    single = gs.families.equidistant(1, 2, 1.0)
+    with pytest.raises(ValueError, match="one class"):
+        gs.speciation_times(single)
+    equal = gs.families.equal_means(16, [0.5, 1.5])
+    point = gs.speciation_times(equal, num_samples=2048).between_class
+    assert point.log_snr is None
+    assert "no positive eigenvalue" in point.reason
+    assert point.on(gs.OrnsteinUhlenbeck()) is None
+    overlapping = gs.families.symmetric_pair(1, 0.5)
+    assert "never falls to a half" in gs.speciation_times(overlapping).half_entropy.reason
+    with pytest.raises(ValueError, match="a log-SNR or a reason"):
+        speciation.SpeciationPoint(None)
+
+
+def test_transition_grid_covers_the_transition():
+    for mixture in (
+        gs.families.symmetric_pair(10_000),
+        gs.families.symmetric_pair(2, 1e-3, 1e-8),
+        gs.families.equal_means(4096, [0.5, 1.5]),
+    ):
+        grid = gs.transition_grid(mixture)
+        entropy = np.asarray(gs.class_entropy(mixture, jnp.asarray(grid), num_samples=2048).value)
+        assert entropy[-1] > 0.99 * np.log(2)
+        assert entropy[0] < 0.01 * np.log(2)
+        assert np.all(np.diff(grid) < 0)

@@ -1,0 +1,147 @@
+"""The denoiser protocol, its checks, and the EDM2 pair."""
+
+import pickle
+import warnings
+
+import pytest
+import torch
+from contracts import check_denoiser
+
+import model_bridges as mb
+from model_bridges.edm2 import EDM2Network
+
+
+def linear(**changes) -> mb.NetworkDenoiser:
+    """`F = (label + 2) x`, or `x` without a label; `D = x / 2 - sigma F`."""
+
+    def raw(x, sigma, label):
+        return x if label is mb.UNCONDITIONAL else (label + 2)[:, None] * x
+
+    settings = {
+        "num_classes": 3,
+        "event_shape": (4,),
+        "sigma_range": (0.1, 10.0),
+        "dtype": torch.float64,
+    } | changes
+    return mb.NetworkDenoiser(raw, lambda sigma: (0.5 + 0 * sigma, -sigma), **settings)
+
+
+def nano(label_dim: int, **kwargs) -> EDM2Network:
+    """A small EDM2 network with gains away from 0, where it would ignore its label."""
+    torch.manual_seed(label_dim)
+    network = EDM2Network(
+        8, 1, label_dim, model_channels=16, channel_mult=[1, 2], num_blocks=1,
+        attn_resolutions=[], **kwargs
+    )  # fmt: skip
+    with torch.no_grad():
+        for name, parameter in network.named_parameters():
+            if name.endswith("gain"):
+                parameter.fill_(0.7)
+    return network.eval().requires_grad_(False)
+
+
+@pytest.fixture
+def x():
+    return torch.randn(5, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+
+
+def test_a_network_denoiser_keeps_the_contract(x):
+    check_denoiser(linear(), x, 2.0, 1e-12)
+
+
+def test_the_edm2_pair_keeps_the_contract():
+    denoiser = mb.from_edm2(nano(3), nano(0))
+    images = torch.randn(4, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+    check_denoiser(denoiser, images, 1.5, 1e-5)
+    label = torch.tensor([0, 1, 2, 0])
+    torch.testing.assert_close(denoiser(images, 1.5, label), nano(3)(images, 1.5, label))
+    torch.testing.assert_close(denoiser(images, 1.5, mb.UNCONDITIONAL), nano(0)(images, 1.5))
+    soft = torch.nn.functional.one_hot(label, 3).float()
+    torch.testing.assert_close(denoiser(images, 1.5, soft), denoiser(images, 1.5, label))
+
+
+def test_without_its_partner_the_edm2_pair_refuses_the_unconditional_label():
+    denoiser = mb.from_edm2(nano(3))
+    assert not denoiser.has_unconditional
+    with pytest.raises(ValueError, match="Add the unconditional network of the pair"):
+        denoiser(torch.zeros(1, 1, 8, 8), 1.0, mb.UNCONDITIONAL)
+
+
+@pytest.mark.parametrize(
+    "pair",
+    [lambda: (nano(0),), lambda: (nano(3), nano(2)), lambda: (nano(3), nano(0, sigma_data=1.0))],
+)
+def test_edm2_networks_that_are_no_pair_are_refused(pair):
+    with pytest.raises(ValueError, match="label_dim"):
+        mb.from_edm2(*pair())
+
+
+def test_outside_the_trained_range_it_warns_or_refuses_and_never_clamps(x):
+    label = torch.zeros(5, dtype=torch.long)
+    with pytest.warns(UserWarning, match=r"trained range \[0.1, 10\]; got values from 20"):
+        denoised = linear()(x, 20.0, label)
+    torch.testing.assert_close(denoised, x / 2 - 20 * 2 * x)
+    with pytest.raises(ValueError, match="trained range"):
+        linear(outside="refuse")(x, 0.05, label)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        linear(outside="refuse")(x, torch.tensor(0.1, dtype=torch.float32), label)
+
+
+@pytest.mark.parametrize(
+    ("sigma", "label", "message"),
+    [
+        (1.0, torch.tensor([0, 1, 2, 3, 0]), r"in 0\.\.2; got 0 to 3"),
+        (1.0, torch.tensor([0, 1, -1, 2, 0]), "got -1 to 2"),
+        (1.0, torch.tensor([0, 1]), r"shape \(5,\)"),
+        (1.0, torch.full((5, 3), 1 / 3), "must be integers"),
+        (0.0, torch.zeros(5, dtype=torch.long), "positive and finite"),
+        (float("nan"), torch.zeros(5, dtype=torch.long), "positive and finite"),
+        (torch.ones(2), torch.zeros(5, dtype=torch.long), "one a state"),
+    ],
+)
+def test_bad_arguments_are_refused(x, sigma, label, message):
+    # Where the shapes alone are wrong, the type checker of the tests may be first.
+    with pytest.raises((ValueError, TypeError)) as caught:
+        linear()(x, sigma, label)
+    if isinstance(caught.value, ValueError):
+        caught.match(message)
+
+
+def test_states_of_another_shape_are_refused():
+    with pytest.raises(ValueError, match=r"must have shape \(B, 4\)"):
+        linear()(torch.zeros(2, 5), 1.0, mb.UNCONDITIONAL)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"sigma_range": (1.0, 0.5)},
+        {"sigma_range": (0.0, 1.0)},
+        {"num_classes": 0},
+        {"outside": "x"},
+    ],
+)
+def test_a_denoiser_that_cannot_be_is_refused(changes):
+    with pytest.raises((ValueError, TypeError)):
+        linear(**changes)
+
+
+def test_the_unconditional_label_prints_its_name():
+    assert repr(mb.UNCONDITIONAL) == "UNCONDITIONAL"
+    assert pickle.loads(pickle.dumps(mb.UNCONDITIONAL)) is mb.UNCONDITIONAL
+
+
+def test_models_load_by_name(monkeypatch, tmp_path):
+    (tmp_path / "own_model.py").write_text(
+        "import model_bridges as mb\n"
+        "def make(): return mb.from_x0(lambda x, s, c: x, num_classes=2, event_shape=(3,))\n"
+        "def wrong(): return 5\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    assert mb.load("own_model:make").num_classes == 2
+    for name in ("imagenet", "own_model:", "own_model:absent", "no_such_module:make"):
+        with pytest.raises(ValueError, match="'digits', or 'module:function'"):
+            mb.load(name)
+    with pytest.raises(ValueError, match="must return a denoiser"):
+        mb.load("own_model:wrong")
