@@ -198,13 +198,17 @@ class Steps:
     """Progress of a command, one named step after the other."""
 
     def __init__(self, bar: Progress, num_steps: int):
-        self._bar, self._begun = bar, False
+        self._bar, self._finished = bar, -1
         self._task = bar.add_task("", total=num_steps)
 
     def next(self, description: str) -> None:
         """The step before is done; this one begins."""
-        self._bar.update(self._task, advance=float(self._begun), description=description)
-        self._begun = True
+        self._finished += 1
+        self._bar.update(self._task, completed=self._finished, description=description)
+
+    def part(self, done: int, total: int) -> None:
+        """`done` of `total` equal parts of the present step are done."""
+        self._bar.update(self._task, completed=self._finished + done / total)
 
 
 def table(headers: Sequence[str], rows: Iterable[Sequence[str]], title: str | None = None) -> Table:

@@ -29,7 +29,7 @@ def distance(
 ) -> Float[Tensor, " B"]:
     """`|sum_j (w_j - o_j) R_j|^2`, both weights summing to 1."""
     contrast = weights - other
-    return torch.einsum("bj,bjk,bk->b", contrast, gram, contrast).clamp(min=0)
+    return (contrast * (gram @ contrast[..., None])[..., 0]).sum(-1).clamp(min=0)
 
 
 def spread(

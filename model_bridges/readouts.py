@@ -18,6 +18,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Float, Int
+from scipy.signal import savgol_filter
 
 from gmm_speciation.curves import Batches, EntropyCurve
 from gmm_speciation.estimate import Estimate
@@ -95,6 +96,58 @@ def cross_entropy(trace: Trace, partition: PartitionLike = None) -> Estimate:
     return Estimate.from_samples(samples, axis=1)
 
 
+def calibration_error(trace: Trace, partition: PartitionLike = None) -> Estimate:
+    """`CE - H` at every level, `(L,)`, paired image by image: 0 for a calibrated posterior.
+
+    Raises:
+        ValueError: If the trace has no labels or fewer than two images.
+    """
+    labels, chosen = trace.group_labels(partition), trace.partition(partition)
+    images = np.arange(len(labels))
+
+    def paired(chain: Chain) -> Float[np.ndarray, "L N"]:
+        log_p = group_log_sum(chain.log_posterior, chosen)
+        return -log_p[:, images, labels] - chain_entropy(chain, chosen)
+
+    return Estimate.from_samples(trace.extrapolate(paired), axis=1)
+
+
+def decision_sigma(trace: Trace, partition: PartitionLike = None) -> Float[np.ndarray, " N"]:
+    """Noise below which an image's final class keeps a probability above 1/2: its own decision.
+
+    The final class is the most probable one at the cleanest level. The largest level where the class
+    leads already at the top of the grid.
+    """
+    p = np.exp(trace.log_probabilities(partition))
+    final = p[0].argmax(-1)
+    led = p[:, np.arange(p.shape[1]), final] > 0.5
+    # Levels grow upwards: count the unbroken run of led levels from the cleanest one.
+    run = np.cumprod(led, axis=0).sum(0)
+    return trace.sigmas[np.maximum(run - 1, 0)]
+
+
+def slope_curve(trace: Trace, partition: PartitionLike = None) -> EntropyCurve:
+    """The tracked entropy with its own slope as rate, by a local quadratic over nine levels.
+
+    Independent of the denoiser gap: where both peak at one place, the two read-outs agree.
+
+    Raises:
+        ValueError: If there are fewer than nine levels, or they are not equally spaced in log sigma.
+    """
+    position = np.log(trace.sigmas)
+    steps = np.diff(position)
+    if len(position) < 9 or not np.allclose(steps, steps[0], rtol=1e-6):
+        raise ValueError(
+            "The slope needs at least nine levels equally spaced in log sigma, such as "
+            f"`numpy.geomspace(0.02, 80, 64)`; got {len(position)}."
+        )
+    chosen = trace.partition(partition)
+    entropy = trace.extrapolate(lambda chain: chain_entropy(chain, chosen))
+    slope = savgol_filter(entropy, 9, 2, deriv=1, delta=steps[0], axis=0)
+    total = trace.prior_entropy(partition)
+    return curve_of(trace, entropy, slope / 2, total, "slope of tracking")
+
+
 def accuracy(trace: Trace, partition: PartitionLike = None) -> Estimate:
     """Share of images whose most probable class is the true one, shape `(L,)`.
 
@@ -114,7 +167,7 @@ class Reliability:
     of one image; they are 0 where every entry of a bin agrees.
     """
 
-    edges: Float[np.ndarray, " bins+1"]
+    edges: Float[np.ndarray, " edges"]  # one more than bins
     confidence: Float[np.ndarray, " bins"]  # mean probability
     frequency: Estimate  # share of true classes, (bins,)
     counts: Int[np.ndarray, " bins"]

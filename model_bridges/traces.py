@@ -174,6 +174,22 @@ class Trace:
 
         return replace(self, **of(self))
 
+    def levels(self, index: Int[np.ndarray, " n"]) -> "Trace":
+        """The record of some of the levels only."""
+
+        def of(record: Any) -> dict[str, Any]:
+            cut: dict[str, Any] = {}
+            for name, value in vars(record).items():
+                if name in ("fine", "coarse"):
+                    cut[name] = replace(value, **of(value))
+                elif name == "group_gaps":
+                    cut[name] = {key: gaps[index] for key, gaps in value.items()}
+                elif name == "sigmas" or (isinstance(value, np.ndarray) and value.ndim > 1):
+                    cut[name] = value[index]
+            return cut
+
+        return replace(self, **of(self))
+
     def batches(self, values: Distances, num_batches: int = 16) -> Float[np.ndarray, "R L"]:
         """Means over R random groups of images, the same groups at every call."""
         order = np.random.default_rng(0).permutation(self.num_images)

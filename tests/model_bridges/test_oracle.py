@@ -62,8 +62,8 @@ def covered():
     mixture = ten_classes("isotropic")
     # Where the entropy is between 0.4 and 2.1 nats: nearer to the ends the entropies of images are
     # too far from normal for t-intervals of 96 of them.
-    judged = np.geomspace(0.25, 0.85, 12)
-    sigmas = np.concatenate([[0.15, 0.2], judged, np.geomspace(0.85, 60, 17)[1:]])
+    judged = np.geomspace(0.75, 2.2, 12)
+    sigmas = np.concatenate([[0.5, 0.6], judged, np.geomspace(2.2, 60, 15)[1:]])
     truth = gs.entropy_curve(
         mixture, -2 * np.log(sigmas), method="monte-carlo", num_samples=1 << 18
     ).entropy

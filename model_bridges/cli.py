@@ -1,0 +1,104 @@
+"""`model-bridges crosscheck | train`: trained models from the shell.
+
+torch and JAX load inside a command, so `--help` is fast; commands compute in double precision where
+precision is asked for.
+"""
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated
+
+# First: it says what to install where typer is missing.
+from gmm_speciation import terminal
+
+# isort: split
+import typer
+
+import gmm_speciation
+from gmm_speciation.terminal import Out, Quiet, Seed
+
+app = terminal.application(
+    "model-bridges",
+    gmm_speciation.__version__,  # type: ignore[attr-defined]
+    "Trained diffusion models against the theory of speciation.",
+)
+
+Model = Annotated[str, typer.Argument(metavar="MODEL", help="digits.")]
+
+
+@app.command()
+def crosscheck(
+    model: Model,
+    data: Annotated[
+        str,
+        typer.Option(help="Law to average over: held-out, train, or a .npz of images and labels."),
+    ] = "held-out",
+    generate: Annotated[
+        int | None,
+        typer.Option(metavar="N", help="Average over N images of the model's own instead."),
+    ] = None,
+    levels: Annotated[int, typer.Option(help="Noise levels, equally spaced in log sigma.")] = 64,
+    seed: Seed = 0,
+    quiet: Quiet = False,
+    out: Out = None,
+) -> None:
+    """Class entropy of a trained model by every estimator, with the closed-form theory beside it."""
+    terminal.use_float64()
+    terminal.pick(model, {"digits": None}, "model")
+    if generate is not None and data != "held-out":
+        raise ValueError("Give `--data` or `--generate`, not both: an average has one law.")
+    from gmm_speciation.records import provenance
+    from gmm_speciation.reports import check_directory
+    from model_bridges.digits.study import crosscheck_digits
+    from model_bridges.reports import (
+        check_rows,
+        crosscheck_record,
+        crosscheck_report,
+        summary_rows,
+    )
+
+    if out is not None:
+        check_directory(out)
+    with terminal.progress(6, quiet) as steps:
+        result = crosscheck_digits(
+            data, generate=generate, num_levels=levels, seed=seed, step=steps.next, part=steps.part
+        )
+        steps.next("writing the report")
+        if out is not None:
+            title = f"Cross-check of the digits model on {result.law}"
+            arguments = {"model": model, "data": data, "generate": generate, "levels": levels}
+            packages = ("torch", "scikit-learn", "safetensors")
+            record = crosscheck_record(result)
+            record["provenance"] = provenance(
+                terminal.command_line(), seed, arguments, packages=packages
+            )
+            crosscheck_report(result, title, [str(c) for c in range(10)]).write(out, record)
+    terminal.show(terminal.table(*summary_rows(result), title=f"digits, {result.law}"), quiet)
+    terminal.show(terminal.table(*check_rows(result.checks), title="checks"), quiet)
+    if out is not None:
+        terminal.show(f"Report: {Path(out) / 'report.html'}", quiet)
+
+
+@app.command()
+def train(
+    model: Model,
+    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Where the networks go.")],
+    seed: Seed = 0,
+    quiet: Quiet = False,
+) -> None:
+    """Train the shipped networks again, with a card; continues where a killed run stopped."""
+    terminal.pick(model, {"digits": None}, "model")
+    from model_bridges.digits.training import train as train_digits
+
+    result = train_digits(out, seed=seed, progress=not quiet)
+    terminal.show(f"Networks: {result.weights}\nCard: {result.card}", quiet)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line; returns the exit code."""
+    return terminal.run(app, arguments)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

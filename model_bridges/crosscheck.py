@@ -1,0 +1,344 @@
+"""Theory and trained model side by side, on one log-SNR axis.
+
+On labelled images (data, or the model's own samples) one tracking pass gives, for the classes and for
+every grouping of them,
+
+    H by tracking           entropy of the posterior tracked along each image's own noise path
+    H by the denoiser gap   H(C) minus the integral of `E sum_c p_c |D_c - Dbar|^2 / sigma^2`
+    ... unconditional form  the same against the unconditional network
+    cross-entropy           of the tracked posterior with the true class; an upper bound on H(C|X)
+
+beside the closed-form entropy of a Gaussian mixture fitted to the training data, and the
+cross-entropies of posteriors that know nothing of the model. A calibrated model has equal entropy and
+cross-entropy and closes its budget: what the denoisers say was lost over the grid is what the
+posteriors say was lost. All averages are over the law named in `law`. Nats; log-SNR `-2 log sigma`.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+import jax
+import numpy as np
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from gmm_speciation.curves import Batches, EntropyCurve
+from gmm_speciation.entropy import entropy_curve
+from gmm_speciation.estimate import Estimate
+from gmm_speciation.mixtures import GaussianMixture
+from gmm_speciation.partitions import Partition
+from gmm_speciation.speciation import (
+    SpeciationPoint,
+    between_class_eigenvalue,
+    entropic_point,
+    half_entropy_point,
+    spectral_point,
+    top_eigenvalue,
+)
+from model_bridges.denoiser import Denoiser
+from model_bridges.gap import InformationBudget, gap_curve, information_budget
+from model_bridges.readouts import (
+    Reliability,
+    accuracy,
+    calibration_error,
+    cross_entropy,
+    decision_sigma,
+    reliability,
+    slope_curve,
+    tracked_curve,
+)
+from model_bridges.traces import Trace
+from model_bridges.tracking import trace
+
+Progress = Callable[[int, int], object]
+
+
+@dataclass(frozen=True, eq=False)
+class LabelledImages:
+    """Images with their classes, and the name of the law they were drawn from."""
+
+    images: Float[Tensor, "N *event"]
+    labels: Int[Tensor, " N"]
+    law: str
+
+
+@dataclass(frozen=True, eq=False)
+class VariableCheck:
+    """One semantic variable: every estimate of its entropy, on one grid of noise levels."""
+
+    name: str
+    partition: Partition
+    tracked: EntropyCurve
+    slope: EntropyCurve  # tracked entropy with its own slope as rate
+    bayes: EntropyCurve
+    unconditional: EntropyCurve | None
+    theory: EntropyCurve
+    cross_entropy: Estimate  # (L,)
+    calibration: Estimate  # CE - H, paired, (L,)
+    accuracy: Estimate  # (L,)
+    budget: InformationBudget
+    bounds: dict[str, Estimate]  # cross-entropies of other posteriors, (L,)
+    points: dict[str, SpeciationPoint]
+    decision: Float[np.ndarray, " N"]  # sigma at which each image became what it is
+
+    def forms(self) -> dict[str, EntropyCurve]:
+        """Every curve that has a rate of its own, by name."""
+        curves = {
+            "theory (fitted mixture)": self.theory,
+            "denoiser gap (Bayes)": self.bayes,
+            "slope of tracked entropy": self.slope,
+        }
+        if self.unconditional is not None:
+            curves["denoiser gap (unconditional)"] = self.unconditional
+        return curves
+
+
+@dataclass(frozen=True, eq=False)
+class Check:
+    """A claim, what was measured, its 95 % half-width, and whether it holds."""
+
+    claim: str
+    expected: str
+    measured: float
+    half_width: float | None
+    holds: bool
+    note: str = ""
+
+
+@dataclass(frozen=True, eq=False)
+class CrossCheck:
+    """All that one pass says, by variable; `reliability` pools the levels of the 80 % window."""
+
+    law: str
+    trace: Trace
+    variables: dict[str, VariableCheck]
+    nested: dict[str, EntropyCurve]  # H(fine | coarse, X), by name
+    reliability: Reliability
+    images: Float[Tensor, "N *event"]
+    mixture: GaussianMixture
+    shrinkage: float
+    checks: list[Check] = field(default_factory=list)
+
+    @property
+    def main(self) -> VariableCheck:
+        """The single classes."""
+        return next(iter(self.variables.values()))
+
+
+def crosscheck(
+    denoiser: Denoiser,
+    data: LabelledImages,
+    mixture: GaussianMixture,
+    *,
+    partitions: Mapping[str, Partition],
+    nested: tuple[str, str] | None = None,
+    class_name: str = "class",
+    bounds: Mapping[str, Mapping[str, Estimate]] | None = None,
+    shrinkage: float = 0.0,
+    sigmas: Float[np.ndarray, " L"] | None = None,
+    num_samples: int = 2048,
+    seed: int = 0,
+    progress: Progress | None = None,
+) -> CrossCheck:
+    """Measure a model by every estimator and put the theory of a mixture beside it.
+
+    Args:
+        denoiser: The model.
+        data: Labelled images in the model's units.
+        mixture: The theory's side, one component a class, in the same units, flattened.
+        partitions: Groupings of the classes, by name; the single classes come by themselves.
+        nested: Names of a coarse and a fine variable whose conditional entropy is shown too.
+        class_name: What to call the single classes.
+        bounds: Cross-entropies of other posteriors `(L,)`, by variable and name.
+        shrinkage: That of the mixture's covariances, for the record.
+        sigmas: Levels, equally spaced in log sigma; 64 over the model's range by default.
+        num_samples: Draws of X for the mixture's entropy.
+        seed: Of the noise and the draws.
+        progress: Called with `(steps done, steps in all)` of the tracking pass.
+
+    Raises:
+        ValueError: If the mixture does not have one component a class, or as `trace`.
+    """
+    if mixture.num_components != denoiser.num_classes:
+        raise ValueError(
+            f"The mixture must have one component a class ({denoiser.num_classes}); got "
+            f"{mixture.num_components}. Fit it with `gmm_speciation.fit(x, labels)`."
+        )
+    record = trace(
+        denoiser,
+        data.images,
+        data.labels,
+        sigmas=sigmas,
+        partitions=partitions,
+        seed=seed,
+        progress=progress,
+    )
+    groupings = {class_name: Partition.trivial(denoiser.num_classes), **partitions}
+    variables = {
+        name: _variable(
+            name, record, partition, mixture, dict((bounds or {}).get(name, {})), num_samples, seed
+        )
+        for name, partition in groupings.items()
+    }
+    conditional = {}
+    if nested is not None:
+        coarse, fine = nested
+        conditional = {
+            f"{fine} given {coarse}, model": _difference(
+                variables[fine].tracked, variables[coarse].tracked
+            ),
+            f"{fine} given {coarse}, theory": _difference(
+                variables[fine].theory, variables[coarse].theory
+            ),
+        }
+    main = variables[class_name]
+    window = main.tracked.window(0.8).sigma
+    inside = np.flatnonzero((record.sigmas >= window[0]) & (record.sigmas <= window[1]))
+    return CrossCheck(
+        data.law,
+        record,
+        variables,
+        conditional,
+        _pooled_reliability(record, inside),
+        data.images,
+        mixture,
+        shrinkage,
+        _checks(main),
+    )
+
+
+def _variable(
+    name: str,
+    record: Trace,
+    partition: Partition,
+    mixture: GaussianMixture,
+    bounds: dict[str, Estimate],
+    num_samples: int,
+    seed: int,
+) -> VariableCheck:
+    theory = entropy_curve(
+        mixture,
+        record.log_snr,
+        partition=partition,
+        num_samples=num_samples,
+        key=jax.random.key(seed),
+    )
+    tracked = tracked_curve(record, partition)
+    points = {
+        "spectral, theory": spectral_point(top_eigenvalue(mixture)),
+        "spectral between classes, theory": spectral_point(
+            between_class_eigenvalue(mixture, partition)
+        ),
+        "entropic peak, theory": entropic_point(theory),
+        "entropic peak, model": entropic_point(tracked),
+        "half entropy, theory": half_entropy_point(theory),
+        "half entropy, model": half_entropy_point(tracked),
+    }
+    free = record.excess is not None
+    return VariableCheck(
+        name,
+        partition,
+        tracked,
+        slope_curve(record, partition),
+        gap_curve(record, "bayes", partition),
+        gap_curve(record, "unconditional", partition) if free else None,
+        theory,
+        cross_entropy(record, partition),
+        calibration_error(record, partition),
+        accuracy(record, partition),
+        information_budget(record, partition),
+        bounds,
+        points,
+        decision_sigma(record, partition),
+    )
+
+
+def _difference(fine: EntropyCurve, coarse: EntropyCurve) -> EntropyCurve:
+    """`H(fine | coarse, X) = H(fine | X) - H(coarse | X)`, paired batch by batch."""
+
+    def paired(which: str) -> tuple[Estimate, np.ndarray]:
+        batches = np.asarray(getattr(fine.batches, which)) - np.asarray(
+            getattr(coarse.batches, which)
+        )
+        return Estimate.from_samples(batches), batches
+
+    (entropy, entropies), (rate, rates) = paired("entropy"), paired("rate")
+    prior = fine.prior_entropy - coarse.prior_entropy
+    return EntropyCurve(fine.log_snr, entropy, rate, prior, fine.method, Batches(entropies, rates))
+
+
+def _pooled_reliability(record: Trace, levels: Int[np.ndarray, " n"]) -> Reliability:
+    """Reliability over the given levels: the others are certain or know nothing."""
+    return reliability(record.levels(levels), num_bins=10)
+
+
+def _checks(check: VariableCheck) -> list[Check]:
+    """What a calibrated model must satisfy, with what was measured."""
+    difference = float(check.budget.difference.value)
+
+    def half_width(estimate: Estimate, index: int | None = None) -> float:
+        low, high = (estimate if index is None else estimate[index]).interval()
+        return float(high - low) / 2
+
+    results = []
+    bayes = check.budget.integrals["bayes"]
+    closure = float(bayes.value) / difference
+    results.append(
+        Check(
+            "information budget, Bayes form: integral of dH over H lost",
+            "1 ± 0.05",
+            closure,
+            half_width(bayes) / difference,
+            abs(closure - 1) <= 0.05,
+        )
+    )
+    gaps = np.abs(np.asarray(check.calibration.value))
+    worst = int(np.argmax(gaps))
+    results.append(
+        Check(
+            "tracked H against true-label cross-entropy: largest |CE - H| over all levels [nats]",
+            "≤ 0.06",
+            float(gaps[worst]),
+            half_width(check.calibration, worst),
+            bool(gaps[worst] <= 0.06),
+            f"at σ = {np.exp(-check.tracked.log_snr[worst] / 2):.3g}",
+        )
+    )
+    named = float(check.accuracy.value[0])
+    results.append(
+        Check(
+            "labels named by the tracked posterior at the cleanest level",
+            "≥ 0.98",
+            named,
+            half_width(check.accuracy, 0),
+            named >= 0.98,
+        )
+    )
+    reference = check.bayes.peak().log_snr
+    for name, curve in check.forms().items():
+        if curve is check.bayes:
+            continue
+        peak = curve.peak().log_snr
+        shift = -(float(peak.value) - float(reference.value)) / 2
+        results.append(
+            Check(
+                f"peak of the rate, {name}, minus that of the Bayes gap [log σ]",
+                "within ± 0.3",
+                shift,
+                float(np.hypot(half_width(peak), half_width(reference))) / 2,
+                abs(shift) <= 0.3,
+            )
+        )
+    if "unconditional" in check.budget.integrals:
+        excess = float(check.budget.integrals["unconditional"].value) / difference
+        results.append(
+            Check(
+                "information budget, unconditional form: integral over H lost",
+                "1 only if both networks were exact",
+                excess,
+                half_width(check.budget.integrals["unconditional"]) / difference,
+                abs(excess - 1) <= 0.05,
+                "the excess is E|D̄ − D_u|², disagreement of two networks, shown level by level",
+            )
+        )
+    return results

@@ -1,0 +1,111 @@
+"""A classifier of noisy digits: an upper bound on H(C|x_sigma) that knows no denoiser.
+
+For any q, `E[-log q(y | x_sigma)] >= H(C | x_sigma)`, with equality for the true posterior. Here q is
+a multilayer perceptron of `(c_in(sigma) x, log sigma)`, trained on the noised training images and
+judged on noised held-out ones; it shares data with the diffusion networks and nothing else. The
+noise level is drawn so that log sigma is uniform over the model's range.
+"""
+
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from gmm_speciation.estimate import Estimate
+from model_bridges.digits.data import NUM_CLASSES, SIGMA_DATA, Digits
+
+
+class NoisyClassifier(nn.Module):
+    """Log-probabilities of the ten classes given a noisy image and its noise level."""
+
+    def __init__(self, width: int = 256, dropout: float = 0.3):
+        super().__init__()
+        self.layers = nn.Sequential(
+            nn.Linear(64 + 3, width), nn.SiLU(), nn.Dropout(dropout),
+            nn.Linear(width, width), nn.SiLU(), nn.Dropout(dropout),
+            nn.Linear(width, NUM_CLASSES),
+        )  # fmt: skip
+
+    def forward(
+        self, x: Float[Tensor, "B 1 8 8"], sigma: Float[Tensor, " B"]
+    ) -> Float[Tensor, "B 10"]:
+        """`log q(c | x)`."""
+        scale = torch.rsqrt(sigma**2 + SIGMA_DATA**2)[:, None]
+        level = torch.log(sigma)[:, None] / 4
+        features = torch.cat([scale * x.flatten(1), level, torch.cos(level), torch.sin(level)], 1)
+        return torch.log_softmax(self.layers(features), 1)
+
+
+def train_noisy_classifier(
+    digits: Digits,
+    sigma_range: tuple[float, float] = (0.02, 80.0),
+    *,
+    num_steps: int = 3000,
+    batch_size: int = 512,
+    seed: int = 0,
+    progress: Callable[[int, int], object] | None = None,
+) -> NoisyClassifier:
+    """Train on the noised training images; Adam, one cosine decay, weight decay 1e-2.
+
+    Args:
+        digits: Data; only the training part is used.
+        sigma_range: log sigma is uniform between the logarithms of these.
+        num_steps: Optimiser steps.
+        batch_size: Noised images a step.
+        seed: Of initial weights, batches and noise; the caller's random state is left alone.
+        progress: Called with `(steps done, steps in all)`.
+    """
+    low, high = (float(np.log(level)) for level in sigma_range)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        model = NoisyClassifier()
+        optimiser = torch.optim.AdamW(model.parameters(), lr=2e-3, weight_decay=1e-2)
+        schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, num_steps)
+        for step in range(num_steps):
+            index = torch.randint(len(digits.train_images), (batch_size,))
+            sigma = torch.exp(low + (high - low) * torch.rand(batch_size))
+            clean = digits.train_images[index]
+            noisy = clean + sigma[:, None, None, None] * torch.randn_like(clean)
+            loss = nn.functional.nll_loss(model(noisy, sigma), digits.train_labels[index])
+            optimiser.zero_grad()
+            loss.backward()
+            optimiser.step()
+            schedule.step()
+            if progress is not None:
+                progress(step + 1, num_steps)
+    return model.eval().requires_grad_(False)
+
+
+def noisy_cross_entropy(
+    log_posterior: Callable[[Float[Tensor, "N *event"], float], Float[np.ndarray, "N C"]],
+    images: Float[Tensor, "N *event"],
+    labels: Int[np.ndarray, " N"],
+    sigmas: Float[np.ndarray, " L"],
+    *,
+    seed: int = 0,
+    num_draws: int = 4,
+) -> Estimate:
+    """Cross-entropy of any posterior on noised images at every level, `(L,)`: an upper bound on H.
+
+    Args:
+        log_posterior: `(x, sigma) -> log q(c | x)`.
+        images: Clean images.
+        labels: Their classes, in the posterior's numbering.
+        sigmas: Noise levels.
+        seed: Of the noise.
+        num_draws: Noise draws an image, averaged before the error over images is taken.
+
+    Raises:
+        ValueError: If there are fewer than two images.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    rows = np.arange(len(labels))
+    losses = np.zeros((len(sigmas), len(labels)))
+    for i, sigma in enumerate(sigmas):
+        for _ in range(num_draws):
+            noise = torch.randn(images.shape, generator=generator, dtype=images.dtype)
+            log_q = log_posterior(images + float(sigma) * noise, float(sigma))
+            losses[i] -= log_q[rows, labels] / num_draws
+    return Estimate.from_samples(losses, axis=1)

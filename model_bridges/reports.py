@@ -1,0 +1,210 @@
+"""The report of a cross-check: tables for the terminal and the page, pictures, a result to read back."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from gmm_speciation.curves import EntropyCurve
+from gmm_speciation.estimate import Estimate
+from gmm_speciation.processes import VarianceExploding
+from gmm_speciation.reports import Report
+from model_bridges import plotting
+from model_bridges.crosscheck import Check, CrossCheck, VariableCheck
+
+
+def _value(estimate: Estimate, digits: int = 3) -> str:
+    """Value ± 95 % half-width."""
+    low, high = estimate.interval()
+    half = float(high - low) / 2
+    text = f"{float(estimate.value):.{digits}f}"
+    return f"{text} ± {half:.{digits}f}" if half > 0 else text
+
+
+def _window(curve: EntropyCurve) -> str:
+    try:
+        low, high = curve.window(0.8).sigma
+    except ValueError:
+        return "beyond the grid"
+    return f"{low:.3g} – {high:.3g}"
+
+
+def _peak_sigma(curve: EntropyCurve) -> str:
+    """Noise scale of the peak; the error is carried over from log sigma."""
+    peak = curve.peak().log_snr
+    sigma = np.exp(-np.asarray(peak.value) / 2)
+    return _value(Estimate(sigma, sigma * np.asarray(peak.stderr) / 2, peak.dof))
+
+
+def summary_rows(result: CrossCheck) -> tuple[list[str], list[list[str]]]:
+    """Headers and rows: where each variable is decided, theory beside model."""
+    headers = ["variable", "side", "H(C)", "H at σ_min", "peak σ", "80 % window σ", "half H at σ"]
+    rows = []
+    curves = [
+        (name, side, curve)
+        for name, check in result.variables.items()
+        for side, curve in (("model", check.tracked), ("theory", check.theory))
+    ] + [
+        (name.rpartition(", ")[0], name.rpartition(", ")[2], curve)
+        for name, curve in result.nested.items()
+    ]
+    for name, side, curve in curves:
+        half = "never"
+        if curve.entropy.value[0] < curve.prior_entropy / 2:
+            half = f"{float(np.exp(-curve.crossing(curve.prior_entropy / 2).value / 2)):.3g}"
+        rows.append(
+            [
+                name,
+                side,
+                f"{curve.prior_entropy:.3f}",
+                _value(curve.entropy[0]),
+                _peak_sigma(curve),
+                _window(curve),
+                half,
+            ]
+        )
+    return headers, rows
+
+
+def check_rows(checks: list[Check]) -> tuple[list[str], list[list[str]]]:
+    """Headers and rows: claim, expected, measured, 95 % half-width, verdict."""
+    headers = ["claim", "expected", "measured", "± 95 %", "holds"]
+    rows = [
+        [
+            check.claim + (f" ({check.note})" if check.note else ""),
+            check.expected,
+            f"{check.measured:.3f}",
+            "" if check.half_width is None else f"{check.half_width:.3f}",
+            "yes" if check.holds else "no",
+        ]
+        for check in checks
+    ]
+    return headers, rows
+
+
+def points_rows(check: VariableCheck) -> tuple[list[str], list[list[str]]]:
+    """Headers and rows: speciation criteria of one variable."""
+    rows = []
+    for name, point in check.points.items():
+        time = point.on(VarianceExploding())
+        if point.log_snr is None or time is None:
+            rows.append([name, "—", point.reason or ""])
+        else:
+            rows.append([name, _value(point.log_snr), _value(time)])
+    return ["criterion", "log-SNR λ", "noise σ"], rows
+
+
+def chosen_images(result: CrossCheck, num: int = 6) -> np.ndarray:
+    """Images whose decisions are spread from the latest to the earliest: what to look at."""
+    order = np.argsort(result.main.decision, kind="stable")
+    return order[np.linspace(0, len(order) - 1, min(num, len(order))).round().astype(int)]
+
+
+def crosscheck_report(result: CrossCheck, title: str, class_names: list[str]) -> Report:
+    """The whole report; `write` it with `crosscheck_record`."""
+    main = result.main
+    report = Report(title)
+    report.text(
+        f"All averages run over **{result.law}** ({result.trace.num_images} images, "
+        f"{len(result.trace.sigmas)} noise levels, {result.trace.evaluations:,} network "
+        f"evaluations). Model: {result.trace.provenance}. Theory: one Gaussian a class with full "
+        f"covariance, shrinkage {result.shrinkage:g}. Entropies in nats; σ in the model's units "
+        "(data standard deviation 0.5); λ = −2 ln σ; ± is 95 %."
+    )
+    report.figure(
+        plotting.plot_crosscheck(main, result.law),
+        "crosscheck",
+        "Theory and model on one log-SNR axis: entropy of the class and its rate",
+    )
+    report.text("## What a calibrated model must satisfy")
+    report.table(*check_rows(result.checks))
+    report.text("## Where each variable is decided")
+    report.table(*summary_rows(result))
+    report.figure(
+        plotting.plot_variables(result),
+        "variables",
+        "Every semantic variable as a share of its own entropy; model solid, theory dashed",
+    )
+    report.text(f"## Speciation criteria of the {main.name}")
+    report.table(*points_rows(main))
+    report.text("## Does the information budget close?")
+    report.table(
+        ["side of the identity", "nats"],
+        [
+            ["H at σ_max − H at σ_min, tracked posterior", _value(main.budget.difference)],
+            *(
+                [f"integral of dH, {form} form", _value(integral)]
+                for form, integral in main.budget.integrals.items()
+            ),
+            *(
+                [f"integral of the mmse gap, {name}", _value(value)]
+                for name, value in (
+                    ("Bayes", main.budget.mmse_bayes),
+                    ("unconditional", main.budget.mmse_unconditional),
+                )
+                if value is not None
+            ),
+        ],
+    )
+    report.text(
+        "The unconditional form is the Bayes form plus the excess E|D̄ − D_u|². For exact networks "
+        "the mixture D̄ of the conditional outputs *is* the unconditional output D_u and the excess "
+        "is 0; two networks trained apart differ by their errors, and divided by σ² that difference "
+        "grows towards small noise, where no class information is left to explain it."
+    )
+    report.figure(
+        plotting.plot_excess(main, result),
+        "excess",
+        "The forms of the denoiser gap level by level, and the excess that is not information",
+    )
+    report.text("## Single images")
+    report.figure(
+        plotting.plot_images(result, chosen_images(result), class_names),
+        "images",
+        "Images from the latest to the earliest decision, each with its own posterior curves",
+    )
+    early, middle, late = np.quantile(main.decision, [0.9, 0.5, 0.1])
+    report.text(
+        f"Half of the images are decided above σ = {middle:.3g}; the middle 80 % between "
+        f"{late:.3g} and {early:.3g}."
+    )
+    report.text("## Calibration")
+    report.figure(
+        plotting.plot_reliability(result.reliability),
+        "reliability",
+        "Reliability of the tracked posterior inside the window, all classes pooled",
+    )
+    return report
+
+
+def crosscheck_record(result: CrossCheck) -> dict[str, Any]:
+    """What `result.json` holds; curves under "curves" can be read back."""
+    curves: dict[str, EntropyCurve] = {}
+    variables: dict[str, Mapping[str, Any]] = {}
+    for name, check in result.variables.items():
+        curves |= {f"{name}: tracked": check.tracked, f"{name}: theory": check.theory}
+        curves |= {f"{name}: gap, Bayes": check.bayes, f"{name}: slope": check.slope}
+        if check.unconditional is not None:
+            curves[f"{name}: gap, unconditional"] = check.unconditional
+        variables[name] = {
+            "labels": check.partition.labels,
+            "cross_entropy": check.cross_entropy,
+            "calibration": check.calibration,
+            "accuracy": check.accuracy,
+            "bounds": check.bounds,
+            "budget": check.budget,
+            "points": check.points,
+            "decision_sigma": check.decision,
+        }
+    return {
+        "law": result.law,
+        "model": result.trace.provenance,
+        "num_images": result.trace.num_images,
+        "evaluations": result.trace.evaluations,
+        "sigmas": result.trace.sigmas,
+        "shrinkage": result.shrinkage,
+        "checks": result.checks,
+        "reliability": result.reliability,
+        "variables": variables,
+        "curves": curves | result.nested,
+    }
