@@ -223,6 +223,7 @@ class GaussianMixture(eqx.Module):
         """`grad_x log p(x)`, the posterior average of the component scores."""
         return -self.precision().weighted_apply(self.centred(x), self.offsets, self.posterior(x))
 
+    @eqx.filter_jit
     def sample(
         self, key: PRNGKeyArray, num_samples: int
     ) -> tuple[Float[Array, "n d"], Int[Array, " n"]]:

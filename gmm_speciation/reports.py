@@ -31,7 +31,7 @@ from gmm_speciation.records import (
 )
 
 if TYPE_CHECKING:
-    from matplotlib.figure import Figure
+    from gmm_speciation.plotting import Figure
 
 __all__ = [
     "Report",

@@ -38,7 +38,8 @@ def crosscheck(
         int | None,
         typer.Option(metavar="N", help="Average over N images of the model's own instead."),
     ] = None,
-    levels: Annotated[int, typer.Option(help="Noise levels, equally spaced in log sigma.")] = 64,
+    levels: Annotated[int, typer.Option(help="Noise levels, equally spaced in log sigma.")] = 40,
+    paths: Annotated[int, typer.Option(help="Noise paths of each image.")] = 2,
     seed: Seed = 0,
     quiet: Quiet = False,
     out: Out = None,
@@ -62,12 +63,19 @@ def crosscheck(
         check_directory(out)
     with terminal.progress(6, quiet) as steps:
         result = crosscheck_digits(
-            data, generate=generate, num_levels=levels, seed=seed, step=steps.next, part=steps.part
+            data,
+            generate=generate,
+            num_levels=levels,
+            num_paths=paths,
+            seed=seed,
+            step=steps.next,
+            part=steps.part,
         )
         steps.next("writing the report")
         if out is not None:
             title = f"Cross-check of the digits model on {result.law}"
-            arguments = {"model": model, "data": data, "generate": generate, "levels": levels}
+            arguments = {"model": model, "data": data, "generate": generate}
+            arguments |= {"levels": levels, "paths": paths}
             packages = ("torch", "scikit-learn", "safetensors")
             record = crosscheck_record(result)
             record["provenance"] = provenance(

@@ -119,7 +119,7 @@ def information_budget(trace: Trace, partition: PartitionLike = None) -> Informa
     single = trace.partition(partition).is_trivial
 
     def total(distances: np.ndarray) -> Estimate:
-        return Estimate.from_samples(integral_from_top(trace.sigmas, distances * scale)[0], axis=0)
+        return trace.estimate(integral_from_top(trace.sigmas, distances * scale)[:1])[0]
 
     forms = ["bayes"] if trace.excess is None else ["bayes", "unconditional"]
     if single and trace.labelled_gap is not None:
@@ -138,5 +138,5 @@ def information_budget(trace: Trace, partition: PartitionLike = None) -> Informa
         difference,
         None if label_error is None else total(trace.bayes_error - label_error),
         None if label_error is None or free_error is None else total(free_error - label_error),
-        None if trace.excess is None else Estimate.from_samples(trace.excess * scale / 2, axis=1),
+        None if trace.excess is None else trace.estimate(trace.excess * scale / 2),
     )

@@ -123,34 +123,30 @@ class _TorchMixture:
     def denoise(
         self, x: Float[Tensor, "B d"], sigma: Float[Tensor, " B"], members: list[int]
     ) -> Float[Tensor, "B d"]:
-        """`E[x_0 | x, component in members]`, one component at a time."""
+        """`E[x_0 | x, component in members]`."""
         y, noise = x - self.centre, (sigma**2)[:, None]
-        log_joint = self._log_joint(y, noise, members) if len(members) > 1 else None
-        weights = torch.ones(1) if log_joint is None else torch.softmax(log_joint, 0)
+        projected = [self._project(y, component) for component in members]
         total = torch.zeros_like(y)
-        for position, component in enumerate(members):
+        weights = self._weights(projected, noise, members) if len(members) > 1 else [1.0]
+        for weight, z, component in zip(weights, projected, members, strict=True):
             spectrum = self.spectra[component if len(self.spectra) > 1 else 0]
-            mean = self._mean(self._project(y, component), spectrum / (spectrum + noise), component)
-            total += mean if log_joint is None else weights[position][:, None] * mean
+            total += weight * self._mean(z, spectrum / (spectrum + noise), component)
         return total + self.centre
 
-    def _log_joint(
-        self, y: Float[Tensor, "B d"], noise: Float[Tensor, "B 1"], members: list[int]
-    ) -> Float[Tensor, "K B"]:
-        """`log w_k N(x; mu_k, .)` up to a common term; equal weights inside a class of weight 0."""
+    def _weights(
+        self, projected: list[Float[Tensor, "B d"]], noise: Float[Tensor, "B 1"], members: list[int]
+    ) -> Float[Tensor, "K B 1"]:
+        """Posterior of the components among `members`; equal prior inside a class of weight 0."""
         log_weights = self.log_weights[members]
         if not bool(torch.isfinite(log_weights).any()):
             log_weights = torch.zeros_like(log_weights)
-        reference = self._project(y, members[0])
         rows = []
-        for component in members:
-            z = self._project(y, component)
+        for z, component in zip(projected, members, strict=True):
             if len(self.spectra) == 1:
                 # |y|^2 is common to all components: (z - z_0)(z + z_0) without it.
-                rows.append(
-                    -((z - reference) * (z + reference) / (self.spectra + noise)).sum(-1) / 2
-                )
+                difference = (z - projected[0]) * (z + projected[0])
+                rows.append(-(difference / (self.spectra + noise)).sum(-1) / 2)
             else:
                 variance = self.spectra[component] + noise
                 rows.append(-(z**2 / variance + variance.log()).sum(-1) / 2)
-        return torch.stack(rows) + log_weights[:, None]
+        return torch.softmax(torch.stack(rows) + log_weights[:, None], 0)[..., None]

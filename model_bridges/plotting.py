@@ -11,7 +11,8 @@ from gmm_speciation.plotting import COLOURS, band, noise_axis, panels, styled
 from model_bridges.crosscheck import CrossCheck, VariableCheck
 from model_bridges.readouts import Reliability
 
-THEORY, TRACKED, BAYES, FREE, TRUE, OTHER = (COLOURS[i] for i in (1, 0, 2, 3, 4, 5))
+THEORY, TRACKED, BAYES, FREE, TRUE = (COLOURS[i] for i in (1, 0, 2, 3, 4))
+OTHERS = ((COLOURS[5], "-."), ("#8c564b", (0, (4, 1, 1, 1))))
 
 
 def plot_crosscheck(check: VariableCheck, law: str) -> Figure:
@@ -32,10 +33,8 @@ def plot_crosscheck(check: VariableCheck, law: str) -> Figure:
             upper, x, check.cross_entropy, colour=TRUE, linestyle=(0, (1, 1.2)),
             label="cross-entropy with the true class (≥ H)",
         )  # fmt: skip
-        for (name, bound), dash in zip(
-            check.bounds.items(), ("-.", (0, (5, 1, 1, 1))), strict=False
-        ):
-            band(upper, x, bound, colour=OTHER, linestyle=dash, label=f"{name} (≥ H)")
+        for (name, bound), (colour, dash) in zip(check.bounds.items(), OTHERS, strict=False):
+            band(upper, x, bound, colour=colour, linestyle=dash, label=f"{name} (≥ H)")
         band(lower, x, check.theory.rate, colour=THEORY)
         band(lower, x, check.bayes.rate, colour=BAYES)
         band(lower, x, check.slope.rate, colour=TRACKED)
@@ -153,16 +152,18 @@ def plot_images(
     with styled():
         figure = Figure(figsize=(8.6, 1.35 * len(chosen) + 1.4), layout="constrained")
         grid = figure.subplots(len(chosen), 2, squeeze=False, width_ratios=(1, 6.5))
-        colours = dict(enumerate([*COLOURS, "#882255", "#999933", "#44AA99"]))
+        colours = [*COLOURS, "#882255", "#999933", "#44AA99"]
         shown: set[int] = set()
         for row, index in enumerate(chosen):
             picture, axes = grid[row]
-            picture.imshow(images[index].reshape(images.shape[-2:]), cmap="gray_r")
+            picture.imshow(
+                images[index // record.num_paths].reshape(images.shape[-2:]), cmap="gray_r"
+            )
             picture.set_axis_off()
-            for label in np.flatnonzero(posterior[:, index].max(0) > 0.2):
-                shown.add(int(label))
+            for label in map(int, np.flatnonzero(posterior[:, index].max(0) > 0.2)):
+                shown.add(label)
                 true = record.labels is not None and record.labels[index] == label
-                axes.plot(record.log_snr, posterior[:, index, label], color=colours[int(label) % 10],
+                axes.plot(record.log_snr, posterior[:, index, label], color=colours[label % 10],
                           linewidth=2.2 if true else 1.1)  # fmt: skip
             axes.axvline(-2 * np.log(check.decision[index]), color="#777777", linestyle=":")
             axes.set_ylim(-0.03, 1.03)

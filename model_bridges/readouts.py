@@ -60,7 +60,7 @@ def step_error(trace: Trace, partition: PartitionLike = None) -> Estimate:
     """
     chosen = trace.partition(partition)
     difference = chain_entropy(trace.fine, chosen) - chain_entropy(trace.coarse, chosen)
-    return Estimate.from_samples(difference, axis=1)
+    return trace.estimate(difference)
 
 
 def curve_of(
@@ -74,8 +74,8 @@ def curve_of(
     batches = Batches(trace.batches(entropy), trace.batches(rate))
     return EntropyCurve(
         trace.log_snr,
-        Estimate.from_samples(entropy, axis=1),
-        Estimate.from_samples(rate, axis=1),
+        trace.estimate(entropy),
+        trace.estimate(rate),
         prior_entropy,
         method,
         batches,
@@ -93,7 +93,7 @@ def cross_entropy(trace: Trace, partition: PartitionLike = None) -> Estimate:
     samples = trace.extrapolate(
         lambda chain: -group_log_sum(chain.log_posterior, chosen)[:, images, labels]
     )
-    return Estimate.from_samples(samples, axis=1)
+    return trace.estimate(samples)
 
 
 def calibration_error(trace: Trace, partition: PartitionLike = None) -> Estimate:
@@ -109,11 +109,11 @@ def calibration_error(trace: Trace, partition: PartitionLike = None) -> Estimate
         log_p = group_log_sum(chain.log_posterior, chosen)
         return -log_p[:, images, labels] - chain_entropy(chain, chosen)
 
-    return Estimate.from_samples(trace.extrapolate(paired), axis=1)
+    return trace.estimate(trace.extrapolate(paired))
 
 
 def decision_sigma(trace: Trace, partition: PartitionLike = None) -> Float[np.ndarray, " N"]:
-    """Noise below which an image's final class keeps a probability above 1/2: its own decision.
+    """Noise below which the final class on a path keeps a probability above 1/2: its own decision.
 
     The final class is the most probable one at the cleanest level. The largest level where the class
     leads already at the top of the grid.
@@ -156,7 +156,7 @@ def accuracy(trace: Trace, partition: PartitionLike = None) -> Estimate:
     """
     labels = trace.group_labels(partition)
     hit = trace.log_probabilities(partition).argmax(-1) == labels[None, :]
-    return Estimate.from_samples(hit.astype(float), axis=1)
+    return trace.estimate(hit.astype(float))
 
 
 @dataclass(frozen=True, eq=False)
@@ -194,11 +194,11 @@ def reliability(
     Raises:
         ValueError: If the trace has no labels, or there are fewer than two images or one bin.
     """
-    labels = trace.group_labels(partition)
-    if num_bins < 1 or len(labels) < 2:
+    labels, num_images = trace.group_labels(partition), trace.num_images
+    if num_bins < 1 or num_images < 2:
         raise ValueError(
             f"A reliability diagram needs `num_bins` >= 1 and two images; got {num_bins} and "
-            f"{len(labels)}."
+            f"{num_images}."
         )
     p = np.exp(trace.log_probabilities(partition))
     p = p if level is None else p[[level]]
@@ -206,15 +206,19 @@ def reliability(
     edges = np.linspace(0, 1, num_bins + 1)
     bins = np.clip(np.digitize(p, edges) - 1, 0, num_bins - 1)
     inside = bins[..., None] == np.arange(num_bins)  # L N C bins
-    n = inside.sum((0, 2)).astype(float)  # entries an image has in a bin
-    hits = (inside & hit[..., None]).sum((0, 2))
+
+    def of_images(entries: np.ndarray) -> np.ndarray:
+        """Entries that each image has in each bin, over its levels, paths and classes."""
+        return entries.sum((0, 2)).reshape(num_images, trace.num_paths, -1).sum(1).astype(float)
+
+    n, hits = of_images(inside), of_images(inside & hit[..., None])
     counts = n.sum(0)
     with np.errstate(invalid="ignore", divide="ignore"):
         frequency = hits.sum(0) / counts
         residual = ((hits - frequency * n) ** 2).sum(0)
-        stderr = np.sqrt(residual * len(labels) / (len(labels) - 1)) / counts
+        stderr = np.sqrt(residual * num_images / (num_images - 1)) / counts
         confidence = np.einsum("lnc,lncb->b", p, inside) / counts
-    estimate = Estimate(frequency, stderr, float(len(labels) - 1))
+    estimate = Estimate(frequency, stderr, float(num_images - 1))
     return Reliability(edges, confidence, estimate, counts.astype(int))
 
 

@@ -106,7 +106,8 @@ def crosscheck_report(result: CrossCheck, title: str, class_names: list[str]) ->
     report = Report(title)
     report.text(
         f"All averages run over **{result.law}** ({result.trace.num_images} images, "
-        f"{len(result.trace.sigmas)} noise levels, {result.trace.evaluations:,} network "
+        f"{result.trace.num_paths} noise paths each, {len(result.trace.sigmas)} noise levels, "
+        f"{result.trace.evaluations:,} network "
         f"evaluations). Model: {result.trace.provenance}. Theory: one Gaussian a class with full "
         f"covariance, shrinkage {result.shrinkage:g}. Entropies in nats; σ in the model's units "
         "(data standard deviation 0.5); λ = −2 ln σ; ± is 95 %."
@@ -165,7 +166,7 @@ def crosscheck_report(result: CrossCheck, title: str, class_names: list[str]) ->
     )
     early, middle, late = np.quantile(main.decision, [0.9, 0.5, 0.1])
     report.text(
-        f"Half of the images are decided above σ = {middle:.3g}; the middle 80 % between "
+        f"Half of all paths are decided above σ = {middle:.3g}; the middle 80 % between "
         f"{late:.3g} and {early:.3g}."
     )
     report.text("## Calibration")
@@ -200,6 +201,7 @@ def crosscheck_record(result: CrossCheck) -> dict[str, Any]:
         "law": result.law,
         "model": result.trace.provenance,
         "num_images": result.trace.num_images,
+        "num_paths": result.trace.num_paths,
         "evaluations": result.trace.evaluations,
         "sigmas": result.trace.sigmas,
         "shrinkage": result.shrinkage,

@@ -1,7 +1,8 @@
 """The record of one tracking pass, from which every read-out is computed.
 
 Levels are noise scales `sigma`, increasing, so that the log-SNR `-2 log sigma` decreases strictly
-as on an entropy curve. Axes: L levels, N images, K classes. Squared distances are sums over the
+as on an entropy curve. Axes: L levels, N paths, K classes; an image may have several noise paths, side
+by side, and errors are those of independent images. Squared distances are sums over the
 entries of a state, in its squared units; log-probabilities are in nats.
 """
 
@@ -13,6 +14,7 @@ import numpy as np
 from jaxtyping import Float, Int
 from scipy.special import logsumexp, xlogy
 
+from gmm_speciation.estimate import Estimate
 from gmm_speciation.partitions import Partition, as_partition
 
 PartitionLike = str | Partition | Sequence[int] | None
@@ -54,7 +56,8 @@ class Trace:
     partitions: dict[str, Partition]
     provenance: str
     seed: int
-    evaluations: int  # forward passes of one image
+    evaluations: int  # forward passes of one noisy image
+    num_paths: int = 1  # of each image; path i belongs to image i // num_paths
 
     def extrapolate(self, quantity: Callable[[Chain], Distances]) -> Distances:
         """`2 q(fine) - q(coarse)`: its mean over images is right to second order in the step.
@@ -92,7 +95,19 @@ class Trace:
 
     @property
     def num_images(self) -> int:
-        return self.log_posterior.shape[1]
+        return self.log_posterior.shape[1] // self.num_paths
+
+    def by_image(self, values: Distances) -> Distances:
+        """Means over the paths of each image, `(L, num_images)`."""
+        return values.reshape(len(values), self.num_images, self.num_paths).mean(-1)
+
+    def estimate(self, values: Distances) -> Estimate:
+        """Mean over images at every level, `(L,)`.
+
+        Raises:
+            ValueError: If there are fewer than two images.
+        """
+        return Estimate.from_samples(self.by_image(values), axis=1)
 
     @property
     def unconditional_gap(self) -> Distances | None:
@@ -156,45 +171,35 @@ class Trace:
         )
 
     def images(self, index: slice | Int[np.ndarray, " n"]) -> "Trace":
-        """The record of some of the images only."""
+        """The record of some of the images only, with all their paths."""
+        chosen = np.arange(self.num_images)[index]
+        paths = (chosen[:, None] * self.num_paths + np.arange(self.num_paths)).ravel()
+        labels = None if self.labels is None else self.labels[paths]
+        return replace(_cut(self, (slice(None), paths)), labels=labels)
 
-        def of(record: Any) -> dict[str, Any]:
-            """Every array that has an axis of images, cut."""
-            cut: dict[str, Any] = {}
-            for name, value in vars(record).items():
-                if name in ("fine", "coarse"):
-                    cut[name] = replace(value, **of(value))
-                elif name == "group_gaps":
-                    cut[name] = {key: gaps[:, index] for key, gaps in value.items()}
-                elif name == "labels" and value is not None:
-                    cut[name] = value[index]
-                elif isinstance(value, np.ndarray) and value.ndim > 1:
-                    cut[name] = value[:, index]
-            return cut
-
-        return replace(self, **of(self))
-
-    def levels(self, index: Int[np.ndarray, " n"]) -> "Trace":
+    def levels(self, index: slice | Int[np.ndarray, " n"]) -> "Trace":
         """The record of some of the levels only."""
-
-        def of(record: Any) -> dict[str, Any]:
-            cut: dict[str, Any] = {}
-            for name, value in vars(record).items():
-                if name in ("fine", "coarse"):
-                    cut[name] = replace(value, **of(value))
-                elif name == "group_gaps":
-                    cut[name] = {key: gaps[index] for key, gaps in value.items()}
-                elif name == "sigmas" or (isinstance(value, np.ndarray) and value.ndim > 1):
-                    cut[name] = value[index]
-            return cut
-
-        return replace(self, **of(self))
+        return replace(_cut(self, (index,)), sigmas=self.sigmas[index])
 
     def batches(self, values: Distances, num_batches: int = 16) -> Float[np.ndarray, "R L"]:
         """Means over R random groups of images, the same groups at every call."""
+        values = self.by_image(values)
         order = np.random.default_rng(0).permutation(self.num_images)
         groups = np.array_split(order, min(num_batches, self.num_images))
         return np.stack([values[:, group].mean(1) for group in groups])
+
+
+def _cut(record: Any, index: tuple) -> Any:
+    """A trace or a chain with every array of levels and paths indexed."""
+    cut: dict[str, Any] = {}
+    for name, value in vars(record).items():
+        if isinstance(value, Chain):
+            cut[name] = _cut(value, index)
+        elif name == "group_gaps":
+            cut[name] = {key: gaps[index] for key, gaps in value.items()}
+        elif isinstance(value, np.ndarray) and value.ndim > 1:
+            cut[name] = value[index]
+    return replace(record, **cut)
 
 
 def group_log_sum(

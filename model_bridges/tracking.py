@@ -47,6 +47,7 @@ def trace(
     sigmas: ArrayLike | None = None,
     prior: ArrayLike | None = None,
     partitions: Mapping[str, Partition | Sequence[int]] | None = None,
+    num_paths: int = 1,
     seed: int = 0,
     max_batch: int = 1024,
     progress: Callable[[int, int], object] | None = None,
@@ -64,18 +65,24 @@ def trace(
             over the model's range.
         prior: Class weights `(K,)`; by default the model's `class_prior`, else equal.
         partitions: Named groupings of the classes whose gap is measured too.
-        seed: Together with an image's index it fixes the noise.
+        num_paths: Noise paths of each image; more of them shrink the errors as far as the images allow.
+        seed: Together with the index of image and path it fixes the noise.
         max_batch: Largest batch given to the network.
         progress: Called with `(steps done, steps in all)`.
 
     Raises:
-        ValueError: If a shape, a level, a label, the prior or a partition does not fit.
+        ValueError: If a shape, a level, a label, the prior or a partition does not fit, or
+            `num_paths < 1`.
     """
     levels = _levels(sigmas, denoiser.sigma_range)
     num_classes = denoiser.num_classes
     weights = _prior(prior, getattr(denoiser, "class_prior", None), num_classes)
     chosen = {n: as_partition(p, num_classes) for n, p in (partitions or {}).items()}
     _check_data(denoiser, x0, labels)
+    if num_paths < 1:
+        raise ValueError(f"`num_paths` must be at least 1; got {num_paths}.")
+    x0 = x0.repeat_interleave(num_paths, 0)
+    labels = None if labels is None else labels.repeat_interleave(num_paths)
     step = max(1, max_batch // num_classes)
     starts = range(0, len(x0), step)
     pieces: list[dict[str, np.ndarray]] = []
@@ -120,6 +127,7 @@ def trace(
         provenance=denoiser.provenance,
         seed=seed,
         evaluations=len(x0) * len(levels) * (num_classes + denoiser.has_unconditional),
+        num_paths=num_paths,
     )
 
 

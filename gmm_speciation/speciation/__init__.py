@@ -101,7 +101,9 @@ def transition_grid(
     clean, noisy = bracket(scan, entropy)
     # Both ends again, each on a finer scan of its bracket.
     half = _SCAN_POINTS // 2
-    fine = np.union1d(np.linspace(*clean, half), np.linspace(*noisy, half))[::-1]
+    fine = np.union1d(np.linspace(clean[0], clean[1], half), np.linspace(noisy[0], noisy[1], half))[
+        ::-1
+    ]
     clean, noisy = bracket(fine, entropy_at(fine))
     return np.linspace(clean[0], noisy[1], num_points)
 

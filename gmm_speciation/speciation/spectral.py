@@ -6,9 +6,10 @@ With `Lambda` the largest eigenvalue of the data covariance, speciation is where
 use the asymptotic `(1/2) log Lambda`. For labelled data the same with the covariance between classes.
 """
 
+import equinox as eqx
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Array, Float
 from scipy.sparse.linalg import LinearOperator, eigsh
 
 from gmm_speciation.checks import ArrayLike
@@ -23,12 +24,10 @@ def top_eigenvalue(mixture: GaussianMixture) -> float:
     """Largest eigenvalue of the covariance of the whole mixture, within plus between components."""
     weights = np.asarray(mixture.weights, float)
     spread = _spread(np.asarray(mixture.offsets, float), weights)
-    covariance = mixture.covariance
 
     def apply(v: np.ndarray) -> np.ndarray:
-        rows = jnp.asarray(v, mixture.centre.dtype).reshape(1, -1)
-        within = covariance.weighted_apply(rows, 0 * mixture.offsets, mixture.weights[None])
-        return spread.T @ (spread @ v) + np.asarray(within, float)[0]
+        within = _within(mixture, jnp.asarray(v, mixture.centre.dtype))
+        return spread.T @ (spread @ v) + np.asarray(within, float)
 
     if mixture.dim <= 2:
         dense = np.stack([apply(e) for e in np.eye(mixture.dim)])
@@ -69,6 +68,13 @@ def spectral_point(eigenvalue: float) -> SpeciationPoint:
     if not eigenvalue > 0:
         return SpeciationPoint(None, "the covariance has no positive eigenvalue")
     return SpeciationPoint(Estimate.exact(np.asarray(-np.log(eigenvalue))))
+
+
+@eqx.filter_jit
+def _within(mixture: GaussianMixture, v: Float[Array, " d"]) -> Float[Array, " d"]:
+    """`sum_k w_k Sigma_k v`; compiled, for the iteration calls it many times."""
+    covariance, zeros = mixture.covariance, 0 * mixture.offsets
+    return covariance.weighted_apply(v[None, :], zeros, mixture.weights[None, :])[0]
 
 
 def _spread(

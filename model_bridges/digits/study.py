@@ -25,7 +25,6 @@ from model_bridges.digits.data import NUM_CLASSES, Digits, load_digits
 from model_bridges.digits.noisy_classifier import noisy_cross_entropy, train_noisy_classifier
 from model_bridges.loading import load
 from model_bridges.samplers import karras_sigmas, sample
-from model_bridges.tracking import DEFAULT_NUM_LEVELS
 
 PARTITIONS = {
     "closed loop": Partition([0, 1, 1, 1, 1, 1, 0, 1, 0, 0], names=("loop", "no loop")),
@@ -33,6 +32,8 @@ PARTITIONS = {
 }
 CLASS_NAME = "digit"
 SAMPLER_STEPS = 64
+DEFAULT_NUM_LEVELS = 40
+DEFAULT_NUM_PATHS = 2
 
 StepCallback = Callable[[str], object]
 PartCallback = Callable[[int, int], object]
@@ -115,6 +116,7 @@ def crosscheck_digits(
     *,
     generate: int | None = None,
     num_levels: int = DEFAULT_NUM_LEVELS,
+    num_paths: int = DEFAULT_NUM_PATHS,
     seed: int = 0,
     step: StepCallback = lambda name: None,
     part: PartCallback = lambda done, total: None,
@@ -125,6 +127,7 @@ def crosscheck_digits(
         source: Law of the data, see `digits_images`; not used with `generate`.
         generate: Average over this many images of the model's own instead.
         num_levels: Noise levels, equally spaced in log sigma over the trained range.
+        num_paths: Noise paths of each image.
         seed: Of everything random.
         step: Called with the name of each stage as it begins.
         part: Called with `(parts done, parts in all)` within a stage.
@@ -176,6 +179,7 @@ def crosscheck_digits(
         bounds=bounds,
         shrinkage=shrinkage,
         sigmas=sigmas,
+        num_paths=num_paths,
         seed=seed,
         progress=part,
     )

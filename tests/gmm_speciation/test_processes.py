@@ -82,5 +82,5 @@ def test_a_level_out_of_range_is_refused_with_the_range():
 
 @pytest.mark.parametrize("betas", [[0.1], [0.1, 1.0], [0.1, -0.1], [[0.1, 0.2]]])
 def test_bad_betas(betas):
-    with pytest.raises(ValueError, match="DDPM|betas"):
+    with pytest.raises(ValueError, match=r"DDPM|betas"):
         gs.DDPM.from_betas(betas)

@@ -145,3 +145,11 @@ def test_models_load_by_name(monkeypatch, tmp_path):
             mb.load(name)
     with pytest.raises(ValueError, match="must return a denoiser"):
         mb.load("own_model:wrong")
+
+
+def test_the_shipped_digits_networks_keep_the_contract():
+    denoiser = mb.load("digits")
+    images = torch.randn(3, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+    check_denoiser(denoiser, images, 0.8, 1e-4)
+    assert denoiser.num_classes == 10
+    assert denoiser.has_unconditional
