@@ -127,7 +127,7 @@ def decision_sigma(trace: Trace, partition: PartitionLike = None) -> Float[np.nd
 
 
 def slope_curve(trace: Trace, partition: PartitionLike = None) -> EntropyCurve:
-    """The tracked entropy with its own slope as rate, by a local quadratic over nine levels.
+    """The tracked entropy with its own slope as rate, by a local quartic over nine levels.
 
     Independent of the denoiser gap: where both peak at one place, the two read-outs agree.
 
@@ -143,7 +143,7 @@ def slope_curve(trace: Trace, partition: PartitionLike = None) -> EntropyCurve:
         )
     chosen = trace.partition(partition)
     entropy = trace.extrapolate(lambda chain: chain_entropy(chain, chosen))
-    slope = savgol_filter(entropy, 9, 2, deriv=1, delta=steps[0], axis=0)
+    slope = savgol_filter(entropy, 9, 4, deriv=1, delta=steps[0], axis=0)
     total = trace.prior_entropy(partition)
     return curve_of(trace, entropy, slope / 2, total, "slope of tracking")
 

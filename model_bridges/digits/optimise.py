@@ -127,13 +127,11 @@ class _Run:
     def advance(self, digits: Digits, background: float, num_steps: int) -> float:
         recipe, batch = self.recipe, self.recipe.batch_size
         index = torch.randint(len(digits.train_images), (batch,))
-        original = digits.train_images[index]
+        clean = augment(digits.train_images[index], background, recipe)
         labels = digits.train_labels[index] if self.role == "conditional" else None
         quantile = (torch.arange(batch) + torch.rand(batch)) / batch
         normal = torch.special.ndtri(quantile.double().clamp(1e-9, 1 - 1e-9)).float()
         sigma = torch.exp(recipe.log_sigma_mean + recipe.log_sigma_std * normal)
-        moved = (sigma > recipe.augment_above)[:, None, None, None]
-        clean = torch.where(moved, augment(original, background, recipe), original)
         warmup = min(1.0, (self.step + 1) / recipe.warmup_steps)
         cosine = 0.5 * (1 + math.cos(math.pi * self.step / num_steps))
         for group in self.optimizer.param_groups:

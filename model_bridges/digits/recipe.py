@@ -10,8 +10,6 @@ Noise levels of a batch are stratified: one from each of `batch_size` equally li
 
 Small shifts, rotations and zooms of the training images keep the class posterior of the conditional
 network honest on new digits: without them its classes grow too certain, with larger ones too timid.
-They act above the noise level `augment_above`, where the class is decided; below, where a denoiser
-resolves grey levels, images stay as they are.
 """
 
 import hashlib
@@ -44,8 +42,8 @@ class Recipe:
     """
 
     seed: int = 0
-    conditional_steps: int = 3000
-    unconditional_steps: int = 2500
+    conditional_steps: int = 2000
+    unconditional_steps: int = 1500
     batch_size: int = 128
     learning_rate: float = 1e-2
     warmup_steps: int = 200
@@ -54,10 +52,9 @@ class Recipe:
     log_sigma_mean: float = -0.2
     log_sigma_std: float = 1.5
     dropout: float = 0.1
-    max_shift: float = 0.15  # pixels
-    max_rotation: float = 2.5  # degrees
-    max_zoom: float = 0.015  # relative
-    augment_above: float = 0.2  # noise level
+    max_shift: float = 0.2  # pixels
+    max_rotation: float = 3.0  # degrees
+    max_zoom: float = 0.02  # relative
     sigma_range: tuple[float, float] = (0.02, 80.0)
     network: dict = field(default_factory=_default_network)
 

@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from contracts import random_mixtures
+from theory_contracts import random_mixtures
 
 import gmm_speciation as gs
 from gmm_speciation.inference import score_spread

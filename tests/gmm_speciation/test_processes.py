@@ -3,7 +3,7 @@
 import jax
 import numpy as np
 import pytest
-from contracts import check_process
+from theory_contracts import check_process
 
 import gmm_speciation as gs
 

@@ -3,7 +3,7 @@
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from contracts import random_mixtures
+from theory_contracts import random_mixtures
 
 import gmm_speciation as gs
 from gmm_speciation import speciation

@@ -5,7 +5,7 @@ import warnings
 
 import pytest
 import torch
-from contracts import check_denoiser
+from denoiser_contract import check_denoiser
 
 import model_bridges as mb
 from model_bridges.edm2 import EDM2Network

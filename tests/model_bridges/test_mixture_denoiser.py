@@ -4,7 +4,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import torch
-from contracts import check_denoiser
+from denoiser_contract import check_denoiser
 
 import model_bridges as mb
 from gmm_speciation import GaussianMixture, inference

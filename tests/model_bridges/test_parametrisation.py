@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from contracts import check_denoiser
+from denoiser_contract import check_denoiser
 from oracle import draw, ten_classes
 
 import model_bridges as mb

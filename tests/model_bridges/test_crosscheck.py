@@ -1,0 +1,170 @@
+"""The cross-check: on an exact model theory and model are one; on digits the shipped model passes."""
+
+import json
+
+import jax
+import numpy as np
+import pytest
+import torch
+
+import gmm_speciation as gs
+import model_bridges as mb
+from gmm_speciation.reports import load_curve
+from model_bridges.crosscheck import LabelledImages, crosscheck
+from model_bridges.digits.study import crosscheck_digits, digits_images
+from model_bridges.readouts import decision_sigma
+from model_bridges.reports import crosscheck_record, crosscheck_report
+
+PARTITIONS = {"half": gs.Partition([0, 0, 1, 1])}
+
+
+@pytest.fixture(scope="module")
+def mixture():
+    return gs.families.equidistant(4, 6, 3.0, variance=0.25)
+
+
+@pytest.fixture(scope="module")
+def data(mixture):
+    x, component = mixture.sample(jax.random.key(3), 400)
+    return LabelledImages(
+        torch.from_numpy(np.asarray(x)), torch.from_numpy(np.asarray(component)), "the mixture"
+    )
+
+
+@pytest.fixture(scope="module")
+def result(mixture, data):
+    return crosscheck(
+        mb.mixture_denoiser(mixture),
+        data,
+        mixture,
+        partitions=PARTITIONS,
+        nested=("half", "class"),
+        num_paths=3,
+        num_samples=4096,
+        sigmas=np.geomspace(0.02, 80, 32),
+    )
+
+
+def test_an_exact_model_agrees_with_its_own_theory(result):
+    """Tracking, both gaps and the closed form, for the classes and for the coarser variable."""
+    for check in result.variables.values():
+        curves = (check.tracked, check.bayes, check.unconditional)
+        for curve in curves:
+            error = np.hypot(curve.entropy.stderr, check.theory.entropy.stderr)
+            deviation = np.abs(curve.entropy.value - np.asarray(check.theory.entropy.value))
+            assert np.all(deviation < 4 * error + 0.01), curve.method
+
+
+def test_an_exact_model_passes_its_checks(result):
+    failed = [check.claim for check in result.checks if not check.holds]
+    # 98 % of the labels cannot be named where classes overlap; everything else must hold.
+    assert [claim for claim in failed if "labels named" not in claim] == []
+    assert result.reliability.expected_error < 0.02
+
+
+def test_the_chain_rule_is_carried_by_the_nested_curve(result):
+    fine, coarse = result.variables["class"].tracked, result.variables["half"].tracked
+    nested = result.nested["class given half, model"]
+    np.testing.assert_allclose(
+        nested.entropy.value, fine.entropy.value - coarse.entropy.value, atol=1e-9
+    )
+    np.testing.assert_allclose(nested.prior_entropy, np.log(2), rtol=1e-6)
+
+
+def test_paths_of_one_image_are_one_observation(mixture, data):
+    """Three paths shrink the error, but count as the images they belong to."""
+    denoiser, sigmas = mb.mixture_denoiser(mixture), np.geomspace(0.1, 20, 9)
+    images, labels = data.images[:100], data.labels[:100]
+    one = mb.trace(denoiser, images, labels, sigmas=sigmas)
+    three = mb.trace(denoiser, images, labels, sigmas=sigmas, num_paths=3)
+    assert three.num_images == 100
+    assert three.log_posterior.shape[1] == 300
+    curve = mb.tracked_curve(three)
+    assert curve.entropy.dof == 99
+    assert np.median(curve.entropy.stderr / mb.tracked_curve(one).entropy.stderr) < 0.9
+    # The paths of an image are different, and an image's average is that of its paths.
+    assert not np.allclose(three.log_posterior[:, 0], three.log_posterior[:, 1])
+    np.testing.assert_allclose(
+        three.by_image(three.bayes_gap)[:, 7], three.bayes_gap[:, 21:24].mean(1)
+    )
+    subset = three.images(slice(10, 20))
+    np.testing.assert_array_equal(subset.log_posterior, three.log_posterior[:, 30:60])
+    with pytest.raises(ValueError, match="num_paths"):
+        mb.trace(denoiser, images, labels, sigmas=sigmas, num_paths=0)
+
+
+def test_decisions_lie_where_the_posterior_crosses_a_half(result):
+    record, sigmas = result.trace, decision_sigma(result.trace)
+    final = record.log_posterior[0].argmax(-1)
+    for path in range(0, 60, 7):
+        level = int(np.argmin(np.abs(record.sigmas - sigmas[path])))
+        led = np.exp(record.log_posterior[: level + 1, path, final[path]])
+        assert led[1:].min(initial=1.0) > 0.5 or level == 0
+        if level + 1 < len(record.sigmas):
+            assert np.exp(record.log_posterior[level + 1, path, final[path]]) <= 0.5
+
+
+def test_the_report_is_complete_and_reads_back(result, tmp_path):
+    report = crosscheck_report(result, "Test", list("abcd"))
+    report.write(tmp_path / "out", crosscheck_record(result))
+    content = json.loads((tmp_path / "out" / "result.json").read_text())
+    assert {check["claim"] for check in content["checks"]} == {c.claim for c in result.checks}
+    curve = load_curve(tmp_path / "out", "class: tracked")
+    np.testing.assert_allclose(curve.entropy.value, result.main.tracked.entropy.value)
+    page = (tmp_path / "out" / "report.html").read_text()
+    assert page.count("data:image/png;base64,") == 5
+    assert "Does the information budget close?" in page
+
+
+def test_a_mixture_of_another_size_is_refused(data, mixture):
+    other = gs.families.equidistant(3, 6, 1.0)
+    with pytest.raises(ValueError, match=r"one component a class \(4\); got 3"):
+        crosscheck(mb.mixture_denoiser(mixture), data, other, partitions={})
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ({"images": np.zeros((3, 8, 8))}, "labels"),
+        ({"images": np.zeros((3, 4, 4)), "labels": np.arange(3)}, r"\(n, 8, 8\)"),
+        ({"images": np.full((3, 8, 8), 17.0), "labels": np.arange(3)}, "from 0 to 16"),
+        ({"images": np.full((3, 8, 8), np.nan), "labels": np.arange(3)}, "finite"),
+        ({"images": np.zeros((3, 8, 8)), "labels": np.ones(3)}, "integers"),
+        ({"images": np.array([{}]), "labels": np.arange(1)}, r"must be a \.npz file"),
+    ],
+)
+def test_bad_data_files(tmp_path, content, message):
+    np.savez(tmp_path / "bad.npz", **content)
+    with pytest.raises(ValueError, match=message):
+        digits_images(mb.digits.load_digits(), str(tmp_path / "bad.npz"))
+
+
+def test_a_data_file_is_read_in_grey_levels(tmp_path):
+    digits = mb.digits.load_digits()
+    pixels = digits.to_pixels(digits.held_out_images[:, 0]).round().numpy()
+    np.savez(tmp_path / "mine.npz", images=pixels, labels=digits.held_out_labels.numpy())
+    data = digits_images(digits, str(tmp_path / "mine.npz"))
+    torch.testing.assert_close(data.images, digits.held_out_images, atol=1e-5, rtol=0)
+    (tmp_path / "broken.npz").write_bytes(b"PK\x03\x04 not a zip")
+    with pytest.raises(ValueError, match=r"must be a \.npz file"):
+        digits_images(digits, str(tmp_path / "broken.npz"))
+    with pytest.raises(ValueError, match=r"'held-out', 'train' or a \.npz"):
+        digits_images(digits, "tomorrow")
+
+
+@pytest.mark.slow
+def test_the_shipped_model_on_held_out_digits():
+    """The main job at full size: budget, calibration, labels, agreement of peaks with the theory."""
+    result = crosscheck_digits()
+    verdicts = {check.claim: check for check in result.checks}
+    for claim, check in verdicts.items():
+        if "unconditional" not in claim:
+            assert check.holds, (claim, check.measured)
+    main = result.main
+    # Every posterior that is no better than the truth gives an upper bound: none may lie far below.
+    for bound in main.bounds.values():
+        shortfall = np.asarray(main.tracked.entropy.value) - np.asarray(bound.value)
+        error = np.hypot(main.tracked.entropy.stderr, bound.stderr)
+        assert np.all(shortfall < 4 * error + 0.05)
+    excess = main.budget.integrals["unconditional"].value / main.budget.difference.value
+    assert excess > 1.5  # two networks: the unconditional form counts their disagreement
