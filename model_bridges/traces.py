@@ -97,7 +97,7 @@ class Trace:
     def num_images(self) -> int:
         return self.log_posterior.shape[1] // self.num_paths
 
-    def by_image(self, values: Distances) -> Distances:
+    def by_image(self, values: Distances) -> Float[np.ndarray, "L images"]:
         """Means over the paths of each image, `(L, num_images)`."""
         return values.reshape(len(values), self.num_images, self.num_paths).mean(-1)
 
@@ -175,11 +175,11 @@ class Trace:
         chosen = np.arange(self.num_images)[index]
         paths = (chosen[:, None] * self.num_paths + np.arange(self.num_paths)).ravel()
         labels = None if self.labels is None else self.labels[paths]
-        return replace(_cut(self, (slice(None), paths)), labels=labels)
+        return _cut(self, (slice(None), paths), labels=labels)
 
     def levels(self, index: slice | Int[np.ndarray, " n"]) -> "Trace":
         """The record of some of the levels only."""
-        return replace(_cut(self, (index,)), sigmas=self.sigmas[index])
+        return _cut(self, (index,), sigmas=self.sigmas[index])
 
     def batches(self, values: Distances, num_batches: int = 16) -> Float[np.ndarray, "R L"]:
         """Means over R random groups of images, the same groups at every call."""
@@ -189,7 +189,7 @@ class Trace:
         return np.stack([values[:, group].mean(1) for group in groups])
 
 
-def _cut(record: Any, index: tuple) -> Any:
+def _cut(record: Any, index: tuple, **changes: Any) -> Any:
     """A trace or a chain with every array of levels and paths indexed."""
     cut: dict[str, Any] = {}
     for name, value in vars(record).items():
@@ -199,7 +199,7 @@ def _cut(record: Any, index: tuple) -> Any:
             cut[name] = {key: gaps[index] for key, gaps in value.items()}
         elif isinstance(value, np.ndarray) and value.ndim > 1:
             cut[name] = value[index]
-    return replace(record, **cut)
+    return replace(record, **cut, **changes)
 
 
 def group_log_sum(

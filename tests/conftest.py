@@ -1,5 +1,10 @@
 """Strict JAX for every test: float64 available, no silent rank promotion."""
 
+import os
+
+# Tests run in one process a core; threads of their own would only fight over the cores.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 import jax
 import numpy as np
 import pytest

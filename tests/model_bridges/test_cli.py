@@ -46,7 +46,7 @@ def test_the_main_job_end_to_end(tmp_path, capsys):
     from model_bridges.digits import load_digits
 
     digits = load_digits()
-    pixels = digits.to_pixels(digits.held_out_images[:40, 0]).round().numpy()
+    pixels = digits.to_pixels(digits.held_out_images[:40])[:, 0].round().numpy()
     labels = digits.held_out_labels[:40].numpy()
     np.savez(tmp_path / "some.npz", images=pixels, labels=labels)
     words = ["--data", str(tmp_path / "some.npz"), "--levels", "16", "--paths", "1"]

@@ -141,7 +141,7 @@ def test_bad_data_files(tmp_path, content, message):
 
 def test_a_data_file_is_read_in_grey_levels(tmp_path):
     digits = mb.digits.load_digits()
-    pixels = digits.to_pixels(digits.held_out_images[:, 0]).round().numpy()
+    pixels = digits.to_pixels(digits.held_out_images)[:, 0].round().numpy()
     np.savez(tmp_path / "mine.npz", images=pixels, labels=digits.held_out_labels.numpy())
     data = digits_images(digits, str(tmp_path / "mine.npz"))
     torch.testing.assert_close(data.images, digits.held_out_images, atol=1e-5, rtol=0)

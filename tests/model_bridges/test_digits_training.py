@@ -19,6 +19,8 @@ NANO = Recipe(
     batch_size=16,
     warmup_steps=2,
     max_shift=0.3,
+    max_rotation=0.0,
+    max_zoom=0.0,
     network={
         "img_resolution": 8,
         "img_channels": 1,

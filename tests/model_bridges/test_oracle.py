@@ -65,7 +65,7 @@ def covered():
     judged = np.geomspace(0.75, 2.2, 12)
     sigmas = np.concatenate([judged, np.geomspace(2.2, 60, 9)[1:]])
     truth = gs.entropy_curve(
-        mixture, -2 * np.log(sigmas), method="monte-carlo", num_samples=1 << 18
+        mixture, -2 * np.log(sigmas), method="monte-carlo", num_samples=1 << 17
     ).entropy
     truth = np.asarray(truth.value) + np.log(NUM_CLASSES) - float(truth.value[-1])
     hits = {name: np.zeros((NUM_SEEDS, len(judged)), bool) for name in READOUTS}

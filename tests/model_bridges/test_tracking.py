@@ -296,3 +296,13 @@ def test_the_papers_readouts_and_their_repair():
     )
     with pytest.raises(ValueError, match=r"inside \(0, 1\)"):
         repaired_logit(log_ratio, 1.0)
+
+
+def test_a_part_of_a_record_is_a_record(record):
+    some = record.images(slice(10, 20))
+    np.testing.assert_array_equal(some.labels, record.labels[10:20])
+    np.testing.assert_array_equal(some.bayes_gap, record.bayes_gap[:, 10:20])
+    np.testing.assert_array_equal(some.group_gap("parity"), record.group_gap("parity")[:, 10:20])
+    low = record.levels(slice(0, 5))
+    np.testing.assert_array_equal(low.sigmas, record.sigmas[:5])
+    np.testing.assert_array_equal(low.log_posterior, record.log_posterior[:5])
