@@ -93,7 +93,7 @@ class EntropyCurve(eqx.Module):
 
     def __check_init__(self):
         decreasing_grid(self.log_snr)
-        if self.entropy.value.shape != self.log_snr.shape != self.rate.value.shape:
+        if {self.entropy.value.shape, self.rate.value.shape} != {self.log_snr.shape}:
             raise ValueError(
                 f"Entropy and rate must have one value a noise level, {self.log_snr.shape}; got "
                 f"{self.entropy.value.shape} and {self.rate.value.shape}."

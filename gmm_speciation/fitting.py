@@ -17,7 +17,7 @@ from gmm_speciation.checks import ArrayLike
 from gmm_speciation.mixtures import GaussianMixture
 
 KINDS = ("isotropic", "diagonal", "full")
-SHRINKAGES = np.array([0.0, 1e-3, 3e-3, 0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.5, 0.7, 1.0])
+SHRINKAGES = np.array([0, 1e-6, 1e-5, 1e-4, 3e-4, 1e-3, 3e-3, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1])
 
 
 def fit(

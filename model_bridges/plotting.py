@@ -156,9 +156,8 @@ def plot_images(
         shown: set[int] = set()
         for row, index in enumerate(chosen):
             picture, axes = grid[row]
-            picture.imshow(
-                images[index // record.num_paths].reshape(images.shape[-2:]), cmap="gray_r"
-            )
+            image = images[index // record.num_paths]
+            picture.imshow(image.reshape(-1, image.shape[-1]), cmap="gray_r")
             picture.set_axis_off()
             for label in map(int, np.flatnonzero(posterior[:, index].max(0) > 0.2)):
                 shown.add(label)

@@ -9,9 +9,8 @@ and CE - H is the calibration error. Averages run over images, so errors are tho
 images. Entropy, cross-entropy and rate are extrapolated in the step of the noise levels; reliability
 and accuracy, which are about the posteriors themselves, are those of the fine chain. Nats throughout.
 
-The literature has two other read-outs, from the log ratio `l = log p(x|c) - log p(x)` against the
-unconditional model: the product of prior and ratio, right in continuous time only and able to exceed
-1, and the sigmoid of `l`, in which the unconditional model stands for the complement of the class.
+The literature's other two read-outs, of the log ratio to the unconditional model, are pure functions in
+`gmm_speciation.tracking`.
 """
 
 from dataclasses import dataclass
@@ -24,8 +23,6 @@ from gmm_speciation.curves import Batches, EntropyCurve
 from gmm_speciation.estimate import Estimate
 from gmm_speciation.partitions import Partition
 from model_bridges.traces import Chain, PartitionLike, Trace, group_log_sum
-
-Real = Float[np.ndarray, "*batch"]
 
 
 def chain_entropy(chain: Chain, partition: Partition) -> Float[np.ndarray, "L N"]:
@@ -220,37 +217,3 @@ def reliability(
         confidence = np.einsum("lnc,lncb->b", p, inside) / counts
     estimate = Estimate(frequency, stderr, float(num_images - 1))
     return Reliability(edges, confidence, estimate, counts.astype(int))
-
-
-def ratio_posterior(log_ratio: Real, prior: float) -> Real:
-    """`prior exp(l)`: the ratio to the unconditional model; may exceed 1 at finite steps.
-
-    Source: Koulischer et al. 2025 (arXiv 2506.06085).
-    """
-    return prior * np.exp(log_ratio)
-
-
-def forced_half_posterior(log_ratio: Real) -> Real:
-    """`sigmoid(l)`: class against unconditional at prior 1/2, biased unless the class is rare.
-
-    Source: Koulischer et al. 2025 (arXiv 2410.14398).
-    """
-    return 1 / (1 + np.exp(-log_ratio))
-
-
-def repaired_logit(log_ratio: Real, weight: float) -> Real:
-    """`l + log[(1 - w) / (1 - w e^l)]`: log odds at prior 1/2 against the complement of the class.
-
-    Args:
-        log_ratio: `l = log p(x|c) - log p(x)`; at most `-log w` in exact arithmetic, above it the
-            result is infinite.
-        weight: Prior `w` of the class.
-
-    Raises:
-        ValueError: If `weight` is not inside (0, 1).
-    """
-    if not 0 < weight < 1:
-        raise ValueError(f"`weight` must lie inside (0, 1); got {weight}.")
-    rest = np.maximum(1 - weight * np.exp(log_ratio), 0.0)
-    with np.errstate(divide="ignore"):
-        return log_ratio + np.log1p(-weight) - np.log(rest)

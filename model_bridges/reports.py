@@ -109,8 +109,8 @@ def crosscheck_report(result: CrossCheck, title: str, class_names: list[str]) ->
         f"{result.trace.num_paths} noise paths each, {len(result.trace.sigmas)} noise levels, "
         f"{result.trace.evaluations:,} network "
         f"evaluations). Model: {result.trace.provenance}. Theory: one Gaussian a class with full "
-        f"covariance, shrinkage {result.shrinkage:g}. Entropies in nats; σ in the model's units "
-        "(data standard deviation 0.5); λ = −2 ln σ; ± is 95 %."
+        f"covariance, shrinkage {result.shrinkage:g} by held-out likelihood. Entropies in nats; σ in the "
+        "model's units (data standard deviation 0.5); λ = −2 ln σ; ± is 95 %."
     )
     report.figure(
         plotting.plot_crosscheck(main, result.law),

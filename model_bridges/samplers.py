@@ -22,6 +22,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from model_bridges.paths import reverse_kernel
+
 DenoiserFunction = Callable[..., Tensor]
 Method = Literal["ancestral", "probability-flow"]
 
@@ -43,15 +45,6 @@ def karras_sigmas(
         sigma_max ** (1 / rho), sigma_min ** (1 / rho), num_steps, dtype=torch.float64
     )
     return roots**rho
-
-
-def posterior_kernel(
-    x: Float[Tensor, "*batch"], denoised: Float[Tensor, "*batch"], sigma: float, next_sigma: float
-) -> tuple[Float[Tensor, "*batch"], float]:
-    """Mean and variance of `x_{t'}` given `x_t` and the posterior mean, `t = sigma > t'`."""
-    ratio = (next_sigma / sigma) ** 2
-    variance = (sigma**2 - next_sigma**2) * ratio
-    return ratio * x + (1 - ratio) * denoised, variance
 
 
 def sample(
@@ -92,9 +85,9 @@ def sample(
         for sigma, next_sigma in pairwise(levels):
             denoised = denoiser(x, sigma, label)
             if method == "ancestral":
-                mean, variance = posterior_kernel(x, denoised, sigma, next_sigma)
+                means, variance = reverse_kernel(x, denoised[None], sigma, next_sigma)
                 noise = torch.randn(shape, generator=generator, device=device)
-                x = mean + math.sqrt(variance) * noise
+                x = means[0] + math.sqrt(variance) * noise
             else:
                 slope = (x - denoised) / sigma
                 euler = x + (next_sigma - sigma) * slope

@@ -71,6 +71,12 @@ def test_a_process_that_does_not_reach_the_noise_is_an_error():
         logistic_curve().on(gs.DDPM.scaled_linear())
 
 
+def test_rates_of_another_length_are_refused():
+    exact = gs.Estimate.exact
+    with pytest.raises(ValueError, match="one value a noise level"):
+        EntropyCurve(np.array([1.0, 0.0]), exact(np.zeros(2)), exact(np.zeros(3)), 1.0, "test")
+
+
 @pytest.mark.parametrize("grid", [[0.0, 1.0], [1.0, 1.0], [np.nan, 0.0], [1.0]])
 def test_bad_grids(grid):
     exact = gs.Estimate.exact(np.zeros(len(grid)))

@@ -3,6 +3,7 @@
 import jax
 import numpy as np
 import torch
+from numpy.polynomial.hermite_e import hermegauss
 
 from gmm_speciation import GaussianMixture
 
@@ -26,3 +27,21 @@ def draw(mixture: GaussianMixture, num_images: int, seed: int) -> tuple[torch.Te
     """Clean data `(n, d)` and the component of each."""
     x0, component = mixture.sample(jax.random.key(seed), num_images)
     return torch.from_numpy(np.array(x0)), torch.from_numpy(np.array(component)).long()
+
+
+def equidistant_entropy(num_classes: int, s: float) -> float:
+    """H(C|X) of orthogonal means `sqrt(s) e_k` in unit noise, by two nested integrals.
+
+    With `Phi_m(l) = E exp(-exp(l + m + sqrt(s) z))`,
+    `H = int [exp(-e^l) - Phi_s(l) Phi_0(l)^(K-1)] dl - s`: `E log sum_k e^(y_k)` with
+    `log S = int (exp(-e^l) - exp(-S e^l)) dl`.
+    """
+    nodes, weights = hermegauss(160)
+    level = np.linspace(-60 - 2 * s, 12, 40_001)
+
+    def phi(shift: float) -> np.ndarray:
+        exponent = np.minimum(level + shift + s**0.5 * nodes[:, None], 700)
+        return weights / weights.sum() @ np.exp(-np.exp(exponent))
+
+    integrand = np.exp(-np.exp(level)) - phi(s) * phi(0.0) ** (num_classes - 1)
+    return float(np.trapezoid(integrand, level) - s)

@@ -81,7 +81,9 @@ def test_paths_of_one_image_are_one_observation(mixture, data):
     assert three.log_posterior.shape[1] == 300
     curve = mb.tracked_curve(three)
     assert curve.entropy.dof == 99
-    assert np.median(curve.entropy.stderr / mb.tracked_curve(one).entropy.stderr) < 0.9
+    # The noisiest level starts from the prior and has no error to compare.
+    ratio = curve.entropy.stderr[:-1] / mb.tracked_curve(one).entropy.stderr[:-1]
+    assert np.median(ratio) < 0.9
     # The paths of an image are different, and an image's average is that of its paths.
     assert not np.allclose(three.log_posterior[:, 0], three.log_posterior[:, 1])
     np.testing.assert_allclose(

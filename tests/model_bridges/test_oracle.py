@@ -3,7 +3,7 @@
 import jax
 import numpy as np
 import pytest
-from oracle import NUM_CLASSES, draw, ten_classes
+from oracle import NUM_CLASSES, draw, equidistant_entropy, ten_classes
 from scipy import stats
 
 import gmm_speciation as gs
@@ -49,7 +49,12 @@ def test_covariances_that_differ_are_followed_as_well(kind):
     test_every_estimator_follows_the_closed_form_at_all_levels(kind)
 
 
-NUM_SEEDS, GROUP = 200, 64
+@pytest.mark.parametrize(("s", "entropy"), [(0.5, 2.08371891), (4, 0.96245397), (16, 0.04976171)])
+def test_the_integral_that_judges_coverage(s, entropy):
+    assert equidistant_entropy(10, s) == pytest.approx(entropy, abs=1e-7)
+
+
+NUM_SEEDS, GROUP = 200, 128
 
 
 @pytest.fixture(scope="module")
@@ -57,17 +62,18 @@ def covered():
     """For each estimator, whether the interval covers the truth, by seed and level.
 
     Every level of every seed is judged on images and noise of its own, 12 disjoint groups a seed, so
-    that the 2,400 events are independent and their number is binomial.
+    that the 2,400 events are independent and their number is binomial. The truth is an integral, to
+    1e-7; what x says at the top level, which no estimator counts, is added back.
     """
-    mixture = ten_classes("isotropic")
-    # Where the entropy is between 0.6 and 2.2 nats: nearer to the ends the entropies of images are
-    # too far from normal for t-intervals of 64 of them.
-    judged = np.geomspace(0.75, 2.2, 12)
-    sigmas = np.concatenate([judged, np.geomspace(2.2, 60, 9)[1:]])
-    truth = gs.entropy_curve(
-        mixture, -2 * np.log(sigmas), method="monte-carlo", num_samples=1 << 17
-    ).entropy
-    truth = np.asarray(truth.value) + np.log(NUM_CLASSES) - float(truth.value[-1])
+    distance, variance = 8.0**0.5, 0.05
+    mixture = gs.families.equidistant(NUM_CLASSES, 64, distance, variance)
+    # Entropies between 0.5 and 1.7 nats: nearer to the ends the values of single images are too
+    # skewed (above 2) for t-intervals of 128 of them.
+    judged = np.geomspace(0.75, 1.6, 12)
+    sigmas = np.concatenate([judged, np.geomspace(1.6, 60, 10)[1:]])
+    ratio = distance**2 / (2 * (variance + sigmas**2))
+    truth = np.array([equidistant_entropy(NUM_CLASSES, s) for s in ratio])
+    truth += np.log(NUM_CLASSES) - truth[-1]
     hits = {name: np.zeros((NUM_SEEDS, len(judged)), bool) for name in READOUTS}
     for seed in range(NUM_SEEDS):
         x0, labels = draw(mixture, len(judged) * GROUP, seed=1000 + seed)

@@ -10,12 +10,7 @@ import gmm_speciation as gs
 import model_bridges as mb
 from gmm_speciation import tracking
 from model_bridges.paths import forward_paths, log_likelihood_update, reverse_kernel
-from model_bridges.readouts import (
-    chain_entropy,
-    forced_half_posterior,
-    ratio_posterior,
-    repaired_logit,
-)
+from model_bridges.readouts import chain_entropy
 
 SIGMAS = np.geomspace(0.02, 80, 24)
 PARITY = [0, 1] * 5
@@ -280,22 +275,6 @@ def test_a_class_of_prior_zero_is_never_found():
     assert np.all(np.isfinite(curve.entropy.value))
     assert np.all(np.isfinite(record.group_gap("p")))
     assert curve.prior_entropy == pytest.approx(np.log(9))
-
-
-def test_the_papers_readouts_and_their_repair():
-    """With `l = log p(x|c) / p(x)`: prior e^l is the posterior, and the repair its odds at prior 1/2."""
-    density, other, weight = np.array([0.3, 2.0, 1.0]), np.array([1.0, 0.1, 1.0]), 0.3
-    log_ratio = np.log(density / (weight * density + (1 - weight) * other))
-    posterior = weight * density / (weight * density + (1 - weight) * other)
-    np.testing.assert_allclose(ratio_posterior(log_ratio, weight), posterior)
-    np.testing.assert_allclose(
-        repaired_logit(log_ratio, weight), np.log(density / other), atol=1e-12
-    )
-    np.testing.assert_allclose(
-        forced_half_posterior(repaired_logit(log_ratio, weight)), density / (density + other)
-    )
-    with pytest.raises(ValueError, match=r"inside \(0, 1\)"):
-        repaired_logit(log_ratio, 1.0)
 
 
 def test_a_part_of_a_record_is_a_record(record):
