@@ -1,5 +1,6 @@
 from . import digits as digits
 from . import edm2 as edm2
+from .comparison import crosscheck as crosscheck
 from .denoiser import UNCONDITIONAL as UNCONDITIONAL
 from .denoiser import Denoiser as Denoiser
 from .denoiser import Unconditional as Unconditional
@@ -23,5 +24,7 @@ from .readouts import cross_entropy as cross_entropy
 from .readouts import reliability as reliability
 from .readouts import step_error as step_error
 from .readouts import tracked_curve as tracked_curve
+from .results import CrossCheck as CrossCheck
+from .results import LabelledImages as LabelledImages
 from .traces import Trace as Trace
 from .tracking import trace as trace

@@ -8,8 +8,8 @@ from jaxtyping import Float, Int
 from matplotlib.figure import Figure
 
 from gmm_speciation.plotting import COLOURS, band, noise_axis, panels, styled
-from model_bridges.crosscheck import CrossCheck, VariableCheck
 from model_bridges.readouts import Reliability
+from model_bridges.results import CrossCheck, VariableCheck
 
 THEORY, TRACKED, BAYES, FREE, TRUE = (COLOURS[i] for i in (1, 0, 2, 3, 4))
 OTHERS = ((COLOURS[5], "-."), ("#8c564b", (0, (4, 1, 1, 1))))

@@ -10,7 +10,7 @@ from gmm_speciation.estimate import Estimate
 from gmm_speciation.processes import VarianceExploding
 from gmm_speciation.reports import Report
 from model_bridges import plotting
-from model_bridges.crosscheck import Check, CrossCheck, VariableCheck
+from model_bridges.results import Check, CrossCheck, VariableCheck
 
 
 def _value(estimate: Estimate, digits: int = 3) -> str:

@@ -20,10 +20,11 @@ from gmm_speciation.fitting import best_shrinkage, fit
 from gmm_speciation.inference import log_class_posterior
 from gmm_speciation.mixtures import GaussianMixture
 from gmm_speciation.partitions import Partition
-from model_bridges.crosscheck import CrossCheck, LabelledImages, crosscheck
+from model_bridges.comparison import crosscheck
 from model_bridges.digits.data import NUM_CLASSES, Digits, load_digits
 from model_bridges.digits.noisy_classifier import noisy_cross_entropy, train_noisy_classifier
 from model_bridges.loading import load
+from model_bridges.results import CrossCheck, LabelledImages
 from model_bridges.samplers import karras_sigmas, sample
 
 PARTITIONS = {

@@ -10,10 +10,11 @@ import torch
 import gmm_speciation as gs
 import model_bridges as mb
 from gmm_speciation.reports import load_curve
-from model_bridges.crosscheck import LabelledImages, crosscheck
+from model_bridges.comparison import crosscheck
 from model_bridges.digits.study import crosscheck_digits, digits_images
 from model_bridges.readouts import decision_sigma
 from model_bridges.reports import crosscheck_record, crosscheck_report
+from model_bridges.results import LabelledImages
 
 PARTITIONS = {"half": gs.Partition([0, 0, 1, 1])}
 
@@ -170,3 +171,8 @@ def test_the_shipped_model_on_held_out_digits():
         assert np.all(shortfall < 4 * error + 0.05)
     excess = main.budget.integrals["unconditional"].value / main.budget.difference.value
     assert excess > 1.5  # two networks: the unconditional form counts their disagreement
+
+
+def test_the_public_name_is_the_function_whatever_was_imported_before():
+    assert callable(mb.crosscheck)
+    assert mb.crosscheck is crosscheck

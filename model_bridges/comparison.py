@@ -15,12 +15,10 @@ posteriors say was lost. All averages are over the law named in `law`. Nats; log
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 
 import jax
 import numpy as np
 from jaxtyping import Float, Int
-from torch import Tensor
 
 from gmm_speciation.curves import Batches, EntropyCurve
 from gmm_speciation.entropy import entropy_curve
@@ -36,7 +34,7 @@ from gmm_speciation.speciation import (
     top_eigenvalue,
 )
 from model_bridges.denoiser import Denoiser
-from model_bridges.gap import InformationBudget, gap_curve, information_budget
+from model_bridges.gap import gap_curve, information_budget
 from model_bridges.readouts import (
     Reliability,
     accuracy,
@@ -47,82 +45,12 @@ from model_bridges.readouts import (
     slope_curve,
     tracked_curve,
 )
+from model_bridges.results import CrossCheck, LabelledImages, VariableCheck
 from model_bridges.traces import Trace
 from model_bridges.tracking import trace
+from model_bridges.verdicts import verdicts
 
 Progress = Callable[[int, int], object]
-
-
-@dataclass(frozen=True, eq=False)
-class LabelledImages:
-    """Images with their classes, and the name of the law they were drawn from."""
-
-    images: Float[Tensor, "N *event"]
-    labels: Int[Tensor, " N"]
-    law: str
-
-
-@dataclass(frozen=True, eq=False)
-class VariableCheck:
-    """One semantic variable: every estimate of its entropy, on one grid of noise levels."""
-
-    name: str
-    partition: Partition
-    tracked: EntropyCurve
-    slope: EntropyCurve  # tracked entropy with its own slope as rate
-    bayes: EntropyCurve
-    unconditional: EntropyCurve | None
-    theory: EntropyCurve
-    cross_entropy: Estimate  # (L,)
-    calibration: Estimate  # CE - H, paired, (L,)
-    accuracy: Estimate  # (L,)
-    budget: InformationBudget
-    bounds: dict[str, Estimate]  # cross-entropies of other posteriors, (L,)
-    points: dict[str, SpeciationPoint]
-    decision: Float[np.ndarray, " N"]  # sigma at which each path became what it is
-
-    def forms(self) -> dict[str, EntropyCurve]:
-        """Every curve that has a rate of its own, by name."""
-        curves = {
-            "theory (fitted mixture)": self.theory,
-            "denoiser gap (Bayes)": self.bayes,
-            "slope of tracked entropy": self.slope,
-        }
-        if self.unconditional is not None:
-            curves["denoiser gap (unconditional)"] = self.unconditional
-        return curves
-
-
-@dataclass(frozen=True, eq=False)
-class Check:
-    """A claim, what was measured, its 95 % half-width, and whether it holds."""
-
-    claim: str
-    expected: str
-    measured: float
-    half_width: float | None
-    holds: bool
-    note: str = ""
-
-
-@dataclass(frozen=True, eq=False)
-class CrossCheck:
-    """All that one pass says, by variable; `reliability` pools the levels of the 80 % window."""
-
-    law: str
-    trace: Trace
-    variables: dict[str, VariableCheck]
-    nested: dict[str, EntropyCurve]  # H(fine | coarse, X), by name
-    reliability: Reliability
-    images: Float[Tensor, "N *event"]
-    mixture: GaussianMixture
-    shrinkage: float
-    checks: list[Check] = field(default_factory=list)
-
-    @property
-    def main(self) -> VariableCheck:
-        """The single classes."""
-        return next(iter(self.variables.values()))
 
 
 def crosscheck(
@@ -214,7 +142,7 @@ def crosscheck(
         data.images,
         mixture,
         shrinkage,
-        _checks(main),
+        verdicts(main),
     )
 
 
@@ -282,78 +210,3 @@ def _difference(fine: EntropyCurve, coarse: EntropyCurve) -> EntropyCurve:
 def _pooled_reliability(record: Trace, levels: Int[np.ndarray, " n"]) -> Reliability:
     """Reliability over the given levels: the others are certain or know nothing."""
     return reliability(record.levels(levels), num_bins=10)
-
-
-def _checks(check: VariableCheck) -> list[Check]:
-    """What a calibrated model must satisfy, with what was measured."""
-    difference = float(check.budget.difference.value)
-
-    def half_width(estimate: Estimate, index: int | None = None) -> float:
-        low, high = (estimate if index is None else estimate[index]).interval()
-        return float(high - low) / 2
-
-    results = []
-    bayes = check.budget.integrals["bayes"]
-    closure = float(bayes.value) / difference
-    results.append(
-        Check(
-            "information budget, Bayes form: integral of dH over H lost",
-            "1 ± 0.05",
-            closure,
-            half_width(bayes) / difference,
-            abs(closure - 1) <= 0.05,
-        )
-    )
-    gaps = np.abs(np.asarray(check.calibration.value))
-    worst = int(np.argmax(gaps))
-    results.append(
-        Check(
-            "tracked H against true-label cross-entropy: largest |CE - H| over all levels [nats]",
-            "≤ 0.06",
-            float(gaps[worst]),
-            half_width(check.calibration, worst),
-            bool(gaps[worst] <= 0.06),
-            f"at σ = {np.exp(-check.tracked.log_snr[worst] / 2):.3g}",
-        )
-    )
-    named = float(check.accuracy.value[0])
-    results.append(
-        Check(
-            "labels named by the tracked posterior at the cleanest level",
-            "≥ 0.98",
-            named,
-            half_width(check.accuracy, 0),
-            named >= 0.98,
-        )
-    )
-    reference = check.bayes.peak().log_snr
-    for name, curve in check.forms().items():
-        if curve is check.bayes:
-            continue
-        peak = curve.peak().log_snr
-        shift = -(float(peak.value) - float(reference.value)) / 2
-        results.append(
-            Check(
-                f"peak of the rate, {name}, minus that of the Bayes gap [log σ]",
-                "within ± 0.3",
-                shift,
-                float(np.hypot(half_width(peak), half_width(reference))) / 2,
-                abs(shift) <= 0.3,
-                "its largest rate is disagreement of two networks at small noise, not information"
-                if curve is check.unconditional and abs(shift) > 0.3
-                else "",
-            )
-        )
-    if "unconditional" in check.budget.integrals:
-        excess = float(check.budget.integrals["unconditional"].value) / difference
-        results.append(
-            Check(
-                "information budget, unconditional form: integral over H lost",
-                "1 only if both networks were exact",
-                excess,
-                half_width(check.budget.integrals["unconditional"]) / difference,
-                abs(excess - 1) <= 0.05,
-                "the excess is E|D̄ − D_u|², disagreement of two networks, shown level by level",
-            )
-        )
-    return results
