@@ -4,7 +4,7 @@ VENV := .venv
 STAMP := $(VENV)/.installed
 PYTEST := $(VENV)/bin/python -m pytest
 
-.PHONY: demo test test-slow lint format clean
+.PHONY: demo test test-slow lint format pictures clean
 
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -29,6 +29,10 @@ test-slow: $(STAMP)
 format: $(STAMP)
 	$(VENV)/bin/python -m ruff format .
 	$(VENV)/bin/python -m ruff check --fix .
+
+pictures: demo  ## The README's pictures, from a fresh run of the main job.
+	mkdir -p docs/pictures
+	cp out/crosscheck-digits/crosscheck.png out/crosscheck-digits/images.png docs/pictures/
 
 clean:
 	rm -rf $(VENV) out

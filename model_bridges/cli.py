@@ -82,8 +82,13 @@ def crosscheck(
                 terminal.command_line(), seed, arguments, packages=packages
             )
             crosscheck_report(result, title, [str(c) for c in range(10)]).write(out, record)
-    terminal.show(terminal.table(*summary_rows(result), title=f"digits, {result.law}"), quiet)
-    terminal.show(terminal.table(*check_rows(result.checks), title="checks"), quiet)
+    for (headers, rows), title in (
+        (summary_rows(result), f"digits, {result.law}; noise σ, data standard deviation 0.5"),
+        (check_rows(result.checks), "checks"),
+    ):
+        # A terminal is narrow: no room around ± and –.
+        tight = [[cell.replace(" ± ", "±").replace(" – ", "–") for cell in row] for row in rows]
+        terminal.show(terminal.table(headers, tight, title=title), quiet)
     if out is not None:
         terminal.show(f"Report: {Path(out) / 'report.html'}", quiet)
 

@@ -28,7 +28,7 @@ def mixture():
 def data(mixture):
     x, component = mixture.sample(jax.random.key(3), 400)
     return LabelledImages(
-        torch.from_numpy(np.asarray(x)), torch.from_numpy(np.asarray(component)), "the mixture"
+        torch.from_numpy(np.array(x)), torch.from_numpy(np.array(component)), "the mixture"
     )
 
 
