@@ -109,12 +109,12 @@ def _with_reference(contrasts: Array) -> Array:
     return jnp.pad(contrasts, [(0, 0)] * (contrasts.ndim - 1) + [(1, 0)])
 
 
-def _product(x: Array, y: Array) -> Array:
+def product(x: Array, y: Array) -> Array:
     """Matrix product at the full precision of the inputs, also off the CPU."""
     return jnp.matmul(x, y, precision=jax.lax.Precision.HIGHEST)
 
 
-def _plus(batched: Array, row: Array) -> Array:
+def add_row(batched: Array, row: Array) -> Array:
     """`batched + row` along the last axis, ranks matched explicitly."""
     return batched + row.reshape((1,) * (batched.ndim - 1) + (-1,))
 
@@ -144,24 +144,24 @@ class Isotropic(Covariance):
         p = self.variance  # a precision here
         if self.shared:
             norms = _squared_norm_contrasts(offsets, lambda nu: p[0] * nu)[1:]
-            linear = p[0] * _product(y, (offsets[1:] - offsets[:1]).T)
-            return _with_reference(_plus(linear, -norms / 2))
+            linear = p[0] * product(y, (offsets[1:] - offsets[:1]).T)
+            return _with_reference(add_row(linear, -norms / 2))
         scaled = p[:, None] * offsets
         constant = jnp.sum(scaled * offsets, -1)
-        linear = _product(y, (scaled[1:] - scaled[:1]).T)
+        linear = product(y, (scaled[1:] - scaled[:1]).T)
         squared_norm = jnp.sum(y * y, -1, keepdims=True)
-        radial = _product(squared_norm, (p[1:] - p[:1])[None, :])
-        return _with_reference(_plus(linear - radial / 2, -(constant[1:] - constant[:1]) / 2))
+        radial = product(squared_norm, (p[1:] - p[:1])[None, :])
+        return _with_reference(add_row(linear - radial / 2, -(constant[1:] - constant[:1]) / 2))
 
     def quadratic(self, y: Batch, offset: Float[Array, " d"], index: int) -> Float[Array, "*batch"]:
-        return self.variance[index] * jnp.sum(_plus(y, -offset) ** 2, -1)
+        return self.variance[index] * jnp.sum(add_row(y, -offset) ** 2, -1)
 
     def weighted_apply(self, y: Batch, offsets: Offsets, weights: Weights) -> Batch:
         a = jnp.broadcast_to(self.variance, offsets.shape[:1])
-        return _product(weights, a[:, None]) * y - _product(weights, a[:, None] * offsets)
+        return product(weights, a[:, None]) * y - product(weights, a[:, None] * offsets)
 
     def gram(self, offsets: Offsets) -> Float[Array, "K K"]:
-        return self.variance[0] * _product(offsets, offsets.T)
+        return self.variance[0] * product(offsets, offsets.T)
 
     def matrices(self, dim: int) -> Float[Array, "_ d d"]:
         return self.variance[:, None, None] * jnp.eye(dim, dtype=self.variance.dtype)[None]
@@ -190,21 +190,21 @@ class Diagonal(Covariance):
         scaled = p * offsets
         if self.shared:
             norms = _squared_norm_contrasts(offsets, lambda nu: p * nu)[1:]
-            return _with_reference(_plus(_product(y, (scaled[1:] - scaled[:1]).T), -norms / 2))
+            return _with_reference(add_row(product(y, (scaled[1:] - scaled[:1]).T), -norms / 2))
         constant = jnp.sum(scaled * offsets, -1)
-        linear = _product(y, (scaled[1:] - scaled[:1]).T)
-        squared = _product(y * y, (p[1:] - p[:1]).T)
-        return _with_reference(_plus(linear - squared / 2, -(constant[1:] - constant[:1]) / 2))
+        linear = product(y, (scaled[1:] - scaled[:1]).T)
+        squared = product(y * y, (p[1:] - p[:1]).T)
+        return _with_reference(add_row(linear - squared / 2, -(constant[1:] - constant[:1]) / 2))
 
     def quadratic(self, y: Batch, offset: Float[Array, " d"], index: int) -> Float[Array, "*batch"]:
-        return _product(_plus(y, -offset) ** 2, self.variances[index])
+        return product(add_row(y, -offset) ** 2, self.variances[index])
 
     def weighted_apply(self, y: Batch, offsets: Offsets, weights: Weights) -> Batch:
         a = jnp.broadcast_to(self.variances, offsets.shape)
-        return _product(weights, a) * y - _product(weights, a * offsets)
+        return product(weights, a) * y - product(weights, a * offsets)
 
     def gram(self, offsets: Offsets) -> Float[Array, "K K"]:
-        return _product(self.variances * offsets, offsets.T)
+        return product(self.variances * offsets, offsets.T)
 
     def matrices(self, dim: int) -> Float[Array, "_ d d"]:
         return self.variances[:, :, None] * jnp.eye(dim, dtype=self.variances.dtype)[None]
@@ -237,42 +237,42 @@ class Full(Covariance):
     def _apply_one(self, index, r: Array) -> Array:
         """`A_index r` for rows r."""
         basis = self.basis[index]
-        return _product(
-            _product(r, basis) * self.spectrum[index].reshape((1,) * (r.ndim - 1) + (-1,)), basis.T
+        return product(
+            product(r, basis) * self.spectrum[index].reshape((1,) * (r.ndim - 1) + (-1,)), basis.T
         )
 
     def contrasts(self, y: Batch, offsets: Offsets) -> Weights:
         if self.shared:
             directions = self._apply_one(0, offsets[1:] - offsets[:1])
             norms = _squared_norm_contrasts(offsets, lambda nu: self._apply_one(0, nu))[1:]
-            return _with_reference(_plus(_product(y, directions.T), -norms / 2))
+            return _with_reference(add_row(product(y, directions.T), -norms / 2))
 
         def half_square(spectrum, basis, offset):
             # Project first, subtract in the eigenbasis: one product of the data a component.
-            z = _plus(_product(y, basis), -_product(offset, basis))
+            z = add_row(product(y, basis), -product(offset, basis))
             return -jnp.einsum("...d,d->...", z * z, spectrum) / 2
 
         values = jax.lax.map(lambda args: half_square(*args), (self.spectrum, self.basis, offsets))
         return jnp.moveaxis(values - values[:1], 0, -1)
 
     def quadratic(self, y: Batch, offset: Float[Array, " d"], index: int) -> Float[Array, "*batch"]:
-        z = _product(_plus(y, -offset), self.basis[index])
-        return _product(z * z, self.spectrum[index])
+        z = product(add_row(y, -offset), self.basis[index])
+        return product(z * z, self.spectrum[index])
 
     def weighted_apply(self, y: Batch, offsets: Offsets, weights: Weights) -> Batch:
         if self.shared:
             total = weights.sum(-1, keepdims=True)
-            return self._apply_one(0, total * y - _product(weights, offsets))
+            return self._apply_one(0, total * y - product(weights, offsets))
 
         def add(total, args):
             index, offset, weight = args
-            return total + self._apply_one(index, weight[..., None] * _plus(y, -offset)), None
+            return total + self._apply_one(index, weight[..., None] * add_row(y, -offset)), None
 
         steps = (jnp.arange(self.num_matrices), offsets, jnp.moveaxis(weights, -1, 0))
         return jax.lax.scan(add, jnp.zeros_like(y), steps)[0]
 
     def gram(self, offsets: Offsets) -> Float[Array, "K K"]:
-        return _product(self._apply_one(0, offsets), offsets.T)
+        return product(self._apply_one(0, offsets), offsets.T)
 
     def matrices(self, dim: int) -> Float[Array, "_ d d"]:
         return jnp.einsum("kie,ke,kje->kij", self.basis, self.spectrum, self.basis)

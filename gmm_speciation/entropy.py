@@ -21,10 +21,11 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from gmm_speciation import exact
 from gmm_speciation.checks import ArrayLike, as_float_array, decreasing_grid
+from gmm_speciation.covariances import add_row
 from gmm_speciation.curves import Batches, EntropyCurve
 from gmm_speciation.estimate import Estimate
 from gmm_speciation.inference import Classes, entropy_of, log_class_posterior, score_spread
-from gmm_speciation.mixtures import GaussianMixture, _plus
+from gmm_speciation.mixtures import GaussianMixture
 from gmm_speciation.partitions import Partition, as_partition
 from gmm_speciation.processes import variance_preserving
 
@@ -56,7 +57,7 @@ def posterior_statistics(
     alpha, sigma = variance_preserving(log_snr)
     noisy = mixture.perturb(alpha, sigma)
     y = noisy.covariance.colour(normals, noisy.offsets, component)
-    x = _plus(y, noisy.centre)
+    x = add_row(y, noisy.centre)
     log_posterior = log_class_posterior(noisy, x, partition)
     return PosteriorStatistics(
         entropy_of(log_posterior),

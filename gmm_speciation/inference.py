@@ -18,7 +18,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from gmm_speciation.covariances import _plus
+from gmm_speciation.covariances import add_row
 from gmm_speciation.mixtures import GaussianMixture
 from gmm_speciation.partitions import Partition, as_partition
 
@@ -147,7 +147,7 @@ def _denoiser(mixture, x, alpha, sigma, weights):
         weights = noisy.posterior(x)
     gain = wiener_gain(mixture, alpha, sigma)
     update = gain.weighted_apply(noisy.centred(x), noisy.offsets, weights)
-    return _plus(update + weights @ mixture.offsets, mixture.centre)
+    return add_row(update + weights @ mixture.offsets, mixture.centre)
 
 
 def wiener_gain(mixture: GaussianMixture, alpha, sigma):

@@ -24,7 +24,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from gmm_speciation.checks import ArrayLike, as_float_array, is_concrete, require
-from gmm_speciation.covariances import Covariance, Diagonal, Full, Isotropic, _plus, _product
+from gmm_speciation.covariances import Covariance, Diagonal, Full, Isotropic, add_row, product
 
 
 class Moments(eqx.Module):
@@ -191,14 +191,14 @@ class GaussianMixture(eqx.Module):
 
     def centred(self, x: Float[Array, "*batch d"]) -> Float[Array, "*batch d"]:
         """`x` minus the mean of the means: what every product below works on."""
-        return _plus(x, -self.centre)
+        return add_row(x, -self.centre)
 
     def _joint_contrasts(self, x: Array) -> Array:
         """`log w_k N(x; mu_k, Sigma_k) - log N(x; mu_0, Sigma_0)`."""
         precision = self.precision()
         contrasts = precision.contrasts(self.centred(x), self.offsets)
         log_volume = precision.log_determinant(self.dim) / 2
-        return _plus(contrasts, log_volume - log_volume[:1] + self.log_weights)
+        return add_row(contrasts, log_volume - log_volume[:1] + self.log_weights)
 
     @eqx.filter_jit
     def log_posterior(self, x: Float[Array, "*batch d"]) -> Float[Array, "*batch K"]:
@@ -231,7 +231,7 @@ class GaussianMixture(eqx.Module):
         key_component, key_normal = jax.random.split(key)
         component = jax.random.categorical(key_component, self.log_weights, shape=(num_samples,))
         y = self.covariance.sample(key_normal, self.offsets, component)
-        return _plus(y, self.centre), component
+        return add_row(y, self.centre), component
 
     def moments(self) -> Moments:
         """Mean and covariance of the mixture, dense: for moderate d."""
@@ -242,7 +242,7 @@ class GaussianMixture(eqx.Module):
             self.weights if not self.covariance.shared else jnp.ones_like(self.weights[:1]),
             self.covariance.matrices(self.dim),
         )
-        between = _product((self.weights[:, None] * spread).T, spread)
+        between = product((self.weights[:, None] * spread).T, spread)
         return Moments(self.centre + mean_offset, within + between)
 
 
