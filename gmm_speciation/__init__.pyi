@@ -19,6 +19,7 @@ from .curves import (
     Window,
 )
 from .entropy import (
+    clone_agreement,
     class_entropy,
     decision_snr,
     entropy_curve,
@@ -87,6 +88,7 @@ __all__ = [
     "class_entropy",
     "class_posterior",
     "class_scores",
+    "clone_agreement",
     "curves",
     "decision_snr",
     "denoiser",

@@ -17,114 +17,20 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int, PRNGKeyArray
+from jaxtyping import Array, Float, PRNGKeyArray
 
 from gmm_speciation import exact
 from gmm_speciation.checks import ArrayLike, as_float_array, decreasing_grid
-from gmm_speciation.covariances import add_row
 from gmm_speciation.curves import Batches, EntropyCurve
 from gmm_speciation.estimate import Estimate
-from gmm_speciation.inference import Classes, entropy_of, log_class_posterior, score_spread
+from gmm_speciation.inference import Classes, entropy_of
 from gmm_speciation.mixtures import GaussianMixture
+from gmm_speciation.monte_carlo import DEFAULT_NUM_SAMPLES, sampled_levels
 from gmm_speciation.partitions import Partition, as_partition
 from gmm_speciation.processes import variance_preserving
 
 METHODS = ("auto", "exact", "monte-carlo")
-NUM_BATCHES = 16
-DEFAULT_NUM_SAMPLES = 8192
-
-
-class PosteriorStatistics(eqx.Module):
-    """What one noise level says, a value a draw of X."""
-
-    entropy: Float[Array, " n"]  # -sum_c p log p
-    rate: Float[Array, " n"]  # (sigma^2 / 2) sum_c p_c |s_c - s|^2
-    agreement: Float[Array, " n"]  # sum_c p_c^2
-
-
-def posterior_statistics(
-    mixture: GaussianMixture,
-    log_snr: Float[Array, ""],
-    normals: Float[Array, "n d"],
-    component: Int[Array, " n"],
-    partition: Partition | None = None,
-) -> PosteriorStatistics:
-    """Entropy, rate and agreement of the exact posterior at given base normals.
-
-    The pure kernel under every sampled curve: `X = alpha mu_k + (alpha^2 Sigma_k + sigma^2)^{1/2} z`
-    with k = `component`, z = `normals`. Safe under jit, vmap and grad.
-    """
-    alpha, sigma = variance_preserving(log_snr)
-    noisy = mixture.perturb(alpha, sigma)
-    y = noisy.covariance.colour(normals, noisy.offsets, component)
-    x = add_row(y, noisy.centre)
-    log_posterior = log_class_posterior(noisy, x, partition)
-    return PosteriorStatistics(
-        entropy_of(log_posterior),
-        sigma.astype(x.dtype) ** 2 / 2 * score_spread(noisy, x, partition),
-        jnp.sum(jnp.exp(2 * log_posterior), -1),
-    )
-
-
-class SampledLevels(eqx.Module):
-    """Means over draws at every level: all draws together, and R independent batches of them."""
-
-    mean: PosteriorStatistics  # (T,)
-    stderr: PosteriorStatistics  # (T,)
-    batches: PosteriorStatistics  # (T, R)
-    num_samples: int = eqx.field(static=True)
-
-    def estimate(self, which: str) -> Estimate:
-        """The estimate of one statistic at every level."""
-        mean, stderr = (getattr(part, which) for part in (self.mean, self.stderr))
-        return Estimate(mean, stderr, float(self.num_samples - 1))
-
-
-@eqx.filter_jit
-def _sampled_levels(mixture, log_snr, key, num_samples, partition) -> SampledLevels:
-    key_component, key_normal = jax.random.split(key)
-    component = jax.random.categorical(key_component, mixture.log_weights, shape=(num_samples,))
-    normals = jax.random.normal(key_normal, (num_samples, mixture.dim), mixture.centre.dtype)
-
-    def at(level):
-        statistics = posterior_statistics(mixture, level, normals, component, partition)
-        reduce = lambda function: jax.tree.map(function, statistics)  # noqa: E731
-        return (
-            reduce(jnp.mean),
-            reduce(lambda s: jnp.std(s, ddof=1) / jnp.sqrt(s.size).astype(s.dtype)),
-            reduce(lambda s: s.reshape(NUM_BATCHES, -1).mean(-1)),
-        )
-
-    mean, stderr, batches = jax.lax.map(at, log_snr)
-    return SampledLevels(mean, stderr, batches, num_samples)
-
-
-def sampled_levels(
-    mixture: GaussianMixture,
-    log_snr: Float[Array, " T"],
-    *,
-    partition: Classes = None,
-    num_samples: int = DEFAULT_NUM_SAMPLES,
-    key: PRNGKeyArray | None = None,
-) -> SampledLevels:
-    """Averages of `posterior_statistics` at every level of a grid, all from one set of draws.
-
-    Args:
-        mixture: The clean law.
-        log_snr: Noise levels.
-        partition: Classes; every component its own by default.
-        num_samples: Draws of X, rounded up to a multiple of 16 (the number of batches).
-        key: Random key; `jax.random.key(0)` by default.
-
-    Raises:
-        ValueError: If `num_samples < 32`, or the partition does not fit.
-    """
-    if num_samples < 2 * NUM_BATCHES:
-        raise ValueError(f"`num_samples` must be at least {2 * NUM_BATCHES}; got {num_samples}.")
-    key = jax.random.key(0) if key is None else key
-    num_samples = -(-num_samples // NUM_BATCHES) * NUM_BATCHES
-    partition = as_partition(partition, mixture.num_components)
-    return _sampled_levels(mixture, log_snr, key, num_samples, partition)
+STATISTICS = ("entropy", "rate", "agreement")
 
 
 def decision_snr(mixture: GaussianMixture, log_snr: ArrayLike) -> Float[Array, "*T"]:
@@ -165,16 +71,16 @@ def _resolve(mixture: GaussianMixture, partition: Partition, method: str) -> str
 
 @eqx.filter_jit
 def _exact_curve(mixture: GaussianMixture, log_snr: Array, partition: Partition):
-    """`(H, -dH/dlambda)` on an array of log-SNR."""
+    """`(H, -dH/dlambda, phi)` on an array of log-SNR."""
     if partition.num_classes == 1:
-        return jnp.zeros_like(log_snr), jnp.zeros_like(log_snr)
+        return jnp.zeros_like(log_snr), jnp.zeros_like(log_snr), jnp.ones_like(log_snr)
     prior = mixture.weights[0].astype(log_snr.dtype)
 
     def entropy(level):
         return exact.binary_entropy(decision_snr(mixture, level), prior)
 
     value, slope = jax.jvp(entropy, (log_snr,), (jnp.ones_like(log_snr),))
-    return value, -slope
+    return value, -slope, exact.clone_agreement(decision_snr(mixture, log_snr), prior)
 
 
 def _evaluate(mixture, log_snr, partition, method, num_samples, key, which: str) -> Estimate:
@@ -183,7 +89,7 @@ def _evaluate(mixture, log_snr, partition, method, num_samples, key, which: str)
     log_snr = as_float_array(log_snr, "log_snr")
     flat = log_snr.reshape(-1)
     if method == "exact":
-        values = dict(zip(("entropy", "rate"), _exact_curve(mixture, flat, partition), strict=True))
+        values = dict(zip(STATISTICS, _exact_curve(mixture, flat, partition), strict=True))
         return Estimate.exact(values[which].reshape(log_snr.shape))
     levels = sampled_levels(mixture, flat, partition=partition, num_samples=num_samples, key=key)
     estimate = levels.estimate(which)
@@ -232,6 +138,22 @@ def entropy_rate(
     return _evaluate(mixture, log_snr, partition, method, num_samples, key, "rate")
 
 
+def clone_agreement(
+    mixture: GaussianMixture,
+    log_snr: ArrayLike,
+    *,
+    partition: Classes = None,
+    method: str = "auto",
+    num_samples: int = DEFAULT_NUM_SAMPLES,
+    key: PRNGKeyArray | None = None,
+) -> Estimate:
+    """`phi = E sum_c p(c|X)^2`: two reverse runs from one noisy state end in the same class.
+
+    Biroli et al. 2024 (arXiv 2402.18491), cloning. Arguments and errors as `class_entropy`.
+    """
+    return _evaluate(mixture, log_snr, partition, method, num_samples, key, "agreement")
+
+
 def prior_entropy(mixture: GaussianMixture, partition: Classes = None) -> Float[Array, ""]:
     """`H(C)` of the class weights, in nats."""
     partition = as_partition(partition, mixture.num_components)
@@ -259,7 +181,7 @@ def entropy_curve(
     method = _resolve(mixture, partition, method)
     total = float(prior_entropy(mixture, partition))
     if method == "exact":
-        entropy, rate = _exact_curve(mixture, grid, partition)
+        entropy, rate, _ = _exact_curve(mixture, grid, partition)
         return EntropyCurve(
             np.asarray(grid), Estimate.exact(entropy), Estimate.exact(rate), total, method
         )

@@ -8,9 +8,10 @@ import numpy as np
 from jaxtyping import Float, PRNGKeyArray
 
 from gmm_speciation.curves import EntropyCurve
-from gmm_speciation.entropy import DEFAULT_NUM_SAMPLES, class_entropy, entropy_curve, prior_entropy
+from gmm_speciation.entropy import class_entropy, entropy_curve, prior_entropy
 from gmm_speciation.inference import Classes
 from gmm_speciation.mixtures import GaussianMixture
+from gmm_speciation.monte_carlo import DEFAULT_NUM_SAMPLES
 from gmm_speciation.partitions import as_partition
 from gmm_speciation.speciation.entropic import entropic_point, half_entropy_point
 from gmm_speciation.speciation.points import SpeciationPoint
