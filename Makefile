@@ -4,7 +4,7 @@ VENV := .venv
 STAMP := $(VENV)/.installed
 PYTEST := $(VENV)/bin/python -m pytest
 
-.PHONY: demo test test-slow lint format pictures clean
+.PHONY: demo test test-slow lint format pictures bench clean
 
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -33,6 +33,10 @@ format: $(STAMP)
 pictures: demo  ## The README's pictures, from a fresh run of the main job.
 	mkdir -p docs/pictures
 	cp out/crosscheck-digits/crosscheck.png out/crosscheck-digits/images.png docs/pictures/
+
+bench: $(STAMP)  ## Speed and accuracy tables: minutes, on an idle machine.
+	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[bench]"
+	$(VENV)/bin/python benchmarks/speed.py --out benchmarks/results --readme README.md
 
 clean:
 	rm -rf $(VENV) out

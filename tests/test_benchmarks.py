@@ -1,0 +1,130 @@
+"""The benchmark script measures what it says and keeps what fails; no speed is asserted here."""
+
+import json
+import math
+import subprocess
+import sys
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+
+BENCHMARKS = Path(__file__).parent.parent / "benchmarks"
+
+
+@pytest.fixture
+def modules(monkeypatch):
+    """The script's folder as the place to import from, as it is when the script runs."""
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+
+
+def run(*arguments):
+    command = [sys.executable, str(BENCHMARKS / "speed.py"), "--quick", "--repeats", "1"]
+    return subprocess.run([*command, *map(str, arguments)], capture_output=True, text=True)
+
+
+def test_the_script_stores_rows_accuracy_and_where_they_come_from(tmp_path):
+    readme = tmp_path / "README.md"
+    readme.write_text("before\n<!-- benchmarks: begin -->\nold\n<!-- benchmarks: end -->\nafter\n")
+    rows = "isotropic score,accuracy"
+    done = run("--out", tmp_path, "--rows", rows, "--readme", readme)
+    assert done.returncode == 0, done.stderr
+    content = json.loads((tmp_path / "speed-cpu.json").read_text())
+    assert {"jax", "jaxlib", "numpy", "scipy", "torch"} <= set(content["stamp"]["versions"])
+    assert content["stamp"]["processor"]
+    scores = [row for row in content["rows"] if "score" in row["work"]]
+    assert scores
+    for row in scores:
+        assert not row["failure"], row["failure"]
+        assert row["value"] == pytest.approx(row["seconds"] / row["reference_seconds"])
+    ours = [e for e in content["accuracy"] if e["library"] == "gmm-speciation"]
+    assert {(e["dim"], e["offset"]) for e in ours} == {(d, o) for d in (64,) for o in (0, 1, 10)}
+    assert max(e["error"] for e in ours) < 2e-6
+    for error in content["accuracy"]:  # every library computes the same posterior
+        assert error["failure"] or error["error"] < 1e-2
+    text = readme.read_text()
+    assert text.startswith("before\n")
+    assert text.endswith("after\n")
+    assert "old" not in text
+    assert (tmp_path / "speed.md").read_text().strip() in text
+    assert "isotropic score" in text
+
+
+def test_a_readme_without_a_place_for_the_tables_stops_the_run_before_it_begins(tmp_path):
+    readme = tmp_path / "README.md"
+    readme.write_text("nothing here\n")
+    done = run("--out", tmp_path, "--readme", readme)
+    assert done.returncode == 2
+    assert "benchmarks: begin" in done.stderr
+    assert not list(tmp_path.glob("*.json"))
+
+
+def test_a_ratio_is_that_of_the_two_works(modules):
+    """Two sleeps, one three times the other; each run lasts the asked time, the median is the ratio."""
+    import time
+
+    from timing import Effort, paired
+
+    effort = Effort(min_seconds=0.01, num_pairs=6, row_seconds=5.0)
+    measured = paired(lambda: time.sleep(0.006), lambda: time.sleep(0.002), effort)
+    low, high = measured.quartiles
+    assert low <= measured.value <= high
+    assert 2 < measured.value < 3.5  # a sleep lasts a little longer than asked
+    assert measured.num_pairs == 6
+    assert measured.seconds >= 0.006
+    assert measured.reference_seconds >= 0.002
+
+
+def test_calls_are_repeated_until_a_run_is_long_enough(modules):
+    import time
+
+    from timing import num_calls
+
+    assert num_calls(lambda: time.sleep(0.02), 0.01) == 1
+    assert num_calls(lambda: time.sleep(0.001), 0.01) >= 5
+
+
+def test_a_row_that_raises_is_stored_with_its_message(modules):
+    import speed
+    import tables
+    from cases import Row
+
+    def fail():
+        raise ValueError("no such thing")
+
+    mark = {"date": "now", "commit": "abc"}
+    row = speed.record(Row("curves", "work", "K = 2", fail, target=1.0), mark)
+    assert row["value"] is None
+    assert row["failure"] == "ValueError: no such thing"
+    assert tables.number(row) == tables.verdict(row) == "failed"
+
+
+@pytest.mark.parametrize("library", ["gmm-speciation", "scikit-learn", "numpyro", "torch", "gmmx"])
+def test_libraries_agree_on_full_covariances(modules, library):
+    """Each library's natural form is set up as the same mixture."""
+    from cases import matrices_for, means_for
+    from others import LIBRARIES, Unavailable, posterior_of
+    from scipy.stats import multivariate_normal
+
+    assert library in LIBRARIES
+    means, covariances = means_for(3, 5, np.float32), matrices_for(3, 5, np.float32)
+    x = np.random.default_rng(0).normal(size=(7, 5)).astype(np.float32)
+    density = np.stack(
+        [multivariate_normal(m, c).pdf(x) for m, c in zip(means, covariances, strict=True)], 1
+    )
+    expected = density / density.sum(1, keepdims=True)
+    try:
+        with jax.numpy_rank_promotion("allow"):  # as other libraries expect it
+            posterior = np.asarray(posterior_of(library, x, means, covariances)())
+    except Unavailable as reason:
+        pytest.skip(str(reason))
+    np.testing.assert_allclose(posterior.reshape(7, 3), expected, atol=1e-5)
+
+
+def test_quartiles_of_nothing_are_refused(modules):
+    from timing import Measured
+
+    assert Measured.of([1.0, 2.0, 3.0]).value == 2.0
+    with pytest.raises(ValueError, match="finite values"):
+        Measured.of([math.nan])
