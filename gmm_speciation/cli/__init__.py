@@ -1,0 +1,20 @@
+"""The command line `gmm-speciation`: one module a command.
+
+Commands say what to compute, the library computes it. A command's module adds it to `app` with
+`@app.command()`; importing the module here is all that the command needs to exist.
+"""
+
+from collections.abc import Sequence
+
+from gmm_speciation import terminal
+
+# isort: split
+from gmm_speciation.cli import curve, times
+from gmm_speciation.cli.options import app
+
+__all__ = ["app", "curve", "main", "times"]
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line; returns the exit code."""
+    return terminal.run(app, arguments)

@@ -1,0 +1,162 @@
+"""`gmm-speciation curve`: class entropy and its rate against the noise."""
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+from gmm_speciation import terminal
+
+# isort: split
+import typer
+
+from gmm_speciation.cli.options import (
+    CLOCKS,
+    Branching,
+    Dim,
+    Distance,
+    Distances,
+    MixtureSpec,
+    NumClasses,
+    NumSamples,
+    Separation,
+    Variance,
+    Variances,
+    app,
+    check_place,
+    describe,
+    named_mixture,
+    stamp,
+)
+from gmm_speciation.terminal import Out, Quiet, Seed
+
+if TYPE_CHECKING:
+    from gmm_speciation.curves import EntropyCurve
+    from gmm_speciation.processes import DiffusionProcess
+    from gmm_speciation.specs import NamedMixture
+
+
+@app.command()
+def curve(
+    mixture: MixtureSpec,
+    dim: Dim = None,
+    separation: Separation = None,
+    variance: Variance = None,
+    num_classes: NumClasses = None,
+    distance: Distance = None,
+    variances: Variances = None,
+    branching: Branching = None,
+    distances: Distances = None,
+    log_snr: Annotated[
+        str | None,
+        typer.Option(metavar="LOW,HIGH", help="Noise levels; found from the entropy by default."),
+    ] = None,
+    points: Annotated[int, typer.Option(help="How many noise levels.")] = 96,
+    process: Annotated[str | None, typer.Option(help=f"Also on the clock of: {CLOCKS}.")] = None,
+    method: Annotated[str, typer.Option(help="auto, exact or monte-carlo.")] = "auto",
+    num_samples: NumSamples = 8192,
+    unit: Annotated[str, typer.Option(help="Of the pictures: nats or bits.")] = "nats",
+    seed: Seed = 0,
+    quiet: Quiet = False,
+    out: Out = None,
+) -> None:
+    """Class entropy H(C|X) and its rate against the noise; one curve a level of classes."""
+    terminal.use_float64()
+    import jax
+
+    from gmm_speciation import summaries
+    from gmm_speciation.entropy import entropy_curve
+    from gmm_speciation.specs import process_from_name
+
+    check_place(out)
+    terminal.pick(unit, {"nats": 0, "bits": 0}, "unit")
+    clock = None if process is None else process_from_name(process)
+    named = named_mixture(
+        mixture, dim=dim, separation=separation, variance=variance, num_classes=num_classes,
+        distance=distance, variances=variances, branching=branching, distances=distances,
+    )  # fmt: skip
+    key = jax.random.key(seed)
+    with terminal.progress(1 + len(named.levels), quiet) as steps:
+        steps.next("noise levels")
+        grid = _grid(named, log_snr, points, key)
+        curves: dict[str, EntropyCurve] = {}
+        for level, partition in named.levels.items():
+            steps.next(f"entropy, {level}")
+            curves[level] = entropy_curve(
+                named.mixture,
+                grid,
+                partition=partition,
+                method=method,
+                num_samples=num_samples,
+                key=key,
+            )
+    numbers = {level: summaries.read_off(one, clock) for level, one in curves.items()}
+    table = summaries.curve_table(numbers, [one.method for one in curves.values()])
+    title = f"Class entropy of {mixture}"
+    terminal.show(terminal.table(*table, title=title), quiet)
+    if out is not None:
+        origin = stamp(seed, {**named.parameters, "num_samples": num_samples})
+        report = _curve_report(title, named, curves, table, clock, unit)
+        result = {"provenance": origin, "curves": curves, "summary": numbers}
+        if clock is not None:
+            clocked = {level: summaries.reachable(one, clock) for level, one in curves.items()}
+            result["clock"] = {
+                level: one and {"process": process, "times": one.times, "rate": one.rate}
+                for level, one in clocked.items()
+            }
+        terminal.show(f"Report: {report.write(out, result)}", quiet)
+
+
+def _curve_report(
+    title: str,
+    named: "NamedMixture",
+    curves: dict[str, "EntropyCurve"],
+    table: tuple[list[str], list[list[str]]],
+    clock: "DiffusionProcess | None",
+    unit: str,
+) -> Any:
+    from gmm_speciation import plotting, speciation, summaries
+    from gmm_speciation.reports import Report
+
+    marks = {}
+    if len(curves) == 1:
+        ((level, only),) = curves.items()
+        eigenvalue = speciation.between_class_eigenvalue(named.mixture, named.levels[level])
+        marks = {
+            "between-class spectral": speciation.spectral_point(eigenvalue),
+            "half entropy": speciation.half_entropy_point(only),
+        }
+    report = Report(title).text(describe(named))
+    report.figure(
+        plotting.plot_curve(curves, clock, marks, unit),
+        "curve",
+        "Entropy of the class given the noisy state, and its rate per unit log-SNR, with 95 % bands. "
+        "Noise grows to the right.",
+    )
+    report.text("## Summary").table(*table)
+    clocked = (
+        {level: summaries.reachable(one, clock) for level, one in curves.items()} if clock else {}
+    )
+    on_clock = {level: one for level, one in clocked.items() if one is not None}
+    if on_clock:
+        report.text("## On the clock of the process").figure(
+            plotting.plot_clock(on_clock, unit),
+            "clock",
+            "The same entropies against time. The peak per unit time and the peak per unit log-SNR "
+            "are different noise levels.",
+        )
+    return report
+
+
+def _grid(named: "NamedMixture", log_snr: str | None, points: int, key: Any) -> Any:
+    import numpy as np
+
+    from gmm_speciation.specs import covering_grid
+
+    if points < 4:
+        raise ValueError(f"A curve needs at least 4 points; got --points {points}.")
+    if log_snr is None:
+        return covering_grid(named, points, key)
+    ends = terminal.numbers(log_snr, "--log-snr")
+    if len(ends) != 2 or not np.isfinite(ends).all() or not ends[0] < ends[1]:
+        raise ValueError(
+            f"`--log-snr` takes LOW,HIGH, two finite numbers with LOW < HIGH; got {log_snr!r}."
+        )
+    return np.linspace(ends[1], ends[0], points)

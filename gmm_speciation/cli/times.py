@@ -1,0 +1,90 @@
+"""`gmm-speciation times`: every criterion of speciation, one table a level of classes."""
+
+from typing import Annotated
+
+from gmm_speciation import terminal
+
+# isort: split
+import typer
+
+from gmm_speciation.cli.options import (
+    CLOCKS,
+    Branching,
+    Dim,
+    Distance,
+    Distances,
+    MixtureSpec,
+    NumClasses,
+    NumSamples,
+    Separation,
+    Variance,
+    Variances,
+    app,
+    check_place,
+    describe,
+    named_mixture,
+    stamp,
+)
+from gmm_speciation.terminal import Out, Quiet, Seed
+
+
+@app.command()
+def times(
+    mixture: MixtureSpec,
+    dim: Dim = None,
+    separation: Separation = None,
+    variance: Variance = None,
+    num_classes: NumClasses = None,
+    distance: Distance = None,
+    variances: Variances = None,
+    branching: Branching = None,
+    distances: Distances = None,
+    process: Annotated[str, typer.Option(help=f"Whose times: {CLOCKS}.")] = "ou",
+    num_samples: NumSamples = 8192,
+    seed: Seed = 0,
+    quiet: Quiet = False,
+    out: Out = None,
+) -> None:
+    """Speciation by every criterion: log-SNR, noise scale and time; one table a level of classes."""
+    terminal.use_float64()
+    import jax
+
+    from gmm_speciation import summaries
+    from gmm_speciation.speciation import speciation_times
+    from gmm_speciation.specs import process_from_name
+
+    check_place(out)
+    clock = process_from_name(process)
+    named = named_mixture(
+        mixture, dim=dim, separation=separation, variance=variance, num_classes=num_classes,
+        distance=distance, variances=variances, branching=branching, distances=distances,
+    )  # fmt: skip
+    criteria = {}
+    with terminal.progress(len(named.levels), quiet) as steps:
+        for level, partition in named.levels.items():
+            steps.next(f"criteria, {level}")
+            criteria[level] = speciation_times(
+                named.mixture,
+                partition=partition,
+                num_samples=num_samples,
+                key=jax.random.key(seed),
+            )
+    tables = summaries.times_tables(criteria, clock)
+    for level, table in tables.items():
+        terminal.show(terminal.table(*table, title=f"{mixture}, {level}"), quiet)
+    if out is not None:
+        from gmm_speciation import plotting
+        from gmm_speciation.reports import Report
+
+        report = Report(f"Speciation of {mixture}").text(describe(named))
+        for number, (level, table) in enumerate(tables.items(), start=1):
+            picture = plotting.plot_curve(criteria[level].curve, clock, criteria[level])
+            report.text(f"## {level}").table(*table)
+            report.figure(picture, f"level-{number}", f"Criteria on the entropy curve, {level}.")
+        result = {
+            "provenance": stamp(seed, {**named.parameters, "num_samples": num_samples}),
+            "process": process,
+            "criteria": summaries.times_result(criteria, clock),
+            "curves": {level: one.curve for level, one in criteria.items()},
+        }
+        terminal.show(f"Report: {report.write(out, result)}", quiet)
