@@ -256,7 +256,8 @@ sys.exit(cli.main())
 
 
 def test_a_missing_extra_is_named(tmp_path, capsys, monkeypatch):
-    monkeypatch.delitem(sys.modules, "gmm_speciation.plotting", raising=False)
+    for name in [name for name in sys.modules if name.startswith("gmm_speciation.plotting")]:
+        monkeypatch.delitem(sys.modules, name)
     monkeypatch.setattr(sys.modules["gmm_speciation"], "plotting", None, raising=False)
     monkeypatch.delattr(sys.modules["gmm_speciation"], "plotting")
     monkeypatch.setitem(sys.modules, "matplotlib", None)

@@ -1,141 +1,28 @@
-"""Pictures of entropy curves. Plots take results and recompute nothing.
+"""Pictures of entropy curves: entropy above, rate below, on one noise axis or on a clock."""
 
-The noise axis runs as the forward process does: signal on the left, noise on the right, so the
-log-SNR decreases to the right. The scale above it is the noise per signal `exp(-log_snr / 2)`.
-Figures are `matplotlib.figure.Figure` objects without global state; `save` writes them.
-"""
+from collections.abc import Mapping
 
-from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager
-from pathlib import Path
-from typing import Any
-
-import matplotlib
 import numpy as np
-from jaxtyping import Float
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from gmm_speciation.checks import ArrayLike
 from gmm_speciation.curves import ClockedCurve, EntropyCurve
 from gmm_speciation.estimate import Estimate
+from gmm_speciation.plotting.style import (
+    COLOURS,
+    DASHES,
+    band,
+    finish,
+    noise_axis,
+    panels,
+    styled,
+    unit_scale,
+)
 from gmm_speciation.processes import DiffusionProcess
 from gmm_speciation.speciation import SpeciationPoint, SpeciationTimes
 
-# Okabe & Ito's palette: its colours stay apart under every common colour blindness.
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
-DASHES = ("-", (0, (5, 2)), (0, (1, 1.2)), (0, (5, 1.5, 1, 1.5)))
-STYLE: dict[str, Any] = {
-    "font.size": 10.0,
-    "axes.labelsize": 10.0,
-    "axes.titlesize": 11.0,
-    "axes.titlelocation": "left",
-    "axes.spines.right": False,
-    "axes.spines.top": False,
-    "axes.edgecolor": "#444444",
-    "axes.labelcolor": "#222222",
-    "axes.linewidth": 0.8,
-    "axes.grid": True,
-    "axes.axisbelow": True,
-    "grid.color": "#e6e6e6",
-    "grid.linewidth": 0.7,
-    "xtick.color": "#444444",
-    "ytick.color": "#444444",
-    "legend.frameon": False,
-    "legend.fontsize": 9.0,
-    "lines.linewidth": 1.8,
-    "lines.solid_capstyle": "round",
-    "figure.facecolor": "white",
-    "savefig.facecolor": "white",
-    "savefig.dpi": 160,
-}
-UNITS = {"nats": 1.0, "bits": float(1 / np.log(2))}
 Curves = EntropyCurve | Mapping[str, EntropyCurve]
 Marks = SpeciationTimes | Mapping[str, SpeciationPoint | Estimate | float]
-
-
-def styled() -> AbstractContextManager[None]:
-    """The house style, for the figures made inside the block."""
-    return matplotlib.rc_context(STYLE)  # type: ignore[arg-type]
-
-
-def panels(
-    heights: Sequence[float], width: float = 8.2, unit: float = 2.6
-) -> tuple[Figure, list[Axes]]:
-    """A figure of panels above each other that share the horizontal axis, in the house style.
-
-    Args:
-        heights: Relative height of each panel, from the top.
-        width: Inches.
-        unit: Inches of a panel of height 1.
-    """
-    with styled():
-        figure = Figure(figsize=(width, unit * sum(heights) + 0.9), layout="constrained")
-        axes = figure.subplots(
-            len(heights), 1, sharex=True, squeeze=False, gridspec_kw={"height_ratios": heights}
-        )
-    return figure, list(axes[:, 0])
-
-
-def noise_axis(
-    top: Axes, bottom: Axes, log_snr: ArrayLike, process: DiffusionProcess | None = None
-) -> None:
-    """Log-SNR below, decreasing to the right; noise scale above; a process's times under it."""
-    ends = float(np.max(log_snr)), float(np.min(log_snr))
-    with styled():
-        bottom.set_xlim(*ends)
-        bottom.set_xlabel("log-SNR  λ = log(α²/σ²)        signal  →  noise")
-        sigma = np.exp(-np.array(ends) / 2)
-        decades = 10.0 ** np.arange(np.floor(np.log10(sigma[0])), np.ceil(np.log10(sigma[1])) + 1)
-        candidates = np.concatenate([decades, 2 * decades, 5 * decades])
-        scale = top.secondary_xaxis("top")
-        _ticks(scale, candidates, -2 * np.log(candidates), ends)
-        scale.set_xlabel("noise per signal  σ/α = exp(−λ/2)", labelpad=6)
-        if process is None:
-            return
-        times = _round_times(process, ends)
-        clock = bottom.secondary_xaxis(-0.34)
-        _ticks(clock, times, np.asarray(process.log_snr(times)), ends)
-        clock.set_xlabel(f"time t of {type(process).__name__}")
-
-
-def _round_times(process: DiffusionProcess, ends: tuple[float, float]) -> Float[np.ndarray, " N"]:
-    """Times worth a tick, the roundest first."""
-    first, last = process.time_range
-    leading = [100, 200, 500, 300, 400, 600, 800, 700, 900]
-    digits = np.concatenate([leading, np.arange(150, 1000, 100), np.arange(110, 1000, 10)])
-    times = np.outer([*digits, 995, 998], 10.0 ** np.arange(-8, 5)).ravel()
-    times = times[(times > first) & (times <= last)]
-    log_snr = np.asarray(process.log_snr(times))
-    return times[(log_snr <= ends[0]) & (log_snr >= ends[1])]
-
-
-def _ticks(axis: Any, values: np.ndarray, positions: np.ndarray, ends: tuple[float, float]) -> None:
-    """Ticks at those of `positions` that leave room for their labels; earlier ones win."""
-    kept: dict[float, str] = {}
-    for value, place in zip(values, positions, strict=True):
-        share = (place - ends[0]) / (ends[1] - ends[0])
-        if -1e-9 <= share <= 1 + 1e-9 and all(
-            abs(place - other) > 0.075 * abs(ends[1] - ends[0]) for other in kept
-        ):
-            kept[float(place)] = f"{value:.6g}"
-    axis.set_ticks(list(kept), labels=list(kept.values()))
-
-
-def band(
-    axes: Axes,
-    x: ArrayLike,
-    estimate: Estimate,
-    *,
-    colour: str,
-    label: str | None = None,
-    scale: float = 1.0,
-    **line: Any,
-) -> None:
-    """A line through an array of estimates, with its 95 % band."""
-    low, high = estimate.interval()
-    axes.plot(x, scale * np.asarray(estimate.value), color=colour, label=label, **line)
-    axes.fill_between(x, scale * low, scale * high, color=colour, alpha=0.22, linewidth=0)
 
 
 def plot_curve(
@@ -158,7 +45,7 @@ def plot_curve(
         ValueError: If there is no curve or the unit is unknown.
     """
     named = _named(curves)
-    scale = _unit(unit)
+    scale = unit_scale(unit)
     marks = _marks(speciation)
     figure, (upper, lower) = panels((1.0, 1.0))
     with styled():
@@ -190,7 +77,7 @@ def plot_curve(
         lower.set_ylim(0, lower.get_ylim()[1] * (1 + 0.04 * (len(named) if len(named) > 1 else 0)))
         grids = np.concatenate([curve.log_snr for curve in named.values()])
         noise_axis(upper, lower, grids, process)
-        _finish(figure, upper, title)
+        finish(figure, upper, title)
     return figure
 
 
@@ -201,7 +88,7 @@ def plot_clock(clocked: ClockedCurve | Mapping[str, ClockedCurve], unit: str = "
         ValueError: If there is no curve, the unit is unknown, or the curves have several processes.
     """
     named = {"curve": clocked} if isinstance(clocked, ClockedCurve) else dict(clocked)
-    scale = _unit(unit)
+    scale = unit_scale(unit)
     processes = {type(curve.process).__name__ for curve in named.values()}
     if len(processes) != 1:
         raise ValueError(f"The curves must be on one process's clock; got {sorted(processes)}.")
@@ -225,15 +112,8 @@ def plot_clock(clocked: ClockedCurve | Mapping[str, ClockedCurve], unit: str = "
         upper.set_ylim(bottom=0)
         lower.set_ylim(bottom=0)
         upper.plot([], [], "o", color="#777777", label="peak of dH/dt")
-        _finish(figure, upper, None)
+        finish(figure, upper, None)
     return figure
-
-
-def save(figure: Figure, path: str | Path) -> Path:
-    """Write a figure; the suffix of `path` chooses the format. Returns the path."""
-    with styled():
-        figure.savefig(path)
-    return Path(path)
 
 
 def _named(curves: Curves) -> dict[str, EntropyCurve]:
@@ -241,12 +121,6 @@ def _named(curves: Curves) -> dict[str, EntropyCurve]:
     if not named:
         raise ValueError("There must be at least one curve to plot; got none.")
     return named
-
-
-def _unit(unit: str) -> float:
-    if unit not in UNITS:
-        raise ValueError(f"`unit` must be one of {', '.join(UNITS)}; got {unit!r}.")
-    return UNITS[unit]
 
 
 def _marks(speciation: Marks | None) -> dict[str, float]:
@@ -319,10 +193,3 @@ def _legend_keys(axes: Axes) -> None:
     axes.plot([], [], "o", color="#777777", markersize=6, label="peak of the rate")
     axes.plot([], [], color="#777777", linewidth=6, alpha=0.3, label="80 % of the information")
     axes.plot([], [], color="#777777", linewidth=1.0, linestyle=":", label="prior entropy H(C)")
-
-
-def _finish(figure: Figure, upper: Axes, title: str | None) -> None:
-    """One legend in rows over the panels, where it hides nothing."""
-    figure.align_ylabels()
-    handles, labels = upper.get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside upper left", ncols=3, title=title, alignment="left")

@@ -1,0 +1,36 @@
+"""Pictures of results. Plots take results and recompute nothing.
+
+style       palette, panels, the noise axis, bands; shared by every picture
+curves      entropy curves on the noise axis and on a clock
+"""
+
+from gmm_speciation.plotting.curves import plot_clock, plot_curve
+from gmm_speciation.plotting.style import (
+    COLOURS,
+    DASHES,
+    STYLE,
+    UNITS,
+    Axes,
+    Figure,
+    band,
+    noise_axis,
+    panels,
+    save,
+    styled,
+)
+
+__all__ = [
+    "COLOURS",
+    "DASHES",
+    "STYLE",
+    "UNITS",
+    "Axes",
+    "Figure",
+    "band",
+    "noise_axis",
+    "panels",
+    "plot_clock",
+    "plot_curve",
+    "save",
+    "styled",
+]
