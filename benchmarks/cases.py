@@ -103,12 +103,14 @@ def variances_for(num_components: int, dim: int, dtype: type) -> np.ndarray:
     return (base * tilt).astype(dtype)
 
 
+@functools.lru_cache(maxsize=1)
 def matrices_for(num_components: int, dim: int, dtype: type) -> np.ndarray:
-    """Full covariances about the identity, `(K, d, d)`."""
+    """Full covariances about the identity, `(K, d, d)`; not to be changed."""
     rng = np.random.default_rng(1)
     out: np.ndarray = np.empty((num_components, dim, dim), dtype)
     for k in range(num_components):
         factor = rng.standard_normal((dim, dim), np.float32) / np.float32(np.sqrt(dim))
         out[k] = 0.9 * np.eye(dim) + 0.1 * factor @ factor.T
         out[k] = (out[k] + out[k].T) / 2
+    out.flags.writeable = False
     return out

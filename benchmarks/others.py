@@ -15,7 +15,7 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 import numpy as np
-from cases import Row, Sizes, data, dtypes, matrices_for, means_for, product
+from cases import PRODUCT, Row, Sizes, data, dtypes, matrices_for, means_for, product
 from timing import Measured, in_turn, paired
 
 import gmm_speciation as gs
@@ -172,12 +172,13 @@ def rows(sizes: Sizes) -> Iterator[Row]:
         reference = in_turn(*[partial(product(), x, jnp.asarray(y)) for y in factors])
         return paired(subject, reference, sizes.effort)
 
-    for library in LIBRARIES:
-        cases: list[tuple[int, bool, type]] = [(k, False, np.float32) for k in sizes.num_components]
-        cases += [(10, False, dtype) for dtype in dtypes()[1:]]
-        cases += [(10, True, np.float32)]
-        for k, full, dtype in cases:
-            kind, against = ("full", "K (n,d)@(d,d)") if full else ("isotropic", "(n,d)@(d,K)")
+    # Case by case, so that libraries share the arrays in the caches.
+    cases: list[tuple[int, bool, type]] = [(k, False, np.float32) for k in sizes.num_components]
+    cases += [(10, True, np.float32)]
+    cases += [(10, False, dtype) for dtype in dtypes()[1:]]
+    for k, full, dtype in cases:
+        kind, against = ("full", "K (n,d)@(d,d)") if full else ("isotropic", PRODUCT)
+        for library in LIBRARIES:
             yield Row(
                 SECTION,
                 f"{kind}, d = {d}, K = {k}, {dtype.__name__}",

@@ -107,6 +107,8 @@ def record(row: Row, mark: dict[str, Any]) -> dict[str, Any]:
     }
     try:
         fields |= asdict(row.measure())
+    except others.Unavailable as reason:
+        fields["failure"] = str(reason)
     except Exception as error:  # a failing row is a result; the others go on
         fields["failure"] = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
     return records.to_json(fields | {"total_seconds": time.perf_counter() - start})

@@ -128,10 +128,12 @@ def rows(sizes: Sizes) -> Iterator[Row]:
     for k in (2, 4, 10):
         yield Row(
             VARIANCE,
-            f"entropy, n = {sizes.num_samples} a curve",
+            f"variance of the entropy, n = {sizes.num_samples} draws a curve",
             f"K = {k}",
             partial(variance_ratio, k),
             against="plain Monte Carlo over quasi-Monte Carlo",
             target=10.0,
             at_least=True,
+            reason="a sixteenth of the draws in each scramble is few for K - 1 dimensions; the ratio "
+            "grows with n",
         )

@@ -71,8 +71,8 @@ def _device(content: Content) -> list[str]:
         lines += _own_table(own)
     if others:
         lines += [
-            "Side by side: time of the posterior over that of the bare product, float32 unless "
-            "said.",
+            "Side by side, each library in its natural form: time of the posterior over that of the "
+            f"bare product ({others[0]['against']}; full covariances: K (n,d)@(d,d)).",
             "",
             *_lines("work", side_by_side(others)),
         ]
@@ -85,11 +85,16 @@ def _device(content: Content) -> list[str]:
     return lines + _missed(own) + _failed(rows, content["accuracy"])
 
 
+def _cell(row: Content) -> str:
+    detail = row.get("detail")
+    return f"{number(row)}; {detail}" if detail else number(row)
+
+
 def _own_table(rows: list[Content]) -> list[str]:
     lines = ["| work | against | measured | target | held |", "|---|---|---|---|---|"]
     for _, group in groupby(rows, lambda r: (r["work"], r["against"], r["unit"])):
         same = list(group)
-        cells = "<br>".join(f"{row['case']}: {number(row)}" for row in same)
+        cells = "<br>".join(f"{row['case']}: {_cell(row)}" for row in same)
         verdicts = [verdict(row) for row in same]
         shown = verdicts[0] if len(set(verdicts)) == 1 else "<br>".join(verdicts)
         first = same[0]
@@ -133,12 +138,12 @@ def _lines(corner: str, table: tuple[list[str], list[list[str]]]) -> list[str]:
 
 def _missed(rows: list[Content]) -> list[str]:
     lines = []
-    for row in rows:
-        if held(row) is False:
-            reason = f": {row['reason']}" if row["reason"] else ""
-            lines.append(
-                f"- {row['work']}, {row['case']}: {number(row)}, target {target(row)}{reason}."
-            )
+    missed = (row for row in rows if held(row) is False)
+    for (work, reason), group in groupby(missed, lambda r: (r["work"], r["reason"])):
+        same = list(group)
+        cases = "; ".join(f"{row['case']}: {number(row, False)}" for row in same)
+        because = f" ({reason})" if reason else ""
+        lines.append(f"- {work}, target {target(same[0])}: {cases}{because}")
     return ["Targets missed:", "", *lines, ""] if lines else []
 
 

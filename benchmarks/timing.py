@@ -27,7 +27,7 @@ class Effort:
     row_seconds: float = 3.0  # after which a row makes do with `MIN_PAIRS`
 
 
-MIN_PAIRS = 5
+MIN_PAIRS = 3
 
 
 @dataclass(frozen=True)
