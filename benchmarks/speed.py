@@ -70,6 +70,10 @@ def measure(out: Path, sizes: Sizes, only: str, repeats: int | None) -> None:
     if not chosen and not with_accuracy:
         raise ValueError(f"No row's name contains {only!r}.")
     mark = stamp(sizes)
+    if mark["load"] > mark["cores"] / 2:
+        print(
+            f"The machine is busy (load {mark['load']:.1f}): timings will be off.", file=sys.stderr
+        )
     measured = []
     for index, row in enumerate(chosen):
         measured.append(record(row, mark))
@@ -152,7 +156,7 @@ def stamp(sizes: Sizes) -> dict[str, Any]:
         "device": jax.devices()[0].device_kind,
         "processor": processor(),
         "cores": len(os.sched_getaffinity(0)),
-        "load_before": os.getloadavg()[0],
+        "load": os.getloadavg()[0],
         "platform": shared["platform"],
         "precision": "jax.lax.Precision.HIGHEST",
         "versions": shared["versions"],

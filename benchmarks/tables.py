@@ -63,8 +63,11 @@ def markdown(contents: Iterable[Content]) -> str:
 def _device(content: Content) -> list[str]:
     stamp, rows = content["stamp"], content["rows"]
     versions = ", ".join(f"{name} {version}" for name, version in stamp["versions"].items())
-    title = f"**{stamp['device']}**, {stamp['processor']}, {stamp['cores']} cores; n = {stamp['n']}"
-    lines = [f"{title}; {stamp['date']}, commit {stamp['commit']}; {versions}.", ""]
+    title = f"**{stamp['device']}**, {stamp['processor']}, {stamp['cores']} cores, load {stamp['load']:.1f} before"
+    lines = [
+        f"{title}; n = {stamp['n']}; {stamp['date']}, commit {stamp['commit']}; {versions}.",
+        "",
+    ]
     own = [row for row in rows if row["section"] != SIDE_BY_SIDE]
     others = [row for row in rows if row["section"] == SIDE_BY_SIDE]
     if own:
