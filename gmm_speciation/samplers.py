@@ -5,6 +5,9 @@ through the posterior mean D(x_t) = E[x_0 | x_t], in which every process looks a
 
     "sde"   ancestral: x_s ~ N(mu(x_t, D), v), the kernel that tracking assumes
             (Ho, Jain & Abbeel 2020); exact in law as steps shrink
+    "euler" Euler-Maruyama on the reverse SDE in the process's own time,
+            x_s = x_t - f x_t dt + g^2 s(x_t) dt + g sqrt(dt) z; the papers' simulations
+            (Biroli et al. 2024); needs small steps where f or g^2 is large
     "ddim"  deterministic: x_s = alpha_s D + (sigma_s / sigma_t) (x_t - alpha_t D)
             (Song, Meng & Ermon 2021), the exponential-integrator form of the probability flow
     "ode"   Heun's second-order step on the probability flow in `x / alpha` against `sigma / alpha`
@@ -30,7 +33,7 @@ from gmm_speciation.partitions import Partition, as_partition
 from gmm_speciation.processes import DiffusionProcess
 from gmm_speciation.tracking import reverse_kernel
 
-SAMPLING_METHODS = ("sde", "ddim", "ode")
+SAMPLING_METHODS = ("sde", "euler", "ddim", "ode")
 
 
 class Trajectory(eqx.Module):
@@ -45,6 +48,33 @@ class Trajectory(eqx.Module):
     @property
     def final(self) -> Float[Array, "n d"]:
         return self.states[-1]
+
+
+class ReverseLevels(eqx.Module):
+    """The scales at every level, and the clock's part of every step, from noise to signal."""
+
+    times: Float[Array, " T"]
+    alpha: Float[Array, " T"]
+    sigma: Float[Array, " T"]
+    drift: Float[Array, " S"]  # f dt of the step that leaves a level, S = T - 1
+    diffusion: Float[Array, " S"]  # g^2 dt of it
+
+    @classmethod
+    def of(cls, process: DiffusionProcess, times: ArrayLike, dtype) -> "ReverseLevels":
+        """The levels of strictly decreasing `times`.
+
+        Raises:
+            ValueError: If the grid is not decreasing or leaves the process's range.
+        """
+        grid, alpha, sigma = _levels(process, times, decreasing=True)
+        steps = -jnp.diff(grid)
+        drift, diffusion = process.drift(grid[:-1]), process.diffusion_squared(grid[:-1])
+        parts = (grid, alpha, sigma, drift * steps, diffusion * steps)
+        return cls(*(part.astype(dtype) for part in parts))
+
+    def scales(self, index) -> tuple[Array, Array]:
+        """`(alpha, sigma)` of one level; the index may be traced."""
+        return self.alpha[index], self.sigma[index]
 
 
 def _levels(process: DiffusionProcess, times: ArrayLike, *, decreasing: bool):
@@ -78,24 +108,44 @@ def label_denoiser(
     return class_denoisers(mixture, x, alpha, sigma, partition)[..., label, :]
 
 
-@eqx.filter_jit
-def _reverse(mixture, guidance, partition, alpha, sigma, x, key, method):
-    def move(x, denoised, here, there, key):
-        (alpha_t, sigma_t), (alpha_s, sigma_s) = here, there
-        if method == "sde":
-            mean, variance = reverse_kernel(x, denoised, here, there)
-            return mean + jnp.sqrt(variance) * jax.random.normal(key, x.shape, x.dtype)
-        return alpha_s * denoised + sigma_s / sigma_t * (x - alpha_t * denoised)
+def reverse_step(
+    x: Float[Array, "n d"],
+    denoised: Float[Array, "n d"],
+    levels: ReverseLevels,
+    index,
+    key: PRNGKeyArray,
+    method: str,
+) -> Float[Array, "n d"]:
+    """One step from level `index` to the next, given the posterior mean there.
 
+    The first-order methods: "sde", "euler", "ddim". The index may be traced.
+    """
+    here, there = levels.scales(index), levels.scales(index + 1)
+    (alpha_t, sigma_t), (alpha_s, sigma_s) = here, there
+    if method == "ddim":
+        return alpha_s * denoised + sigma_s / sigma_t * (x - alpha_t * denoised)
+    normals = jax.random.normal(key, x.shape, x.dtype)
+    if method == "sde":
+        mean, variance = reverse_kernel(x, denoised, here, there)
+        return mean + jnp.sqrt(variance) * normals
+    drift, diffusion = levels.drift[index], levels.diffusion[index]
+    score = (alpha_t * denoised - x) / sigma_t**2
+    return x - drift * x + diffusion * score + jnp.sqrt(diffusion) * normals
+
+
+@eqx.filter_jit
+def _reverse(mixture, guidance, partition, levels: ReverseLevels, x, key, method):
     def step(carry, inputs):
         x, state = carry
-        here, there, key = inputs
+        index, key = inputs
+        here, there = levels.scales(index), levels.scales(index + 1)
 
         def denoise_at(x, level):
             return lambda label: label_denoiser(mixture, x, *level, partition, label)
 
         denoised, state = guidance.step(state, x, here, denoise_at(x, here))
-        proposal = move(x, denoised, here, there, key)
+        first_order = "ddim" if method == "ode" else method
+        proposal = reverse_step(x, denoised, levels, index, key, first_order)
         if method == "ode":
             # Heun: slope D - x/alpha at both ends, in the coordinate sigma/alpha; Euler is DDIM.
             corrected, _ = guidance.step(state, proposal, there, denoise_at(proposal, there))
@@ -106,9 +156,8 @@ def _reverse(mixture, guidance, partition, alpha, sigma, x, key, method):
             proposal = there[0] * (x / here[0] + (ratio_s - ratio_t) * (slope_t + slope_s) / 2)
         return (proposal, state), proposal
 
-    keys = jax.random.split(key, alpha.shape[0] - 1)
-    levels = ((alpha[:-1], sigma[:-1]), (alpha[1:], sigma[1:]), keys)
-    (_, state), states = jax.lax.scan(step, (x, guidance.init(x)), levels)
+    steps = (jnp.arange(len(levels.drift)), jax.random.split(key, len(levels.drift)))
+    (_, state), states = jax.lax.scan(step, (x, guidance.init(x)), steps)
     return jnp.concatenate([x[None], states]), state
 
 
@@ -133,7 +182,7 @@ def sample(
         key: Random key.
         num_samples: Number of trajectories, started from the exact law at `times[0]`.
         start: Or the states `(n, d)` to start from: clones, or another law.
-        method: "sde", "ddim" or "ode".
+        method: "sde", "euler", "ddim" or "ode".
         guidance: What bends the denoiser; `Unguided()` by default.
         partition: The classes that guidance labels refer to; every component its own by default.
 
@@ -145,24 +194,21 @@ def sample(
         raise ValueError(f"`method` must be one of {', '.join(SAMPLING_METHODS)}; got {method!r}.")
     if (num_samples is None) == (start is None):
         raise ValueError("Give exactly one of `num_samples` and `start`.")
-    grid, alpha, sigma = _levels(process, times, decreasing=True)
-    dtype = mixture.centre.dtype
-    grid, alpha, sigma = (level.astype(dtype) for level in (grid, alpha, sigma))
+    levels = ReverseLevels.of(process, times, mixture.centre.dtype)
     key_start, key_path = jax.random.split(key)
     if start is None:
         assert num_samples is not None  # exactly one of the two is given
-        start, _ = mixture.perturb(alpha[0], sigma[0]).sample(key_start, num_samples)
+        start, _ = mixture.perturb(*levels.scales(0)).sample(key_start, num_samples)
     states, state = _reverse(
         mixture,
         Unguided() if guidance is None else guidance,
         as_partition(partition, mixture.num_components),
-        alpha,
-        sigma,
+        levels,
         start,
         key_path,
         method,
     )
-    return Trajectory(grid, alpha, sigma, states, state)
+    return Trajectory(levels.times, levels.alpha, levels.sigma, states, state)
 
 
 def forward_path(

@@ -1,19 +1,25 @@
 """Criteria of speciation, one a file, and all of them at once.
 
-Every criterion names a point on the log-SNR axis; `point.on(process)` gives the time.
+Every criterion names a point on the log-SNR axis, `SpeciationPoint`; `point.on(process)` gives the time.
+
+spectral        noise drowns the leading direction of the covariance
+bifurcation     the state of pure noise splits: curvature of log p_t, or stability of a reverse drift
+entropic        the class entropy falls fastest, or is half gone
+cloning         two reverse runs from one state agree; exact, and simulated (`simulate_cloning`)
+collapse        the same question with every training point a class
 """
 
-import equinox as eqx
-import numpy as np
-from jaxtyping import Float, PRNGKeyArray
-
-from gmm_speciation.curves import EntropyCurve
-from gmm_speciation.entropy import class_entropy, entropy_curve, prior_entropy
-from gmm_speciation.inference import Classes
-from gmm_speciation.mixtures import GaussianMixture
-from gmm_speciation.monte_carlo import DEFAULT_NUM_SAMPLES
-from gmm_speciation.partitions import as_partition
+from gmm_speciation.speciation.bifurcation import curvature_point, drift_stability
+from gmm_speciation.speciation.clones import CloningExperiment, simulate_cloning
+from gmm_speciation.speciation.cloning import CLONE_SHARE, chance_agreement, cloning_point
+from gmm_speciation.speciation.collapse import (
+    collapse_point,
+    excess_entropy,
+    gaussian_collapse,
+    index_entropy,
+)
 from gmm_speciation.speciation.entropic import entropic_point, half_entropy_point
+from gmm_speciation.speciation.grids import transition_grid
 from gmm_speciation.speciation.points import SpeciationPoint
 from gmm_speciation.speciation.spectral import (
     between_class_eigenvalue,
@@ -21,119 +27,35 @@ from gmm_speciation.speciation.spectral import (
     spectral_point,
     top_eigenvalue,
 )
+from gmm_speciation.speciation.times import (
+    SpeciationTimes,
+    first_bifurcation,
+    per_level,
+    speciation_times,
+)
 
 __all__ = [
+    "CLONE_SHARE",
+    "CloningExperiment",
     "SpeciationPoint",
     "SpeciationTimes",
     "between_class_eigenvalue",
+    "chance_agreement",
+    "cloning_point",
+    "collapse_point",
+    "curvature_point",
+    "drift_stability",
     "entropic_point",
+    "excess_entropy",
+    "first_bifurcation",
+    "gaussian_collapse",
     "half_entropy_point",
+    "index_entropy",
+    "per_level",
     "sample_top_eigenvalue",
+    "simulate_cloning",
     "speciation_times",
     "spectral_point",
     "top_eigenvalue",
     "transition_grid",
 ]
-
-_SCAN_POINTS = 40  # of each of the two scans for the transition
-
-
-class SpeciationTimes(eqx.Module):
-    """The criteria side by side, for one partition."""
-
-    spectral: SpeciationPoint  # of the whole covariance
-    between_class: SpeciationPoint  # spectral, of the class means
-    entropic: SpeciationPoint
-    half_entropy: SpeciationPoint
-    curve: EntropyCurve  # the curve that the entropic points are read from
-
-    def points(self) -> dict[str, SpeciationPoint]:
-        """Name and point of every criterion."""
-        return {
-            "spectral": self.spectral,
-            "between-class spectral": self.between_class,
-            "entropic peak": self.entropic,
-            "half entropy": self.half_entropy,
-        }
-
-
-def transition_grid(
-    mixture: GaussianMixture,
-    *,
-    partition: Classes = None,
-    num_points: int = 96,
-    tail: float = 1e-3,
-    key: PRNGKeyArray | None = None,
-) -> Float[np.ndarray, " T"]:
-    """A log-SNR grid, from signal to noise, that spans the loss of the class entropy.
-
-    It starts where the entropy comes within `tail` of its value without noise and ends within `tail`
-    of the prior entropy, both as shares of their difference; found by a coarse scan of all noise
-    levels and a finer one of either end.
-
-    Raises:
-        ValueError: If the partition does not fit, or the classes are the same law.
-    """
-    partition = as_partition(partition, mixture.num_components)
-    total = float(prior_entropy(mixture, partition))
-    scale = float(np.sum(np.var(np.asarray(mixture.means), 0)))
-    scale = max(scale, float(mixture.covariance.largest_eigenvalue()), 1e-300)
-    centre = -np.log(scale)
-
-    def entropy_at(log_snr: np.ndarray) -> np.ndarray:
-        estimate = class_entropy(mixture, log_snr, partition=partition, num_samples=1024, key=key)
-        return np.asarray(estimate.value)
-
-    scan = centre + np.linspace(60, -60, _SCAN_POINTS)
-    entropy = entropy_at(scan)
-    floor = entropy[0]
-    if not total - floor > 1e-12:
-        raise ValueError(
-            "Noise takes nothing from these classes: their laws are equal, or there is one class."
-        )
-
-    def bracket(grid: np.ndarray, entropy: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Neighbouring grid points around the clean and the noisy end of the transition."""
-        margin = tail * (total - floor)
-        first = int(np.argmax(entropy > floor + margin))
-        last = len(grid) - 1 - int(np.argmax(entropy[::-1] < total - margin))
-        return grid[[max(first - 1, 0), first]], grid[[last, min(last + 1, len(grid) - 1)]]
-
-    clean, noisy = bracket(scan, entropy)
-    # Both ends again, each on a finer scan of its bracket.
-    half = _SCAN_POINTS // 2
-    fine = np.union1d(np.linspace(clean[0], clean[1], half), np.linspace(noisy[0], noisy[1], half))[
-        ::-1
-    ]
-    clean, noisy = bracket(fine, entropy_at(fine))
-    return np.linspace(clean[0], noisy[1], num_points)
-
-
-def speciation_times(
-    mixture: GaussianMixture,
-    *,
-    partition: Classes = None,
-    num_samples: int = DEFAULT_NUM_SAMPLES,
-    key: PRNGKeyArray | None = None,
-) -> SpeciationTimes:
-    """All criteria of one partition, on the log-SNR axis.
-
-    Args:
-        mixture: The clean law.
-        partition: Class of each component; every component its own by default.
-        num_samples: Draws of X where the curve is sampled.
-        key: Random key; `jax.random.key(0)` by default.
-
-    Raises:
-        ValueError: If the partition does not fit the mixture, or its classes are the same law.
-    """
-    partition = as_partition(partition, mixture.num_components)
-    grid = transition_grid(mixture, partition=partition, key=key)
-    curve = entropy_curve(mixture, grid, partition=partition, num_samples=num_samples, key=key)
-    return SpeciationTimes(
-        spectral_point(top_eigenvalue(mixture)),
-        spectral_point(between_class_eigenvalue(mixture, partition)),
-        entropic_point(curve),
-        half_entropy_point(curve),
-        curve,
-    )

@@ -31,6 +31,14 @@ def test_samples_follow_the_mixture(name, method, key):
     assert stats.kstest(np.asarray(final[:, 0]), _cdf).pvalue > 1e-3
 
 
+def test_euler_maruyama_follows_the_mixture(key):
+    """The reverse SDE of Biroli et al. 2024 in 1000 equal steps of time from T = 10."""
+    times = np.linspace(10.0, 0.0, 1001)
+    process = gs.OrnsteinUhlenbeck()
+    path = gs.sample(MIXTURE, process, times, key=key, num_samples=1500, method="euler")
+    assert stats.kstest(np.asarray(path.final[:, 0]), _cdf).pvalue > 1e-3
+
+
 def test_heun_is_second_order_and_ddim_first(key):
     """Halving the steps divides the error at fixed noise by about 4 and 2."""
     process = gs.VarianceExploding()
@@ -97,8 +105,8 @@ def test_bad_input(key):
     process = gs.OrnsteinUhlenbeck()
     with pytest.raises(ValueError, match="decrease strictly"):
         gs.sample(MIXTURE, process, [0.1, 1.0], key=key, num_samples=2)
-    with pytest.raises(ValueError, match="must be one of sde, ddim, ode"):
-        gs.sample(MIXTURE, process, [1.0, 0.1], key=key, num_samples=2, method="euler")
+    with pytest.raises(ValueError, match="must be one of sde, euler, ddim, ode"):
+        gs.sample(MIXTURE, process, [1.0, 0.1], key=key, num_samples=2, method="leapfrog")
     with pytest.raises(ValueError, match="exactly one"):
         gs.sample(MIXTURE, process, [1.0, 0.1], key=key)
     with pytest.raises(ValueError, match="range of LinearInterpolant"):

@@ -1,0 +1,87 @@
+"""Bifurcation criteria: the state of pure noise splits.
+
+Two quantities go by this name.
+
+*Curvature*: the critical point of `log p_t` that continues the one of pure noise, `x = alpha E[x_0 | x]`,
+turns from a maximum into a saddle or vanishes. The top eigenvalue of the Hessian crosses 0 there,
+
+    top eigenvalue of Cov[x_0 | x] alpha^2 / sigma^2 = 1.
+
+A property of the law alone: no process enters. kappa = 1 for two equal classes +-m at any variance;
+`s = K` for K equidistant classes without variance (in modern Hopfield networks the symmetric
+state loses stability at beta_eff = K, Ramsauer et al. 2021).
+
+*Drift stability* (Raya & Ambrogioni 2023, arXiv 2305.19693): the fixed point of the reverse drift
+
+    -f x + g^2 s(x)          reverse SDE
+    -f x + g^2 s(x) / 2      probability flow
+
+becomes unstable. It depends on the process through its linear drift f and is the curvature point where
+f = 0 (variance exploding). For +-m on the Ornstein-Uhlenbeck process, with `v = sigma^2 + alpha^2 s^2`,
+the SDE turns at `kappa = 1 - v / 2` and the flow at `kappa = 1 - v`.
+
+Only a symmetry keeps the point where a maximum can turn into a saddle. Without one the maximum of pure
+noise either vanishes in a fold, which is a loss of stability too, or moves over to one of the classes
+and never loses it; then there is no point and the criterion says so.
+"""
+
+import numpy as np
+
+from gmm_speciation.mixtures import GaussianMixture
+from gmm_speciation.processes import DiffusionProcess
+from gmm_speciation.speciation.continuation import loss_of_stability
+from gmm_speciation.speciation.points import SpeciationPoint
+
+_NOISE = np.log(1e3)  # noise variance over squared radius that counts as pure noise
+_DEPTH = 50.0  # log-SNR below pure noise at which float64 resolves no distance any more
+_NO_NOISE = np.log(1e6)  # smallest variance over noise variance that counts as no noise
+
+
+def _range(mixture: GaussianMixture, points: np.ndarray) -> tuple[float, float]:
+    """Log-SNR of pure noise, and of noise that no longer changes the law."""
+    spectrum = np.asarray(mixture.covariance.eigenvalues(mixture.dim), float)
+    scale = float(np.max(np.sum(points**2, -1)) + spectrum.max()) or 1.0
+    start = -np.log(scale) - _NOISE
+    smallest = float(spectrum.min())
+    if smallest <= 0:
+        return start, start + _DEPTH
+    return start, min(start + _DEPTH, -np.log(smallest) + _NO_NOISE)
+
+
+def curvature_point(mixture: GaussianMixture) -> SpeciationPoint:
+    """Where the maximum of `log p_t` that continues pure noise stops being one.
+
+    None, with the reason, for a single component and wherever that maximum never loses stability.
+    """
+    if mixture.num_components == 1:
+        return SpeciationPoint(None, "a single component has one maximum at every noise")
+    start, stop = _range(mixture, np.asarray(mixture.offsets, float))
+    return loss_of_stability(mixture, start, stop)
+
+
+def drift_stability(
+    mixture: GaussianMixture, process: DiffusionProcess, *, flow: str = "sde"
+) -> SpeciationPoint:
+    """Where the fixed point of the reverse drift loses its stability (Raya & Ambrogioni 2023).
+
+    Args:
+        mixture: The clean law.
+        process: Gives the linear drift; the fixed point is followed from its noisiest level.
+        flow: "sde" for the drift of the reverse SDE, "ode" for the probability flow.
+
+    Raises:
+        ValueError: If `flow` is neither.
+    """
+    if flow not in ("sde", "ode"):
+        raise ValueError(f"`flow` must be 'sde' or 'ode'; got {flow!r}.")
+    share = 1.0 if flow == "sde" else 0.5
+    start, stop = _range(mixture, np.asarray(mixture.means, float))
+    clean, noisy = (float(process.log_snr(end)) for end in process.time_range)
+
+    def tilt(log_snr: float) -> float:
+        # -f x + c g^2 s = 0 at x = alpha z reads s_z + h z = 0 with h = -f alpha^2 / (c g^2), and
+        # g^2 = -sigma^2 dlambda/dt.
+        time = process.time(log_snr)
+        return float(np.exp(log_snr) * process.drift(time) / process.log_snr_slope(time)) / share
+
+    return loss_of_stability(mixture, max(start, noisy), min(stop, clean), tilt)

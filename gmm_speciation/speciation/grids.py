@@ -1,0 +1,67 @@
+"""A log-SNR grid that spans the loss of the class entropy, whatever its scale.
+
+The transition may lie at any noise: `lambda ~ -log d` for means of norm `sqrt(d)`. It is found by a
+scan of all noise levels in units of the mixture's own variance, and a finer scan of either end.
+"""
+
+import numpy as np
+from jaxtyping import Float, PRNGKeyArray
+
+from gmm_speciation.entropy import class_entropy, prior_entropy
+from gmm_speciation.inference import Classes
+from gmm_speciation.mixtures import GaussianMixture
+from gmm_speciation.partitions import as_partition
+
+_SCAN_POINTS = 40  # of each of the two scans for the transition
+
+
+def transition_grid(
+    mixture: GaussianMixture,
+    *,
+    partition: Classes = None,
+    num_points: int = 96,
+    tail: float = 1e-3,
+    key: PRNGKeyArray | None = None,
+) -> Float[np.ndarray, " T"]:
+    """A log-SNR grid, from signal to noise, that spans the loss of the class entropy.
+
+    It starts where the entropy comes within `tail` of its value without noise and ends within `tail`
+    of the prior entropy, both as shares of their difference; found by a coarse scan of all noise
+    levels and a finer one of either end.
+
+    Raises:
+        ValueError: If the partition does not fit, or the classes are the same law.
+    """
+    partition = as_partition(partition, mixture.num_components)
+    total = float(prior_entropy(mixture, partition))
+    scale = float(np.sum(np.var(np.asarray(mixture.means), 0)))
+    scale = max(scale, float(mixture.covariance.largest_eigenvalue()), 1e-300)
+    centre = -np.log(scale)
+
+    def entropy_at(log_snr: np.ndarray) -> np.ndarray:
+        estimate = class_entropy(mixture, log_snr, partition=partition, num_samples=1024, key=key)
+        return np.asarray(estimate.value)
+
+    scan = centre + np.linspace(60, -60, _SCAN_POINTS)
+    entropy = entropy_at(scan)
+    floor = entropy[0]
+    if not total - floor > 1e-12:
+        raise ValueError(
+            "Noise takes nothing from these classes: their laws are equal, or there is one class."
+        )
+
+    def bracket(grid: np.ndarray, entropy: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Neighbouring grid points around the clean and the noisy end of the transition."""
+        margin = tail * (total - floor)
+        first = int(np.argmax(entropy > floor + margin))
+        last = len(grid) - 1 - int(np.argmax(entropy[::-1] < total - margin))
+        return grid[[max(first - 1, 0), first]], grid[[last, min(last + 1, len(grid) - 1)]]
+
+    clean, noisy = bracket(scan, entropy)
+    # Both ends again, each on a finer scan of its bracket.
+    half = _SCAN_POINTS // 2
+    fine = np.union1d(np.linspace(clean[0], clean[1], half), np.linspace(noisy[0], noisy[1], half))[
+        ::-1
+    ]
+    clean, noisy = bracket(fine, entropy_at(fine))
+    return np.linspace(clean[0], noisy[1], num_points)
