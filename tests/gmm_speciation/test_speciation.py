@@ -100,3 +100,54 @@ def test_transition_grid_covers_the_transition():
         assert entropy[-1] > 0.99 * np.log(2)
         assert entropy[0] < 0.01 * np.log(2)
         assert np.all(np.diff(grid) < 0)
+
+
+@pytest.mark.parametrize(("dim", "offset"), [(16, -0.1491), (64, -0.1916), (256, -0.2021)])
+def test_all_criteria_of_the_symmetric_pair(dim, offset):
+    """At s = 1: curvature kappa = 1, phi = 0.775, H half gone at 1.0440133; on OU dH/dt peaks at
+    kappa* = 1.5083306 for every d, and dH/dlambda at a time that tends to it from above."""
+    mixture, process = gs.families.symmetric_pair(dim), gs.OrnsteinUhlenbeck()
+    times = gs.speciation_times(mixture)
+    assert set(times.points()) == {
+        "spectral", "between-class spectral", "bifurcation", "entropic peak", "half entropy",
+        "cloning",
+    }  # fmt: skip
+    kappa = {
+        name: float(gs.decision_snr(mixture, point.log_snr.value))
+        for name, point in times.points().items()
+    }
+    np.testing.assert_allclose(kappa["bifurcation"], 1, rtol=1e-9)
+    np.testing.assert_allclose(gs.exact.clone_agreement(kappa["cloning"]), 0.775, rtol=1e-8)
+    np.testing.assert_allclose(kappa["half entropy"], 1.0440133, rtol=1e-4)
+    # Lambda = d + 1, and v = 1 on OU, so kappa = alpha^2 d = d / (d + 2).
+    np.testing.assert_allclose(kappa["spectral"], dim / (dim + 2), rtol=1e-9)
+    clocked = times.curve.on(process).peak().time.value
+    np.testing.assert_allclose(dim * np.exp(-2 * clocked), 1.5083306, rtol=1e-3)
+    peak = times.entropic.on(process).value - np.log(dim) / 2
+    np.testing.assert_allclose(peak, offset, atol=2e-4)
+
+
+def test_every_level_of_a_tree_has_its_criteria():
+    """A binary tree factorises over its levels: each splits at its own kappa = 1."""
+    mixture, levels = gs.families.hierarchy((2, 2), (32.0, 4.0), 2, variance=0.01)
+    found = speciation.per_level(mixture, levels, num_samples=1024)
+    assert list(found) == ["level 1, 2 classes", "level 2, 4 classes"]
+    for distance, times in zip((32.0, 4.0), found.values(), strict=True):
+        split = -np.log(distance**2 / 4 - 0.01)
+        np.testing.assert_allclose(times.bifurcation.log_snr.value, split, atol=1e-8)
+    top, fine = found.values()
+    np.testing.assert_allclose(
+        gs.clone_agreement(mixture, top.cloning.log_snr.value, partition=levels[0]).value,
+        0.775, atol=1e-3,
+    )  # fmt: skip
+    # The finer decision is taken later; two of its four outcomes were settled with the first.
+    assert fine.cloning.log_snr.value > top.cloning.log_snr.value + 3
+    named = speciation.per_level(mixture, {"only": levels[0]}, num_samples=1024)
+    assert list(named) == ["only"]
+
+
+def test_criteria_in_single_precision(precision):
+    """A float32 user gets the same points to four digits."""
+    times = gs.speciation_times(gs.families.symmetric_pair(64))
+    np.testing.assert_allclose(times.bifurcation.log_snr.value, -np.log(63), atol=1e-3)
+    np.testing.assert_allclose(times.cloning.log_snr.value, -4.1443, atol=1e-3)

@@ -2,7 +2,6 @@
 
 import numpy as np
 import pytest
-from sklearn.datasets import load_digits
 
 import gmm_speciation as gs
 from gmm_speciation import speciation
@@ -70,6 +69,8 @@ def test_two_points_collapse_like_two_classes():
 def test_handwritten_digits_collapse():
     """1500 images of 64 pixels: seen as a class each, they collapse at less noise than the clean
     isotropic law says, for their variance lies in few directions."""
+    from sklearn.datasets import load_digits
+
     points = load_digits().data[:1500] / 16
     point = speciation.collapse_point(points, num_samples=512).log_snr
     entropy = speciation.index_entropy(points, point.value, num_samples=512)
