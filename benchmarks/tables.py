@@ -63,7 +63,8 @@ def markdown(contents: Iterable[Content]) -> str:
 def _device(content: Content) -> list[str]:
     stamp, rows = content["stamp"], content["rows"]
     versions = ", ".join(f"{name} {version}" for name, version in stamp["versions"].items())
-    title = f"**{stamp['device']}**, {stamp['processor']}, {stamp['cores']} cores, load {stamp['load']:.1f} before"
+    load = f"load {stamp['load']:.1f} before"
+    title = f"**{stamp['device']}**, {stamp['processor']}, {stamp['cores']} cores, {load}"
     lines = [
         f"{title}; n = {stamp['n']}; {stamp['date']}, commit {stamp['commit']}; {versions}.",
         "",
