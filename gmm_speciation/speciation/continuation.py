@@ -11,8 +11,9 @@ positive and the *gain*
 
     gain = top eigenvalue of (A - h)^{-1/2} S^T S (A - h)^{-1/2}
 
-is below 1. The gain is kappa for two equal classes +-m at their midpoint. It needs the K x d matrix S
-only, no d x d one (except where components have different full covariances, which are stored so).
+is below 1. The gain is kappa for two equal classes +-m at their midpoint where h = 0. It needs the
+K x d matrix S only, no d x d one (except where components have different full covariances, which are
+stored so). Where h > 0 the largest `h / a`, a an eigenvalue of A, counts as a gain as well.
 
 A stable fixed point moves continuously with the noise, so Newton steps from the last level follow it
 as long as each moves no component's posterior by much. It ends where the gain reaches 1: by symmetry
@@ -59,7 +60,7 @@ class _Linearised(eqx.Module):
     residual: Float[Array, " d"]  # (A - h)^{-1/2} (s + h x)
     inverse_root: Covariance  # (A - h)^{-1/2}
     size: Array  # of the terms of the residual, which sets its rounding
-    definite: Array  # whether A - h is positive
+    softening: Array  # h over the smallest eigenvalue of A
 
 
 def _average(family: Covariance, weights: Float[Array, " K"]) -> Covariance:
@@ -90,17 +91,17 @@ def _linearise(mixture: GaussianMixture, x: Array, sigma: Array, tilt: Array) ->
         copies = jnp.broadcast_to(x, noisy.offsets.shape)
         scores = -precision.weighted_apply(copies, noisy.offsets, each)
     score = posterior @ scores
-    stiffness = _average(precision, posterior).map(lambda v: v - tilt)
+    average = _average(precision, posterior)
+    stiffness = average.map(lambda v: v - tilt)
     inverse_root = stiffness.map(lambda v: 1 / jnp.sqrt(jnp.where(v > 0, v, 1.0)))
     spread = jnp.sqrt(posterior)[:, None] * (scores - score[None, :])
     force = score + tilt * (noisy.centre + x)
     whitened = _rows(inverse_root, jnp.concatenate([spread, force[None, :]]))
-    spectrum = stiffness.eigenvalues(len(x))
+    spectrum = average.eigenvalues(len(x))
     radius = jnp.sqrt(jnp.max(jnp.sum(noisy.means**2, -1)))
-    size = 1 + radius * jnp.sqrt(jnp.maximum(jnp.max(spectrum), 0.0))
-    return _Linearised(
-        posterior, whitened[:-1], whitened[-1], inverse_root, size, jnp.min(spectrum) > 0
-    )
+    size = 1 + radius * jnp.sqrt(jnp.max(spectrum))
+    softening = tilt / jnp.min(spectrum)
+    return _Linearised(posterior, whitened[:-1], whitened[-1], inverse_root, size, softening)
 
 
 @eqx.filter_jit
@@ -125,7 +126,7 @@ def solve_from(
     x = last.x
     for _ in range(_NEWTON_STEPS):
         here = _linearise(mixture, jnp.asarray(x, dtype), *level)
-        if not bool(here.definite):
+        if here.softening >= 1:  # A - h is not positive: unstable wherever the point is
             return None
         spread, residual = np.asarray(here.spread, float), np.asarray(here.residual, float)
         rounding = 1e3 * float(jnp.finfo(dtype).eps) * float(here.size)
@@ -147,7 +148,7 @@ def solve_from(
     posterior = np.asarray(here.posterior, float)
     if np.max(np.abs(posterior - last.posterior)) > _SAME_PATH:
         return None
-    return FixedPoint(log_snr, x, posterior, _gain(spread))
+    return FixedPoint(log_snr, x, posterior, max(_gain(spread), float(here.softening)))
 
 
 def loss_of_stability(
@@ -174,7 +175,8 @@ def loss_of_stability(
         trial = solve_from(mixture, last, level, tilt(level))
         if trial is not None and trial.gain < 1:
             last = trial
-            if mixture.covariance.shared and last.posterior.max() > 1 - 1e-12:
+            settled = mixture.covariance.shared and last.posterior.max() > 1 - 1e-12
+            if settled and tilt(level) == 0:
                 break  # with one covariance, less noise only separates further
             continue
         root, last = _bracketed_loss(mixture, last, level, tilt)

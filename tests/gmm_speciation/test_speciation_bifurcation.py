@@ -128,6 +128,28 @@ def test_the_probability_flow_of_ou_turns_at_one_minus_v():
         assert "noisiest law already" in wide.reason
 
 
+@pytest.mark.parametrize(("flow", "share"), [("sde", 1.0), ("ode", 0.5)])
+def test_drift_stability_on_the_clock_of_flow_matching(flow, share):
+    """alpha = 1 - t: `-f x + c g^2 s = 0` turns at kappa = 1 - (sigma^2 + s^2) e^lambda t / (2 c), in
+    units of alpha = 1."""
+    mixture, process = gs.families.symmetric_pair(1, 0.8, 0.1), gs.LinearInterpolant()
+    point = speciation.drift_stability(mixture, process, flow=flow)
+    log_snr, time = float(point.log_snr.value), float(point.on(process).value)
+    variance = np.exp(-log_snr) + 0.1
+    kappa = float(gs.decision_snr(mixture, log_snr))
+    np.testing.assert_allclose(kappa, 1 - variance * np.exp(log_snr) * time / 2 / share, rtol=1e-7)
+
+
+def test_a_single_wide_gaussian_loses_stability_to_the_linear_drift():
+    """No classes at all: kappa = 0 = 1 - v / 2 where v = sigma^2 + alpha^2 s^2 reaches 2."""
+    mixture = gs.families.equidistant(1, 3, 1.0, variance=4.0)
+    point = speciation.drift_stability(mixture, gs.OrnsteinUhlenbeck())
+    alpha, sigma = gs.processes.variance_preserving(point.log_snr.value)
+    np.testing.assert_allclose(sigma**2 + 4 * alpha**2, 2, rtol=1e-8)
+    narrow = gs.families.equidistant(1, 3, 1.0, variance=1.5)
+    assert "never" in speciation.drift_stability(narrow, gs.OrnsteinUhlenbeck()).reason
+
+
 @pytest.mark.parametrize("flow", ["sde", "ode"])
 def test_without_a_linear_drift_both_bifurcations_are_one(flow):
     mixture = gs.families.symmetric_pair(16, 1.0, 0.5)
