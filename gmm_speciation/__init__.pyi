@@ -19,8 +19,8 @@ from .curves import (
     Window,
 )
 from .entropy import (
-    clone_agreement,
     class_entropy,
+    clone_agreement,
     decision_snr,
     entropy_curve,
     entropy_rate,
@@ -57,6 +57,11 @@ from .processes import (
     OrnsteinUhlenbeck,
     VarianceExploding,
 )
+from .reduction import (
+    NotReducibleError,
+    ReducedMixture,
+    reduce,
+)
 from .samplers import (
     Trajectory,
     forward_path,
@@ -77,8 +82,10 @@ __all__ = [
     "GaussianMixture",
     "Hierarchy",
     "LinearInterpolant",
+    "NotReducibleError",
     "OrnsteinUhlenbeck",
     "Partition",
+    "ReducedMixture",
     "SpeciationTimes",
     "Trajectory",
     "VarianceExploding",
@@ -108,6 +115,7 @@ __all__ = [
     "posterior_covariance",
     "prior_entropy",
     "processes",
+    "reduce",
     "reports",
     "sample",
     "samplers",

@@ -9,12 +9,17 @@ With `X = alpha x_0 + sigma eps` at log-SNR `lambda`, class posterior p(c|X) and
 of sampled labels, and both come from the same draws of X. The same base normals serve every noise
 level, so a curve is smooth and its differences have small errors. Nats.
 
-Methods: "exact" where an integral is known (two components that share a covariance, each its own
-class, or a single class), "monte-carlo" for every mixture, "auto" for the first that applies.
+Methods, for a mixture or its reduction (`reduce`):
+
+    exact               one-dimensional integrals for two components that share a covariance and for
+                        equidistant classes; tensor quadrature where the statistic has at most three
+                        variables (unequal variances, equal means, any partition)
+    quasi-monte-carlo   scrambled Sobol points on the reduced statistic
+    monte-carlo         random draws in d dimensions; for every mixture
+    auto                the first of these that applies at little cost
 """
 
 import equinox as eqx
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
@@ -23,82 +28,180 @@ from gmm_speciation import exact
 from gmm_speciation.checks import ArrayLike, as_float_array, decreasing_grid
 from gmm_speciation.curves import Batches, EntropyCurve
 from gmm_speciation.estimate import Estimate
-from gmm_speciation.inference import Classes, entropy_of
+from gmm_speciation.exact.quadrature import (
+    MAX_DIMENSIONS,
+    num_variables,
+    quadrature_cost,
+    quadrature_levels,
+)
+from gmm_speciation.inference import Classes
 from gmm_speciation.mixtures import GaussianMixture
 from gmm_speciation.monte_carlo import DEFAULT_NUM_SAMPLES, sampled_levels
 from gmm_speciation.partitions import Partition, as_partition
-from gmm_speciation.processes import variance_preserving
+from gmm_speciation.posteriors import LevelStatistics, PosteriorStatistics, entropy_of
+from gmm_speciation.quasi_monte_carlo import MAX_NORMALS, quasi_monte_carlo_levels
+from gmm_speciation.reduction import (
+    EquidistantReduction,
+    Law,
+    NotReducibleError,
+    PairReduction,
+    ReducedMixture,
+    as_equidistant,
+    reduce,
+)
 
-METHODS = ("auto", "exact", "monte-carlo")
-STATISTICS = ("entropy", "rate", "agreement")
+METHODS = ("auto", "exact", "quasi-monte-carlo", "monte-carlo")
+_AFFORDABLE = 2e6  # node evaluations a level: about a hundredth of a second
 
 
-def decision_snr(mixture: GaussianMixture, log_snr: ArrayLike) -> Float[Array, "*T"]:
+def decision_snr(mixture: Law, log_snr: ArrayLike) -> Float[Array, "*T"]:
     """`kappa = alpha^2 Delta^T (alpha^2 Sigma + sigma^2 I)^{-1} Delta / 4` of a two-component mixture.
 
     Raises:
         ValueError: If there are not two components with one covariance.
     """
-    if mixture.num_components != 2 or not mixture.covariance.shared:
+    reduced = _reduced(mixture)
+    if mixture.num_components != 2 or not isinstance(reduced, PairReduction):
         raise ValueError(
             "The decision SNR is defined for two components that share a covariance; got "
-            f"{mixture.num_components} components, shared: {mixture.covariance.shared}."
+            f"{mixture.num_components} components of {type(mixture).__name__}."
         )
-
-    def at(level):
-        noisy = mixture.perturb(*variance_preserving(level))
-        difference = noisy.offsets[:1] - noisy.offsets[1:]
-        return noisy.precision().gram(difference)[0, 0] / 4
-
     levels = jnp.asarray(log_snr, float)
-    return jax.vmap(at)(levels.reshape(-1)).reshape(levels.shape)
-
-
-def _resolve(mixture: GaussianMixture, partition: Partition, method: str) -> str:
-    if method not in METHODS:
-        raise ValueError(f"`method` must be one of {', '.join(METHODS)}; got {method!r}.")
-    two = mixture.num_components == 2 and mixture.covariance.shared and partition.is_trivial
-    if method == "exact" and not (two or partition.num_classes == 1):
-        raise ValueError(
-            "`method='exact'` needs two components that share a covariance, each its own class; "
-            f"got {mixture.num_components} components in {partition.num_classes} classes, shared "
-            f"covariance: {mixture.covariance.shared}. Use `method='monte-carlo'`."
-        )
-    if method == "auto":
-        return "exact" if two or partition.num_classes == 1 else "monte-carlo"
-    return method
+    return _pair_snr(reduced, levels.reshape(-1)).reshape(levels.shape)
 
 
 @eqx.filter_jit
-def _exact_curve(mixture: GaussianMixture, log_snr: Array, partition: Partition):
-    """`(H, -dH/dlambda, phi)` on an array of log-SNR."""
+def _pair_snr(mixture: PairReduction, log_snr: Array) -> Array:
+    return mixture.pair_snr(log_snr)[0]
+
+
+def _reduced(mixture: Law) -> ReducedMixture | None:
+    """The reduction, or None where there is none."""
+    if isinstance(mixture, ReducedMixture):
+        return mixture
+    try:
+        return reduce(mixture)
+    except NotReducibleError:
+        return None
+
+
+def _has_integral(mixture: ReducedMixture, partition: Partition) -> bool:
+    """Whether a one-dimensional integral is known for these classes."""
     if partition.num_classes == 1:
-        return jnp.zeros_like(log_snr), jnp.zeros_like(log_snr), jnp.ones_like(log_snr)
-    prior = mixture.weights[0].astype(log_snr.dtype)
+        return True
+    if not partition.is_trivial:
+        return False
+    two = partition.num_classes == 2 and isinstance(mixture, PairReduction)
+    return two or as_equidistant(mixture) is not None
 
-    def entropy(level):
-        return exact.binary_entropy(decision_snr(mixture, level), prior)
 
-    value, slope = jax.jvp(entropy, (log_snr,), (jnp.ones_like(log_snr),))
-    return value, -slope, exact.clone_agreement(decision_snr(mixture, log_snr), prior)
+def _resolve(
+    mixture: Law, reduced: ReducedMixture | None, partition: Partition, method: str
+) -> str:
+    if method not in METHODS:
+        raise ValueError(f"`method` must be one of {', '.join(METHODS)}; got {method!r}.")
+    known = reduced is not None and _has_integral(reduced, partition)
+    if method == "exact":
+        if known or (reduced is not None and num_variables(reduced) <= MAX_DIMENSIONS):
+            return method
+        why = (
+            f"a statistic of {num_variables(reduced)} variables"
+            if reduced is not None
+            else "component covariances that differ"
+        )
+        raise ValueError(
+            "`method='exact'` covers two components with one covariance, equidistant classes, and "
+            f"statistics of at most {MAX_DIMENSIONS} variables; got {why}. Use `method='auto'`."
+        )
+    if method == "quasi-monte-carlo" and isinstance(mixture, GaussianMixture):
+        reduce(mixture)  # raises where there is none, and says why
+    if method == "monte-carlo" and isinstance(mixture, ReducedMixture):
+        raise ValueError(
+            "Monte Carlo draws the state in d dimensions; a reduced mixture has none. Use "
+            "`method='quasi-monte-carlo'`."
+        )
+    if method != "auto":
+        return method
+    if reduced is None:
+        return "monte-carlo"
+    if known or quadrature_cost(reduced) <= _AFFORDABLE:
+        return "exact"
+    fits = reduced.num_normals <= MAX_NORMALS or isinstance(mixture, ReducedMixture)
+    return "quasi-monte-carlo" if fits else "monte-carlo"
+
+
+@eqx.filter_jit
+def _integral_levels(mixture: ReducedMixture, log_snr: Array, partition: Partition):
+    """Statistics at every level where `_has_integral`; two components before equidistant ones."""
+    if partition.num_classes == 1:
+        zero = jnp.zeros_like(log_snr)
+        return PosteriorStatistics(zero, zero, zero + 1)
+    if partition.num_classes == 2:
+        assert isinstance(mixture, PairReduction)  # as `_has_integral` found
+        kappa, squared = mixture.pair_snr(log_snr)
+        prior = mixture.weights[0].astype(log_snr.dtype)
+        mmse = exact.binary_mmse(kappa, prior)
+        # E sum_c p_c |s_c - s|^2 = E p (1 - p) |a_0 - a_1|^2, and mmse = 4 E p (1 - p).
+        return PosteriorStatistics(
+            exact.binary_entropy(kappa, prior), squared * mmse / 8, 1 - mmse / 2
+        )
+    assert isinstance(mixture, EquidistantReduction)  # chosen by the caller
+    s, score = mixture.snr(log_snr)
+    mmse = exact.equidistant_mmse(mixture.num_components, s)
+    return PosteriorStatistics(
+        exact.equidistant_entropy(mixture.num_components, s), score * mmse / 2, 1 - mmse
+    )
+
+
+def level_statistics(
+    mixture: Law,
+    log_snr: Float[Array, " T"],
+    *,
+    partition: Classes = None,
+    method: str = "auto",
+    num_samples: int = DEFAULT_NUM_SAMPLES,
+    key: PRNGKeyArray | None = None,
+) -> tuple[LevelStatistics, str]:
+    """Entropy, rate and agreement at every level, and the method that was used.
+
+    What `class_entropy`, `entropy_rate`, `clone_agreement` and `entropy_curve` read; arguments and
+    errors as there.
+    """
+    partition = as_partition(partition, mixture.num_components)
+    reduced = None if method == "monte-carlo" else _reduced(mixture)
+    method = _resolve(mixture, reduced, partition, method)
+    if method == "monte-carlo":
+        assert isinstance(mixture, GaussianMixture)  # refused above otherwise
+        levels = sampled_levels(
+            mixture, log_snr, partition=partition, num_samples=num_samples, key=key
+        )
+        return levels, method
+    assert reduced is not None  # the other methods need one
+    if method == "exact":
+        if _has_integral(reduced, partition):
+            simplest = reduced if partition.num_classes <= 2 else as_equidistant(reduced)
+            assert simplest is not None  # as `_has_integral` found
+            return LevelStatistics.exact(_integral_levels(simplest, log_snr, partition)), method
+        return LevelStatistics.exact(quadrature_levels(reduced, log_snr, partition)), method
+    levels = quasi_monte_carlo_levels(
+        reduced, log_snr, partition=partition, num_samples=num_samples, key=key
+    )
+    return levels, method
 
 
 def _evaluate(mixture, log_snr, partition, method, num_samples, key, which: str) -> Estimate:
-    partition = as_partition(partition, mixture.num_components)
-    method = _resolve(mixture, partition, method)
     log_snr = as_float_array(log_snr, "log_snr")
-    flat = log_snr.reshape(-1)
-    if method == "exact":
-        values = dict(zip(STATISTICS, _exact_curve(mixture, flat, partition), strict=True))
-        return Estimate.exact(values[which].reshape(log_snr.shape))
-    levels = sampled_levels(mixture, flat, partition=partition, num_samples=num_samples, key=key)
+    levels, _ = level_statistics(
+        mixture, log_snr.reshape(-1), partition=partition, method=method,
+        num_samples=num_samples, key=key,
+    )  # fmt: skip
     estimate = levels.estimate(which)
     value, stderr = (part.reshape(log_snr.shape) for part in (estimate.value, estimate.stderr))
     return Estimate(value, stderr, estimate.dof)
 
 
 def class_entropy(
-    mixture: GaussianMixture,
+    mixture: Law,
     log_snr: ArrayLike,
     *,
     partition: Classes = None,
@@ -114,8 +217,8 @@ def class_entropy(
         mixture: The clean law.
         log_snr: Noise levels, any shape; the estimate has the same.
         partition: Class of each component; every component its own by default.
-        method: "auto", "exact" or "monte-carlo".
-        num_samples: Draws of X for Monte Carlo.
+        method: "auto", "exact", "quasi-monte-carlo" or "monte-carlo".
+        num_samples: Draws of X where the method samples.
         key: Random key; `jax.random.key(0)` by default.
 
     Raises:
@@ -126,7 +229,7 @@ def class_entropy(
 
 
 def entropy_rate(
-    mixture: GaussianMixture,
+    mixture: Law,
     log_snr: ArrayLike,
     *,
     partition: Classes = None,
@@ -139,7 +242,7 @@ def entropy_rate(
 
 
 def clone_agreement(
-    mixture: GaussianMixture,
+    mixture: Law,
     log_snr: ArrayLike,
     *,
     partition: Classes = None,
@@ -154,14 +257,14 @@ def clone_agreement(
     return _evaluate(mixture, log_snr, partition, method, num_samples, key, "agreement")
 
 
-def prior_entropy(mixture: GaussianMixture, partition: Classes = None) -> Float[Array, ""]:
+def prior_entropy(mixture: Law, partition: Classes = None) -> Float[Array, ""]:
     """`H(C)` of the class weights, in nats."""
     partition = as_partition(partition, mixture.num_components)
     return entropy_of(partition.log_sum(mixture.log_weights))
 
 
 def entropy_curve(
-    mixture: GaussianMixture,
+    mixture: Law,
     log_snr: ArrayLike,
     *,
     partition: Classes = None,
@@ -178,20 +281,17 @@ def entropy_curve(
     """
     grid = decreasing_grid(log_snr)
     partition = as_partition(partition, mixture.num_components)
-    method = _resolve(mixture, partition, method)
-    total = float(prior_entropy(mixture, partition))
-    if method == "exact":
-        entropy, rate, _ = _exact_curve(mixture, grid, partition)
-        return EntropyCurve(
-            np.asarray(grid), Estimate.exact(entropy), Estimate.exact(rate), total, method
-        )
-    levels = sampled_levels(mixture, grid, partition=partition, num_samples=num_samples, key=key)
-    batches = Batches(np.asarray(levels.batches.entropy).T, np.asarray(levels.batches.rate).T)
+    levels, method = level_statistics(
+        mixture, grid, partition=partition, method=method, num_samples=num_samples, key=key
+    )
+    batches = None
+    if levels.batches is not None:
+        batches = Batches(np.asarray(levels.batches.entropy).T, np.asarray(levels.batches.rate).T)
     return EntropyCurve(
         np.asarray(grid),
         levels.estimate("entropy"),
         levels.estimate("rate"),
-        total,
+        float(prior_entropy(mixture, partition)),
         method,
         batches,
     )

@@ -9,17 +9,31 @@ empirical        a component on every data point: memorisation as a mixture
 """
 
 from collections.abc import Sequence
+from typing import Literal, overload
 
+import jax.numpy as jnp
 import numpy as np
 
 from gmm_speciation.checks import ArrayLike
 from gmm_speciation.mixtures import GaussianMixture
 from gmm_speciation.partitions import Hierarchy, Partition
+from gmm_speciation.reduction import (
+    EquidistantReduction,
+    ReducedMixture,
+    SharedReduction,
+    radial_reduction,
+)
 
 
 def _positive(value: float, name: str) -> float:
     if not (np.isfinite(value) and value > 0):
         raise ValueError(f"`{name}` must be positive and finite; got {value}.")
+    return float(value)
+
+
+def _variance(value: float) -> float:
+    if not (np.isfinite(value) and value >= 0):
+        raise ValueError(f"A variance must not be negative and be finite; got {value}.")
     return float(value)
 
 
@@ -31,20 +45,51 @@ def _dimension(dim: int, needed: int, reason: str) -> int:
     return int(dim)
 
 
-def symmetric_pair(dim: int, separation: float = 1.0, variance: float = 1.0) -> GaussianMixture:
+@overload
+def symmetric_pair(
+    dim: int, separation: float = 1.0, variance: float = 1.0, reduced: Literal[False] = False
+) -> GaussianMixture: ...
+@overload
+def symmetric_pair(
+    dim: int, separation: float = 1.0, variance: float = 1.0, *, reduced: Literal[True]
+) -> ReducedMixture: ...
+def symmetric_pair(
+    dim: int, separation: float = 1.0, variance: float = 1.0, reduced: bool = False
+) -> GaussianMixture | ReducedMixture:
     """Two equal classes at `+-separation (1, ..., 1)` with covariance `variance I`.
+
+    `reduced=True` gives the reduction without forming a mean, for any dimension.
 
     Raises:
         ValueError: If `dim < 1`, or separation or variance is not valid.
     """
-    mean = np.full((1, _dimension(dim, 1, "a line")), _positive(separation, "separation"))
+    dim, separation = _dimension(dim, 1, "a line"), _positive(separation, "separation")
+    if reduced:
+        return EquidistantReduction.build(
+            2, 2 * np.sqrt(dim) * separation, _variance(variance), dim
+        )
+    mean = np.full((1, dim), separation)
     return GaussianMixture.isotropic(np.concatenate([mean, -mean]), variance)
 
 
+@overload
 def equidistant(
-    num_classes: int, dim: int, distance: float, variance: float = 1.0
-) -> GaussianMixture:
+    num_classes: int,
+    dim: int,
+    distance: float,
+    variance: float = 1.0,
+    reduced: Literal[False] = False,
+) -> GaussianMixture: ...
+@overload
+def equidistant(
+    num_classes: int, dim: int, distance: float, variance: float = 1.0, *, reduced: Literal[True]
+) -> ReducedMixture: ...
+def equidistant(
+    num_classes: int, dim: int, distance: float, variance: float = 1.0, reduced: bool = False
+) -> GaussianMixture | ReducedMixture:
     """`num_classes` equal classes, every two means `distance` apart, centred on the origin.
+
+    `reduced=True` gives the reduction: any dimension, and classes by the million.
 
     Raises:
         ValueError: If `dim < num_classes - 1`: so many equidistant points do not fit.
@@ -52,29 +97,68 @@ def equidistant(
     if num_classes < 1:
         raise ValueError(f"`num_classes` must be at least 1; got {num_classes}.")
     dim = _dimension(dim, max(num_classes - 1, 1), "equidistant points need num_classes - 1")
+    distance = _positive(distance, "distance")
+    if reduced:
+        return EquidistantReduction.build(num_classes, distance, _variance(variance), dim)
     means = np.zeros((num_classes, dim))
-    means[:, : max(num_classes - 1, 1)] = _simplex(num_classes) * _positive(distance, "distance")
+    means[:, : max(num_classes - 1, 1)] = _simplex(num_classes) * distance
     return GaussianMixture.isotropic(means, variance)
 
 
-def equal_means(dim: int, variances: ArrayLike) -> GaussianMixture:
-    """Equal classes `N(0, v_c I)`, one a variance.
+@overload
+def equal_means(
+    dim: int, variances: ArrayLike, reduced: Literal[False] = False
+) -> GaussianMixture: ...
+@overload
+def equal_means(dim: int, variances: ArrayLike, *, reduced: Literal[True]) -> ReducedMixture: ...
+def equal_means(
+    dim: int, variances: ArrayLike, reduced: bool = False
+) -> GaussianMixture | ReducedMixture:
+    """Equal classes `N(0, v_c I)`, one a variance; `reduced=True` for any dimension.
 
     Raises:
         ValueError: If there is no variance or one is negative.
     """
     variances = np.atleast_1d(np.asarray(variances, float))
-    means = np.zeros((len(variances), _dimension(dim, 1, "a line")))
-    return GaussianMixture.isotropic(means, variances)
+    dim = _dimension(dim, 1, "a line")
+    if reduced:
+        for variance in variances:
+            _variance(variance)
+        gram = jnp.zeros((len(variances), len(variances)))
+        log_weights = jnp.full((len(variances),), -np.log(len(variances)))
+        return radial_reduction(gram, jnp.asarray(variances), log_weights, dim)
+    return GaussianMixture.isotropic(np.zeros((len(variances), dim)), variances)
 
 
+@overload
 def hierarchy(
-    branching: Sequence[int], distances: Sequence[float], dim: int, variance: float = 1.0
-) -> tuple[GaussianMixture, Hierarchy]:
+    branching: Sequence[int],
+    distances: Sequence[float],
+    dim: int,
+    variance: float = 1.0,
+    reduced: Literal[False] = False,
+) -> tuple[GaussianMixture, Hierarchy]: ...
+@overload
+def hierarchy(
+    branching: Sequence[int],
+    distances: Sequence[float],
+    dim: int,
+    variance: float = 1.0,
+    *,
+    reduced: Literal[True],
+) -> tuple[ReducedMixture, Hierarchy]: ...
+def hierarchy(
+    branching: Sequence[int],
+    distances: Sequence[float],
+    dim: int,
+    variance: float = 1.0,
+    reduced: bool = False,
+) -> tuple[GaussianMixture | ReducedMixture, Hierarchy]:
     """A tree of classes: `branching[l]` children a node at level l, `distances[l]` apart.
 
     Children of one node are equidistant, in dimensions that no other level uses. Returns the mixture
-    of the leaves and the partitions from the top level down to the leaves.
+    of the leaves and the partitions from the top level down to the leaves. `reduced=True` gives the
+    reduction, for any dimension.
 
     Raises:
         ValueError: If the two sequences disagree, a branching is below 2, or `dim` is too small.
@@ -87,17 +171,25 @@ def hierarchy(
         )
     if min(branching) < 2:
         raise ValueError(f"Every level must branch in at least 2; got {branching}.")
-    dim = _dimension(dim, sum(b - 1 for b in branching), "each level takes branching - 1")
+    used = sum(b - 1 for b in branching)
+    dim = _dimension(dim, used, "each level takes branching - 1")
     num_leaves = int(np.prod(branching))
     leaves = np.stack(np.unravel_index(np.arange(num_leaves), branching))  # (levels, leaves)
-    means, start, partitions = np.zeros((num_leaves, dim)), 0, []
+    means, start, partitions = np.zeros((num_leaves, used)), 0, []
     for level, (width, distance) in enumerate(zip(branching, distances, strict=True)):
         block = _simplex(width) * _positive(distance, "distances")
         means[:, start : start + width - 1] = block[leaves[level]]
         start += width - 1
         path = np.ravel_multi_index(tuple(leaves[: level + 1]), branching[: level + 1])
         partitions.append(Partition(path))
-    return GaussianMixture.isotropic(means, variance), Hierarchy(partitions)
+    levels = Hierarchy(partitions)
+    if reduced:
+        gram = jnp.asarray(means @ means.T)[None]
+        log_weights = jnp.full((num_leaves,), -np.log(num_leaves))
+        eigenvalue = jnp.asarray([_variance(variance)])
+        return SharedReduction.from_gram(gram, eigenvalue, log_weights, dim), levels
+    means = np.pad(means, [(0, 0), (0, dim - used)])
+    return GaussianMixture.isotropic(means, variance), levels
 
 
 def paper_toy(variance: float = 1.0) -> tuple[GaussianMixture, Hierarchy]:

@@ -21,6 +21,7 @@ from jaxtyping import Array, Float
 from gmm_speciation.covariances import add_row
 from gmm_speciation.mixtures import GaussianMixture
 from gmm_speciation.partitions import Partition, as_partition
+from gmm_speciation.posteriors import within_class
 
 Classes = Partition | Sequence[int] | None
 
@@ -48,24 +49,6 @@ def class_posterior(
     return jnp.exp(log_class_posterior(mixture, x, partition))
 
 
-def entropy_of(log_probability: Float[Array, "*batch C"]) -> Float[Array, "*batch"]:
-    """`-sum_c p log p` in nats, from log p; 0 log 0 = 0, with finite gradients."""
-    lowest = jnp.finfo(log_probability.dtype).min / 4
-    log_probability = jnp.maximum(log_probability, lowest)
-    return -jnp.sum(jnp.exp(log_probability) * log_probability, -1)
-
-
-def _within_class(log_posterior: Array, partition: Partition) -> Array:
-    """`q(k | x, c)`, shape `(C, *batch, K)`; uniform inside a class of weight 0."""
-    log_class = jnp.moveaxis(partition.log_sum(log_posterior), -1, 0)
-    alive = jnp.isfinite(log_class)[..., None]
-    ones = (1,) * (log_posterior.ndim - 1)
-    members = partition.membership(log_posterior.dtype).reshape(-1, *ones, partition.num_components)
-    log_ratio = log_posterior[None] - jnp.where(alive, log_class[..., None], 0.0)
-    share = jnp.exp(jnp.where((members > 0) & alive, log_ratio, -jnp.inf))
-    return jnp.where(alive, share, members / members.sum(-1, keepdims=True))
-
-
 @eqx.filter_jit
 def class_scores(
     mixture: GaussianMixture, x: Float[Array, "*batch d"], partition: Classes = None
@@ -77,7 +60,7 @@ def class_scores(
     """
     partition = as_partition(partition, mixture.num_components)
     precision, y = mixture.precision(), mixture.centred(x)
-    within = _within_class(mixture.log_posterior(x), partition)
+    within = within_class(mixture.log_posterior(x), partition)
     scores = jax.lax.map(lambda q: -precision.weighted_apply(y, mixture.offsets, q), within)
     return jnp.moveaxis(scores, 0, -2)
 
@@ -99,7 +82,7 @@ def score_spread(
     posterior = jnp.exp(log_posterior)
     class_probability = jnp.moveaxis(jnp.exp(partition.log_sum(log_posterior)), -1, 0)
     # Weights of s_c - s: (C, *batch, K), sum to 0 over the components.
-    contrast = _within_class(log_posterior, partition) - posterior[None]
+    contrast = within_class(log_posterior, partition) - posterior[None]
     precision = mixture.precision()
     if mixture.covariance.shared:
         gram = precision.map(jnp.square).gram(mixture.offsets)
@@ -170,7 +153,7 @@ def class_denoisers(
 
 @eqx.filter_jit
 def _class_denoisers(mixture, x, alpha, sigma, partition):
-    within = _within_class(mixture.perturb(alpha, sigma).log_posterior(x), partition)
+    within = within_class(mixture.perturb(alpha, sigma).log_posterior(x), partition)
     means = jax.lax.map(lambda q: denoiser(mixture, x, alpha, sigma, q), within)
     return jnp.moveaxis(means, 0, -2)
 

@@ -12,22 +12,14 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from gmm_speciation.covariances import add_row
-from gmm_speciation.estimate import Estimate
-from gmm_speciation.inference import Classes, entropy_of, log_class_posterior, score_spread
+from gmm_speciation.inference import Classes, log_class_posterior, score_spread
 from gmm_speciation.mixtures import GaussianMixture
 from gmm_speciation.partitions import Partition, as_partition
+from gmm_speciation.posteriors import LevelStatistics, PosteriorStatistics, entropy_of
 from gmm_speciation.processes import variance_preserving
 
 NUM_BATCHES = 16
 DEFAULT_NUM_SAMPLES = 8192
-
-
-class PosteriorStatistics(eqx.Module):
-    """What one noise level says, a value a draw of X."""
-
-    entropy: Float[Array, " n"]  # -sum_c p log p
-    rate: Float[Array, " n"]  # (sigma^2 / 2) sum_c p_c |s_c - s|^2
-    agreement: Float[Array, " n"]  # sum_c p_c^2
 
 
 def posterior_statistics(
@@ -54,22 +46,8 @@ def posterior_statistics(
     )
 
 
-class SampledLevels(eqx.Module):
-    """Means over draws at every level: all draws together, and R independent batches of them."""
-
-    mean: PosteriorStatistics  # (T,)
-    stderr: PosteriorStatistics  # (T,)
-    batches: PosteriorStatistics  # (T, R)
-    num_samples: int = eqx.field(static=True)
-
-    def estimate(self, which: str) -> Estimate:
-        """The estimate of one statistic at every level."""
-        mean, stderr = (getattr(part, which) for part in (self.mean, self.stderr))
-        return Estimate(mean, stderr, float(self.num_samples - 1))
-
-
 @eqx.filter_jit
-def _sampled_levels(mixture, log_snr, key, num_samples, partition) -> SampledLevels:
+def _sampled_levels(mixture, log_snr, key, num_samples, partition) -> LevelStatistics:
     key_component, key_normal = jax.random.split(key)
     component = jax.random.categorical(key_component, mixture.log_weights, shape=(num_samples,))
     normals = jax.random.normal(key_normal, (num_samples, mixture.dim), mixture.centre.dtype)
@@ -84,7 +62,7 @@ def _sampled_levels(mixture, log_snr, key, num_samples, partition) -> SampledLev
         )
 
     mean, stderr, batches = jax.lax.map(at, log_snr)
-    return SampledLevels(mean, stderr, batches, num_samples)
+    return LevelStatistics(mean, stderr, batches, float(num_samples - 1))
 
 
 def sampled_levels(
@@ -94,7 +72,7 @@ def sampled_levels(
     partition: Classes = None,
     num_samples: int = DEFAULT_NUM_SAMPLES,
     key: PRNGKeyArray | None = None,
-) -> SampledLevels:
+) -> LevelStatistics:
     """Averages of `posterior_statistics` at every level of a grid, all from one set of draws.
 
     Args:

@@ -27,8 +27,10 @@ and never loses it; then there is no point and the criterion says so.
 
 import numpy as np
 
+from gmm_speciation.estimate import Estimate
 from gmm_speciation.mixtures import GaussianMixture
 from gmm_speciation.processes import DiffusionProcess
+from gmm_speciation.reduction import EquidistantReduction, Law, ReducedMixture
 from gmm_speciation.speciation.continuation import loss_of_stability
 from gmm_speciation.speciation.points import SpeciationPoint
 
@@ -48,13 +50,29 @@ def _range(mixture: GaussianMixture, points: np.ndarray) -> tuple[float, float]:
     return start, min(start + _DEPTH, -np.log(smallest) + _NO_NOISE)
 
 
-def curvature_point(mixture: GaussianMixture) -> SpeciationPoint:
+def curvature_point(mixture: Law) -> SpeciationPoint:
     """Where the maximum of `log p_t` that continues pure noise stops being one.
 
-    None, with the reason, for a single component and wherever that maximum never loses stability.
+    None, with the reason, for a single component, wherever that maximum never loses stability, and
+    for reduced mixtures whose variances differ: their curvature is not a matter of the posterior.
     """
     if mixture.num_components == 1:
         return SpeciationPoint(None, "a single component has one maximum at every noise")
+    if isinstance(mixture, EquidistantReduction):
+        # The posterior at the centre is uniform: s = K, that is sigma^2 / alpha^2 = delta^2 / 2K - v.
+        noise = float(mixture.distance) ** 2 / (2 * mixture.num_components) - float(
+            mixture.variance
+        )
+        if not noise > 0:
+            return SpeciationPoint(None, "the classes overlap: their centre stays a maximum")
+        return SpeciationPoint(Estimate.exact(np.asarray(-np.log(noise))))
+    if isinstance(mixture, ReducedMixture):
+        representative = mixture.representative()
+        if representative is None:
+            return SpeciationPoint(
+                None, "the reduction keeps too little of these covariances; ask the full mixture"
+            )
+        mixture = representative
     start, stop = _range(mixture, np.asarray(mixture.offsets, float))
     return loss_of_stability(mixture, start, stop)
 

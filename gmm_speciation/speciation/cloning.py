@@ -15,9 +15,9 @@ from jaxtyping import PRNGKeyArray
 from gmm_speciation.entropy import clone_agreement
 from gmm_speciation.estimate import Estimate
 from gmm_speciation.inference import Classes
-from gmm_speciation.mixtures import GaussianMixture
 from gmm_speciation.monte_carlo import DEFAULT_NUM_SAMPLES
 from gmm_speciation.partitions import as_partition
+from gmm_speciation.reduction import Law
 from gmm_speciation.speciation.grids import transition_grid
 from gmm_speciation.speciation.points import SpeciationPoint
 from gmm_speciation.speciation.roots import sampled_root
@@ -25,7 +25,7 @@ from gmm_speciation.speciation.roots import sampled_root
 CLONE_SHARE = 0.55
 
 
-def chance_agreement(mixture: GaussianMixture, partition: Classes = None) -> float:
+def chance_agreement(mixture: Law, partition: Classes = None) -> float:
     """`sum_c pi_c^2`: two independent draws are of one class.
 
     Raises:
@@ -36,7 +36,7 @@ def chance_agreement(mixture: GaussianMixture, partition: Classes = None) -> flo
 
 
 def cloning_point(
-    mixture: GaussianMixture,
+    mixture: Law,
     *,
     partition: Classes = None,
     share: float = CLONE_SHARE,

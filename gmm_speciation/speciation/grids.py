@@ -9,14 +9,14 @@ from jaxtyping import Float, PRNGKeyArray
 
 from gmm_speciation.entropy import class_entropy, prior_entropy
 from gmm_speciation.inference import Classes
-from gmm_speciation.mixtures import GaussianMixture
 from gmm_speciation.partitions import as_partition
+from gmm_speciation.reduction import Law, mean_square_spread
 
 _SCAN_POINTS = 40  # of each of the two scans for the transition
 
 
 def transition_grid(
-    mixture: GaussianMixture,
+    mixture: Law,
     *,
     partition: Classes = None,
     num_points: int = 96,
@@ -34,8 +34,7 @@ def transition_grid(
     """
     partition = as_partition(partition, mixture.num_components)
     total = float(prior_entropy(mixture, partition))
-    scale = float(np.sum(np.var(np.asarray(mixture.means), 0)))
-    scale = max(scale, float(mixture.covariance.largest_eigenvalue()), 1e-300)
+    scale = max(mean_square_spread(mixture), 1e-300)
     centre = -np.log(scale)
 
     def entropy_at(log_snr: np.ndarray) -> np.ndarray:

@@ -17,11 +17,15 @@ from gmm_speciation.estimate import Estimate
 from gmm_speciation.inference import Classes
 from gmm_speciation.mixtures import GaussianMixture
 from gmm_speciation.partitions import as_partition
+from gmm_speciation.reduction import EquidistantReduction, Law, ReducedMixture
+from gmm_speciation.reduction.gram import weighted_gram
 from gmm_speciation.speciation.points import SpeciationPoint
 
 
-def top_eigenvalue(mixture: GaussianMixture) -> float:
+def top_eigenvalue(mixture: Law) -> float:
     """Largest eigenvalue of the covariance of the whole mixture, within plus between components."""
+    if isinstance(mixture, ReducedMixture):
+        return mixture.total_top_eigenvalue()
     weights = np.asarray(mixture.weights, float)
     spread = _spread(np.asarray(mixture.offsets, float), weights)
 
@@ -38,16 +42,22 @@ def top_eigenvalue(mixture: GaussianMixture) -> float:
     return float(eigsh(operator, k=1, which="LA", return_eigenvectors=False, v0=start)[0])
 
 
-def between_class_eigenvalue(mixture: GaussianMixture, partition: Classes = None) -> float:
+def between_class_eigenvalue(mixture: Law, partition: Classes = None) -> float:
     """Largest eigenvalue of the covariance of the class means."""
     partition = as_partition(partition, mixture.num_components)
+    if isinstance(mixture, EquidistantReduction) and partition.is_trivial:
+        return float(mixture.distance) ** 2 / (2 * mixture.num_components)
     weights = np.asarray(mixture.weights, float)
     membership = np.asarray(partition.membership())
     class_weights = membership @ weights
     alive = class_weights > 0
-    sums = (membership * weights) @ np.asarray(mixture.offsets, float)
-    spread = _spread(sums[alive] / class_weights[alive, None], class_weights[alive])
-    return float(np.linalg.eigvalsh(spread @ spread.T)[-1])
+    average = (membership * weights)[alive] / class_weights[alive, None]
+    if isinstance(mixture, ReducedMixture):
+        gram = average @ np.asarray(mixture.gram(), float) @ average.T
+    else:
+        means = average @ np.asarray(mixture.offsets, float)
+        gram = means @ means.T
+    return float(np.linalg.eigvalsh(weighted_gram(gram, class_weights[alive]))[-1])
 
 
 def sample_top_eigenvalue(x: ArrayLike) -> float:

@@ -20,6 +20,7 @@ from gmm_speciation.inference import Classes
 from gmm_speciation.mixtures import GaussianMixture
 from gmm_speciation.monte_carlo import DEFAULT_NUM_SAMPLES
 from gmm_speciation.partitions import Hierarchy, Partition, as_partition
+from gmm_speciation.reduction import Law, ReducedMixture
 from gmm_speciation.speciation.bifurcation import curvature_point
 from gmm_speciation.speciation.cloning import cloning_point
 from gmm_speciation.speciation.entropic import entropic_point, half_entropy_point
@@ -56,7 +57,7 @@ class SpeciationTimes(eqx.Module):
 
 
 def speciation_times(
-    mixture: GaussianMixture,
+    mixture: Law,
     *,
     partition: Classes = None,
     parents: Classes = None,
@@ -99,7 +100,7 @@ def speciation_times(
     )
 
 
-def first_bifurcation(mixture: GaussianMixture, parents: Classes) -> SpeciationPoint:
+def first_bifurcation(mixture: Law, parents: Classes) -> SpeciationPoint:
     """The noisiest curvature point of the mixtures inside each parent class.
 
     None where no parent has one. Each is the criterion of the law given the parent, which at that
@@ -109,13 +110,18 @@ def first_bifurcation(mixture: GaussianMixture, parents: Classes) -> SpeciationP
         ValueError: If the partition does not fit the mixture.
     """
     partition = as_partition(parents, mixture.num_components)
+    if isinstance(mixture, ReducedMixture):
+        representative = mixture.representative()
+        if representative is None:
+            return curvature_point(mixture)  # says why there is none
+        mixture = representative
     points = [curvature_point(part) for part in _parts(mixture, partition.labels)]
     places = [np.inf if p.log_snr is None else float(p.log_snr.value) for p in points]
     return points[int(np.argmin(places))]
 
 
 def per_level(
-    mixture: GaussianMixture,
+    mixture: Law,
     levels: Hierarchy | Mapping[str, Partition],
     *,
     num_samples: int = DEFAULT_NUM_SAMPLES,

@@ -1,0 +1,129 @@
+"""Tensor quadrature over the reduced statistic, for at most three variables.
+
+`E f = sum_k w_k int f(A_k + z) N(z; 0, I) dz` by the trapezoidal rule in every variable, which converges
+geometrically for integrands analytic in a strip (Trefethen & Weideman 2014). The entropy has poles where
+classes tie, at distance pi / (2 sqrt(kappa)) from the real line, but a pair that far apart contributes
+only e^{-kappa / 2}: the product is largest near kappa = 18, where a step of 1/8 leaves 1e-12 nats.
+
+A radial variable is integrated in its normal score g, `chi^2 = F_nu^{-1}(Phi(g))`, so that the rule and
+its error are those of a normal.
+"""
+
+import functools
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+from scipy import special
+
+from gmm_speciation.inference import Classes
+from gmm_speciation.partitions import as_partition
+from gmm_speciation.posteriors import PosteriorStatistics
+from gmm_speciation.reduction import ReducedMixture
+
+MAX_DIMENSIONS = 3
+_NODES = {0: (1, 0.0), 1: (601, 13.0), 2: (129, 8.0), 3: (113, 7.5)}  # number and reach a variable
+_CHUNK = 16384  # nodes at a time
+
+
+def standardised_chi_square(
+    normal_score: Float[np.ndarray, "*n"], dof: int
+) -> Float[np.ndarray, "*n"]:
+    """`u = (chi^2 - nu) / sqrt(2 nu)` at the probability `Phi(g)`, g the normal score.
+
+    Inverse incomplete gamma functions, from whichever tail is smaller; from nu = 10^5, where these lose
+    digits to nu itself, the Cornish-Fisher series (Abramowitz & Stegun 26.4.13 ff.), exact to 1e-13.
+    """
+    g = normal_score
+    if dof == 0:
+        return np.zeros_like(g)
+    if dof >= 10**5:
+        h = 1 / np.sqrt(2.0 * dof)
+        second = 2 * (g**2 - 1) / 3 + h * (g**3 - 7 * g) / 9
+        third = -2 * (6 * g**4 + 14 * g**2 - 32) / 405
+        fourth = (9 * g**5 + 256 * g**3 - 433 * g) / 2430
+        return g + h * second + h**3 * third + h**4 * fourth
+    lower = special.gammaincinv(dof / 2, special.ndtr(np.minimum(normal_score, 0.0)))
+    upper = special.gammainccinv(dof / 2, special.ndtr(-np.maximum(normal_score, 0.0)))
+    return (2 * np.where(normal_score < 0, lower, upper) - dof) / np.sqrt(2.0 * dof)
+
+
+def num_variables(mixture: ReducedMixture) -> int:
+    """How many variables an integral over the statistic has."""
+    return mixture.num_normals + (mixture.radial_dof > 0)
+
+
+def quadrature_cost(mixture: ReducedMixture) -> float:
+    """Posterior terms that one noise level takes; infinite where the rule does not apply."""
+    variables = num_variables(mixture)
+    if variables > MAX_DIMENSIONS:
+        return np.inf
+    return float(_NODES[variables][0] ** variables * mixture.num_components**2)
+
+
+@functools.lru_cache(maxsize=8)
+def _nodes(num_normals: int, dof: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Normals `(n, r)`, radial variable `(n,)` and weights `(n,)` of the tensor rule."""
+    count, reach = _NODES[num_normals + (dof > 0)]
+    line = np.linspace(-reach, reach, count)
+    density = np.exp(-(line**2) / 2)
+    density = density / density.sum()
+    variables = num_normals + (dof > 0)
+    grid = np.stack(np.meshgrid(*[line] * variables, indexing="ij"), -1).reshape(-1, variables)
+    weights = functools.reduce(np.multiply.outer, [density] * variables, np.array(1.0)).reshape(-1)
+    keep = weights > 1e-22 * weights.max()
+    radial_line = standardised_chi_square(line, dof)
+    radial = np.interp(grid[:, -1], line, radial_line) if dof > 0 else np.zeros(len(grid))
+    return grid[keep, :num_normals], radial[keep], weights[keep]
+
+
+@eqx.filter_jit
+def _levels(mixture, log_snr, partition, normals, radial, weights) -> PosteriorStatistics:
+    component_weights = mixture.weights
+
+    def at_component(level, k):
+        def chunk(args):
+            z, u, w = args
+            component = jnp.full(z.shape[:1], k)
+            statistics = mixture.statistics(level, z, u, component, partition)
+            return jax.tree.map(lambda values: jnp.sum(w * values), statistics)
+
+        return jax.tree.map(jnp.sum, jax.lax.map(chunk, (normals, radial, weights)))
+
+    def at(level):
+        one = jax.lax.map(lambda k: at_component(level, k), jnp.arange(mixture.num_components))
+        return jax.tree.map(lambda values: jnp.sum(component_weights * values), one)
+
+    return jax.lax.map(at, log_snr)
+
+
+def quadrature_levels(
+    mixture: ReducedMixture, log_snr: Float[Array, " T"], partition: Classes = None
+) -> PosteriorStatistics:
+    """Entropy, rate and agreement at every level, to 1e-10 nats; for at most three variables.
+
+    Safe under jit, vmap and grad in the level and in the arrays of the mixture.
+
+    Raises:
+        ValueError: If the statistic has more than `MAX_DIMENSIONS` variables, or the partition does
+            not fit.
+    """
+    variables = num_variables(mixture)
+    if variables > MAX_DIMENSIONS:
+        raise ValueError(
+            f"Tensor quadrature covers at most {MAX_DIMENSIONS} variables; this reduction has "
+            f"{variables}. Use `method='quasi-monte-carlo'`."
+        )
+    partition = as_partition(partition, mixture.num_components)
+    normals, radial, weights = _nodes(mixture.num_normals, mixture.radial_dof)
+    size = min(_CHUNK, len(weights))
+    missing = -len(weights) % size
+    dtype = mixture.log_weights.dtype
+
+    def chunks(values: np.ndarray) -> Array:
+        padded = np.pad(values, [(0, missing)] + [(0, 0)] * (values.ndim - 1))
+        return jnp.asarray(padded.reshape(len(padded) // size, size, *values.shape[1:]), dtype)
+
+    return _levels(mixture, log_snr, partition, chunks(normals), chunks(radial), chunks(weights))

@@ -1,0 +1,114 @@
+"""What the class posterior needs of a mixture, at every noise level, whatever the dimension.
+
+*Shared covariance*, any kind (`shared`): a statistic of at most K - 1 dimensions, its law fixed by one
+Gram matrix of the means an eigenvalue of the covariance. *Equidistant classes* (`equidistant`): one
+number. *Isotropic variances that differ* (`radial`): the coordinates in the span of the means and one
+radius. The cost of a draw is O(K r), r the rank of the means, and no array has d entries.
+"""
+
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int
+
+from gmm_speciation.covariances import Full, Isotropic, product
+from gmm_speciation.inference import Classes
+from gmm_speciation.mixtures import GaussianMixture
+from gmm_speciation.partitions import as_partition
+from gmm_speciation.posteriors import PosteriorStatistics
+from gmm_speciation.reduction.base import NotReducibleError, PairReduction, ReducedMixture
+from gmm_speciation.reduction.equidistant import EquidistantReduction, as_equidistant
+from gmm_speciation.reduction.gram import eigenspace_grams
+from gmm_speciation.reduction.radial import RadialReduction, radial_reduction
+from gmm_speciation.reduction.shared import SharedReduction
+
+__all__ = [
+    "EquidistantReduction",
+    "Law",
+    "NotReducibleError",
+    "PairReduction",
+    "RadialReduction",
+    "ReducedMixture",
+    "SharedReduction",
+    "as_equidistant",
+    "mean_square_spread",
+    "radial_reduction",
+    "reduce",
+    "reduced_statistics",
+]
+
+Law = GaussianMixture | ReducedMixture  # what entropies and criteria take
+
+
+def reduce(mixture: GaussianMixture) -> ReducedMixture:
+    """What the class posterior needs of the mixture at every noise level.
+
+    Covers a shared covariance of any kind, and isotropic variances that differ.
+
+    Raises:
+        NotReducibleError: If the components have different covariances that are not isotropic.
+    """
+    covariance = mixture.covariance
+    offsets = mixture.offsets
+    if covariance.shared:
+        if isinstance(covariance, Isotropic):
+            if mixture.dim < mixture.num_components:  # the coordinates are the shorter statistic
+                core = jnp.eye(mixture.dim, dtype=offsets.dtype)[None]
+                return SharedReduction(
+                    log_weights=mixture.log_weights,
+                    basis=offsets,
+                    core=core,
+                    eigenvalues=covariance.variance,
+                    dim=mixture.dim,
+                    radial_dof=0,
+                )
+            gram = product(offsets, offsets.T)[None]
+            eigenvalues = covariance.variance
+        else:
+            if isinstance(covariance, Full):
+                offsets = product(offsets, covariance.basis[0])
+            gram, eigenvalues = eigenspace_grams(offsets, covariance.eigenvalues(mixture.dim)[0])
+        return SharedReduction.from_gram(gram, eigenvalues, mixture.log_weights, mixture.dim)
+    if isinstance(covariance, Isotropic):
+        if mixture.dim <= mixture.num_components - 1:  # all coordinates are the statistic
+            return RadialReduction(
+                log_weights=mixture.log_weights,
+                points=offsets,
+                variances=covariance.variance,
+                radial_dof=0,
+                dim=mixture.dim,
+            )
+        return radial_reduction(
+            product(offsets, offsets.T), covariance.variance, mixture.log_weights, mixture.dim
+        )
+    raise NotReducibleError(
+        f"{mixture.num_components} components have {type(covariance).__name__.lower()} covariances "
+        "that differ: the log-odds are then quadratic in all coordinates and no statistic of fewer "
+        "dimensions is known. Sample it (`method='monte-carlo'`), or share the covariance."
+    )
+
+
+def reduced_statistics(
+    mixture: ReducedMixture,
+    log_snr: Float[Array, ""],
+    normals: Float[Array, "n r"],
+    radial: Float[Array, " n"],
+    component: Int[Array, " n"],
+    partition: Classes = None,
+) -> PosteriorStatistics:
+    """`mixture.statistics` with any way to say a partition. Safe under jit, vmap and grad.
+
+    Raises:
+        ValueError: If the partition does not fit the mixture.
+    """
+    partition = as_partition(partition, mixture.num_components)
+    return mixture.statistics(log_snr, normals, radial, component, partition)
+
+
+def mean_square_spread(mixture: Law) -> float:
+    """Mean square distance of the component means from their mean, or the largest component variance
+    where that is more: the scale on which noise acts (concrete values only)."""
+    if isinstance(mixture, ReducedMixture):
+        spread, variance = mixture.mean_square_offset(), jnp.max(mixture.component_variances)
+    else:
+        spread = jnp.mean(jnp.sum(mixture.offsets**2, -1))
+        variance = mixture.covariance.largest_eigenvalue()
+    return float(jnp.maximum(spread, variance))

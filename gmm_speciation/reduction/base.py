@@ -1,0 +1,101 @@
+"""The interface of a reduced mixture: what the class posterior needs, whatever the dimension.
+
+A draw of the noisy state is a component k, r standard normals and, where component variances differ,
+one standardised chi-square `u = (chi^2 - nu) / sqrt(2 nu)`.
+"""
+
+import abc
+
+import equinox as eqx
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int
+
+from gmm_speciation.mixtures import GaussianMixture
+from gmm_speciation.partitions import Partition
+from gmm_speciation.posteriors import PosteriorStatistics, entropy_of
+
+
+class NotReducibleError(ValueError):
+    """The posterior of this mixture has no statistic of fewer dimensions that is known here."""
+
+
+class ReducedMixture(eqx.Module):
+    """A mixture as far as its class posterior goes; made by `reduce` or by `families`."""
+
+    log_weights: Float[Array, " K"]  # normalised
+    dim: int = eqx.field(static=True)
+    radial_dof: int = eqx.field(static=True)  # of the radial variable; 0 where there is none
+
+    @property
+    def num_components(self) -> int:
+        return self.log_weights.shape[0]
+
+    @property
+    def weights(self) -> Float[Array, " K"]:
+        return jnp.exp(self.log_weights)
+
+    @property
+    @abc.abstractmethod
+    def num_normals(self) -> int:
+        """How many standard normals a draw of the statistic takes."""
+
+    @abc.abstractmethod
+    def gram(self) -> Float[Array, "K K"]:
+        """Gram matrix of the clean means, relative to their mean."""
+
+    def representative(self) -> GaussianMixture | None:
+        """A mixture of few dimensions with this reduction and the same modes, or None: means in the
+        span of the means, the covariance's eigenvalues along it (concrete values only)."""
+        return None
+
+    def mean_square_offset(self) -> Float[Array, ""]:
+        """Mean square distance of the component means from their mean."""
+        return jnp.trace(self.gram()) / self.num_components
+
+    @property
+    @abc.abstractmethod
+    def component_variances(self) -> Float[Array, " _"]:
+        """Eigenvalues of the component covariances: one an eigenvalue or one a component."""
+
+    @abc.abstractmethod
+    def total_top_eigenvalue(self) -> float:
+        """Largest eigenvalue of the covariance of the whole mixture (concrete values only)."""
+
+    @abc.abstractmethod
+    def statistics(
+        self,
+        log_snr: Float[Array, ""],
+        normals: Float[Array, "n r"],
+        radial: Float[Array, " n"],
+        component: Int[Array, " n"],
+        partition: Partition,
+    ) -> PosteriorStatistics:
+        """Entropy, rate and agreement of the exact posterior at given base variables.
+
+        Args:
+            log_snr: One noise level.
+            normals: Standard normals, `r = num_normals`.
+            radial: Standardised chi-square `(chi^2 - nu) / sqrt(2 nu)`; ignored where nu = 0.
+            component: Which component made each draw.
+            partition: The classes.
+        """
+
+
+class PairReduction(ReducedMixture):
+    """A reduction in which two components are told apart by a Gaussian log-ratio."""
+
+    @abc.abstractmethod
+    def pair_snr(
+        self, log_snr: Float[Array, "*T"]
+    ) -> tuple[Float[Array, "*T"], Float[Array, "*T"]]:
+        """Of the first two components: the decision SNR kappa, and `sigma^2 |s_0 - s_1|^2`.
+
+        `kappa = alpha^2 Delta^T (alpha^2 Sigma + sigma^2 I)^{-1} Delta / 4`.
+        """
+
+
+def statistics_of(log_posterior: Array, spread: Array, partition: Partition) -> PosteriorStatistics:
+    log_class = partition.log_sum(log_posterior)
+    return PosteriorStatistics(
+        entropy_of(log_class), spread / 2, jnp.sum(jnp.exp(2 * log_class), -1)
+    )

@@ -1,0 +1,105 @@
+"""K equal classes whose means are pairwise one distance apart, for K up to millions.
+
+With pairwise distance delta and noisy variance `v = alpha^2 lambda + sigma^2` the classes are orthogonal
+means `sqrt(s) e_k` in unit noise,
+
+    s = alpha^2 delta^2 / (2 v),
+
+so the logits given class k are `s [j = k] + sqrt(s) z_j`: no Gram matrix is formed.
+"""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from gmm_speciation.checks import ArrayLike
+from gmm_speciation.covariances import safe_sqrt
+from gmm_speciation.processes import variance_preserving
+from gmm_speciation.reduction.base import PairReduction, ReducedMixture, statistics_of
+from gmm_speciation.reduction.shared import SharedReduction
+
+
+class EquidistantReduction(PairReduction):
+    """Equal components of one variance, every two means `distance` apart."""
+
+    distance: Float[Array, ""]
+    variance: Float[Array, ""]
+
+    @classmethod
+    def build(
+        cls, num_classes: int, distance: ArrayLike, variance: ArrayLike, dim: int
+    ) -> "EquidistantReduction":
+        """`num_classes` equal components, in any dimension of at least `num_classes - 1`."""
+        distance, variance = jnp.asarray(distance, float), jnp.asarray(variance, float)
+        return cls(
+            log_weights=jnp.full((num_classes,), -np.log(num_classes), distance.dtype),
+            dim=dim,
+            radial_dof=0,
+            distance=distance,
+            variance=variance,
+        )
+
+    @property
+    def num_normals(self) -> int:
+        return self.num_components
+
+    @property
+    def component_variances(self) -> Float[Array, " 1"]:
+        return self.variance[None]
+
+    def gram(self) -> Float[Array, "K K"]:
+        return (
+            self.distance**2
+            / 2
+            * (jnp.eye(self.num_components, dtype=self.distance.dtype) - 1 / self.num_components)
+        )
+
+    def mean_square_offset(self) -> Float[Array, ""]:
+        return self.distance**2 / 2 * (1 - 1 / self.num_components)
+
+    def snr(self, log_snr: Float[Array, "*T"]) -> tuple[Array, Array]:
+        """`s = alpha^2 delta^2 / (2 v)`, and `s sigma^2 / v`, its analogue between scores."""
+        alpha, sigma = variance_preserving(log_snr)
+        # So small a variance is certainty: s stays finite, and so do its products with 0.
+        floor = jnp.finfo(sigma.dtype).eps ** 2 * (self.distance**2 + self.variance)
+        noisy = jnp.maximum(alpha**2 * self.variance + sigma**2, floor)
+        s = (alpha * self.distance) ** 2 / (2 * noisy)
+        return s, s * (sigma**2 / noisy)
+
+    def pair_snr(self, log_snr: Float[Array, "*T"]) -> tuple[Array, Array]:
+        s, score = self.snr(log_snr)
+        return s / 2, 2 * score
+
+    def statistics(self, log_snr, normals, radial, component, partition):
+        s, score = self.snr(log_snr)
+        own = jax.nn.one_hot(component, self.num_components, dtype=normals.dtype)
+        log_posterior = jax.nn.log_softmax(s * own + safe_sqrt(s) * normals, -1)
+        # Orthogonal score directions: |a_k|^2 = 1 and a_j . a_k = 0 up to a common shift.
+        squares = 2 * log_posterior
+        log_class = partition.log_sum(log_posterior)
+        inside = jnp.exp(
+            partition.log_sum(squares) - jnp.where(jnp.isfinite(log_class), log_class, 0.0)
+        )
+        spread = jnp.sum(inside, -1) - jnp.sum(jnp.exp(squares), -1)
+        return statistics_of(log_posterior, score * spread, partition)
+
+    def total_top_eigenvalue(self) -> float:
+        return float(self.variance + self.distance**2 / (2 * self.num_components))
+
+
+def as_equidistant(mixture: ReducedMixture) -> EquidistantReduction | None:
+    """The same mixture in this form, if it has it to rounding: one variance, equal weights and distances."""
+    if isinstance(mixture, EquidistantReduction):
+        return mixture
+    if not isinstance(mixture, SharedReduction) or len(mixture.eigenvalues) != 1:
+        return None
+    gram, weights = np.asarray(mixture.gram(), float), np.asarray(mixture.weights, float)
+    squares = np.diag(gram)
+    distances = squares[:, None] + squares[None, :] - 2 * gram
+    between = distances[~np.eye(len(gram), dtype=bool)]
+    tolerance = 64 * len(gram) * np.finfo(mixture.core.dtype).eps
+    if len(gram) < 2 or np.ptp(between) > tolerance * between.max() or np.ptp(weights) > tolerance:
+        return None
+    distance = jnp.asarray(np.sqrt(between.mean()), mixture.core.dtype)
+    return EquidistantReduction.build(len(gram), distance, mixture.eigenvalues[0], mixture.dim)

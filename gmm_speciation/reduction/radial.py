@@ -1,0 +1,114 @@
+"""Isotropic components whose variances differ: coordinates in the span of the means, and one radius.
+
+With `v_k = alpha^2 lambda_k + sigma^2`, the state given component k has coordinates
+`alpha mu_k + sqrt(v_k) z` in the span of the centred means (rank r) and the squared distance
+`v_k chi^2_nu`, `nu = d - r`, from it.
+`chi^2 = nu + sqrt(2 nu) u` enters by u, and precisions by their differences, formed before anything
+large is multiplied: so d = 10^12 costs no digits. Log-odds of j against the true component k:
+
+    -(1/2) [ |y - m_j|^2 / v_j - |y - m_k|^2 / v_k + chi^2 e - d log(1 + e) ],   e = v_k / v_j - 1.
+
+Axes: K components, r rank of the centred means.
+"""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from gmm_speciation.checks import is_concrete
+from gmm_speciation.covariances import add_row, product
+from gmm_speciation.posteriors import within_class
+from gmm_speciation.processes import variance_preserving
+from gmm_speciation.reduction.base import ReducedMixture, statistics_of
+from gmm_speciation.reduction.gram import (
+    centre_gram,
+    cholesky,
+    principal_axes,
+    spectrum,
+    weighted_gram,
+)
+
+
+class RadialReduction(ReducedMixture):
+    """Isotropic components whose variances differ: coordinates in the span of the means, and a radius."""
+
+    points: Float[Array, "K r"]
+    variances: Float[Array, " K"]
+
+    @property
+    def num_normals(self) -> int:
+        return self.points.shape[1]
+
+    @property
+    def component_variances(self) -> Float[Array, " K"]:
+        return self.variances
+
+    def gram(self) -> Float[Array, "K K"]:
+        return centre_gram(product(self.points, self.points.T))
+
+    def statistics(self, log_snr, normals, radial, component, partition):
+        alpha, sigma = variance_preserving(log_snr)
+        info = jnp.finfo(self.points.dtype)
+        scale = jnp.max(jnp.sum(self.points**2, -1)) + jnp.max(self.variances)
+        floor = jnp.maximum(info.eps**2 * scale, jnp.sqrt(info.tiny))
+        v = jnp.maximum(alpha**2 * self.variances + sigma**2, floor)
+        # excess[k, j] = v_k / v_j - 1, from the difference of the clean variances.
+        gap = alpha**2 * (self.variances[:, None] - self.variances[None, :])
+        excess = jnp.where(gap == 0, 0.0, gap / v[None, :])
+        steps = alpha * (self.points[:, None, :] - self.points[None, :, :])  # m_k - m_j
+        own_scale = jnp.sqrt(v[component])[:, None]
+        # |y - m_j|^2 / v_j - |y - m_k|^2 / v_k with y = m_k + sqrt(v_k) z.
+        z_squared = jnp.sum(normals**2, -1)[:, None]
+        linear = jnp.einsum("nr,njr->nj", own_scale * normals, steps[component])
+        squared_step = jnp.sum(steps**2, -1)[component]
+        quadratic = z_squared * excess[component]
+        quadratic += (2 * linear + squared_step) / v[None, :]
+        # chi^2_nu excess - d log(1 + excess), with chi^2 = nu + sqrt(2 nu) u.
+        nu = jnp.asarray(self.radial_dof, v.dtype)
+        log_ratio = jnp.log1p(excess)
+        smooth = nu * (excess - log_ratio) - self.num_normals * log_ratio
+        fluctuation = jnp.sqrt(2 * nu) * radial[:, None] * excess[component]
+        logits = -(quadratic + smooth[component] + fluctuation) / 2
+        log_posterior = jax.nn.log_softmax(add_row(logits, self.log_weights), -1)
+        # Scores relative to that of the component itself: -(x - m_j) / v_j, in the span and across.
+        inverse_gap = -excess / v[:, None]  # 1 / v_k - 1 / v_j
+        position = alpha * self.points[component] + own_scale * normals
+        within = within_class(log_posterior, partition) - jnp.exp(log_posterior)[None]
+        shift = jnp.einsum("cnj,nj->cn", within, inverse_gap[component])
+        offset = product(within, alpha * self.points / v[:, None])
+        in_span = jnp.sum((shift[..., None] * position[None] + offset) ** 2, -1)
+        chi_squared = jnp.maximum(nu + jnp.sqrt(2 * nu) * radial, 0.0)
+        across = (v[component] * chi_squared)[None, :] * shift**2
+        class_probability = jnp.exp(partition.log_sum(log_posterior)).T
+        spread = sigma**2 * jnp.sum(class_probability * (in_span + across), 0)
+        return statistics_of(log_posterior, spread, partition)
+
+    def total_top_eigenvalue(self) -> float:
+        weights = np.asarray(self.weights, float)
+        within = float(weights @ np.asarray(self.variances, float))
+        between = weighted_gram(np.asarray(self.gram(), float)[None], weights)[0]
+        return within + max(float(np.linalg.eigvalsh(between)[-1]), 0.0)
+
+
+def radial_reduction(
+    gram: Float[Array, "K K"],
+    variances: Float[Array, " K"],
+    log_weights: Float[Array, " K"],
+    dim: int,
+) -> RadialReduction:
+    """From the Gram matrix of the centred means and one isotropic variance a component."""
+    if is_concrete(gram):
+        axes = principal_axes(np.asarray(gram, float))
+        points = jnp.asarray(axes * np.sqrt(np.maximum(spectrum(gram, axes), 0.0)), gram.dtype)
+    else:
+        contrasts = gram - gram[:1, :]
+        contrasts = (contrasts - contrasts[:, :1])[1:, 1:]
+        points = jnp.pad(cholesky(contrasts), ((1, 0), (0, 0)))
+    return RadialReduction(
+        log_weights=log_weights,
+        points=points,
+        variances=variances,
+        radial_dof=dim - points.shape[1],
+        dim=dim,
+    )

@@ -1,0 +1,146 @@
+"""Components that share a covariance `Sigma = sum_e lambda_e Pi_e` (distinct eigenvalues, projections).
+
+The posterior depends on the state through a statistic of at most K - 1 dimensions, whose law is fixed
+by the Gram matrix of the means in the metric of the noisy covariance,
+
+    S(alpha, sigma) = sum_e alpha^2 / (alpha^2 lambda_e + sigma^2)  M^T Pi_e M.
+
+The score differences have the same sum with weights `alpha^2 / (alpha^2 lambda_e + sigma^2)^2`. The sum
+turns with the noise: no single low-dimensional mixture would do, so one Gram matrix an eigenvalue is
+kept. With S = A A^T the statistic given component k is `A_k + z`.
+
+Axes: K components, r rank of the centred means, E eigenvalues.
+"""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from gmm_speciation.checks import is_concrete
+from gmm_speciation.covariances import add_row, product, safe_sqrt
+from gmm_speciation.mixtures import GaussianMixture
+from gmm_speciation.posteriors import class_spread
+from gmm_speciation.processes import variance_preserving
+from gmm_speciation.reduction.base import PairReduction, statistics_of
+from gmm_speciation.reduction.gram import (
+    centre_gram,
+    cholesky,
+    principal_axes,
+    top_of_sum,
+    weighted_gram,
+)
+
+_MAX_REPRESENTATIVE = 512  # dimensions
+
+
+class SharedReduction(PairReduction):
+    """Components that share a covariance: `mu_j^T Pi_e mu_k = basis_j core_e basis_k`."""
+
+    basis: Float[Array, "K r"]
+    core: Float[Array, "E r r"]
+    eigenvalues: Float[Array, " E"]
+
+    @classmethod
+    def from_gram(
+        cls,
+        gram: Float[Array, "E K K"],
+        eigenvalues: Float[Array, " E"],
+        log_weights: Float[Array, " K"],
+        dim: int,
+    ) -> "SharedReduction":
+        """From the Gram matrix of the centred means in every eigenspace of the covariance."""
+        if all(map(is_concrete, (gram, eigenvalues))):
+            axes = jnp.asarray(principal_axes(np.asarray(gram.sum(0), float)), gram.dtype)
+            core = jnp.einsum("kr,ekl,ls->ers", axes, gram, axes, precision="highest")
+            return cls(
+                log_weights=log_weights,
+                basis=axes,
+                core=core,
+                eigenvalues=eigenvalues,
+                dim=dim,
+                radial_dof=0,
+            )
+        # Under a trace: contrasts against component 0, which need no eigenvectors.
+        contrasts = gram - gram[:, :1, :]
+        contrasts = (contrasts - contrasts[:, :, :1])[:, 1:, 1:]
+        basis = jnp.eye(gram.shape[1], dtype=gram.dtype)[:, 1:]
+        return cls(
+            log_weights=log_weights,
+            basis=basis,
+            core=contrasts,
+            eigenvalues=eigenvalues,
+            dim=dim,
+            radial_dof=0,
+        )
+
+    @property
+    def num_normals(self) -> int:
+        return self.basis.shape[1]
+
+    @property
+    def component_variances(self) -> Float[Array, " E"]:
+        return self.eigenvalues
+
+    def gram(self) -> Float[Array, "K K"]:
+        return centre_gram(product(product(self.basis, self.core.sum(0)), self.basis.T))
+
+    def metric(self, log_snr: Float[Array, ""]) -> tuple[Array, Array]:
+        """`(alpha^2 / (alpha^2 lambda_e + sigma^2), sigma^2 alpha^2 / (...)^2)`, one an eigenvalue."""
+        alpha, sigma = variance_preserving(log_snr)
+        info = jnp.finfo(self.core.dtype)
+        # As for mixtures: singular covariances without noise give certain posteriors, not NaN.
+        scale = jnp.max(jnp.abs(self.core), initial=0.0) + jnp.max(self.eigenvalues)
+        floor = jnp.maximum(info.eps**2 * scale, jnp.sqrt(info.tiny))
+        noisy = jnp.maximum(alpha**2 * self.eigenvalues + sigma**2, floor)
+        return alpha**2 / noisy, (alpha / noisy) ** 2 * sigma**2
+
+    def pair_snr(self, log_snr: Float[Array, "*T"]) -> tuple[Array, Array]:
+        difference = self.basis[0] - self.basis[1]
+        distances = jnp.einsum("r,ers,s->e", difference, self.core, difference)
+        state, score = jax.vmap(self.metric)(log_snr.reshape(-1))
+        squared = (state @ distances / 4, score @ distances)
+        return squared[0].reshape(log_snr.shape), squared[1].reshape(log_snr.shape)
+
+    def locations(self, log_snr: Float[Array, ""]) -> Float[Array, "K r"]:
+        """Component means of the statistic, in which the noise is standard normal."""
+        weights, _ = self.metric(log_snr)
+        largest = jnp.maximum(jnp.max(weights), jnp.finfo(weights.dtype).tiny)
+        return safe_sqrt(jnp.max(weights)) * product(
+            self.basis, cholesky(jnp.einsum("e,ers->rs", weights / largest, self.core))
+        )
+
+    def statistics(self, log_snr, normals, radial, component, partition):
+        locations = self.locations(log_snr)
+        # Relative to the component that made the draw: its own logit stays of order one.
+        linear = product(normals, locations.T)
+        squares = jnp.sum(locations**2, -1)
+        cross = product(locations, locations.T)
+        distance = squares[:, None] + squares[None, :] - 2 * cross
+        own = jnp.take_along_axis(linear, component[:, None], -1)
+        logits = linear - own - distance[component] / 2
+        log_posterior = jax.nn.log_softmax(add_row(logits, self.log_weights), -1)
+        _, score_weights = self.metric(log_snr)
+        largest = jnp.maximum(jnp.max(score_weights), jnp.finfo(score_weights.dtype).tiny)
+        vectors = product(
+            self.basis, cholesky(jnp.einsum("e,ers->rs", score_weights / largest, self.core))
+        )
+        spread = jnp.max(score_weights) * class_spread(log_posterior, vectors, partition)
+        return statistics_of(log_posterior, spread, partition)
+
+    def representative(self) -> GaussianMixture | None:
+        count, rank = self.core.shape[:2]
+        if not 0 < count * rank <= _MAX_REPRESENTATIVE:
+            return None
+        coordinates = jnp.concatenate(
+            [product(self.basis, cholesky(core)) for core in self.core], axis=-1
+        )
+        spectrum = jnp.repeat(self.eigenvalues, rank)
+        return GaussianMixture.diagonal(coordinates, spectrum, self.weights)
+
+    def total_top_eigenvalue(self) -> float:
+        weights = np.asarray(self.weights, float)
+        gram = weighted_gram(
+            np.einsum("kr,ers,ls->ekl", self.basis, self.core, self.basis), weights
+        )
+        return top_of_sum(gram, np.asarray(self.eigenvalues, float))
