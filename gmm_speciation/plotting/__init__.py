@@ -2,9 +2,11 @@
 
 style       palette, panels, the noise axis, bands; shared by every picture
 curves      entropy curves on the noise axis and on a clock
+hopfield    branches and transitions of a modern Hopfield network
 """
 
 from gmm_speciation.plotting.curves import plot_clock, plot_curve
+from gmm_speciation.plotting.hopfield import plot_bifurcations, plot_transitions
 from gmm_speciation.plotting.style import (
     COLOURS,
     DASHES,
@@ -29,8 +31,10 @@ __all__ = [
     "band",
     "noise_axis",
     "panels",
+    "plot_bifurcations",
     "plot_clock",
     "plot_curve",
+    "plot_transitions",
     "save",
     "styled",
 ]

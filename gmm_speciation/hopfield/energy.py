@@ -1,0 +1,128 @@
+"""Energy and retrieval of a modern Hopfield network, and the denoiser that retrieval is.
+
+For N patterns `x_i`, the rows of X `(N, d)`, and inverse temperature beta (Ramsauer et al. 2021, arXiv
+2008.02217, eqs. 3-4)
+
+    E(xi) = -(1/beta) log sum_i exp(beta x_i . xi) + |xi|^2 / 2 + (1/beta) log N + M^2 / 2,
+    grad E = xi - X^T softmax(beta X xi),        M = max_i |x_i|,
+    xi <- X^T softmax(beta X xi)                 one step of retrieval: a gradient step of length 1.
+
+The step never raises E: the first term of E is concave, the step minimises E with that term replaced
+by its tangent.
+
+*Retrieval is denoising* (Ambrogioni 2024, arXiv 2309.17290). At noise (alpha, sigma) = (1, 1/sqrt(beta))
+the mixture of the patterns with weights `w_i ~ exp(beta |x_i|^2 / 2)` has
+
+    p(i | xi) = softmax(beta x_i . xi),     E[x_0 | xi] = retrieve(xi),     E = -(1/beta) log p(xi) + const,
+
+for patterns of equal norm the plain empirical mixture. Patterns have any unit, `1/beta` has its square.
+"""
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from gmm_speciation.checks import ArrayLike, as_float_array, require
+from gmm_speciation.covariances import product
+from gmm_speciation.families import empirical
+from gmm_speciation.mixtures import GaussianMixture
+
+
+def as_patterns(patterns: ArrayLike) -> Float[Array, "N d"]:
+    """Patterns as a finite floating array, one a row.
+
+    Raises:
+        ValueError: If they are not `(N, d)` with at least two rows, or not finite.
+    """
+    rows = as_float_array(patterns, "patterns")
+    if rows.ndim != 2 or rows.shape[0] < 2 or rows.shape[1] < 1:
+        raise ValueError(
+            f"`patterns` must have shape (N, d), at least two rows; got shape {rows.shape}."
+        )
+    return require(rows, jnp.all(jnp.isfinite(rows)), "`patterns` must be finite.")
+
+
+def _arguments(patterns: ArrayLike, xi: ArrayLike, beta: ArrayLike) -> tuple[Array, Array, Array]:
+    rows = as_patterns(patterns)
+    state = as_float_array(xi, "xi").astype(rows.dtype)
+    if state.ndim < 1 or state.shape[-1] != rows.shape[1]:
+        raise ValueError(
+            f"`xi` must have shape (*batch, {rows.shape[1]}), as the patterns; got {state.shape}."
+        )
+    return rows, state, _inverse_temperature(beta, rows)
+
+
+def _inverse_temperature(beta: ArrayLike, rows: Array) -> Array:
+    value = as_float_array(beta, "beta").astype(rows.dtype)
+    if value.ndim:
+        raise ValueError(
+            f"`beta` must be one number; got shape {value.shape}. Use `jax.vmap` for several."
+        )
+    return require(value, (value > 0) & jnp.isfinite(value), "`beta` must be positive and finite.")
+
+
+def energy(patterns: ArrayLike, xi: ArrayLike, beta: ArrayLike) -> Float[Array, "*batch"]:
+    """`E(xi) >= 0`, in the unit of the patterns squared. Safe under jit, vmap and grad.
+
+    Args:
+        patterns: `(N, d)`.
+        xi: States `(*batch, d)`.
+        beta: Inverse temperature.
+
+    Raises:
+        ValueError: If shapes disagree, a value is not finite, or beta is not positive.
+    """
+    return _energy(*_arguments(patterns, xi, beta))
+
+
+@eqx.filter_jit
+def _energy(rows: Array, state: Array, beta: Array) -> Array:
+    # (1/beta) (log N - log sum exp) as a log-mean-exp: the large terms cancel inside.
+    overlaps = product(state, rows.T)
+    top = jax.lax.stop_gradient(jnp.max(overlaps, -1, keepdims=True))
+    soft_top = jnp.log(jnp.mean(jnp.exp(beta * (overlaps - top)), -1)) / beta + top[..., 0]
+    largest = jnp.max(jnp.sum(rows**2, -1))
+    return jnp.sum(state**2, -1) / 2 - soft_top + largest / 2
+
+
+def retrieve(
+    patterns: ArrayLike, xi: ArrayLike, beta: ArrayLike, num_steps: int = 1
+) -> Float[Array, "*batch d"]:
+    """`num_steps` steps `xi <- X^T softmax(beta X xi)`. Safe under jit, vmap and grad.
+
+    Args:
+        patterns: `(N, d)`.
+        xi: States `(*batch, d)`.
+        beta: Inverse temperature.
+        num_steps: Not traced. One step suffices for patterns well apart (Ramsauer et al., theorem 4).
+
+    Raises:
+        ValueError: As `energy`, or if `num_steps` is negative.
+    """
+    if num_steps < 0:
+        raise ValueError(f"`num_steps` must not be negative; got {num_steps}.")
+    return _retrieve(*_arguments(patterns, xi, beta), num_steps)
+
+
+@eqx.filter_jit
+def _retrieve(rows: Array, state: Array, beta: Array, num_steps: int) -> Array:
+    def step(_, xi):
+        return product(jax.nn.softmax(beta * product(xi, rows.T), -1), rows)
+
+    return jax.lax.fori_loop(0, num_steps, step, state)
+
+
+def as_mixture(patterns: ArrayLike, beta: ArrayLike) -> GaussianMixture:
+    """The empirical mixture, weights `~ exp(beta |x_i|^2 / 2)`, that retrieval at `beta` denoises.
+
+    `gmm_speciation.inference.denoiser(as_mixture(patterns, beta), xi, 1, 1 / sqrt(beta))` is one step.
+
+    Raises:
+        ValueError: As `energy`.
+    """
+    rows = as_patterns(patterns)
+    half_squares = _inverse_temperature(beta, rows) * jnp.sum(rows**2, -1) / 2
+    # Logarithms are kept: a weight may be far below the smallest float.
+    log_weights = jax.nn.log_softmax(half_squares)
+    return eqx.tree_at(lambda mixture: mixture.log_weights, empirical(rows), log_weights)

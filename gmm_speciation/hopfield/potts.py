@@ -1,0 +1,121 @@
+"""Critical temperatures of equidistant patterns: the mean-field Potts model.
+
+N patterns of one norm at pairwise distance delta. With `xi = mean + s (x_1 - mean)` everything depends
+on the *effective inverse temperature*
+
+    beta_eff = beta delta^2 / 2        (unit patterns with x_i . x_j = c: beta (1 - c))
+
+only, and fixed points are those of the N-state Potts model on the complete graph (Wu 1982)
+
+    s = (1 - e^{-b s}) / (1 + (N - 1) e^{-b s}),                  b = beta_eff
+    F(s) = (beta_eff / (delta^2 / 2)) (E(xi) - E(mean))
+         = -log[(e^{b s} + N - 1) / N] + b s / N + b s^2 (N - 1) / (2 N).
+
+In the variable `y = b s` the ordered branch is explicit: `b(y) = y (1 + N / (e^y - 1))`. Then, going up in b,
+
+    appearance     the pattern minima appear, a fold: the smallest b(y)
+    equal energy   F(s) = 0 at s = (N-2)/(N-1):  b = 2 (N-1) log(N-1) / (N-2), the first-order transition
+    stability      the symmetric state s = 0 turns into a saddle: b = N
+
+and the three coincide at 2 for two patterns, where the transition is continuous. These are noise levels of
+diffusion too: equidistant classes without variance at noise (alpha, sigma) are these patterns with
+`s = alpha^2 delta^2 / (2 sigma^2) = beta_eff`, so *stability* is their spectral point `s = N` and
+*equal energy* tends to `2 log N`, the far edge of the entropic transition.
+
+Ramsauer et al. 2021 (arXiv 2008.02217); Koulischer et al. 2023 (arXiv 2311.18434).
+"""
+
+import equinox as eqx
+import numpy as np
+from jaxtyping import Float
+from scipy.optimize import brentq
+
+from gmm_speciation.checks import ArrayLike
+
+
+class CriticalBetas(eqx.Module):
+    """Values of beta_eff, predicted or measured; None where there is no such transition."""
+
+    appearance: float | None  # minima near the patterns first appear
+    equal_energy: float | None  # a pattern's minimum is as deep as the symmetric one
+    stability: float | None  # the symmetric state loses its stability
+
+
+def _count(num_patterns: float) -> float:
+    if not (np.isfinite(num_patterns) and num_patterns >= 2 and num_patterns % 1 == 0):
+        raise ValueError(
+            f"`num_patterns` must be a whole number of at least 2; got {num_patterns}."
+        )
+    return float(num_patterns)
+
+
+def critical_betas(num_patterns: float) -> CriticalBetas:
+    """The three critical values of beta_eff for N equidistant patterns; N may be as large as 1e300.
+
+    Raises:
+        ValueError: If `num_patterns` is not a whole number of at least 2.
+    """
+    n = _count(num_patterns)
+    if n == 2:
+        return CriticalBetas(2.0, 2.0, 2.0)
+    return CriticalBetas(
+        appearance=float(_ordered(n, _fold(n))),
+        equal_energy=float(2 * (n - 1) / (n - 2) * np.log(n - 1)),
+        stability=n,
+    )
+
+
+def _ordered(n: float, y: ArrayLike) -> Float[np.ndarray, "..."]:
+    """`b(y) = y (1 + N / (e^y - 1))`."""
+    y = np.asarray(y, float)
+    return y + n * y / np.expm1(y)
+
+
+def _fold(n: float) -> float:
+    """The y > 0 of the smallest b(y), N > 2: root of `(1 - e^{-y}) (e^y - 1 + N) - N y`."""
+
+    def slope(y: float) -> float:
+        # Divided by N, so that nothing overflows.
+        return -np.expm1(-y) * (np.expm1(y) / n + 1) - y
+
+    # b has its minimum between 1/2 (N = 3 has it at 0.88) and 2 log N.
+    return float(brentq(slope, 0.5, 2 * np.log(n) + 2, xtol=1e-13))
+
+
+def potts_overlaps(num_patterns: float, beta_eff: float) -> tuple[float, float] | None:
+    """Overlaps s of the pattern's minimum and of the saddle before it; None below their appearance.
+
+    The saddle's s is negative where the symmetric state is unstable; for two patterns it is the other
+    pattern's minimum.
+
+    Raises:
+        ValueError: If `num_patterns` is not a whole number of at least 2, or beta_eff not positive.
+    """
+    n = _count(num_patterns)
+    if not (np.isfinite(beta_eff) and beta_eff > 0):
+        raise ValueError(f"`beta_eff` must be positive and finite; got {beta_eff}.")
+    fold = 0.0 if n == 2 else _fold(n)
+    if beta_eff < (n if fold == 0 else _ordered(n, fold)):
+        return None
+
+    def excess(y: float) -> float:
+        return (float(_ordered(n, y)) if y else n) - beta_eff
+
+    # b(y) > y above 0 and b(y) > (N - 1) |y| below: both ends lie beyond the roots.
+    upper = brentq(excess, fold, beta_eff + 1, xtol=1e-13) if excess(fold) < 0 else fold
+    lower = brentq(excess, -beta_eff - 1, fold, xtol=1e-13) if excess(fold) < 0 else fold
+    return upper / beta_eff, lower / beta_eff
+
+
+def potts_energy(
+    num_patterns: float, s: ArrayLike, beta_eff: ArrayLike
+) -> Float[np.ndarray, "..."]:
+    """`F(s)`, the energy above the symmetric state's in units of `1/beta`; s and beta_eff broadcast.
+
+    Raises:
+        ValueError: If `num_patterns` is not a whole number of at least 2.
+    """
+    n = _count(num_patterns)
+    s, b = np.asarray(s, float), np.asarray(beta_eff, float)
+    mean_exp = np.logaddexp(b * s, np.log(n - 1)) - np.log(n)
+    return -mean_exp + b * s / n + b * s**2 * (n - 1) / (2 * n)
