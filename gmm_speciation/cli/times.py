@@ -60,15 +60,18 @@ def times(
         distance=distance, variances=variances, branching=branching, distances=distances,
     )  # fmt: skip
     criteria = {}
+    above = None
     with terminal.progress(len(named.levels), quiet) as steps:
         for level, partition in named.levels.items():
             steps.next(f"criteria, {level}")
             criteria[level] = speciation_times(
                 named.mixture,
                 partition=partition,
+                parents=above,
                 num_samples=num_samples,
                 key=jax.random.key(seed),
             )
+            above = partition
     tables = summaries.times_tables(criteria, clock)
     for level, table in tables.items():
         terminal.show(terminal.table(*table, title=f"{mixture}, {level}"), quiet)

@@ -130,7 +130,7 @@ def test_equidistant_classes_reproduce_the_published_integral(s, truth):
     """K = 10 at `s = alpha^2 delta^2 / (2 v)`: values of the nested one-dimensional integral."""
     mixture = gs.families.equidistant(10, 9, np.sqrt(2 * s), variance=0.0)
     # Without cluster variance v = sigma^2, so s = gamma delta^2 / 2 = s e^lambda: lambda = 0.
-    assert_within(gs.class_entropy(mixture, 0.0, num_samples=40_000), truth)
+    assert_within(gs.class_entropy(mixture, 0.0, num_samples=40_000, method="monte-carlo"), truth)
 
 
 def test_entropy_peak_of_the_speciation_papers():
@@ -157,7 +157,7 @@ def test_equal_means_speciate_at_a_quarter_log():
     mixture = gs.families.equal_means(256, [0.5, 1.5])
     process = gs.OrnsteinUhlenbeck()
     level = process.log_snr(np.array([0.8672]))
-    estimate = gs.class_entropy(mixture, level, num_samples=40_000)
+    estimate = gs.class_entropy(mixture, level, num_samples=40_000, method="monte-carlo")
     assert_within(estimate, 0.3563163602131)
 
 
@@ -174,7 +174,7 @@ def test_float32_and_float64_users_get_the_same(precision):
     """K = 4 without cluster variance, distance 2: s = 2 e^lambda, values of the published integral."""
     mixture = gs.families.equidistant(4, 8, 2.0, variance=0.0)
     levels = np.log([2.0, 1.0, 0.5])
-    estimate = gs.class_entropy(mixture, levels, num_samples=20_000)
+    estimate = gs.class_entropy(mixture, levels, num_samples=20_000, method="monte-carlo")
     assert_within(estimate, [0.46752123, 0.80457497, 1.05633175])
     assert estimate.value.dtype == (jnp.float32 if precision > 1e-6 else jnp.float64)
 
@@ -187,12 +187,14 @@ def test_bad_input():
         gs.class_entropy(mixture, np.nan)
     with pytest.raises(ValueError, match="finite"):
         gs.entropy_curve(mixture, [np.inf, 0.0])
-    with pytest.raises(ValueError, match="at least 32"):
-        gs.class_entropy(mixture, 0.0, num_samples=3)
-    with pytest.raises(ValueError, match="must be one of auto, exact, monte-carlo"):
+    for method in ("monte-carlo", "quasi-monte-carlo"):
+        with pytest.raises(ValueError, match="at least 32"):
+            gs.class_entropy(mixture, 0.0, num_samples=3, method=method)
+    with pytest.raises(ValueError, match="one of auto, exact, quasi-monte-carlo, monte-carlo"):
         gs.class_entropy(mixture, 0.0, method="magic")
-    with pytest.raises(ValueError, match="two components that share a covariance"):
-        gs.class_entropy(mixture, 0.0, method="exact")
+    tree, _ = gs.families.hierarchy((2, 2, 2, 2), (9.0, 5.0, 3.0, 2.0), 8)
+    with pytest.raises(ValueError, match="two components with one covariance"):
+        gs.class_entropy(tree, 0.0, method="exact")
 
 
 def test_the_same_key_gives_the_same_numbers(key):
