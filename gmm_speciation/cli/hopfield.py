@@ -45,7 +45,9 @@ def hopfield(
     track: Annotated[
         int, typer.Option(min=1, help="How many of them to follow; one if equidistant.")
     ] = 10,
-    num_samples: Annotated[int, typer.Option(help="Draws of X where entropy is sampled.")] = 4096,
+    num_samples: Annotated[
+        int, typer.Option(min=32, help="Draws of X where entropy is sampled.")
+    ] = 4096,
     seed: Seed = 0,
     quiet: Quiet = False,
     out: Out = None,

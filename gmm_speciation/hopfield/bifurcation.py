@@ -63,7 +63,7 @@ class Network:
             above the beta_eff of 0.05 at which the symmetric branch starts.
     """
 
-    def __init__(self, patterns: ArrayLike, largest: float | None = None):
+    def __init__(self, patterns: ArrayLike, largest: float | int | None = None):
         self.landscape = Landscape.of(patterns)
         self.largest = 1.3 * self.num_patterns if largest is None else float(largest)
         if not (np.isfinite(self.largest) and self.largest > _HIGH_TEMPERATURE):

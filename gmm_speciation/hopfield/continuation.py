@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Float
+from scipy.interpolate import CubicHermiteSpline
 from scipy.optimize import brentq
 
 from gmm_speciation.hopfield.landscape import Landscape
@@ -105,8 +106,10 @@ def follow(landscape: Landscape, first: Point, stop: Callable[[Point], bool]) ->
 
     def finished() -> bool:
         # Turned once, and now back on the way it came.
-        again = len(points) > 1 and way * points[-2].tangent[-1] < 0 < way * points[-1].tangent[-1]
-        return again or (len(points) > 1 and stop(points[-1]))
+        if len(points) == 1:
+            return False
+        again = way * points[-2].tangent[-1] < 0 < way * points[-1].tangent[-1]
+        return bool(again) or stop(points[-1])
 
     points, length = [first], _FIRST
     while len(points) < _MAX_POINTS and not finished():
@@ -127,28 +130,25 @@ def locate(
     landscape: Landscape, last: Point, following: Point, function: Callable[[Point], float]
 ) -> Point:
     """The point between two neighbours of a branch at which `function` changes its sign."""
-    # The arc length between them as `step` measures it: along the tangent.
-    whole = float(_between(last, following, 1.0) @ last.tangent)
-    ends = function(last), function(following)
+    ends = np.array([np.append(point.eta, point.theta) for point in (last, following)])
+    tangents = np.array([last.tangent, following.tangent])
+    # Length as `step` measures it, along the first tangent.
+    whole = float((ends[1] - ends[0]) @ last.tangent)
+    slopes = tangents / (tangents @ last.tangent)[:, None]
+    curve = CubicHermiteSpline([0.0, whole], ends, slopes)
 
-    def at(length: float) -> Point | None:
-        return step(landscape, last, length, reach=0.5 * whole)
+    def at(length: float) -> Point:
+        point = step(landscape, last, length, reach=0.5 * whole) if 0 < length < whole else None
+        if point is not None and point.tangent @ last.tangent > _STRAIGHT - 0.1:
+            return point
+        # Where branches cross Newton's method fails or finds the other one. The spline does not.
+        position, slope = curve(length), curve(length, 1)
+        hessian = landscape.hessian(position[:-1], float(np.exp(position[-1])))
+        return Point(
+            position[:-1],
+            float(position[-1]),
+            slope / np.linalg.norm(slope),
+            float(np.linalg.eigvalsh(hessian)[0]),
+        )
 
-    def value(length: float) -> float:
-        share = length / whole
-        point = at(length) if 0 < share < 1 else None
-        # Where branches cross Newton's method may fail; the function is smooth along the branch.
-        return (1 - share) * ends[0] + share * ends[1] if point is None else function(point)
-
-    length = float(brentq(value, 0.0, whole, xtol=1e-13, rtol=1e-12))
-    found = at(length)
-    if found is not None:
-        return found
-    position = np.append(last.eta, last.theta) + _between(last, following, length / whole)
-    curvature = np.linalg.eigvalsh(landscape.hessian(position[:-1], float(np.exp(position[-1]))))[0]
-    return Point(position[:-1], float(position[-1]), last.tangent, float(curvature))
-
-
-def _between(last: Point, following: Point, share: float) -> Float[np.ndarray, " r1"]:
-    """A share of the way from one point to the other."""
-    return share * np.append(following.eta - last.eta, following.theta - last.theta)
+    return at(float(brentq(lambda x: float(function(at(x))), 0.0, whole, xtol=1e-13, rtol=1e-12)))

@@ -50,7 +50,7 @@ def beta_from_effective(patterns: ArrayLike, beta_eff: ArrayLike) -> Float[Array
 
 
 def equidistant_patterns(
-    num_patterns: int, dim: int | None = None, cosine: float = 0.0
+    num_patterns: int, dim: int | None = None, cosine: float | int = 0.0
 ) -> Float[np.ndarray, "N d"]:
     """Unit patterns with `x_i . x_j = cosine` for every two; `dim` defaults to N.
 

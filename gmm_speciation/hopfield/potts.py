@@ -41,7 +41,7 @@ class CriticalBetas(eqx.Module):
     stability: float | None  # the symmetric state loses its stability
 
 
-def _count(num_patterns: float) -> float:
+def _count(num_patterns: int | float) -> float:
     if not (np.isfinite(num_patterns) and num_patterns >= 2 and num_patterns % 1 == 0):
         raise ValueError(
             f"`num_patterns` must be a whole number of at least 2; got {num_patterns}."
@@ -49,7 +49,7 @@ def _count(num_patterns: float) -> float:
     return float(num_patterns)
 
 
-def critical_betas(num_patterns: float) -> CriticalBetas:
+def critical_betas(num_patterns: int | float) -> CriticalBetas:
     """The three critical values of beta_eff for N equidistant patterns; N may be as large as 1e300.
 
     Raises:
@@ -59,16 +59,19 @@ def critical_betas(num_patterns: float) -> CriticalBetas:
     if n == 2:
         return CriticalBetas(2.0, 2.0, 2.0)
     return CriticalBetas(
-        appearance=float(_ordered(n, _fold(n))),
+        appearance=_ordered(n, _fold(n)),
         equal_energy=float(2 * (n - 1) / (n - 2) * np.log(n - 1)),
         stability=n,
     )
 
 
-def _ordered(n: float, y: ArrayLike) -> Float[np.ndarray, "..."]:
+def _ordered(n: float, y: float) -> float:
     """`b(y) = y (1 + N / (e^y - 1))`."""
-    y = np.asarray(y, float)
-    return y + n * y / np.expm1(y)
+    if y == 0:
+        return n
+    # N / (e^y - 1) without overflow of e^y.
+    rest = np.exp(np.log(n) - y) / -np.expm1(-y) if y > 0 else n / np.expm1(y)
+    return float(y + y * rest)
 
 
 def _fold(n: float) -> float:
@@ -76,13 +79,13 @@ def _fold(n: float) -> float:
 
     def slope(y: float) -> float:
         # Divided by N, so that nothing overflows.
-        return -np.expm1(-y) * (np.expm1(y) / n + 1) - y
+        return float(-np.expm1(-y) * (np.exp(y - np.log(n)) - 1 / n + 1) - y)
 
     # b has its minimum between 1/2 (N = 3 has it at 0.88) and 2 log N.
     return float(brentq(slope, 0.5, 2 * np.log(n) + 2, xtol=1e-13))
 
 
-def potts_overlaps(num_patterns: float, beta_eff: float) -> tuple[float, float] | None:
+def potts_overlaps(num_patterns: int | float, beta_eff: float | int) -> tuple[float, float] | None:
     """Overlaps s of the pattern's minimum and of the saddle before it; None below their appearance.
 
     The saddle's s is negative where the symmetric state is unstable; for two patterns it is the other
@@ -95,11 +98,11 @@ def potts_overlaps(num_patterns: float, beta_eff: float) -> tuple[float, float] 
     if not (np.isfinite(beta_eff) and beta_eff > 0):
         raise ValueError(f"`beta_eff` must be positive and finite; got {beta_eff}.")
     fold = 0.0 if n == 2 else _fold(n)
-    if beta_eff < (n if fold == 0 else _ordered(n, fold)):
+    if beta_eff < _ordered(n, fold):
         return None
 
     def excess(y: float) -> float:
-        return (float(_ordered(n, y)) if y else n) - beta_eff
+        return _ordered(n, y) - beta_eff
 
     # b(y) > y above 0 and b(y) > (N - 1) |y| below: both ends lie beyond the roots.
     upper = brentq(excess, fold, beta_eff + 1, xtol=1e-13) if excess(fold) < 0 else fold
@@ -108,7 +111,7 @@ def potts_overlaps(num_patterns: float, beta_eff: float) -> tuple[float, float] 
 
 
 def potts_energy(
-    num_patterns: float, s: ArrayLike, beta_eff: ArrayLike
+    num_patterns: int | float, s: ArrayLike, beta_eff: ArrayLike
 ) -> Float[np.ndarray, "..."]:
     """`F(s)`, the energy above the symmetric state's in units of `1/beta`; s and beta_eff broadcast.
 
@@ -118,4 +121,4 @@ def potts_energy(
     n = _count(num_patterns)
     s, b = np.asarray(s, float), np.asarray(beta_eff, float)
     mean_exp = np.logaddexp(b * s, np.log(n - 1)) - np.log(n)
-    return -mean_exp + b * s / n + b * s**2 * (n - 1) / (2 * n)
+    return np.asarray(-mean_exp + b * s / n + b * s**2 * (n - 1) / (2 * n))

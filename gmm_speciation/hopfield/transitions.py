@@ -87,7 +87,7 @@ def pattern_transitions(
     return _read(moved, float(np.exp(float(spectral.value) + shift)))
 
 
-def _coldest(num_patterns: float) -> float:
+def _coldest(num_patterns: int) -> float:
     """A beta_eff beyond every entropic transition of equidistant patterns."""
     return 4 * np.log(num_patterns) + 25
 

@@ -47,7 +47,9 @@ def test_import_loads_no_heavy_package():
     assert not loaded & {"jax", "torch", "flax", "matplotlib", "sklearn", "typer"}
 
 
-@pytest.mark.parametrize("words", [["--help"], ["curve", "--help"], ["times", "--help"]])
+@pytest.mark.parametrize(
+    "words", [["--help"], ["curve", "--help"], ["times", "--help"], ["hopfield", "--help"]]
+)
 def test_help_loads_no_jax(words):
     code = f"import io, sys; from gmm_speciation.cli import main; assert main({words}) == 0"
     assert not modules_after(code) & {"jax", "matplotlib", "torch", "scipy"}

@@ -1,0 +1,387 @@
+"""Retrieval is a descent and a denoiser; minima appear, win, and the symmetric state gives way."""
+
+import sys
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from gmm_speciation import cli, families, hopfield, inference, plotting
+from gmm_speciation.exact import equidistant_entropy
+from gmm_speciation.hopfield.landscape import Landscape
+from gmm_speciation.reports import load_result
+from gmm_speciation.speciation import curvature_point
+
+# Appearance, equal energy, stability as given to three digits in the literature's formulas.
+TABLE = {
+    2: (2, 2, 2),
+    3: (2.746, 2.773, 3),
+    5: (3.565, 3.697, 5),
+    10: (4.560, 4.944, 10),
+    50: (6.625, 7.946, 50),
+}
+
+
+@pytest.fixture
+def patterns(rng):
+    """Patterns of any norm, away from the origin."""
+    return rng.standard_normal((7, 5)) * rng.uniform(0.5, 2.0, (7, 1)) + 0.3
+
+
+@pytest.fixture
+def states(rng):
+    return jnp.asarray(rng.standard_normal((4, 3, 5)))
+
+
+# Energy and retrieval
+
+
+@pytest.mark.parametrize("beta", [0.1, 1.0, 10.0, 1000.0])
+def test_energy_descends_under_retrieval_and_is_not_negative(patterns, states, beta):
+    for _ in range(5):
+        step = hopfield.retrieve(patterns, states, beta)
+        before, after = (hopfield.energy(patterns, xi, beta) for xi in (states, step))
+        assert np.all(np.asarray(after) <= np.asarray(before) + 1e-12)
+        assert np.all(np.asarray(after) >= 0)
+        states = step
+
+
+def test_a_step_is_a_gradient_step_of_length_one(patterns, states):
+    gradient = jax.grad(lambda xi: hopfield.energy(patterns, xi, 3.0).sum())(jnp.asarray(states))
+    np.testing.assert_allclose(
+        states - gradient, hopfield.retrieve(patterns, states, 3.0), rtol=1e-12, atol=1e-13
+    )
+
+
+def test_steps_compose_and_none_is_the_identity(patterns, states):
+    twice = hopfield.retrieve(patterns, hopfield.retrieve(patterns, states, 2.0), 2.0)
+    np.testing.assert_allclose(hopfield.retrieve(patterns, states, 2.0, 2), twice, rtol=1e-12)
+    np.testing.assert_array_equal(hopfield.retrieve(patterns, states, 2.0, 0), states)
+
+
+def test_a_step_is_the_denoiser_of_the_empirical_mixture(states):
+    """Equal norms: the plain mixture with a component on every pattern, at sigma^2 = 1 / beta."""
+    unit = hopfield.random_patterns(7, 5)
+    for beta in (0.5, 8.0):
+        sigma = 1 / np.sqrt(beta)
+        denoised = inference.denoiser(families.empirical(unit), states, 1.0, sigma)
+        np.testing.assert_allclose(hopfield.retrieve(unit, states, beta), denoised, rtol=1e-10)
+
+
+def test_any_norms_are_denoised_with_weights_that_favour_long_patterns(patterns, states):
+    beta = 4.0
+    mixture = hopfield.as_mixture(patterns, beta)
+    weights = np.exp(beta * np.sum(patterns**2, -1) / 2)
+    np.testing.assert_allclose(mixture.weights, weights / weights.sum(), rtol=1e-10)
+    denoised = inference.denoiser(mixture, states, 1.0, 1 / np.sqrt(beta))
+    np.testing.assert_allclose(
+        hopfield.retrieve(patterns, states, beta), denoised, rtol=1e-9, atol=1e-12
+    )
+    # Without them it is another map.
+    plain = inference.denoiser(families.empirical(patterns), states, 1.0, 1 / np.sqrt(beta))
+    assert np.max(np.abs(plain - denoised)) > 0.1
+
+
+def test_energy_is_the_noisy_log_density(patterns, states):
+    beta = 4.0
+    noisy = hopfield.as_mixture(patterns, beta).perturb(1.0, 1 / np.sqrt(beta))
+    excess = beta * hopfield.energy(patterns, states, beta) + noisy.log_prob(jnp.asarray(states))
+    np.testing.assert_allclose(excess, np.full(states.shape[:-1], excess[0, 0]), rtol=1e-10)
+
+
+def test_transformations_and_precision(patterns, states, precision):
+    rows, xi = (jnp.asarray(np.asarray(one)) for one in (patterns, states))
+    for function in (hopfield.energy, hopfield.retrieve):
+        once = function(rows, xi, 2.0)
+        compiled = jax.jit(function)(rows, xi, jnp.asarray(2.0))
+        mapped = jax.vmap(lambda one, f=function: f(rows, one, 2.0))(xi)
+        betas = jax.vmap(lambda beta, f=function: f(rows, xi, beta))(jnp.asarray([2.0, 3.0]))
+        for other in (compiled, mapped, betas[0]):
+            np.testing.assert_allclose(once, other, rtol=precision, atol=precision)
+    slope = jax.grad(lambda beta: hopfield.retrieve(rows, xi, beta, 3).sum())(jnp.asarray(2.0))
+    assert np.isfinite(slope)
+
+
+def test_a_large_beta_gives_the_nearest_pattern_and_no_overflow(patterns):
+    unit = patterns / np.linalg.norm(patterns, axis=1, keepdims=True)
+    found = hopfield.retrieve(unit, unit + 0.01, 1e6)
+    np.testing.assert_allclose(found, unit, atol=1e-12)
+    np.testing.assert_allclose(hopfield.energy(unit, unit, 1e6), np.full(7, 0.0), atol=1e-5)
+
+
+# Critical temperatures
+
+
+@pytest.mark.parametrize("num", TABLE)
+def test_critical_values(num):
+    found = hopfield.critical_betas(num)
+    np.testing.assert_allclose(
+        (found.appearance, found.equal_energy, found.stability), TABLE[num], atol=5e-4
+    )
+
+
+@pytest.mark.parametrize("num", [3, 10, 1000, 10**6])
+def test_appearance_is_the_smallest_beta_of_the_self_consistent_overlap(num):
+    s = 1 - np.geomspace(1e-6, 0.999, 200_001)
+    beta = -(np.log1p(-s) - np.log1p((num - 1) * s)) / s
+    assert hopfield.critical_betas(num).appearance == pytest.approx(beta.min(), rel=1e-7)
+
+
+@pytest.mark.parametrize("num", [2, 3, 10, 1000])
+def test_overlaps_solve_the_potts_equation(num):
+    critical = hopfield.critical_betas(num)
+    assert hopfield.potts_overlaps(num, 0.999 * critical.appearance) is None
+    for beta in (1.001 * critical.appearance, 1.5 * critical.appearance):
+        for s in hopfield.potts_overlaps(num, beta):
+            e = np.exp(-beta * s)
+            assert s == pytest.approx((1 - e) / (1 + (num - 1) * e), abs=1e-10)
+
+
+@pytest.mark.parametrize("num", [3, 10, 10**6])
+def test_energies_are_equal_at_the_first_order_transition(num):
+    beta = hopfield.critical_betas(num).equal_energy
+    pattern, saddle = hopfield.potts_overlaps(num, beta)
+    assert pattern == pytest.approx((num - 2) / (num - 1), rel=1e-9)
+    assert hopfield.potts_energy(num, pattern, beta) == pytest.approx(0, abs=1e-9)
+    assert hopfield.potts_energy(num, saddle, beta) > 0
+
+
+def test_the_potts_energy_is_the_energy():
+    num, beta_eff, s = 5, 3.0, np.linspace(0, 1, 4)
+    x = hopfield.equidistant_patterns(num, cosine=0.3)
+    beta = float(hopfield.beta_from_effective(x, beta_eff))
+    assert beta == pytest.approx(beta_eff / (1 - 0.3))
+    mean = x.mean(0)
+    path = mean + s[:, None] * (x[0] - mean)
+    energy = beta * (hopfield.energy(x, path, beta) - hopfield.energy(x, mean, beta))
+    np.testing.assert_allclose(energy, hopfield.potts_energy(num, s, beta_eff), atol=1e-12)
+
+
+def test_many_patterns_reach_the_entropic_edge():
+    """Equal energy is at 2 log N, the edge of the random-energy model; stability is far beyond."""
+    for num in (1e6, 1e30, 1e300):
+        found = hopfield.critical_betas(num)
+        assert found.appearance < found.equal_energy < found.stability == num
+        assert found.equal_energy == pytest.approx(2 * np.log(num), rel=1e-5)
+        beta = 2 * np.log(num)
+        assert hopfield.potts_overlaps(num, beta)[0] == pytest.approx(1, abs=1e-5)
+
+
+# Patterns and their axis
+
+
+@pytest.mark.parametrize(("num", "dim", "cosine"), [(2, 1, -1.0), (5, 4, -0.25), (5, 9, 0.4)])
+def test_equidistant_patterns_have_their_gram_matrix(num, dim, cosine):
+    x = hopfield.equidistant_patterns(num, dim, cosine)
+    np.testing.assert_allclose(x @ x.T, (1 - cosine) * np.eye(num) + cosine, atol=1e-13)
+    assert hopfield.mean_squared_distance(x) == pytest.approx(2 * (1 - cosine))
+
+
+def test_beta_eff_is_the_signal_to_noise_ratio_of_equidistant_classes():
+    x, alpha, sigma = 3 * hopfield.equidistant_patterns(4), 0.6, 0.7
+    beta = (alpha / sigma) ** 2
+    distance = np.linalg.norm(x[0] - x[1])
+    s = alpha**2 * distance**2 / (2 * sigma**2)
+    assert hopfield.effective_beta(x, beta) == pytest.approx(s)
+    assert hopfield.beta_from_effective(x, s) == pytest.approx(beta)
+
+
+# Bifurcations measured on patterns
+
+
+@pytest.mark.parametrize("num", TABLE)
+def test_measured_transitions_are_those_of_the_potts_model(num):
+    x = 2.5 * hopfield.equidistant_patterns(num, num + 2, 0.2)
+    found, predicted = hopfield.Network(x).pattern(num - 1), hopfield.critical_betas(num)
+    for name in ("appearance", "equal_energy", "stability"):
+        assert getattr(found.betas, name) == pytest.approx(getattr(predicted, name), abs=1e-7)
+    # The branches carry the Potts overlaps, the minimum first and the saddle after the fold.
+    branch = found.branch
+    turn = int(np.argmin(branch.beta_eff))
+    for place in (turn // 2, (turn + len(branch.beta_eff)) // 2):
+        pair = hopfield.potts_overlaps(num, branch.beta_eff[place])
+        assert min(abs(branch.overlap[place] - s) for s in pair) < 1e-8
+    assert branch.stable[: turn - 1].all()
+    assert num == 2 or not branch.stable[turn + 1 :].any()
+
+
+def test_points_of_a_branch_are_fixed_points_of_retrieval():
+    x = hopfield.random_patterns(6, 12, seed=3)
+    network = hopfield.Network(x)
+    landscape, found = network.landscape, network.pattern(0)
+    for point in network._symmetric[::9]:
+        np.testing.assert_allclose(
+            landscape.residual(point.eta, point.beta), 0 * point.eta, atol=1e-12
+        )
+    # In the original coordinates: follow the retrieval itself from the pattern.
+    place = len(found.branch.beta_eff) // 4
+    beta = float(hopfield.beta_from_effective(x, found.branch.beta_eff[place]))
+    state = hopfield.retrieve(x, x[0], beta, 2000)
+    own = x[0] - x.mean(0)
+    overlap = (state - x.mean(0)) @ own / (own @ own)
+    assert overlap == pytest.approx(found.branch.overlap[place], abs=1e-8)
+
+
+def test_the_reduced_landscape_is_the_energy(patterns):
+    landscape = Landscape.of(patterns)
+    beta = 1.7 / landscape.unit**2
+    etas = [np.zeros(5), landscape.patterns[2], landscape.patterns.T @ np.linspace(-1, 1, 7)]
+    basis = np.linalg.lstsq(landscape.patterns, (patterns - patterns.mean(0)) / landscape.unit)[0]
+    states = [patterns.mean(0) + landscape.unit * eta @ basis for eta in etas]
+    reduced = np.array([landscape.energy(eta, 1.7) for eta in etas]) * landscape.unit**2
+    full = np.array([float(hopfield.energy(patterns, xi, beta)) for xi in states])
+    np.testing.assert_allclose(np.diff(reduced), np.diff(full), rtol=1e-9)
+
+
+def test_stability_of_equal_norms_is_the_curvature_point():
+    """The symmetric state is the maximum of the noisy density that pure noise begins with."""
+    x = hopfield.random_patterns(12, 40, seed=1)
+    found = hopfield.Network(x).stability
+    beta = np.exp(float(curvature_point(families.empirical(x)).log_snr.value))
+    assert found == pytest.approx(float(hopfield.effective_beta(x, beta)), rel=1e-4)
+
+
+def test_a_pattern_inside_the_hull_of_others_is_never_a_minimum():
+    x = np.array([[1.0, 0.0], [-1.0, 0.0], [0.0, 1.0], [0.1, 0.1]])
+    found = hopfield.Network(x).pattern(3)
+    assert found.branch is None
+    assert found.betas.appearance is None
+
+
+def test_digits_share_the_axis():
+    pytest.importorskip("sklearn")
+    x = hopfield.digit_patterns(8, seed=2)
+    np.testing.assert_allclose(np.linalg.norm(x, axis=1), np.ones(8))
+    network = hopfield.Network(x)
+    found = [network.pattern(index).betas.appearance for index in range(8)]
+    assert len([value for value in found if value is not None and value > 0.5]) >= 6
+
+
+# The same axis with the entropy
+
+
+def test_equidistant_transitions_are_read_off_the_integral():
+    num = 3
+    found = hopfield.equidistant_transitions(num)
+    predicted = hopfield.critical_betas(num)
+    assert float(found.spectral.value) == predicted.stability == num
+    half, left = (float(point.value) for point in (found.half_entropy, found.collapse))
+    np.testing.assert_allclose(
+        equidistant_entropy(num, np.array([half, left])),
+        np.log(num) * np.array([0.5, 0.01]),
+        rtol=1e-4,
+    )
+    assert half < float(found.peak.value) < left
+
+
+def test_equidistant_patterns_are_equidistant_classes():
+    ideal = hopfield.equidistant_transitions(3)
+    actual = hopfield.pattern_transitions(2 * hopfield.equidistant_patterns(3, cosine=0.1))
+    for name in ("spectral", "half_entropy", "peak", "collapse"):
+        one, other = (float(getattr(found, name).value) for found in (ideal, actual))
+        assert one == pytest.approx(other, rel=1e-6)
+
+
+# Errors, pictures and the command
+
+
+def test_errors_say_what_came(patterns):
+    for call, says in (
+        (lambda: hopfield.critical_betas(1), "at least 2; got 1"),
+        (lambda: hopfield.critical_betas(2.5), "whole number"),
+        (lambda: hopfield.energy(patterns[0], patterns[0], 1.0), "shape"),
+        (lambda: hopfield.energy(patterns, patterns[:, :2], 1.0), "as the patterns"),
+        (lambda: hopfield.energy(patterns, patterns[0], -1.0), "`beta` must be positive"),
+        (lambda: hopfield.energy(patterns * np.inf, patterns[0], 1.0), "finite"),
+        (lambda: hopfield.retrieve(patterns, patterns[0], 1.0, -1), "got -1"),
+        (lambda: hopfield.equidistant_patterns(5, 3), "dimension of at least 5; got 3"),
+        (lambda: hopfield.equidistant_patterns(5, 9, 1.0), "`cosine`"),
+        (lambda: hopfield.Network(np.ones((3, 2))), "all be the same"),
+        (lambda: hopfield.Network(patterns).pattern(7), "got 7"),
+        (lambda: hopfield.potts_overlaps(3, -1.0), "positive"),
+        (lambda: hopfield.digit_patterns(10**6), "1797"),
+    ):
+        with pytest.raises(ValueError, match=says):
+            call()
+
+
+def test_the_picture_shows_the_measured_branches():
+    found = hopfield.Network(hopfield.equidistant_patterns(5)).pattern(0)
+    critical = hopfield.critical_betas(5)
+    (axes,) = plotting.plot_bifurcations([found], critical, 6.5).axes
+    drawn = np.concatenate([line.get_ydata() for line in axes.lines])
+    assert set(found.branch.overlap) <= set(drawn)
+    marks = [line.get_xdata() for line in axes.lines if line.get_marker() == "o"]
+    marks = sorted(float(x[0]) for x in marks if len(x))
+    np.testing.assert_allclose(marks, TABLE[5], atol=1e-3)
+
+
+@pytest.fixture
+def same_precision():
+    before = jax.config.jax_enable_x64
+    yield
+    jax.config.update("jax_enable_x64", before)
+
+
+@pytest.mark.usefixtures("same_precision")
+def test_the_command_writes_the_table(tmp_path, capsys):
+    x = hopfield.random_patterns(3, 6, seed=1)
+    np.save(tmp_path / "x.npy", x)
+    out = tmp_path / "out"
+    words = [
+        "hopfield",
+        "--patterns",
+        str(tmp_path / "x.npy"),
+        "--track",
+        "2",
+        "--num-samples",
+        "64",
+    ]
+    assert cli.main([*words, "--out", str(out)]) == 0
+    result = load_result(out)
+    assert result["predicted"]["stability"] == 3
+    direct = [hopfield.Network(x).pattern(index).betas.appearance for index in (0, 1)]
+    np.testing.assert_allclose(
+        result["measured"]["appearance"], [value for value in direct if value is not None]
+    )
+    assert {"bifurcations.png", "transitions.png"} <= {path.name for path in out.iterdir()}
+    shown = capsys.readouterr().out
+    for name in ("appearance", "equal energy", "stability", "half entropy", "collapse"):
+        assert name in shown
+    assert cli.main([*words, "--quiet"]) == 0
+    assert capsys.readouterr().out == ""
+
+
+@pytest.mark.usefixtures("same_precision")
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["--num-patterns", "1"], "at least 2"),
+        (["--kind", "equidistnt"], "Did you mean 'equidistant'?"),
+        (["--num-patterns", "5", "--dim", "3"], "dimension of at least 5"),
+        (["--kind", "digits", "--dim", "3"], "64 dimensions"),
+        (["--kind", "random", "--dim", "0"], "at least 1 dimension"),
+        (["--patterns", "absent.npy"], "no file 'absent.npy'"),
+        (["--patterns", "absent.npy", "--dim", "3"], "not both"),
+        (["--patterns", __file__], "holds no patterns"),
+        (["--track", "0"], "--track"),
+        (["--num-samples", "1"], "--num-samples"),
+    ],
+)
+def test_a_mistake_is_one_line_and_exit_code_2(capsys, words, says):
+    assert cli.main(["hopfield", *words]) == 2
+    streams = capsys.readouterr()
+    assert streams.out == ""
+    assert streams.err.startswith("error: ")
+    assert streams.err.count("\n") == 1
+    assert says in streams.err
+
+
+@pytest.mark.usefixtures("same_precision")
+def test_a_missing_scikit_learn_is_named(capsys, monkeypatch):
+    for name in [name for name in sys.modules if name.partition(".")[0] == "sklearn"]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "sklearn", None)
+    assert cli.main(["hopfield", "--kind", "digits"]) == 2
+    assert 'pip install "gmm-speciation[bridge]"' in capsys.readouterr().err
