@@ -1,5 +1,6 @@
 """`gmm-speciation hopfield`: transitions of a modern Hopfield network, predicted and measured."""
 
+import statistics
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
@@ -29,14 +30,14 @@ class _Patterns(NamedTuple):
 @app.command()
 def hopfield(
     num_patterns: Annotated[
-        int | None, typer.Option(help="How many patterns N.  [default: 10]")
+        int | None, typer.Option(help="How many patterns N; 10 by default.")
     ] = None,
     dim: Annotated[
-        int | None, typer.Option(help="Their dimension.  [default: N, or 64 if random]")
+        int | None, typer.Option(help="Their dimension; N by default, 64 if random.")
     ] = None,
     kind: Annotated[
         str | None,
-        typer.Option(help="equidistant, random or digits, of unit norm.  [default: equidistant]"),
+        typer.Option(help="equidistant (by default), random or digits; of unit norm."),
     ] = None,
     patterns: Annotated[
         Path | None,
@@ -192,8 +193,7 @@ def _shown(value: Any) -> str:
         return "none"
     if isinstance(value, list):
         ends = min(value), max(value)
-        middle = sorted(value)[len(value) // 2]
-        return f"{middle:.4g} ({ends[0]:.4g} … {ends[1]:.4g})"
+        return f"{statistics.median(value):.4g} ({ends[0]:.4g} … {ends[1]:.4g})"
     return format_estimate(value, 6)
 
 

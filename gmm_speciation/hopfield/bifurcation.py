@@ -7,7 +7,8 @@ and equally deep lies the first-order transition (equal energy).
 
 For equidistant patterns these are the critical values of the Potts model. Other patterns need not have
 all of them: the state of small beta may change into a pattern's without a transition, and a pattern
-inside the hull of others never becomes a minimum. Then a value is None.
+inside the hull of others never becomes a minimum. Then a value is None. Equal energy always compares
+with the state that continues the one of small beta, also where that has become another pattern's.
 """
 
 from collections.abc import Sequence
@@ -26,6 +27,8 @@ from gmm_speciation.hopfield.potts import CriticalBetas
 
 _HIGH_TEMPERATURE = 0.05  # beta_eff at which the state of small beta is started
 _NEAR = 1e-6  # relative distance of betas that are one transition
+# At large beta all minima of equal norm are equally deep up to e^{-beta gap}: signs below are noise.
+_ROUNDING = 1e-9
 
 
 class Branch(eqx.Module):
@@ -152,7 +155,9 @@ class Network:
             return appearance  # one continuous transition
         depths = [self._depth(point) for point in minima]
         for place, (above, below) in enumerate(pairwise(depths)):
-            if above is not None and below is not None and above < 0 <= below:
+            if above is None or below is None or max(-above, below) < _ROUNDING:
+                continue
+            if above < 0 <= below:
                 return continuation.locate(
                     self.landscape,
                     minima[place],

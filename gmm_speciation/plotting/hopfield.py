@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import NullFormatter
 
 from gmm_speciation.checks import ArrayLike
 from gmm_speciation.estimate import Estimate
@@ -120,7 +121,11 @@ def plot_transitions(
 def _beta_axis(axes: Axes, first: float, last: float) -> None:
     if axes.get_xscale() == "log" or last > _NARROW * first:
         axes.set_xscale("log")
+        decades = 10.0 ** np.arange(np.floor(np.log10(first)), np.ceil(np.log10(last)))
+        ticks = np.sort(np.concatenate([decades, 2 * decades, 5 * decades]))
+        axes.set_xticks(ticks[(ticks >= first) & (ticks <= last)])
         axes.xaxis.set_major_formatter("{x:g}")
+        axes.xaxis.set_minor_formatter(NullFormatter())
     axes.set_xlim(first, last)
     axes.set_xlabel(_AXIS)
 
