@@ -18,6 +18,9 @@ _HEADERS = ["claim", "predicted", "measured", "± bar", "holds"]
 
 @app.command()
 def verify(
+    section: Annotated[
+        str | None, typer.Option(help="identities, pairs, many or memory; all by default.")
+    ] = None,
     num_samples: Annotated[
         int, typer.Option(min=512, help="Draws of X where a claim is sampled.")
     ] = 8192,
@@ -32,12 +35,16 @@ def verify(
     from gmm_speciation.verification import CONFIDENCE, SECTIONS
 
     check_place(out)
+    chosen = dict(SECTIONS)
+    if section is not None:
+        chosen = {section: terminal.pick(section, SECTIONS, "section")}
     key = jax.random.key(seed)
     found: dict[str, list[Claim]] = {}
-    with terminal.progress(len(SECTIONS), quiet) as steps:
-        for index, (name, claims) in enumerate(SECTIONS.items()):
-            steps.next(name)
-            found[name] = claims(jax.random.fold_in(key, index), num_samples)
+    with terminal.progress(len(chosen), quiet) as steps:
+        for name, one in chosen.items():
+            steps.next(one.title)
+            key_section = jax.random.fold_in(key, list(SECTIONS).index(name))
+            found[one.title] = one.claims(key_section, num_samples)
     every = [claim for claims in found.values() for claim in claims]
     failed = [claim for claim in every if not claim.holds]
     for name, claims in found.items():
