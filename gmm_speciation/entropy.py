@@ -36,7 +36,7 @@ from gmm_speciation.exact.quadrature import (
 )
 from gmm_speciation.inference import Classes
 from gmm_speciation.mixtures import GaussianMixture
-from gmm_speciation.monte_carlo import DEFAULT_NUM_SAMPLES, sampled_levels
+from gmm_speciation.monte_carlo import DEFAULT_NUM_SAMPLES, data_levels, sampled_levels
 from gmm_speciation.partitions import Partition, as_partition
 from gmm_speciation.posteriors import LevelStatistics, PosteriorStatistics, entropy_of
 from gmm_speciation.quasi_monte_carlo import MAX_NORMALS, quasi_monte_carlo_levels
@@ -263,6 +263,16 @@ def prior_entropy(mixture: Law, partition: Classes = None) -> Float[Array, ""]:
     return entropy_of(partition.log_sum(mixture.log_weights))
 
 
+def _data_levels(mixture: Law, grid, samples, partition, method: str, key) -> LevelStatistics:
+    if isinstance(mixture, ReducedMixture) or method not in ("auto", "monte-carlo"):
+        raise ValueError(
+            "With `samples` the average runs over them: it needs a mixture, not its reduction, and "
+            f"`method='monte-carlo'`; got {type(mixture).__name__} and {method!r}."
+        )
+    states = as_float_array(samples, "samples").astype(mixture.centre.dtype)
+    return data_levels(mixture, grid, states, partition=partition, key=key)
+
+
 def entropy_curve(
     mixture: Law,
     log_snr: ArrayLike,
@@ -270,20 +280,29 @@ def entropy_curve(
     partition: Classes = None,
     method: str = "auto",
     num_samples: int = DEFAULT_NUM_SAMPLES,
+    samples: ArrayLike | None = None,
     key: PRNGKeyArray | None = None,
 ) -> EntropyCurve:
     """Entropy and rate on a strictly decreasing log-SNR grid, both from the same draws.
 
     Other arguments as `class_entropy`.
 
+    Args:
+        samples: Clean states `(n, d)` to average over instead of the mixture's own draws: the
+            posterior is then the mixture's, the law of X that of these data.
+
     Raises:
         ValueError: As `class_entropy`, or if the grid is not finite and strictly decreasing.
     """
     grid = decreasing_grid(log_snr)
     partition = as_partition(partition, mixture.num_components)
-    levels, method = level_statistics(
-        mixture, grid, partition=partition, method=method, num_samples=num_samples, key=key
-    )
+    if samples is None:
+        levels, method = level_statistics(
+            mixture, grid, partition=partition, method=method, num_samples=num_samples, key=key
+        )
+    else:
+        levels = _data_levels(mixture, grid, samples, partition, method, key)
+        method = "monte-carlo"
     batches = None
     if levels.batches is not None:
         batches = Batches(np.asarray(levels.batches.entropy).T, np.asarray(levels.batches.rate).T)

@@ -91,6 +91,11 @@ class Estimate(eqx.Module):
         half = stats.t.ppf(0.5 + level / 2, self.dof) * np.asarray(self.stderr)
         return np.asarray(self.value - half), np.asarray(self.value + half)
 
+    def __sub__(self, other: "Estimate") -> "Estimate":
+        """The difference of independent estimates, with the smaller degrees of freedom."""
+        stderr = (self.stderr**2 + other.stderr**2) ** 0.5
+        return Estimate(self.value - other.value, stderr, min(self.dof, other.dof))
+
     def __getitem__(self, index) -> "Estimate":
         """The estimates at `index`, for arrays of estimates."""
         return Estimate(self.value[index], self.stderr[index], self.dof)

@@ -19,6 +19,7 @@ try:
     import typer
     from rich import box
     from rich.console import Console
+    from rich.markup import escape
     from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
     from rich.table import Table
 except ModuleNotFoundError as missing:  # the commands are an extra of the library
@@ -217,5 +218,5 @@ def table(headers: Sequence[str], rows: Iterable[Sequence[str]], title: str | No
     for index, header in enumerate(headers):
         shown.add_column(header, justify="right" if index else "left", overflow="fold")
     for row in rows:
-        shown.add_row(*row)
+        shown.add_row(*(escape(cell) for cell in row))  # brackets in a cell are not markup
     return shown

@@ -194,17 +194,15 @@ def _variable(
 
 
 def _difference(fine: EntropyCurve, coarse: EntropyCurve) -> EntropyCurve:
-    """`H(fine | coarse, X) = H(fine | X) - H(coarse | X)`, paired batch by batch."""
-
-    def paired(which: str) -> tuple[Estimate, np.ndarray]:
-        batches = np.asarray(getattr(fine.batches, which)) - np.asarray(
-            getattr(coarse.batches, which)
-        )
-        return Estimate.from_samples(batches), batches
-
-    (entropy, entropies), (rate, rates) = paired("entropy"), paired("rate")
+    """`H(fine | coarse, X) = H(fine | X) - H(coarse | X)`, paired batch by batch where both have them."""
     prior = fine.prior_entropy - coarse.prior_entropy
-    return EntropyCurve(fine.log_snr, entropy, rate, prior, fine.method, Batches(entropies, rates))
+    one, other = fine.batches, coarse.batches
+    if one is None or other is None:
+        entropy, rate = fine.entropy - coarse.entropy, fine.rate - coarse.rate
+        return EntropyCurve(fine.log_snr, entropy, rate, prior, fine.method)
+    batches = Batches(one.entropy - other.entropy, one.rate - other.rate)
+    entropy, rate = (Estimate.from_samples(part) for part in (batches.entropy, batches.rate))
+    return EntropyCurve(fine.log_snr, entropy, rate, prior, fine.method, batches)
 
 
 def _pooled_reliability(record: Trace, levels: Int[np.ndarray, " n"]) -> Reliability:

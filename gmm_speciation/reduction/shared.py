@@ -20,7 +20,8 @@ from jaxtyping import Array, Float
 from gmm_speciation.checks import is_concrete
 from gmm_speciation.covariances import add_row, product, safe_sqrt
 from gmm_speciation.mixtures import GaussianMixture
-from gmm_speciation.posteriors import class_spread
+from gmm_speciation.partitions import Partition
+from gmm_speciation.posteriors import PosteriorStatistics, class_spread
 from gmm_speciation.processes import variance_preserving
 from gmm_speciation.reduction.base import PairReduction, statistics_of
 from gmm_speciation.reduction.gram import (
@@ -118,7 +119,36 @@ class SharedReduction(PairReduction):
         cross = product(locations, locations.T)
         distance = squares[:, None] + squares[None, :] - 2 * cross
         own = jnp.take_along_axis(linear, component[:, None], -1)
-        logits = linear - own - distance[component] / 2
+        return self._of_logits(log_snr, linear - own - distance[component] / 2, partition)
+
+    def coordinates(self, x: Float[Array, "n d"], offsets: Float[Array, "K d"]) -> Array:
+        """Coordinates `(n, r)` of centred states in the span of the means: one product with the data.
+
+        For one isotropic eigenvalue, where the statistic at noise `(alpha, sigma)` is
+        `alpha / sqrt(v)` times these plus a normal of variance `sigma^2 / v`.
+        """
+        points = product(self.basis, cholesky(self.core[0]))
+        return product(product(x, offsets.T), jnp.linalg.pinv(points).T)
+
+    def data_statistics(
+        self,
+        log_snr: Float[Array, ""],
+        coordinates: Float[Array, "n r"],
+        normals: Float[Array, "n r"],
+        partition: Partition,
+    ) -> PosteriorStatistics:
+        """As `statistics`, for given clean states in `coordinates`; one isotropic eigenvalue."""
+        alpha, sigma = variance_preserving(log_snr)
+        locations = self.locations(log_snr)
+        signal, _ = self.metric(log_snr)
+        # x_t = alpha x_0 + sigma eps in units of sqrt(v): given x_0 its noise is sigma, not sqrt(v).
+        noise = jnp.where(alpha > 0, sigma * safe_sqrt(signal[0]) / jnp.maximum(alpha, 1e-30), 1.0)
+        state = safe_sqrt(signal[0]) * coordinates + noise * normals
+        linear = product(state, locations.T)
+        logits = add_row(linear, -jnp.sum(locations**2, -1) / 2)
+        return self._of_logits(log_snr, logits, partition)
+
+    def _of_logits(self, log_snr, logits: Array, partition: Partition) -> PosteriorStatistics:
         log_posterior = jax.nn.log_softmax(add_row(logits, self.log_weights), -1)
         _, score_weights = self.metric(log_snr)
         largest = jnp.maximum(jnp.max(score_weights), jnp.finfo(score_weights.dtype).tiny)

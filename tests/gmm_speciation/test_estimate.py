@@ -44,3 +44,14 @@ def test_bad_input():
         gs.Estimate.exact(np.ones(1)).interval(1.5)
     with pytest.raises(ValueError, match="positive"):
         gs.Estimate(np.ones(1), np.ones(1), 0.0)
+
+
+def test_the_difference_of_independent_estimates_adds_their_variances():
+    one, other = (
+        gs.Estimate(np.array([3.0]), np.array([0.3]), 10.0),
+        gs.Estimate.exact(np.array([1.0])),
+    )
+    exact = one - other
+    np.testing.assert_allclose([exact.value[0], exact.stderr[0], exact.dof], [2.0, 0.3, 10.0])
+    both = one - gs.Estimate(np.array([1.0]), np.array([0.4]), 5.0)
+    np.testing.assert_allclose([both.stderr[0], both.dof], [0.5, 5.0])

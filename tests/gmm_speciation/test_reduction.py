@@ -267,3 +267,25 @@ def test_the_kind_of_reduction_follows_the_covariance():
     assert kinds["radial"] is kinds["equal means"] is RadialReduction
     # One Gram matrix a distinct eigenvalue: 1, 2, 0.1 and 3.
     assert gs.reduce(random_mixtures()["diagonal"]).core.shape == (4, 2, 2)
+
+
+@pytest.mark.parametrize("name", ["isotropic", "diagonal", "radial", "full"])
+def test_averages_over_given_data_are_those_of_the_law_that_made_them(name):
+    mixture = random_mixtures()[name]
+    samples, _ = mixture.sample(jax.random.key(4), 20000)
+    ours = gs.entropy_curve(mixture, LEVELS, samples=samples)
+    truth = gs.entropy_curve(mixture, LEVELS, method="exact")
+    assert ours.method == "monte-carlo"
+    for one, other in ((ours.entropy, truth.entropy), (ours.rate, truth.rate)):
+        assert np.all(np.abs(one.value - other.value) < 5 * np.asarray(one.stderr))
+
+
+def test_data_of_another_law_have_another_average():
+    mixture = gs.families.symmetric_pair(4)
+    middle = np.zeros((64, 4))  # between the classes: undecided at every noise but the smallest
+    curve = gs.entropy_curve(mixture, [0.0, -2.0], samples=middle)
+    assert np.all(curve.entropy.value > gs.entropy_curve(mixture, [0.0, -2.0]).entropy.value)
+    with pytest.raises(ValueError, match="states of dimension 4"):
+        gs.entropy_curve(mixture, [0.0, -2.0], samples=np.zeros((64, 3)))
+    with pytest.raises(ValueError, match="not its reduction"):
+        gs.entropy_curve(gs.reduce(mixture), [0.0, -2.0], samples=middle)

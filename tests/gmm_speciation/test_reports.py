@@ -26,7 +26,9 @@ GRID = np.linspace(4.0, -6.0, 12)
 
 @pytest.fixture(scope="module")
 def sampled():
-    return entropy_curve(families.equidistant(3, 4, 3.0), GRID, num_samples=64)
+    return entropy_curve(
+        families.equidistant(3, 4, 3.0), GRID, num_samples=64, method="monte-carlo"
+    )
 
 
 def picture() -> Figure:
