@@ -103,13 +103,17 @@ class SharedReduction(PairReduction):
         squared = (state @ distances / 4, score @ distances)
         return squared[0].reshape(log_snr.shape), squared[1].reshape(log_snr.shape)
 
+    def _factor(self, weights: Float[Array, " E"]) -> Float[Array, "K r"]:
+        """Vectors a_k with Gram matrix `sum_e weights_e M^T Pi_e M`."""
+        largest = jnp.max(weights)
+        share = weights / jnp.maximum(largest, jnp.finfo(weights.dtype).tiny)
+        return safe_sqrt(largest) * product(
+            self.basis, cholesky(jnp.einsum("e,ers->rs", share, self.core))
+        )
+
     def locations(self, log_snr: Float[Array, ""]) -> Float[Array, "K r"]:
         """Component means of the statistic, in which the noise is standard normal."""
-        weights, _ = self.metric(log_snr)
-        largest = jnp.maximum(jnp.max(weights), jnp.finfo(weights.dtype).tiny)
-        return safe_sqrt(jnp.max(weights)) * product(
-            self.basis, cholesky(jnp.einsum("e,ers->rs", weights / largest, self.core))
-        )
+        return self._factor(self.metric(log_snr)[0])
 
     def statistics(self, log_snr, normals, radial, component, partition):
         locations = self.locations(log_snr)
@@ -150,12 +154,8 @@ class SharedReduction(PairReduction):
 
     def _of_logits(self, log_snr, logits: Array, partition: Partition) -> PosteriorStatistics:
         log_posterior = jax.nn.log_softmax(add_row(logits, self.log_weights), -1)
-        _, score_weights = self.metric(log_snr)
-        largest = jnp.maximum(jnp.max(score_weights), jnp.finfo(score_weights.dtype).tiny)
-        vectors = product(
-            self.basis, cholesky(jnp.einsum("e,ers->rs", score_weights / largest, self.core))
-        )
-        spread = jnp.max(score_weights) * class_spread(log_posterior, vectors, partition)
+        scores = self._factor(self.metric(log_snr)[1])
+        spread = class_spread(log_posterior, scores, partition)
         return statistics_of(log_posterior, spread, partition)
 
     def representative(self) -> GaussianMixture | None:
