@@ -212,11 +212,19 @@ class Steps:
         self._bar.update(self._task, completed=self._finished + done / total)
 
 
+_NUMBER_WIDTH = 20
+
+
 def table(headers: Sequence[str], rows: Iterable[Sequence[str]], title: str | None = None) -> Table:
     """A summary table for the terminal; the first column is text, the others are numbers."""
+    rows = [tuple(row) for row in rows]
     shown = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD)
     for index, header in enumerate(headers):
-        shown.add_column(header, justify="right" if index else "left", overflow="fold")
+        # A broken number cannot be read; where the terminal is narrow, words give way.
+        short = index > 0 and max((len(row[index]) for row in rows), default=0) <= _NUMBER_WIDTH
+        shown.add_column(
+            header, justify="right" if index else "left", overflow="fold", no_wrap=short
+        )
     for row in rows:
         shown.add_row(*(escape(cell) for cell in row))  # brackets in a cell are not markup
     return shown
