@@ -24,7 +24,16 @@ import numpy as np
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from gmm_speciation.checks import ArrayLike, as_float_array, is_concrete, require
-from gmm_speciation.covariances import Covariance, Diagonal, Full, Isotropic, add_row, product
+from gmm_speciation.covariances import (
+    ContrastForm,
+    Covariance,
+    Diagonal,
+    Full,
+    Isotropic,
+    add_row,
+    product,
+)
+from gmm_speciation.discriminants import Discriminant
 
 
 class Moments(eqx.Module):
@@ -197,17 +206,40 @@ class GaussianMixture(eqx.Module):
         """`log w_k N(x; mu_k, Sigma_k) - log N(x; mu_0, Sigma_0)`."""
         precision = self.precision()
         contrasts = precision.contrasts(self.centred(x), self.offsets)
+        return add_row(contrasts, self._log_odds_without_data(precision))
+
+    def _log_odds_without_data(self, precision: Covariance) -> Float[Array, " K"]:
+        """`log w_k + (1/2) log det P_k / det P_0`."""
         log_volume = precision.log_determinant(self.dim) / 2
-        return add_row(contrasts, log_volume - log_volume[:1] + self.log_weights)
+        return log_volume - log_volume[:1] + self.log_weights
 
     @eqx.filter_jit
     def log_posterior(self, x: Float[Array, "*batch d"]) -> Float[Array, "*batch K"]:
         """`log p(k | x)`; -inf for a component of weight 0."""
         return jax.nn.log_softmax(self._joint_contrasts(x), -1)
 
+    @eqx.filter_jit
     def posterior(self, x: Float[Array, "*batch d"]) -> Float[Array, "*batch K"]:
         """`p(k | x)`, the probability that component k made `x`."""
-        return jnp.exp(self.log_posterior(x))
+        return jax.nn.softmax(self._joint_contrasts(x), -1)
+
+    @eqx.filter_jit
+    def discriminant(self) -> Discriminant:
+        """The posterior with its coefficients worked out, for many batches at one noise level.
+
+        Raises:
+            ValueError: If the components have covariances that differ and are not diagonal.
+        """
+        precision = self.precision()
+        form = precision.contrast_form(self.offsets)
+        if form is None:
+            raise ValueError(
+                "A discriminant keeps diagonal precisions, or one that all components share; these "
+                f"are {self.covariance.num_matrices} {type(self.covariance).__name__.lower()} ones. "
+                "Use `posterior`."
+            )
+        constants = form.constants + self._log_odds_without_data(precision)
+        return Discriminant(self.centre, ContrastForm(form.directions, constants, form.curvatures))
 
     @eqx.filter_jit
     def log_prob(self, x: Float[Array, "*batch d"]) -> Float[Array, "*batch"]:
@@ -221,7 +253,8 @@ class GaussianMixture(eqx.Module):
     @eqx.filter_jit
     def score(self, x: Float[Array, "*batch d"]) -> Float[Array, "*batch d"]:
         """`grad_x log p(x)`, the posterior average of the component scores."""
-        return -self.precision().weighted_apply(self.centred(x), self.offsets, self.posterior(x))
+        y, posterior = self.centred(x), self.posterior(x)
+        return -self.precision().weighted_apply(y, self.offsets, posterior, sum_to_one=True)
 
     @eqx.filter_jit
     def sample(

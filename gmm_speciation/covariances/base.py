@@ -26,6 +26,46 @@ Offsets = Float[Array, "K d"]
 SpectralFunction = Callable[[Array], Array]
 
 
+class ContrastForm(eqx.Module):
+    """`y . w_k + b_k - (1/2) (y * y) . q_k`, all relative to k = 0; q has one column where all
+    coordinates share it, and is None where it vanishes."""
+
+    directions: Offsets
+    constants: Float[Array, " K"]
+    curvatures: Float[Array, "K _"] | None
+
+    @classmethod
+    def of_shared(cls, offsets: Offsets, apply: Callable[[Offsets], Offsets]) -> "ContrastForm":
+        """From one precision P: `w_k = P (nu_k - nu_0)`, `b_k = -w_k . (nu_k + nu_0) / 2`."""
+        directions = apply(offsets - offsets[:1])
+        return cls(directions, -jnp.sum(directions * (offsets + offsets[:1]), -1) / 2, None)
+
+    @classmethod
+    def of_each(cls, offsets: Offsets, precisions: Float[Array, "K _"]) -> "ContrastForm":
+        """From precisions `diag(p_k)`."""
+        scaled = precisions * offsets
+        constants = jnp.sum(scaled * offsets, -1)
+        return cls(
+            scaled - scaled[:1],
+            -(constants - constants[:1]) / 2,
+            precisions - precisions[:1],
+        )
+
+    def __call__(self, y: Batch) -> Weights:
+        w, q = self.directions, self.curvatures
+        if q is None:
+            return add_row(product(y, w.T), self.constants)
+        if w.shape[0] == 2:
+            # One pass over the data; as matrix-vector products it would be three.
+            log_odds = jnp.sum(y * (as_row(w[1], y) - y * as_row(q[1] / 2, y)), -1)
+            return add_row(jnp.stack([0 * log_odds, log_odds], -1), self.constants)
+        if q.shape[1] == 1:
+            squares = jnp.sum(y * y, -1, keepdims=True) * as_row(q[:, 0], y)
+        else:
+            squares = product(y * y, q.T)
+        return add_row(product(y, w.T) - squares / 2, self.constants)
+
+
 class Covariance(eqx.Module):
     """Interface: K symmetric matrices (or 1, shared) of size d x d, closed under `map`."""
 
@@ -52,6 +92,10 @@ class Covariance(eqx.Module):
         """The largest eigenvalue of all matrices."""
 
     @abc.abstractmethod
+    def contrast_form(self, offsets: Offsets) -> "ContrastForm | None":
+        """`contrasts` with its coefficients, or None where a component has d^2 of them."""
+
+    @abc.abstractmethod
     def contrasts(self, y: Batch, offsets: Offsets) -> Weights:
         """Seen as precisions `P_k`: `-(1/2) (y - nu_k)^T P_k (y - nu_k)` minus its value at k = 0."""
 
@@ -60,8 +104,13 @@ class Covariance(eqx.Module):
         """`(y - nu)^T A_index (y - nu)`."""
 
     @abc.abstractmethod
-    def weighted_apply(self, y: Batch, offsets: Offsets, weights: Weights) -> Batch:
-        """`sum_k w_k A_k (y - nu_k)`, without a `(*batch, K, d)` array. Weights need not sum to 1."""
+    def weighted_apply(
+        self, y: Batch, offsets: Offsets, weights: Weights, *, sum_to_one: bool = False
+    ) -> Batch:
+        """`sum_k w_k A_k (y - nu_k)`, without a `(*batch, K, d)` array.
+
+        Weights may have any sum; where it is known to be 1, a shared matrix need not form it.
+        """
 
     @abc.abstractmethod
     def gram(self, offsets: Offsets) -> Float[Array, "K K"]:
@@ -99,21 +148,16 @@ def safe_sqrt(x: Array) -> Array:
     return jnp.where(positive, jnp.sqrt(jnp.where(positive, x, 1.0)), 0.0)
 
 
-def squared_norm_contrasts(offsets: Offsets, metric: Callable[[Array], Array]) -> Array:
-    """`nu_k . P nu_k - nu_0 . P nu_0` as `(nu_k - nu_0) . P (nu_k + nu_0)`: no cancellation."""
-    return jnp.sum((offsets - offsets[:1]) * metric(offsets + offsets[:1]), -1)
-
-
-def with_reference(contrasts: Array) -> Array:
-    """Prepend the reference component, whose contrast with itself is 0."""
-    return jnp.pad(contrasts, [(0, 0)] * (contrasts.ndim - 1) + [(1, 0)])
-
-
 def product(x: Array, y: Array) -> Array:
     """Matrix product at the full precision of the inputs, also off the CPU."""
     return jnp.matmul(x, y, precision=jax.lax.Precision.HIGHEST)
 
 
+def as_row(vector: Array, batched: Array) -> Array:
+    """`vector` with the rank of `batched`, to go along its last axis."""
+    return vector.reshape((1,) * (batched.ndim - 1) + (-1,))
+
+
 def add_row(batched: Array, row: Array) -> Array:
     """`batched + row` along the last axis, ranks matched explicitly."""
-    return batched + row.reshape((1,) * (batched.ndim - 1) + (-1,))
+    return batched + as_row(row, batched)

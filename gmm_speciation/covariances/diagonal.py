@@ -5,14 +5,14 @@ from jaxtyping import Array, Float
 
 from gmm_speciation.covariances.base import (
     Batch,
+    ContrastForm,
     Covariance,
     Offsets,
     SpectralFunction,
     Weights,
     add_row,
+    as_row,
     product,
-    squared_norm_contrasts,
-    with_reference,
 )
 
 
@@ -34,22 +34,24 @@ class Diagonal(Covariance):
     def largest_eigenvalue(self) -> Float[Array, ""]:
         return jnp.max(self.variances)
 
-    def contrasts(self, y: Batch, offsets: Offsets) -> Weights:
-        p = self.variances  # precisions here
-        scaled = p * offsets
+    def contrast_form(self, offsets: Offsets) -> ContrastForm:
         if self.shared:
-            norms = squared_norm_contrasts(offsets, lambda nu: p * nu)[1:]
-            return with_reference(add_row(product(y, (scaled[1:] - scaled[:1]).T), -norms / 2))
-        constant = jnp.sum(scaled * offsets, -1)
-        linear = product(y, (scaled[1:] - scaled[:1]).T)
-        squared = product(y * y, (p[1:] - p[:1]).T)
-        return with_reference(add_row(linear - squared / 2, -(constant[1:] - constant[:1]) / 2))
+            return ContrastForm.of_shared(offsets, lambda nu: self.variances * nu)
+        return ContrastForm.of_each(offsets, self.variances)
+
+    def contrasts(self, y: Batch, offsets: Offsets) -> Weights:
+        return self.contrast_form(offsets)(y)
 
     def quadratic(self, y: Batch, offset: Float[Array, " d"], index: int) -> Float[Array, "*batch"]:
         return product(add_row(y, -offset) ** 2, self.variances[index])
 
-    def weighted_apply(self, y: Batch, offsets: Offsets, weights: Weights) -> Batch:
-        a = jnp.broadcast_to(self.variances, offsets.shape)
+    def weighted_apply(
+        self, y: Batch, offsets: Offsets, weights: Weights, *, sum_to_one: bool = False
+    ) -> Batch:
+        if self.shared:
+            whole = y if sum_to_one else weights.sum(-1, keepdims=True) * y
+            return as_row(self.variances[0], y) * (whole - product(weights, offsets))
+        a = self.variances
         return product(weights, a) * y - product(weights, a * offsets)
 
     def gram(self, offsets: Offsets) -> Float[Array, "K K"]:

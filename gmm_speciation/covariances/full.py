@@ -6,14 +6,14 @@ from jaxtyping import Array, Float
 
 from gmm_speciation.covariances.base import (
     Batch,
+    ContrastForm,
     Covariance,
     Offsets,
     SpectralFunction,
     Weights,
     add_row,
+    as_row,
     product,
-    squared_norm_contrasts,
-    with_reference,
 )
 
 
@@ -44,15 +44,16 @@ class Full(Covariance):
     def _apply_one(self, index, r: Array) -> Array:
         """`A_index r` for rows r."""
         basis = self.basis[index]
-        return product(
-            product(r, basis) * self.spectrum[index].reshape((1,) * (r.ndim - 1) + (-1,)), basis.T
-        )
+        return product(product(r, basis) * as_row(self.spectrum[index], r), basis.T)
+
+    def contrast_form(self, offsets: Offsets) -> ContrastForm | None:
+        if not self.shared:
+            return None
+        return ContrastForm.of_shared(offsets, lambda nu: self._apply_one(0, nu))
 
     def contrasts(self, y: Batch, offsets: Offsets) -> Weights:
-        if self.shared:
-            directions = self._apply_one(0, offsets[1:] - offsets[:1])
-            norms = squared_norm_contrasts(offsets, lambda nu: self._apply_one(0, nu))[1:]
-            return with_reference(add_row(product(y, directions.T), -norms / 2))
+        if (form := self.contrast_form(offsets)) is not None:
+            return form(y)
 
         def half_square(spectrum, basis, offset):
             # Project first, subtract in the eigenbasis: one product of the data a component.
@@ -66,10 +67,12 @@ class Full(Covariance):
         z = product(add_row(y, -offset), self.basis[index])
         return product(z * z, self.spectrum[index])
 
-    def weighted_apply(self, y: Batch, offsets: Offsets, weights: Weights) -> Batch:
+    def weighted_apply(
+        self, y: Batch, offsets: Offsets, weights: Weights, *, sum_to_one: bool = False
+    ) -> Batch:
         if self.shared:
-            total = weights.sum(-1, keepdims=True)
-            return self._apply_one(0, total * y - product(weights, offsets))
+            whole = y if sum_to_one else weights.sum(-1, keepdims=True) * y
+            return self._apply_one(0, whole - product(weights, offsets))
 
         def add(total, args):
             index, offset, weight = args

@@ -5,14 +5,13 @@ from jaxtyping import Array, Float
 
 from gmm_speciation.covariances.base import (
     Batch,
+    ContrastForm,
     Covariance,
     Offsets,
     SpectralFunction,
     Weights,
     add_row,
     product,
-    squared_norm_contrasts,
-    with_reference,
 )
 
 
@@ -37,24 +36,24 @@ class Isotropic(Covariance):
     def largest_eigenvalue(self) -> Float[Array, ""]:
         return jnp.max(self.variance)
 
-    def contrasts(self, y: Batch, offsets: Offsets) -> Weights:
-        p = self.variance  # a precision here
+    def contrast_form(self, offsets: Offsets) -> ContrastForm:
         if self.shared:
-            norms = squared_norm_contrasts(offsets, lambda nu: p[0] * nu)[1:]
-            linear = p[0] * product(y, (offsets[1:] - offsets[:1]).T)
-            return with_reference(add_row(linear, -norms / 2))
-        scaled = p[:, None] * offsets
-        constant = jnp.sum(scaled * offsets, -1)
-        linear = product(y, (scaled[1:] - scaled[:1]).T)
-        squared_norm = jnp.sum(y * y, -1, keepdims=True)
-        radial = product(squared_norm, (p[1:] - p[:1])[None, :])
-        return with_reference(add_row(linear - radial / 2, -(constant[1:] - constant[:1]) / 2))
+            return ContrastForm.of_shared(offsets, lambda nu: self.variance[0] * nu)
+        return ContrastForm.of_each(offsets, self.variance[:, None])
+
+    def contrasts(self, y: Batch, offsets: Offsets) -> Weights:
+        return self.contrast_form(offsets)(y)
 
     def quadratic(self, y: Batch, offset: Float[Array, " d"], index: int) -> Float[Array, "*batch"]:
         return self.variance[index] * jnp.sum(add_row(y, -offset) ** 2, -1)
 
-    def weighted_apply(self, y: Batch, offsets: Offsets, weights: Weights) -> Batch:
+    def weighted_apply(
+        self, y: Batch, offsets: Offsets, weights: Weights, *, sum_to_one: bool = False
+    ) -> Batch:
         a = jnp.broadcast_to(self.variance, offsets.shape[:1])
+        if self.shared:
+            whole = y if sum_to_one else weights.sum(-1, keepdims=True) * y
+            return a[0] * (whole - product(weights, offsets))
         return product(weights, a[:, None]) * y - product(weights, a[:, None] * offsets)
 
     def gram(self, offsets: Offsets) -> Float[Array, "K K"]:
