@@ -97,5 +97,5 @@ class PairReduction(ReducedMixture):
 def statistics_of(log_posterior: Array, spread: Array, partition: Partition) -> PosteriorStatistics:
     log_class = partition.log_sum(log_posterior)
     return PosteriorStatistics(
-        entropy_of(log_class), spread / 2, jnp.sum(jnp.exp(2 * log_class), -1)
+        entropy_of(log_class), spread / 2, jnp.sum(jnp.exp(log_class) ** 2, -1)
     )

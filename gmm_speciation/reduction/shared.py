@@ -132,7 +132,11 @@ class SharedReduction(PairReduction):
         `alpha / sqrt(v)` times these plus a normal of variance `sigma^2 / v`.
         """
         points = product(self.basis, cholesky(self.core[0]))
-        return product(product(x, offsets.T), jnp.linalg.pinv(points).T)
+        shadows = product(x, offsets.T)
+        # Offsets sum to zero, so their products with x do; taking the rounding out of the rows lets
+        # XLA centre x inside the product, without a second array of its size.
+        shadows = shadows - shadows.mean(-1, keepdims=True)
+        return product(shadows, jnp.linalg.pinv(points).T)
 
     def data_statistics(
         self,
