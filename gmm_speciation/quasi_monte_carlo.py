@@ -2,7 +2,10 @@
 
 Scrambled Sobol points (Owen 1998; `scipy.stats.qmc`) replace the random draws: the first coordinate
 chooses the component by the inverse distribution function of the weights, the next r become normals
-by the normal quantile, the last the radial chi-square by its own. R independent scrambles give R
+by the normal quantile, the last the radial chi-square by its own. The normals of each component are
+turned so that its nearest neighbour is told by the first, the next by the first two, and so on: the
+law is the same, the leading coordinates of the points, which are the best, then matter most, and
+components in like surroundings share one integrand. R independent scrambles give R
 unbiased replicates of a whole curve, so that Student's t with R - 1 degrees of freedom makes an honest
 interval. All noise levels use the same points.
 
@@ -25,6 +28,7 @@ from gmm_speciation.reduction import ReducedMixture
 
 NUM_SCRAMBLES = 16
 MAX_NORMALS = 4096
+_MAX_FRAMES = 128  # components; a frame each costs K^4 operations together
 
 
 class Draws(eqx.Module):
@@ -67,6 +71,8 @@ def sobol_draws(
     cumulative = np.cumsum(np.asarray(mixture.weights, float))
     component = np.searchsorted(cumulative / cumulative[-1], uniform[..., 0], side="right")
     score = special.ndtri(uniform[..., 1:])
+    if mixture.num_normals and mixture.num_components <= _MAX_FRAMES:
+        _turn(score[..., : mixture.num_normals], component, np.asarray(mixture.component_points))
     dtype = mixture.log_weights.dtype
     return Draws(
         jnp.asarray(score[..., : mixture.num_normals], dtype),
@@ -75,6 +81,23 @@ def sobol_draws(
         else jnp.zeros(uniform.shape[:-1], dtype),
         jnp.asarray(component),
     )
+
+
+def _turn(normals: np.ndarray, component: np.ndarray, points: np.ndarray) -> None:
+    """Turn, in place, the normals of every component into its frame of nearest neighbours.
+
+    With differences to the neighbours, nearest first, as columns `Q R`, normals `Q z` meet the j-th
+    difference in `(R^T z)_j`, a sum over the first j coordinates of z.
+    """
+    for k, point in enumerate(points):
+        differences = points - point[None, :]
+        nearest = np.argsort(np.sum(differences**2, -1), kind="stable")
+        nearest = nearest[nearest != k][: points.shape[1]]
+        frame, triangle = np.linalg.qr(differences[nearest].T, mode="complete")
+        signs = np.where(np.diag(triangle) < 0, -1.0, 1.0)
+        frame[:, : len(signs)] *= signs[None, :]
+        own = component == k
+        normals[own] = normals[own] @ frame.T
 
 
 @eqx.filter_jit

@@ -39,6 +39,12 @@ class ReducedMixture(eqx.Module):
     def num_normals(self) -> int:
         """How many standard normals a draw of the statistic takes."""
 
+    @property
+    @abc.abstractmethod
+    def component_points(self) -> Float[Array, "K r"]:
+        """Where the components lie in the coordinates of the normals, at one noise level and up to
+        scale: which directions tell a component from its nearest neighbours."""
+
     @abc.abstractmethod
     def gram(self) -> Float[Array, "K K"]:
         """Gram matrix of the clean means, relative to their mean."""

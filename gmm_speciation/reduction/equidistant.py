@@ -45,6 +45,10 @@ class EquidistantReduction(PairReduction):
         return self.num_components
 
     @property
+    def component_points(self) -> Float[Array, "K K"]:
+        return jnp.eye(self.num_components, dtype=self.distance.dtype)
+
+    @property
     def component_variances(self) -> Float[Array, " 1"]:
         return self.variance[None]
 

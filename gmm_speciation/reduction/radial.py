@@ -41,6 +41,10 @@ class RadialReduction(ReducedMixture):
         return self.points.shape[1]
 
     @property
+    def component_points(self) -> Float[Array, "K r"]:
+        return self.points
+
+    @property
     def component_variances(self) -> Float[Array, " K"]:
         return self.variances
 

@@ -80,6 +80,10 @@ class SharedReduction(PairReduction):
         return self.basis.shape[1]
 
     @property
+    def component_points(self) -> Float[Array, "K r"]:
+        return self.locations(jnp.zeros((), self.core.dtype))
+
+    @property
     def component_variances(self) -> Float[Array, " E"]:
         return self.eigenvalues
 
