@@ -1,5 +1,6 @@
 # The public names, for lazy loading and for editors; one list serves both.
 from . import (
+    asymptotics,
     curves,
     exact,
     families,
@@ -91,6 +92,7 @@ __all__ = [
     "Trajectory",
     "VarianceExploding",
     "Window",
+    "asymptotics",
     "best_shrinkage",
     "class_denoisers",
     "class_entropy",

@@ -120,6 +120,10 @@ def _entropy_jvp(num_classes, primals, tangents):
     return entropy, slope * tangents[0]
 
 
+def _mmse(num_classes: int | float, s: Float[Array, " T"]) -> Float[Array, " T"]:
+    return -2 * _entropy_and_slope(num_classes, s)[1]
+
+
 def _arguments(num_classes: int | float, s: ArrayLike) -> tuple[float, Array]:
     if not (np.isfinite(num_classes) and num_classes >= 1):
         raise ValueError(f"`num_classes` must be at least 1 and finite; got {num_classes}.")
@@ -152,7 +156,7 @@ def equidistant_mmse(num_classes: int | float, s: ArrayLike) -> Float[Array, "*s
     Raises:
         ValueError: As `equidistant_entropy`.
     """
-    return _flat(lambda k, x: -2 * _entropy_and_slope(k, x)[1], *_arguments(num_classes, s))
+    return _flat(_mmse, *_arguments(num_classes, s))
 
 
 def equidistant_agreement(num_classes: int | float, s: ArrayLike) -> Float[Array, "*shape"]:

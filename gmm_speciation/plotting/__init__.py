@@ -1,10 +1,12 @@
 """Pictures of results. Plots take results and recompute nothing.
 
 style       palette, panels, the noise axis, bands; shared by every picture
+asymptotics laws of large dimension and of many classes
 curves      entropy curves on the noise axis and on a clock
 hopfield    branches and transitions of a modern Hopfield network
 """
 
+from gmm_speciation.plotting.asymptotics import plot_class_criteria, plot_limit, plot_scaling
 from gmm_speciation.plotting.curves import plot_clock, plot_curve
 from gmm_speciation.plotting.hopfield import plot_bifurcations, plot_transitions
 from gmm_speciation.plotting.style import (
@@ -32,8 +34,11 @@ __all__ = [
     "noise_axis",
     "panels",
     "plot_bifurcations",
+    "plot_class_criteria",
     "plot_clock",
     "plot_curve",
+    "plot_limit",
+    "plot_scaling",
     "plot_transitions",
     "save",
     "styled",
