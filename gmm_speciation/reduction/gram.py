@@ -19,10 +19,10 @@ def eigenspace_grams(offsets: Array, eigenvalues: Array) -> tuple[Array, Array]:
     return jnp.einsum("jd,kd->djk", offsets, offsets, precision="highest"), eigenvalues
 
 
-def principal_axes(gram: np.ndarray) -> np.ndarray:
-    """Orthonormal `(K, r)` basis of the range, largest first: Sobol's best coordinates see most."""
-    values, vectors = np.linalg.eigh(gram)
-    keep = values > 64 * len(gram) * np.finfo(float).eps * max(values[-1], 0.0)
+def principal_axes(gram: Array) -> np.ndarray:
+    """Orthonormal `(K, r)` basis of the range to rounding, largest axis first."""
+    values, vectors = np.linalg.eigh(np.asarray(gram, float))
+    keep = values > 64 * len(gram) * float(jnp.finfo(gram.dtype).eps) * max(values[-1], 0.0)
     return vectors[:, keep][:, ::-1]
 
 

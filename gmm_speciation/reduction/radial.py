@@ -103,7 +103,7 @@ def radial_reduction(
 ) -> RadialReduction:
     """From the Gram matrix of the centred means and one isotropic variance a component."""
     if is_concrete(gram):
-        axes = principal_axes(np.asarray(gram, float))
+        axes = principal_axes(gram)
         points = jnp.asarray(axes * np.sqrt(np.maximum(spectrum(gram, axes), 0.0)), gram.dtype)
     else:
         contrasts = gram - gram[:1, :]

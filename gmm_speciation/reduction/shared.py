@@ -52,7 +52,7 @@ class SharedReduction(PairReduction):
     ) -> "SharedReduction":
         """From the Gram matrix of the centred means in every eigenspace of the covariance."""
         if all(map(is_concrete, (gram, eigenvalues))):
-            axes = jnp.asarray(principal_axes(np.asarray(gram.sum(0), float)), gram.dtype)
+            axes = jnp.asarray(principal_axes(gram.sum(0)), gram.dtype)
             core = jnp.einsum("kr,ekl,ls->ers", axes, gram, axes, precision="highest")
             return cls(
                 log_weights=log_weights,
