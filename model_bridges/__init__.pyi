@@ -1,11 +1,14 @@
 from . import digits as digits
 from . import edm2 as edm2
+from .clones import CloneAgreement as CloneAgreement
 from .comparison import crosscheck as crosscheck
 from .denoiser import UNCONDITIONAL as UNCONDITIONAL
 from .denoiser import Denoiser as Denoiser
 from .denoiser import Unconditional as Unconditional
 from .denoiser import class_raw as class_raw
 from .denoiser import difference as difference
+from .elbo import ElboPosterior as ElboPosterior
+from .elbo import elbo_posterior as elbo_posterior
 from .entropy import entropy_curve as entropy_curve
 from .gap import InformationBudget as InformationBudget
 from .gap import gap_curve as gap_curve
@@ -18,6 +21,7 @@ from .parametrisation import from_epsilon as from_epsilon
 from .parametrisation import from_flow as from_flow
 from .parametrisation import from_velocity as from_velocity
 from .parametrisation import from_x0 as from_x0
+from .pilots import adaptive_sigmas as adaptive_sigmas
 from .readouts import Reliability as Reliability
 from .readouts import accuracy as accuracy
 from .readouts import cross_entropy as cross_entropy

@@ -25,11 +25,18 @@ from gmm_speciation.partitions import Partition
 from model_bridges.traces import Chain, PartitionLike, Trace, group_log_sum
 
 
-def chain_entropy(chain: Chain, partition: Partition) -> Float[np.ndarray, "L N"]:
-    """`-sum_c p log p` of each image at each level, nats."""
-    log_p = group_log_sum(chain.log_posterior, partition)
+def posterior_entropy(
+    log_posterior: Float[np.ndarray, "*batch K"], partition: Partition
+) -> Float[np.ndarray, "*batch"]:
+    """`-sum_c p log p` over the classes of a partition, nats."""
+    log_p = group_log_sum(log_posterior, partition)
     # log p = -inf only for a class of prior 0, where p log p = 0.
     return -(np.exp(log_p) * np.where(np.isfinite(log_p), log_p, 0.0)).sum(-1)
+
+
+def chain_entropy(chain: Chain, partition: Partition) -> Float[np.ndarray, "L N"]:
+    """`-sum_c p log p` of each image at each level, nats."""
+    return posterior_entropy(chain.log_posterior, partition)
 
 
 def tracked_curve(trace: Trace, partition: PartitionLike = None) -> EntropyCurve:

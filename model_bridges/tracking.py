@@ -74,11 +74,11 @@ def trace(
         ValueError: If a shape, a level, a label, the prior or a partition does not fit, or
             `num_paths < 1`.
     """
-    levels = _levels(sigmas, denoiser.sigma_range)
+    levels = check_levels(sigmas, denoiser.sigma_range)
     num_classes = denoiser.num_classes
-    weights = _prior(prior, getattr(denoiser, "class_prior", None), num_classes)
+    weights = class_weights(prior, denoiser)
     chosen = {n: as_partition(p, num_classes) for n, p in (partitions or {}).items()}
-    _check_data(denoiser, x0, labels)
+    check_data(denoiser, x0, labels)
     if num_paths < 1:
         raise ValueError(f"`num_paths` must be at least 1; got {num_paths}.")
     x0 = x0.repeat_interleave(num_paths, 0)
@@ -197,7 +197,14 @@ def _record(
     return result
 
 
-def _levels(sigmas: ArrayLike | None, sigma_range: tuple[float, float]) -> Float[np.ndarray, " L"]:
+def check_levels(
+    sigmas: ArrayLike | None, sigma_range: tuple[float, float]
+) -> Float[np.ndarray, " L"]:
+    """Noise levels in increasing order; by default 64, equally spaced in log sigma over the range.
+
+    Raises:
+        ValueError: If they are not at least two positive numbers in strict order.
+    """
     if sigmas is None:
         return np.geomspace(*sigma_range, DEFAULT_NUM_LEVELS)
     levels = np.asarray(sigmas, float)
@@ -215,10 +222,15 @@ def _levels(sigmas: ArrayLike | None, sigma_range: tuple[float, float]) -> Float
     return np.sort(levels)
 
 
-def _prior(
-    prior: ArrayLike | None, default: Sequence[float] | None, num_classes: int
-) -> Float[np.ndarray, " K"]:
+def class_weights(prior: ArrayLike | None, denoiser: Denoiser) -> Float[np.ndarray, " K"]:
+    """Weights of the classes: those given, else the model's `class_prior`, else equal ones.
+
+    Raises:
+        ValueError: If they are not K non-negative numbers that sum to 1.
+    """
+    num_classes = denoiser.num_classes
     if prior is None:
+        default = getattr(denoiser, "class_prior", None)
         prior = np.full(num_classes, 1 / num_classes) if default is None else default
     weights = np.asarray(prior, float)
     if weights.shape != (num_classes,) or not (
@@ -232,7 +244,12 @@ def _prior(
     return weights / weights.sum()
 
 
-def _check_data(denoiser: Denoiser, x0: Tensor, labels: Tensor | None) -> None:
+def check_data(denoiser: Denoiser, x0: Tensor, labels: Tensor | None) -> None:
+    """Refuse data and labels that do not fit a model.
+
+    Raises:
+        ValueError: If a shape, a value or a label does not fit.
+    """
     if len(x0) == 0 or tuple(x0.shape[1:]) != tuple(denoiser.event_shape):
         raise ValueError(
             f"`x0` must have shape (N, {', '.join(map(str, denoiser.event_shape))}) with N >= 1; "

@@ -1,0 +1,281 @@
+"""Clone agreement: two reverse runs from one noisy state, and whether they end in one class.
+
+The state `x_t` of an image is run backwards twice by the stochastic sampler (the ancestral kernel, noise
+independent), with the unconditional model, or, where there is none, the Bayes mixture `sum_c p_c D_c` with
+the posterior that ELBO differences give at `x_t` and tracking carries on. The two ends agree with
+probability
+
+    phi(sigma) = E sum_c p(c | x_t)^2        (Biroli et al. 2024, arXiv 2402.18491)
+
+and phi bounds the entropy from both sides (`collisions`). Ends are named by a posterior of their classes:
+tracked along a fresh noise path of the end, or given as a function; two soft names agree by the
+product of their probabilities. The kernel leaves out the spread of x_0 inside a step, so phi errs to
+first order in the step: with `check_steps` every state is also run through every other level, and
+`phi(all) - phi(every other)` is that error's size.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from gmm_speciation.curves import EntropyCurve
+from gmm_speciation.estimate import Estimate
+from gmm_speciation.partitions import Partition
+from model_bridges.collisions import entropy_lower_bound, entropy_upper_bound
+from model_bridges.denoiser import UNCONDITIONAL, Denoiser
+from model_bridges.elbo import elbo_posterior
+from model_bridges.paths import log_likelihood_update, reverse_kernel
+from model_bridges.pilots import pilot_rate, place_levels
+from model_bridges.problem import Problem
+from model_bridges.samplers import karras_sigmas
+from model_bridges.traces import group_log_sum
+from model_bridges.tracking import trace
+from model_bridges.work import Means, Merged, Sums
+
+METHOD = "clones (middle of the bounds on H)"
+DEFAULT_NUM_LEVELS, DEFAULT_NUM_STEPS, NAMING_LEVELS = 8, 64, 12
+Classifier = Callable[[Tensor], Float[np.ndarray, "N K"]]
+
+
+@dataclass(frozen=True, eq=False)
+class CloneAgreement:
+    """Agreement of clones against the noise, `(L,)`, and what it says about H(C|X), in nats."""
+
+    sigmas: Float[np.ndarray, " L"]
+    agreement: Estimate  # phi
+    lower: Estimate  # bound on H
+    upper: Estimate
+    step_error: Estimate | None  # phi of all levels minus phi of every other one
+    curve: EntropyCurve  # the middle of the bounds
+
+
+@torch.no_grad()
+def run_back(
+    denoiser: Denoiser,
+    x: Float[Tensor, "B *event"],
+    levels: Float[np.ndarray, " T"],
+    rng: np.random.Generator,
+) -> Float[Tensor, "B *event"]:
+    """States at `levels[0]` brought to the end of decreasing levels by the unconditional model.
+
+    Returns:
+        The posterior mean at the last level.
+    """
+    for sigma, cleaner in pairwise(levels):
+        denoised = denoiser(x, float(sigma), UNCONDITIONAL)
+        means, variance = reverse_kernel(x, denoised[None], float(sigma), float(cleaner))
+        noise = torch.from_numpy(rng.standard_normal(x.shape)).to(x)
+        x = means[0] + variance**0.5 * noise
+    return denoiser(x, float(levels[-1]), UNCONDITIONAL)
+
+
+@torch.no_grad()
+def run_back_as_mixture(
+    problem: Problem,
+    x: Float[Tensor, "B *event"],
+    levels: Float[np.ndarray, " T"],
+    log_posterior: Float[Tensor, "B K"],
+    rng: np.random.Generator,
+) -> Float[np.ndarray, "B K"]:
+    """States brought down by the Bayes mixture of the classes, whose posterior is tracked on the way.
+
+    Returns:
+        The log-posterior of the classes at the last level.
+    """
+    log_p = log_posterior.mT
+    for sigma, cleaner in pairwise(map(float, levels)):
+        skip, _ = problem.denoiser.coefficients(sigma)
+        denoised = float(skip) * x + problem.class_outputs(x, sigma)
+        means, variance = reverse_kernel(x, denoised, sigma, cleaner)
+        shares = log_p.exp().reshape(*log_p.shape, *(1,) * (x.ndim - 1))
+        noise = torch.from_numpy(rng.standard_normal(x.shape)).to(x)
+        x = (shares * means).sum(0) + variance**0.5 * noise
+        log_p = torch.log_softmax(log_p + log_likelihood_update(x, means, variance), 0)
+    return log_p.mT.cpu().numpy()
+
+
+@dataclass(frozen=True, eq=False)
+class CloneWork:
+    """Clones of every image of a problem at every level.
+
+    Levels of the problem are moved to the nearest of the sampler's; 8 placed by the pilot by default.
+
+    Args:
+        problem: Model and images.
+        num_steps: Levels of the sampler from the largest down, `rho = 7` (Karras et al. 2022).
+        check_steps: Also run through every other level.
+        classifier: Log-probabilities of the classes of clean states; tracking by default.
+        classifier_name: What to call it.
+    """
+
+    problem: Problem
+    num_steps: int = DEFAULT_NUM_STEPS
+    check_steps: bool = False
+    classifier: Classifier | None = None
+    classifier_name: str = "tracked posterior"
+
+    def settings(self) -> dict[str, Any]:
+        return self.problem.settings(
+            "clones",
+            num_steps=self.num_steps,
+            check_steps=self.check_steps,
+            named_by=self.classifier_name,
+        )
+
+    @property
+    def num_chunks(self) -> int:
+        return self.problem.num_chunks
+
+    def grid(self) -> Float[np.ndarray, " T"]:
+        """Levels of the sampler, decreasing."""
+        low, high = self.problem.denoiser.sigma_range
+        return karras_sigmas(self.num_steps, low, high).numpy()
+
+    def pilot(self) -> Sums:
+        """Branching levels, as indices into the sampler's grid, and levels to name classes with."""
+        p, before = self.problem, self.problem.denoiser.evaluations
+        sigmas, rate = pilot_rate(
+            p.denoiser, p.x0, prior=p.prior, seed=p.seed, max_batch=p.max_batch
+        )
+        wanted = p.sigmas
+        if wanted is None:
+            wanted = place_levels(sigmas, rate, DEFAULT_NUM_LEVELS + 2)[1:-1]
+        grid = self.grid()
+        nearest = np.abs(np.log(grid[:, None] / wanted)).argmin(0)
+        # A branch needs two steps, so that every other level is a shorter run of the same kind.
+        branch = np.unique(np.minimum(nearest, len(grid) - 3))[::-1]
+        return Sums(
+            0,
+            {
+                "branch": branch,
+                "levels": grid[branch],
+                "sigmas": sigmas,
+                "rate": rate,
+                "naming": place_levels(sigmas, rate, NAMING_LEVELS),
+            },
+            evaluations=p.denoiser.evaluations - before,
+        )
+
+    @torch.no_grad()
+    def chunk(self, index: int, pilot: Sums) -> Sums:
+        """Sums of the agreement over the images of one chunk."""
+        p, before = self.problem, self.problem.denoiser.evaluations
+        clean = p.x0[p.images(index)].double()
+        grid = self.grid()
+        totals = {
+            f"{kind} {name}": np.zeros(len(pilot.totals["branch"]))
+            for name in p.partitions
+            for kind in (("agreement", "coarse") if self.check_steps else ("agreement",))
+        }
+        for place, branch in enumerate(pilot.totals["branch"]):
+            rng = p.rng("clones", index, int(branch))
+            x = clean + grid[branch] * torch.from_numpy(rng.standard_normal(clean.shape)).to(clean)
+            runs = {"agreement": grid[branch:]}
+            if self.check_steps:
+                # From the same state; an odd step, where one is left over, comes first.
+                runs["coarse"] = grid[[branch, *range(len(grid) - 1, branch, -2)[::-1]]]
+            for kind, levels in runs.items():
+                ends = self._ends(x.repeat(2, *(1,) * (x.ndim - 1)), levels, rng, pilot)
+                for name, partition in p.partitions.items():
+                    totals[f"{kind} {name}"][place] += _agreement(ends, partition).sum()
+        return Sums(len(clean), totals, evaluations=p.denoiser.evaluations - before)
+
+    def _ends(
+        self, x: Tensor, levels: np.ndarray, rng: np.random.Generator, pilot: Sums
+    ) -> Float[np.ndarray, "B K"]:
+        """Log-posteriors of the classes at the ends of one run of every state."""
+        p = self.problem
+        if not p.denoiser.has_unconditional:
+            known = (pilot.totals["sigmas"], pilot.totals["rate"])
+            start = elbo_posterior(
+                p.denoiser, x, float(levels[0]), prior=p.prior, rate=known, rng=rng,
+                max_batch=p.max_batch,
+            )  # fmt: skip
+            log_p = torch.from_numpy(start.log_posterior).to(x)
+            return run_back_as_mixture(p, x, levels, log_p, rng)
+        ends = torch.cat([run_back(p.denoiser, part, levels, rng) for part in x.split(p.max_batch)])
+        if self.classifier is not None:
+            return self.classifier(ends)
+        record = trace(
+            p.denoiser,
+            ends,
+            sigmas=pilot.totals["naming"],
+            prior=p.prior,
+            seed=int(rng.integers(2**31)),
+            max_batch=p.max_batch,
+        )
+        return record.log_posterior[0]
+
+    def agreement(self, merged: Merged, name: str) -> CloneAgreement:
+        """Agreement, bounds and curve of one partition.
+
+        Raises:
+            ValueError: As `Merged.evaluate`.
+        """
+        partition = self.problem.partitions[name]
+        classes, sigmas = partition.num_classes, merged.pilot.totals["levels"]
+        log_snr = -2 * np.log(sigmas)
+
+        def middle(means: Means) -> np.ndarray:
+            phi = means[f"agreement {name}"]
+            return (entropy_lower_bound(phi, classes) + entropy_upper_bound(phi, classes)) / 2
+
+        phi = _at_least_binomial(
+            merged.evaluate(lambda means: means[f"agreement {name}"])[0], merged.num_images
+        )
+        lower, upper = (
+            _carry_over(phi, lambda value, bound=bound: bound(value, classes))
+            for bound in (entropy_lower_bound, entropy_upper_bound)
+        )
+        step_error = None
+        if self.check_steps:
+            step_error, _ = merged.evaluate(
+                lambda means: means[f"agreement {name}"] - means[f"coarse {name}"]
+            )
+        curve = merged.curve(
+            log_snr,
+            middle,
+            lambda means: -np.gradient(middle(means), log_snr),
+            self.problem.prior_entropy(partition),
+            METHOD,
+        )
+        stderr = (lower.stderr + upper.stderr) / 2  # both move with phi
+        entropy = Estimate(curve.entropy.value, stderr, curve.entropy.dof)
+        curve = replace(curve, entropy=entropy)
+        return CloneAgreement(sigmas, phi, lower, upper, step_error, curve)
+
+    def curve(self, merged: Merged, name: str) -> EntropyCurve:
+        """The middle of the bounds on H for one partition, with its slope as rate."""
+        return self.agreement(merged, name).curve
+
+
+def _at_least_binomial(phi: Estimate, num_images: int) -> Estimate:
+    """An agreement whose error is not below that of a coin: no disagreement seen is not none."""
+    value = np.asarray(phi.value)
+    share = (value * num_images + 1) / (num_images + 2)
+    stderr = np.maximum(phi.stderr, np.sqrt(share * (1 - share) / num_images))
+    return Estimate(value, stderr, phi.dof)
+
+
+def _carry_over(
+    phi: Estimate, function: Callable[[np.ndarray], Float[np.ndarray, "*batch"]]
+) -> Estimate:
+    """A monotone function of an estimate; half of what it moves within one standard error."""
+    value, stderr = np.asarray(phi.value), np.asarray(phi.stderr)
+    moved = np.abs(function(value - stderr) - function(value + stderr)) / 2
+    return Estimate(function(value), moved, phi.dof)
+
+
+def _agreement(
+    log_posterior: Float[np.ndarray, "B K"], partition: Partition
+) -> Float[np.ndarray, " N"]:
+    """Probability that the two ends of each state are of one class; the second half holds the others."""
+    p = np.exp(group_log_sum(log_posterior, partition))
+    first, second = np.split(p, 2)
+    return (first * second).sum(-1)

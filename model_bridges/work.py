@@ -1,0 +1,163 @@
+"""Work cut into chunks, and what their sums say.
+
+A chunk of work is a function of the settings and of its index alone. It leaves *totals*, sums over the
+images it holds, which merge by addition in the order of the chunks, and *rows*, one an image, which
+are joined in that order. Chunk i belongs to batch `i mod R`; batches hold different images and noise,
+so the delete-one jackknife over them gives the error of any function of the means, with R - 1 degrees
+of freedom. For a mean and batches of one size that is the error of the batch means themselves.
+"""
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
+from jaxtyping import Float
+
+from gmm_speciation.curves import Batches, EntropyCurve
+from gmm_speciation.estimate import Estimate
+
+NUM_BATCHES = 16
+
+Arrays = dict[str, np.ndarray]
+Progress = Callable[[int, int], object]
+Means = Mapping[str, np.ndarray]
+
+
+@dataclass(frozen=True, eq=False)
+class Sums:
+    """What one chunk leaves: `count` images, totals over them, rows of them, and its cost."""
+
+    count: int
+    totals: Arrays
+    rows: Arrays = field(default_factory=dict)
+    evaluations: int = 0
+
+
+@runtime_checkable
+class Work(Protocol):
+    """Work that can be cut into chunks.
+
+    `pilot` is made once, before the chunks, and handed to each of them.
+    """
+
+    @property
+    def num_chunks(self) -> int: ...
+
+    def settings(self) -> dict[str, Any]:
+        """Everything that the numbers depend on, as plain JSON data."""
+
+    def pilot(self) -> Sums:
+        """What the chunks need to know beforehand, in `totals`."""
+
+    def chunk(self, index: int, pilot: Sums) -> Sums:
+        """One chunk; depends on the settings, the pilot and `index` only."""
+
+
+@dataclass(frozen=True, eq=False)
+class Merged:
+    """The sums of all chunks: R batches, and the rows of all images."""
+
+    counts: Float[np.ndarray, " batches"]
+    totals: Arrays  # (R, *shape)
+    rows: Arrays
+    evaluations: int
+    pilot: Sums
+
+    @property
+    def num_images(self) -> int:
+        return int(self.counts.sum())
+
+    def means(self, without: int | None = None) -> Arrays:
+        """Means over all images, or over those outside one batch."""
+        keep = np.arange(len(self.counts)) != (-1 if without is None else without)
+        count = self.counts[keep].sum()
+        return {name: total[keep].sum(0) / count for name, total in self.totals.items()}
+
+    def evaluate(
+        self, statistic: Callable[[Means], np.ndarray]
+    ) -> tuple[Estimate, Float[np.ndarray, "batches ..."]]:
+        """A function of the means with its jackknife error, and its pseudo-values batch by batch.
+
+        The pseudo-values `R f - (R - 1) f_without_r` stand for independent values of the batches:
+        averages without one of them give the statistic without it.
+
+        Raises:
+            ValueError: If there are fewer than two batches.
+        """
+        num_batches = len(self.counts)
+        if num_batches < 2:
+            raise ValueError(
+                "An error bar needs at least two batches of images; got one. Give more images, or "
+                "smaller chunks."
+            )
+        value = np.asarray(statistic(self.means()), float)
+        without = np.stack(
+            [np.asarray(statistic(self.means(r)), float) for r in range(num_batches)]
+        )
+        pseudo = num_batches * value - (num_batches - 1) * without
+        return Estimate.jackknife(value, without), pseudo
+
+    def curve(
+        self,
+        log_snr: Float[np.ndarray, " L"],
+        entropy: Callable[[Means], np.ndarray],
+        rate: Callable[[Means], np.ndarray],
+        prior_entropy: float,
+        method: str,
+    ) -> EntropyCurve:
+        """The entropy curve of two functions of the means, `(L,)` each.
+
+        Raises:
+            ValueError: As `evaluate`.
+        """
+        entropies, entropy_batches = self.evaluate(entropy)
+        rates, rate_batches = self.evaluate(rate)
+        batches = Batches(entropy_batches, rate_batches)
+        return EntropyCurve(log_snr, entropies, rates, prior_entropy, method, batches)
+
+
+def merge(chunks: Iterable[Sums], num_chunks: int, pilot: Sums) -> Merged:
+    """Add up chunks given in the order of their index.
+
+    Raises:
+        ValueError: If there are none.
+    """
+    num_batches = min(NUM_BATCHES, num_chunks)
+    counts, evaluations = np.zeros(num_batches), pilot.evaluations
+    totals: Arrays = {}
+    rows: dict[str, list[np.ndarray]] = {}
+    for index, sums in enumerate(chunks):
+        batch = index % num_batches
+        counts[batch] += sums.count
+        evaluations += sums.evaluations
+        for name, total in sums.totals.items():
+            kept = totals.setdefault(name, np.zeros((num_batches, *np.shape(total))))
+            kept[batch] += total
+        for name, part in sums.rows.items():
+            rows.setdefault(name, []).append(part)
+    if not totals:
+        raise ValueError("There are no chunks to merge; the work is empty.")
+    joined = {name: np.concatenate(parts) for name, parts in rows.items()}
+    return Merged(counts, totals, joined, evaluations, pilot)
+
+
+def collect(work: Work, progress: Progress | None = None) -> Merged:
+    """Do all of the work here and now, and merge it."""
+    pilot = work.pilot()
+    chunks = []
+    for index in range(work.num_chunks):
+        chunks.append(work.chunk(index, pilot))
+        if progress is not None:
+            progress(index + 1, work.num_chunks)
+    return merge(chunks, work.num_chunks, pilot)
+
+
+def chunk_slice(index: int, num_items: int, chunk_size: int) -> slice:
+    """The items of one chunk: chunks of fixed size, the last one shorter."""
+    return slice(index * chunk_size, min((index + 1) * chunk_size, num_items))
+
+
+def default_chunk_size(num_items: int, largest: int = 16) -> int:
+    """A size that leaves at least 16 chunks where there are as many items."""
+    return max(1, min(largest, num_items // NUM_BATCHES))
