@@ -9,8 +9,14 @@ and CE - H is the calibration error. Averages run over images, so errors are tho
 images. Entropy, cross-entropy and rate are extrapolated in the step of the noise levels; reliability
 and accuracy, which are about the posteriors themselves, are those of the fine chain. Nats throughout.
 
-The literature's other two read-outs, of the log ratio to the unconditional model, are pure functions in
-`gmm_speciation.tracking`.
+The literature's other two read-outs take the log ratio l_c of a class to the unconditional model:
+
+    ratio           pi_c = prior_c e^(l_c): right in continuous time, off by the square root of the step,
+                    not normalised; its -sum pi log pi may leave [0, H(C)]
+    forced prior    sigmoid(l_y) of a path's own class y, prior 1/2, the unconditional posing as "not y":
+                    right for a rare class only; its binary entropy starts from log 2
+
+Neither is extrapolated; the pure functions are in `gmm_speciation.tracking`.
 """
 
 from dataclasses import dataclass
@@ -18,11 +24,15 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float, Int
 from scipy.signal import savgol_filter
+from scipy.special import expit
 
 from gmm_speciation.curves import Batches, EntropyCurve
 from gmm_speciation.estimate import Estimate
 from gmm_speciation.partitions import Partition
 from model_bridges.traces import Chain, PartitionLike, Trace, group_log_sum
+
+RATIO = "tracking (ratio to the unconditional)"
+FORCED = "tracking (forced prior 1/2, binary)"
 
 
 def posterior_entropy(
@@ -150,6 +160,72 @@ def slope_curve(trace: Trace, partition: PartitionLike = None) -> EntropyCurve:
     slope = savgol_filter(entropy, 9, 4, deriv=1, delta=steps[0], axis=0)
     total = trace.prior_entropy(partition)
     return curve_of(trace, entropy, slope / 2, total, "slope of tracking")
+
+
+def log_ratios(trace: Trace, partition: PartitionLike = None) -> Float[np.ndarray, "L N C"]:
+    """`log p(path | c) / p(path)` of the classes of a partition, the unconditional model as p(path).
+
+    For a group it is `log sum_k (prior_k / prior_group) e^(l_k)`.
+
+    Raises:
+        ValueError: If the trace has no unconditional model.
+    """
+    if trace.log_ratio is None:
+        raise ValueError(
+            "A ratio to the unconditional model needs one, and the traced model has none. Use the class "
+            "against class read-out, `estimator='tracking'`."
+        )
+    chosen = trace.partition(partition)
+    with np.errstate(divide="ignore"):
+        log_prior = np.log(trace.prior)
+    return group_log_sum(trace.log_ratio + log_prior, chosen) - group_log_sum(log_prior, chosen)
+
+
+def ratio_entropy(trace: Trace, partition: PartitionLike = None) -> Float[np.ndarray, "L N"]:
+    """`-sum_c pi_c log pi_c` with `pi_c = prior_c e^(l_c)`, not normalised. Errors as `log_ratios`."""
+    with np.errstate(divide="ignore"):
+        log_prior = group_log_sum(np.log(trace.prior), trace.partition(partition))
+    log_pi = log_ratios(trace, partition) + log_prior
+    return -(np.exp(log_pi) * np.where(np.isfinite(log_pi), log_pi, 0.0)).sum(-1)
+
+
+def forced_prior_entropy(trace: Trace, partition: PartitionLike = None) -> Float[np.ndarray, "L N"]:
+    """Binary entropy of `sigmoid(l_y)` for each path's own class y.
+
+    Raises:
+        ValueError: As `log_ratios`, or if the trace has no labels.
+    """
+    labels = trace.group_labels(partition)
+    ratio = log_ratios(trace, partition)[:, np.arange(len(labels)), labels]
+    p = expit(ratio)
+    # -log sigmoid(l) = log(1 + e^-l), exact in both tails.
+    return p * np.logaddexp(0, -ratio) + (1 - p) * np.logaddexp(0, ratio)
+
+
+def ratio_curve(trace: Trace, partition: PartitionLike = None) -> EntropyCurve:
+    """Entropy by the ratio to the unconditional model, with its slope as rate.
+
+    Raises:
+        ValueError: As `log_ratios`, or if there are fewer than two images.
+    """
+    entropy = ratio_entropy(trace, partition)
+    total = trace.prior_entropy(partition)
+    return curve_of(trace, entropy, _slope(trace, entropy), total, RATIO)
+
+
+def forced_prior_curve(trace: Trace, partition: PartitionLike = None) -> EntropyCurve:
+    """Binary entropy by the forced prior of 1/2, from log 2 in pure noise, with its slope as rate.
+
+    Raises:
+        ValueError: As `forced_prior_entropy`, or if there are fewer than two images.
+    """
+    entropy = forced_prior_entropy(trace, partition)
+    return curve_of(trace, entropy, _slope(trace, entropy), float(np.log(2)), FORCED)
+
+
+def _slope(trace: Trace, entropy: Float[np.ndarray, "L N"]) -> Float[np.ndarray, "L N"]:
+    """`-dH/dlambda` by differences of neighbouring levels."""
+    return -np.gradient(entropy, trace.log_snr, axis=0)
 
 
 def accuracy(trace: Trace, partition: PartitionLike = None) -> Estimate:

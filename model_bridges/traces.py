@@ -58,6 +58,8 @@ class Trace:
     seed: int
     evaluations: int  # forward passes of one noisy image
     num_paths: int = 1  # of each image; path i belongs to image i // num_paths
+    log_ratio: Float[np.ndarray, "L N K"] | None = None  # sum of log p(x'|x,c) / p(x'|x), D_u for p
+    path_law: str = "forward-noised images"
 
     def extrapolate(self, quantity: Callable[[Chain], Distances]) -> Distances:
         """`2 q(fine) - q(coarse)`: its mean over images is right to second order in the step.

@@ -49,8 +49,10 @@ def trace(
     partitions: Mapping[str, Partition | Sequence[int]] | None = None,
     num_paths: int = 1,
     seed: int = 0,
+    first: int = 0,
     max_batch: int = 1024,
     progress: Callable[[int, int], object] | None = None,
+    paths: Float[Tensor, "L N *event"] | None = None,
 ) -> Trace:
     """Track every image through the noise, all classes at once, in one pass over the model.
 
@@ -67,8 +69,10 @@ def trace(
         partitions: Named groupings of the classes whose gap is measured too.
         num_paths: Noise paths of each image; more of them shrink the errors as far as the images allow.
         seed: Together with the index of image and path it fixes the noise.
+        first: Index of the first image, for a part of a larger set.
         max_batch: Largest batch given to the network.
         progress: Called with `(steps done, steps in all)`.
+        paths: States to track along, in the order of increasing levels, in place of noised images.
 
     Raises:
         ValueError: If a shape, a level, a label, the prior or a partition does not fit, or
@@ -83,15 +87,22 @@ def trace(
         raise ValueError(f"`num_paths` must be at least 1; got {num_paths}.")
     x0 = x0.repeat_interleave(num_paths, 0)
     labels = None if labels is None else labels.repeat_interleave(num_paths)
+    if paths is not None and paths.shape != (len(levels), *x0.shape):
+        raise ValueError(
+            f"`paths` must hold every image at every level, {(len(levels), *x0.shape)}; got "
+            f"{tuple(paths.shape)}."
+        )
     step = max(1, max_batch // num_classes)
     starts = range(0, len(x0), step)
     pieces: list[dict[str, np.ndarray]] = []
-    for done, first in enumerate(starts):
-        chunk = slice(first, first + step)
+    for done, start in enumerate(starts):
+        chunk = slice(start, start + step)
         rows = []
         for row in _track(
             denoiser,
-            forward_paths(x0[chunk].double(), levels, seed, first),
+            forward_paths(x0[chunk].double(), levels, seed, first * num_paths + start)
+            if paths is None
+            else paths[:, chunk].double(),
             x0[chunk].double(),
             None if labels is None else labels[chunk].to(x0.device).long(),
             levels,
@@ -123,6 +134,7 @@ def trace(
         label_error=parts.get("label_error"),
         labelled_gap=parts.get("labelled_gap"),
         unconditional_error=parts.get("unconditional_error"),
+        log_ratio=parts.get("log_ratio"),
         partitions=chosen,
         provenance=denoiser.provenance,
         seed=seed,
@@ -145,6 +157,7 @@ def _track(
     top = len(levels) - 1
     fine = log_prior[:, None].expand(-1, len(clean))
     coarse = {top: fine}
+    ratio = torch.zeros_like(fine)  # of every class to the unconditional model
     for i in range(top, -1, -1):
         x, sigma = path[i], float(levels[i])
         skip, out = (float(c) for c in denoiser.coefficients(sigma))
@@ -152,14 +165,21 @@ def _track(
         raw = out * class_raw(denoiser, x, sigma, max_batch=max_batch).to(x)
         rows = [raw, (clean - skip * x)[None]]
         if denoiser.has_unconditional:
-            rows.append(out * denoiser.raw(x, sigma, UNCONDITIONAL).to(x)[None])
+            free = out * denoiser.raw(x, sigma, UNCONDITIONAL).to(x)[None]
+            rows.append(free)
         inner = gram(torch.cat(rows), len(raw))
         fine, half = torch.log_softmax(fine, 0), torch.log_softmax(coarse.pop(i), 0)
-        yield _record(inner, {"fine": fine.mT, "coarse": half.mT}, labels, partitions)
+        found = _record(inner, {"fine": fine.mT, "coarse": half.mT}, labels, partitions)
+        yield found | ({"log_ratio": ratio.mT} if denoiser.has_unconditional else {})
         denoised = skip * x + raw
         if i > 0:
             kernel = reverse_kernel(x, denoised, sigma, float(levels[i - 1]))
             fine = fine + log_likelihood_update(path[i - 1], *kernel)
+            if denoiser.has_unconditional:
+                means, variance = reverse_kernel(x, skip * x + free, sigma, float(levels[i - 1]))
+                pair = torch.cat([kernel[0], means])
+                update = log_likelihood_update(path[i - 1], pair, variance)
+                ratio = ratio + update[:-1] - update[-1:]
         if i == top:
             coarse[i - 1] = fine  # the other coarse chain starts with one fine step
         if i > 1:

@@ -20,7 +20,7 @@ from gmm_speciation.estimate import Estimate
 NUM_BATCHES = 16
 
 Arrays = dict[str, np.ndarray]
-Progress = Callable[[int, int], object]
+Progress = Callable[[int, int, int], object]  # chunks done, chunks in all, evaluations so far
 Means = Mapping[str, np.ndarray]
 
 
@@ -145,11 +145,12 @@ def merge(chunks: Iterable[Sums], num_chunks: int, pilot: Sums) -> Merged:
 def collect(work: Work, progress: Progress | None = None) -> Merged:
     """Do all of the work here and now, and merge it."""
     pilot = work.pilot()
-    chunks = []
+    chunks, cost = [], pilot.evaluations
     for index in range(work.num_chunks):
         chunks.append(work.chunk(index, pilot))
+        cost += chunks[-1].evaluations
         if progress is not None:
-            progress(index + 1, work.num_chunks)
+            progress(index + 1, work.num_chunks, cost)
     return merge(chunks, work.num_chunks, pilot)
 
 

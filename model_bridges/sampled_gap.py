@@ -1,0 +1,172 @@
+"""The denoiser gap with the noise sampled where the integrand is.
+
+    H(C|X_sigma) = H(C) - int_sigma^max r(s) dlog s,     r(s) = s^-2 E |D_y(x) - D_u(x)|^2,   x = x_0 + s eps
+
+with the true class y of each image and the unconditional model: two evaluations a draw, both at one noisy
+state, where following a path costs K a level. Every draw has an image, a noise and a level of its own. A
+pilot of draws spread evenly over log s measures `E r^2`; then the levels come from strata of the
+density `~ sqrt(E r^2)`, mixed with a uniform part, one draw in each. The entropy at sigma is H(C) minus
+the weighted draws above it, without bias at any number of draws. Single classes only: the denoiser of a
+group needs the posterior inside it ("gap" along a path has that). For networks trained apart this form
+holds their disagreement, too.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+
+from gmm_speciation.curves import EntropyCurve
+from model_bridges.denoiser import UNCONDITIONAL, per_image
+from model_bridges.importance import FLOOR, Proposal
+from model_bridges.problem import Problem
+from model_bridges.work import NUM_BATCHES, Means, Merged, Sums
+
+METHOD = "denoiser gap (unconditional, adaptive levels)"
+PILOT_CELLS, PILOT_DRAWS = 24, 12
+DEFAULT_NUM_LEVELS, DEFAULT_NUM_STRATA, DEFAULT_DRAWS = 48, 64, 32
+
+
+@dataclass(frozen=True, eq=False)
+class SampledGapWork:
+    """The gap of the labelled class from independent draws of level, image and noise.
+
+    Batches use different images, as far as there are 16 of them, so that their means are independent.
+
+    Args:
+        problem: Model, images and labels; its levels, 48 by default, are where the curve is given.
+        num_draws: Chunks of `num_strata` draws.
+        num_strata: Draws of one chunk, one in each stratum of log sigma.
+    """
+
+    problem: Problem
+    num_draws: int = DEFAULT_DRAWS
+    num_strata: int = DEFAULT_NUM_STRATA
+
+    def __post_init__(self) -> None:
+        p = self.problem
+        if p.labels is None or not p.denoiser.has_unconditional:
+            raise ValueError(
+                "The sampled gap compares the denoiser of each image's class with the unconditional "
+                "one: it needs `labels` and an unconditional model. Use `estimator='gap'`."
+            )
+        if self.num_draws < 2 or self.num_strata < 2:
+            raise ValueError(
+                f"`num_draws` and `num_strata` must be at least 2; got {self.num_draws} and "
+                f"{self.num_strata}."
+            )
+        if not any(partition.is_trivial for partition in p.partitions.values()):
+            raise ValueError(
+                "The sampled gap knows single classes only; for groups use `estimator='gap'`."
+            )
+
+    def settings(self) -> dict[str, Any]:
+        return self.problem.settings(
+            "sampled gap", num_draws=self.num_draws, num_strata=self.num_strata
+        )
+
+    @property
+    def num_chunks(self) -> int:
+        return self.num_draws
+
+    def levels(self) -> Float[np.ndarray, " L"]:
+        """Levels of the curve."""
+        given = self.problem.sigmas
+        if given is not None:
+            return given
+        return np.geomspace(*self.problem.denoiser.sigma_range, DEFAULT_NUM_LEVELS)
+
+    def pilot(self) -> Sums:
+        """Density of the levels, by its distribution function."""
+        p, before = self.problem, self.problem.denoiser.evaluations
+        levels = self.levels()
+        edges = np.linspace(np.log(levels[0]), np.log(levels[-1]), PILOT_CELLS + 1)
+        rng = p.rng("sampled gap pilot")
+        places = edges[:-1, None] + np.diff(edges)[:, None] * rng.random((PILOT_CELLS, PILOT_DRAWS))
+        images = rng.integers(len(p.x0), size=places.size)
+        gaps = self._gaps(places.ravel(), images, rng).reshape(places.shape)
+        size = np.sqrt((gaps**2).mean(1))
+        padded = np.pad(size, 1, mode="edge")
+        smooth = np.maximum((padded[:-2] + 2 * padded[1:-1] + padded[2:]) / 4, 0.5 * size)
+        at_edges = np.interp(edges, (edges[1:] + edges[:-1]) / 2, smooth)
+        proposal = Proposal.from_shape(edges, at_edges, FLOOR)
+        cost = p.denoiser.evaluations - before
+        return Sums(0, {"nodes": proposal.nodes, "cdf": proposal.cdf}, evaluations=cost)
+
+    def chunk(self, index: int, pilot: Sums) -> Sums:
+        """One draw in every stratum: its part of the integral above each level, and of each cell."""
+        p, before = self.problem, self.problem.denoiser.evaluations
+        rng = p.rng("sampled gap", index)
+        proposal = Proposal(pilot.totals["nodes"], pilot.totals["cdf"])
+        places, weights = proposal.stratified(rng.random(self.num_strata))
+        own = np.arange(len(p.x0))
+        if len(own) >= NUM_BATCHES:
+            own = own[own % NUM_BATCHES == index % NUM_BATCHES]
+        images = own[rng.integers(len(own), size=self.num_strata)]
+        gaps = self._gaps(places, images, rng)
+        position = np.log(self.levels())
+        above = places[None, :] > position[:, None]
+        middle = (position[1:] + position[:-1]) / 2
+        cell = np.searchsorted(middle, places)[None, :] == np.arange(len(position))[:, None]
+        return Sums(
+            1,
+            {
+                "integral": (above * weights * gaps).sum(1),
+                "cell gap": (cell * weights * gaps).sum(1),
+                "cell width": (cell * weights).sum(1),
+            },
+            evaluations=p.denoiser.evaluations - before,
+        )
+
+    @torch.no_grad()
+    def _gaps(
+        self,
+        places: Float[np.ndarray, " M"],
+        images: Int[np.ndarray, " M"],
+        rng: np.random.Generator,
+    ) -> Float[np.ndarray, " M"]:
+        """`|D_y - D_u|^2 / sigma^2` at one noisy state each."""
+        p = self.problem
+        assert p.labels is not None  # checked at the start
+        index = torch.from_numpy(images).to(p.x0.device)
+        clean, label = p.x0[index].double(), p.labels.to(p.x0.device)[index].long()
+        sigma = torch.from_numpy(np.exp(places))
+        noise = torch.from_numpy(rng.standard_normal(clean.shape)).to(clean)
+        x = clean + per_image(sigma, clean) * noise
+        _, out = p.denoiser.coefficients(sigma)
+        gaps = []
+        for part in torch.arange(len(x)).split(p.max_batch):
+            here = part.to(x.device)
+            outputs = [
+                p.denoiser.raw(x[here], sigma[part], which).to(x).flatten(1)
+                for which in (label[here], UNCONDITIONAL)
+            ]
+            gaps.append((outputs[0] - outputs[1]).square().sum(1))
+        scale = (out / sigma) ** 2
+        return (scale * torch.cat(gaps).cpu()).numpy()
+
+    def curve(self, merged: Merged, name: str) -> EntropyCurve:
+        """The curve of the single classes; the rate is the mean gap around each level.
+
+        Raises:
+            ValueError: If the partition groups classes, and as `Merged.evaluate`.
+        """
+        partition = self.problem.partitions[name]
+        if not partition.is_trivial:
+            raise ValueError(
+                f"The sampled gap knows single classes only, and {name!r} groups them; use 'gap'."
+            )
+        total = self.problem.prior_entropy(partition)
+
+        def rate(means: Means) -> np.ndarray:
+            return means["cell gap"] / np.maximum(means["cell width"], 1e-12) / 2
+
+        return merged.curve(
+            -2 * np.log(self.levels()),
+            lambda means: total - means["integral"],
+            rate,
+            total,
+            METHOD,
+        )

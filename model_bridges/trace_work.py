@@ -1,0 +1,225 @@
+"""Tracking as work in chunks: every quantity of the tracking pass that is a mean over images.
+
+One pass serves the estimators
+
+    tracking            entropy of the tracked posterior, class against class
+    gap                 denoiser gap against the Bayes mixture
+    gap-unconditional   denoiser gap against the unconditional model
+    tracking-ratio      entropy of the ratio to the unconditional model
+    tracking-forced     binary entropy with the forced prior 1/2
+
+along noised images, or along trajectories that the model generates itself.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float
+
+from gmm_speciation.curves import EntropyCurve
+from gmm_speciation.estimate import Estimate
+from model_bridges.gap import integral_from_top
+from model_bridges.pilots import pilot_rate, place_levels
+from model_bridges.problem import Problem
+from model_bridges.readouts import (
+    FORCED,
+    RATIO,
+    chain_entropy,
+    forced_prior_entropy,
+    ratio_entropy,
+)
+from model_bridges.traces import Chain, Trace, group_log_sum
+from model_bridges.tracking import trace
+from model_bridges.trajectories import generated_trace
+from model_bridges.work import Arrays, Means, Merged, Sums
+
+DEFAULT_NUM_LEVELS = 32
+LARGEST_ROW = 50_000  # numbers a path: beyond, posteriors of single paths are not kept
+ESTIMATORS = ("tracking", "gap", "gap-unconditional", "tracking-ratio", "tracking-forced")
+
+
+@dataclass(frozen=True, eq=False)
+class TraceWork:
+    """Tracking of every image of a problem; 32 levels placed by the pilot by default.
+
+    Args:
+        problem: Model and images.
+        num_paths: Noise paths of each image.
+        trajectories: Track along trajectories of the labels' classes that the model generates, one an
+            image, in place of the images. Levels must be given.
+        keep_posteriors: Keep the posteriors of single paths as rows.
+    """
+
+    problem: Problem
+    num_paths: int = 1
+    trajectories: bool = False
+    keep_posteriors: bool = True
+
+    def __post_init__(self) -> None:
+        if self.trajectories and (self.problem.labels is None or self.problem.sigmas is None):
+            raise ValueError(
+                "Trajectories of the model need the class of each, `labels`, and the levels of the "
+                "sampler, `sigmas`, such as `karras_sigmas(64)`."
+            )
+
+    def settings(self) -> dict[str, Any]:
+        return self.problem.settings(
+            "tracking",
+            num_paths=self.num_paths,
+            trajectories=self.trajectories,
+            keep_posteriors=self.keep_posteriors,
+        )
+
+    @property
+    def num_chunks(self) -> int:
+        return self.problem.num_chunks
+
+    def pilot(self) -> Sums:
+        """The levels."""
+        p, before = self.problem, self.problem.denoiser.evaluations
+        if p.sigmas is not None:
+            return Sums(0, {"levels": p.sigmas})
+        found = pilot_rate(p.denoiser, p.x0, prior=p.prior, seed=p.seed, max_batch=p.max_batch)
+        cost = p.denoiser.evaluations - before
+        return Sums(0, {"levels": place_levels(*found, DEFAULT_NUM_LEVELS)}, evaluations=cost)
+
+    @torch.no_grad()
+    def chunk(self, index: int, pilot: Sums) -> Sums:
+        """Sums over the images of one chunk."""
+        p, before = self.problem, self.problem.denoiser.evaluations
+        record = self._trace(p.images(index), pilot.totals["levels"])
+        totals: Arrays = {}
+        rows: Arrays = {}
+        for name, partition in p.partitions.items():
+            for quantity, values in quantities(record, name).items():
+                totals[f"{quantity} {name}"] = record.by_image(values).sum(1)
+            size = len(record.sigmas) * partition.num_classes
+            if self.keep_posteriors and size <= LARGEST_ROW:
+                posterior = np.exp(record.log_probabilities(name)).swapaxes(0, 1)
+                rows[f"posterior {name}"] = posterior.astype(np.float32)
+        if record.label_error is not None:
+            scale = 1 / record.sigmas[:, None] ** 2
+            bayes = record.by_image((record.bayes_error - record.label_error) * scale)
+            totals["mmse bayes"] = bayes.sum(1)
+            if record.unconditional_error is not None:
+                free = (record.unconditional_error - record.label_error) * scale
+                totals["mmse unconditional"] = record.by_image(free).sum(1)
+        cost = p.denoiser.evaluations - before
+        return Sums(record.num_images, totals, rows, cost)
+
+    def _trace(self, images: slice, levels: Float[np.ndarray, " L"]) -> Trace:
+        p = self.problem
+        labels = None if p.labels is None else p.labels[images]
+        options: dict[str, Any] = {
+            "sigmas": levels,
+            "prior": p.prior,
+            "partitions": p.partitions,
+            "seed": p.seed,
+            "max_batch": p.max_batch,
+        }
+        if self.trajectories:
+            size = images.stop - images.start
+            record, _ = generated_trace(
+                p.denoiser, size, labels=labels, first=images.start, **options
+            )
+            return record
+        options |= {"num_paths": self.num_paths, "first": images.start}
+        return trace(p.denoiser, p.x0[images], labels, **options)
+
+    def curve(self, merged: Merged, name: str, estimator: str = "tracking") -> EntropyCurve:
+        """The curve of one partition by one of `ESTIMATORS`.
+
+        Raises:
+            ValueError: If the estimator is unknown, or needs labels or an unconditional model that
+                were not there, and as `Merged.evaluate`.
+        """
+        sigmas = merged.pilot.totals["levels"]
+        log_snr, total = (
+            -2 * np.log(sigmas),
+            self.problem.prior_entropy(self.problem.partitions[name]),
+        )
+        if estimator not in ESTIMATORS:
+            raise ValueError(
+                f"`estimator` must be one of {', '.join(ESTIMATORS)}; got {estimator!r}."
+            )
+        kinds = {
+            "tracking": ("entropy", "tracking"),
+            "gap": ("bayes", "denoiser gap (bayes)"),
+            "gap-unconditional": ("unconditional", "denoiser gap (unconditional)"),
+            "tracking-ratio": ("ratio", RATIO),
+            "tracking-forced": ("forced", FORCED),
+        }
+        quantity, method = kinds[estimator]
+        key = f"{quantity} {name}"
+        if key not in merged.totals:
+            raise ValueError(
+                f"`estimator={estimator!r}` needs an unconditional model"
+                + (" and labels" if estimator == "tracking-forced" else "")
+                + ", which this work did not have. Use 'tracking' or 'gap'."
+            )
+        if estimator.startswith("gap"):
+            return merged.curve(
+                log_snr,
+                lambda means: total - integral_from_top(sigmas, means[key]),
+                lambda means: means[key] / 2,
+                total,
+                method,
+            )
+        if estimator == "tracking":
+            rate = f"bayes {name}"
+            return merged.curve(
+                log_snr, lambda means: means[key], lambda means: means[rate] / 2, total, method
+            )
+        return merged.curve(
+            log_snr,
+            lambda means: means[key],
+            lambda means: -np.gradient(means[key], log_snr),
+            float(np.log(2)) if estimator == "tracking-forced" else total,
+            method,
+        )
+
+    def step_error(self, merged: Merged, name: str) -> Estimate:
+        """Entropy of the fine chain minus that of the coarse one, `(L,)`: what extrapolation corrects."""
+        return merged.evaluate(lambda means: means[f"step {name}"])[0]
+
+    def mmse_curve(self, merged: Merged, name: str, form: str = "bayes") -> Estimate | None:
+        """`H(C)` minus the integrated mmse gap at every level; None where it was not measured."""
+        key = f"mmse {form}"
+        if key not in merged.totals or not self.problem.partitions[name].is_trivial:
+            return None
+        sigmas = merged.pilot.totals["levels"]
+        total = self.problem.prior_entropy(self.problem.partitions[name])
+
+        def entropy(means: Means) -> np.ndarray:
+            return total - integral_from_top(sigmas, means[key])
+
+        return merged.evaluate(entropy)[0]
+
+
+def quantities(record: Trace, name: str) -> dict[str, Float[np.ndarray, "L N"]]:
+    """What is averaged over paths, for one partition of a trace; gaps per unit log sigma."""
+    partition = record.partition(name)
+    scale = 1 / record.sigmas[:, None] ** 2
+    result = {
+        "entropy": record.extrapolate(lambda chain: chain_entropy(chain, partition)),
+        "step": chain_entropy(record.fine, partition) - chain_entropy(record.coarse, partition),
+        "bayes": record.group_gap(name) * scale,
+    }
+    if record.excess is not None:
+        result["unconditional"] = result["bayes"] + record.excess * scale
+    if record.log_ratio is not None:
+        result["ratio"] = ratio_entropy(record, name)
+        if record.labels is not None:
+            result["forced"] = forced_prior_entropy(record, name)
+    if record.labels is not None:
+        labels, images = record.group_labels(name), np.arange(len(record.labels))
+
+        def cross(chain: Chain) -> Float[np.ndarray, "L N"]:
+            return -group_log_sum(chain.log_posterior, partition)[:, images, labels]
+
+        result["cross_entropy"] = record.extrapolate(cross)
+        hit = record.log_probabilities(name).argmax(-1) == labels[None, :]
+        result["accuracy"] = hit.astype(float)
+    return result

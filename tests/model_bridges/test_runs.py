@@ -1,0 +1,271 @@
+"""Long runs: killed, shared between processes, short of memory or disk, a run ends with the same bits."""
+
+import errno
+import json
+import multiprocessing
+import os
+import random
+import signal
+import time
+
+import numpy as np
+import pytest
+import torch
+
+from model_bridges import chunk_files, runs
+from model_bridges.metered import Metered
+from model_bridges.network_denoiser import NetworkDenoiser
+from model_bridges.problem import problem
+from model_bridges.runs import run_work
+from model_bridges.trace_work import TraceWork
+from model_bridges.work import Sums
+
+NUM_IMAGES, DIM = 40, 3
+MEANS = torch.tensor([[0.5, 0.0, 0.0], [-0.5, 0.0, 0.0], [0.0, 0.7, 0.0]], dtype=torch.float64)
+
+
+def raw(x, sigma, label):
+    """Three point-like classes of variance 0.01; torch alone, so that it may run in forked processes."""
+    noise = (sigma**2)[:, None]
+    gain = 0.01 / (0.01 + noise)
+    own = MEANS[None] + gain[..., None] * (x[:, None] - MEANS[None])
+    if isinstance(label, torch.Tensor):
+        return own[torch.arange(len(x)), label]
+    weights = torch.softmax(-((x[:, None] - MEANS[None]) ** 2).sum(-1) / (2 * (noise + 0.01)), -1)
+    return (weights[..., None] * own).sum(1)
+
+
+def work(seed=0, delay=0.0, function=raw, **options):
+    def slow(x, sigma, label):
+        time.sleep(delay)
+        return function(x, sigma, label)
+
+    denoiser = NetworkDenoiser(
+        slow,
+        lambda sigma: (torch.zeros_like(sigma), torch.ones_like(sigma)),
+        num_classes=3,
+        event_shape=(DIM,),
+        sigma_range=(0.01, 10.0),
+        dtype=torch.float64,
+    )
+    rng = np.random.default_rng(1)
+    labels = torch.from_numpy(rng.integers(3, size=NUM_IMAGES))
+    x0 = MEANS[labels] + 0.1 * torch.from_numpy(rng.normal(size=(NUM_IMAGES, DIM)))
+    settings = {"sigmas": np.geomspace(0.01, 10, 12), "seed": seed, "chunk_size": 2, **options}
+    return TraceWork(problem(denoiser, x0, labels, **settings))
+
+
+def same_bits(one, other):
+    assert one.counts.tobytes() == other.counts.tobytes()
+    assert one.evaluations == other.evaluations
+    for mine, theirs in ((one.totals, other.totals), (one.rows, other.rows)):
+        assert mine.keys() == theirs.keys()
+        assert all(mine[k].tobytes() == theirs[k].tobytes() for k in mine)
+
+
+class Counting:
+    """The smallest work: every chunk is a vector of random numbers, after a while."""
+
+    def __init__(self, seed=0, delay=0.0, num_chunks=24, fail=None):
+        self.seed, self.delay, self.num_chunks, self.fail = seed, delay, num_chunks, fail
+
+    def settings(self):
+        return {"work": "counting", "seed": self.seed, "chunks": self.num_chunks}
+
+    def pilot(self):
+        return Sums(0, {"start": np.random.default_rng(self.seed).normal(size=3)}, evaluations=5)
+
+    def chunk(self, index, pilot):
+        time.sleep(self.delay)
+        if self.fail is not None and index == self.fail:
+            raise RuntimeError("CUDA error: device-side assert triggered")
+        values = np.random.default_rng([self.seed, index]).normal(size=3) + pilot.totals["start"]
+        return Sums(1, {"value": values}, {"row": values[None]}, evaluations=7)
+
+
+@pytest.fixture(scope="module")
+def whole():
+    return run_work(Counting(), None)
+
+
+def spawn(function, *arguments):
+    process = multiprocessing.get_context("fork").Process(target=function, args=arguments)
+    process.start()
+    return process
+
+
+def run_in(make, folder, delay=0.0, environment=()):
+    os.environ.update(environment)
+    run_work(make(delay=delay), folder)
+
+
+def kill_and_continue(make, folder, num_kills, seed, delay):
+    rng, kills = random.Random(seed), 0
+    while kills < num_kills:
+        process = spawn(run_in, make, folder, delay)
+        time.sleep(rng.uniform(0.01, 0.2))
+        if process.is_alive():
+            os.kill(process.pid, signal.SIGKILL)
+            kills += 1
+        process.join()
+        if process.exitcode == 0:  # it was through before it could be killed: once more
+            for path in random.Random(kills).sample(sorted((folder / "chunks").glob("*.chunk")), 8):
+                path.unlink()
+
+
+def test_a_run_killed_at_random_moments_ends_with_the_same_bits(tmp_path, whole):
+    kill_and_continue(Counting, tmp_path / "run", 3, 0, delay=0.01)
+    same_bits(run_work(Counting(), tmp_path / "run"), whole)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("make", [Counting, work])
+def test_a_run_killed_fifty_times_ends_with_the_same_bits(make, tmp_path):
+    kill_and_continue(make, tmp_path / "run", 50, 1, delay=0.0004)
+    same_bits(run_work(make(), tmp_path / "run"), run_work(make(), None))
+
+
+@pytest.mark.parametrize("num_processes", [1, 2, 4])
+def test_processes_share_a_run_and_merge_to_the_same_bits(num_processes, tmp_path, whole):
+    """RANK and WORLD_SIZE, as `accelerate launch` sets them, are all that they are told."""
+    processes = [
+        spawn(
+            run_in,
+            Counting,
+            tmp_path,
+            0.002,
+            {"RANK": str(rank), "WORLD_SIZE": str(num_processes)}.items(),
+        )
+        for rank in range(num_processes)
+    ]
+    for process in processes:
+        process.join()
+        assert process.exitcode == 0
+    same_bits(run_work(Counting(), tmp_path), whole)
+    assert not list(tmp_path.rglob("*.tmp"))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("num_processes", [2, 4])
+def test_processes_that_track_merge_to_the_same_bits(num_processes, tmp_path):
+    environments = [
+        {"RANK": str(rank), "WORLD_SIZE": str(num_processes)}.items()
+        for rank in range(num_processes)
+    ]
+    processes = [spawn(run_in, work, tmp_path, 0.0, one) for one in environments]
+    for process in processes:
+        process.join()
+        assert process.exitcode == 0
+    same_bits(run_work(work(), tmp_path), run_work(work(), None))
+
+
+def test_the_share_of_a_lost_process_is_done_by_the_others(tmp_path, whole, monkeypatch):
+    monkeypatch.setenv("RANK", "1")
+    monkeypatch.setenv("WORLD_SIZE", "3")
+    seen = []
+    same_bits(run_work(Counting(), tmp_path, progress=seen.append), whole)
+    assert seen[-1].done == seen[-1].total == 24
+    assert seen[0].remaining_seconds >= 0
+    monkeypatch.setenv("RANK", "3")
+    with pytest.raises(ValueError, match="accelerate launch"):
+        run_work(Counting(), tmp_path)
+
+
+def test_a_run_with_other_settings_is_refused_and_says_which(tmp_path):
+    run_work(work(sigmas=[0.1, 9.0]), tmp_path)
+    with pytest.raises(ValueError, match="seed was 0 and is 1"):
+        run_work(work(seed=1, sigmas=[0.1, 9.0]), tmp_path)
+    with pytest.raises(ValueError, match="chunk_size was 2 and is 4"):
+        run_work(work(chunk_size=4, sigmas=[0.1, 9.0]), tmp_path)
+
+    def others(x, sigma, label):
+        return 1.1 * raw(x, sigma, label)
+
+    with pytest.raises(ValueError, match="its weights are others"):
+        run_work(work(function=others, sigmas=[0.1, 9.0]), tmp_path)
+    settings = json.loads((tmp_path / "settings.json").read_text())
+    assert {"gmm-speciation", "torch", "numpy"} == set(settings["versions"])
+    (tmp_path / "settings.json").unlink()
+    with pytest.raises(ValueError, match=r"no settings\.json"):
+        run_work(work(), tmp_path)
+
+
+@pytest.mark.parametrize("damage", ["truncated", "flipped", "empty", "of another run"])
+def test_a_corrupt_chunk_is_named_and_computed_again(damage, tmp_path, whole):
+    run_work(Counting(), tmp_path / "run")
+    path = tmp_path / "run" / "chunks" / "000007.chunk"
+    content = path.read_bytes()
+    if damage == "of another run":
+        run_work(Counting(1), tmp_path / "other")
+        content = (tmp_path / "other" / "chunks" / "000007.chunk").read_bytes()
+    if damage == "flipped":
+        middle = len(content) // 2
+        content = content[:middle] + bytes([content[middle] ^ 255]) + content[middle + 1 :]
+    path.write_bytes(content[: {"truncated": 300, "empty": 0}.get(damage, len(content))])
+    lines = []
+    same_bits(run_work(Counting(), tmp_path / "run", say=lines.append), whole)
+    assert len(lines) == 1
+    assert "000007.chunk" in lines[0]
+    assert "computed again" in lines[0]
+
+
+def test_a_full_disk_loses_nothing_that_is_finished(tmp_path, monkeypatch, whole):
+    real, left = os.fsync, [6]
+
+    def full(handle):
+        left[0] -= 1
+        if left[0] < 0:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return real(handle)
+
+    monkeypatch.setattr(chunk_files.os, "fsync", full)
+    with pytest.raises(OSError, match=r"disk is full.*chunks in .* finished and safe"):
+        run_work(Counting(), tmp_path)
+    monkeypatch.undo()
+    assert not list(tmp_path.rglob("*.tmp"))
+    same_bits(run_work(Counting(), tmp_path), whole)
+
+
+def test_a_lost_device_is_a_clear_line(tmp_path, whole):
+    with pytest.raises(OSError, match=r"the device failed .*11 of 24 chunks .* finished and safe"):
+        run_work(Counting(fail=11), tmp_path)
+    same_bits(run_work(Counting(), tmp_path), whole)
+
+
+def test_out_of_memory_splits_the_forward_pass_and_not_the_chunk(tmp_path):
+    largest, plain = [0], run_work(work(sigmas=[0.1, 1.0, 9.0]), None)
+
+    def small(x, sigma, label):
+        if len(x) > 2:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+        largest[0] = max(largest[0], len(x))
+        return raw(x, sigma, label)
+
+    lines = []
+    tight = work(function=small, sigmas=[0.1, 1.0, 9.0])
+    tight.problem.denoiser.say = lines.append
+    merged = run_work(tight, tmp_path)
+    assert largest[0] == 2
+    assert lines
+    assert "now at most" in lines[0]
+    assert merged.evaluations == plain.evaluations
+    for name, total in plain.totals.items():
+        np.testing.assert_allclose(merged.totals[name], total, rtol=1e-9, atol=1e-12)
+
+    def none(x, sigma, label):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    metered = Metered(tight.problem.denoiser.denoiser)
+    object.__setattr__(metered.denoiser, "raw_function", none)
+    with pytest.raises(MemoryError, match="one state"):
+        metered.raw(torch.zeros(4, DIM, dtype=torch.float64), 1.0, torch.zeros(4).long())
+
+
+def test_in_memory_and_in_a_folder_are_the_same(tmp_path):
+    short = {"sigmas": np.geomspace(0.01, 10, 5)}
+    merged = run_work(work(**short), tmp_path)
+    same_bits(merged, run_work(work(**short), None))
+    curve = work().curve(merged, "classes")
+    assert curve.entropy.dof == 15
+    assert curve.batches.entropy.shape == (16, 5)
+    assert runs.process_place() == (0, 1)
