@@ -1,6 +1,7 @@
 # The public names, for lazy loading and for editors; one list serves both.
 from . import (
     asymptotics,
+    conversions,
     curves,
     exact,
     families,
@@ -11,10 +12,15 @@ from . import (
     partitions,
     plotting,
     processes,
+    published,
     reports,
     samplers,
     speciation,
     tracking,
+)
+from .conversions import (
+    from_scikit_learn,
+    to_scikit_learn,
 )
 from .curves import (
     EntropyCurve,
@@ -34,7 +40,6 @@ from .estimate import (
 from .fitting import (
     best_shrinkage,
     fit,
-    from_scikit_learn,
 )
 from .inference import (
     class_denoisers,
@@ -99,6 +104,7 @@ __all__ = [
     "class_posterior",
     "class_scores",
     "clone_agreement",
+    "conversions",
     "curves",
     "decision_snr",
     "denoiser",
@@ -119,12 +125,14 @@ __all__ = [
     "posterior_covariance",
     "prior_entropy",
     "processes",
+    "published",
     "reduce",
     "reports",
     "sample",
     "samplers",
     "speciation",
     "speciation_times",
+    "to_scikit_learn",
     "tracking",
     "transition_grid",
 ]

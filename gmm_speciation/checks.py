@@ -1,12 +1,17 @@
-"""Checks of values: one rule for concrete and traced arrays.
+"""The border: arrays of any library come in, and one rule checks concrete and traced values.
+
+Data may be JAX or numpy arrays, nested sequences, or arrays of another library that speaks DLPack,
+such as torch tensors; those are read where they lie, without a copy where JAX and their strides allow,
+and follow JAX's rule of precision (float64 becomes float32 unless x64 is on).
 
 A concrete bad value raises `ValueError` at once. Under `jit`, where no value is known yet, the
 check travels with the computation (`equinox.error_if`); its message reads well under
 `equinox.filter_jit`.
 """
 
-from collections.abc import Sequence
-from typing import Any
+import functools
+from collections.abc import Callable, Sequence
+from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar, runtime_checkable
 
 import equinox as eqx
 import jax
@@ -14,8 +19,21 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+_CPU = 1  # DLPack's number of the host
+_Owner, _Result, _Rest = TypeVar("_Owner"), TypeVar("_Result"), ParamSpec("_Rest")
+
+
+@runtime_checkable
+class SupportsDLPack(Protocol):
+    """An array of another library, such as a torch tensor."""
+
+    def __dlpack__(self, *args: Any, **kwargs: Any) -> Any: ...
+
+    def __dlpack_device__(self) -> Any: ...
+
+
 # What a user may hand over as numbers; numpy's own alias cannot be checked at run time.
-ArrayLike = jax.Array | np.ndarray | np.number | float | int | Sequence[Any]
+ArrayLike = jax.Array | np.ndarray | np.number | float | int | Sequence[Any] | SupportsDLPack
 
 
 def is_concrete(x: Any) -> bool:
@@ -41,23 +59,85 @@ def require(x: Any, condition: Any, message: str) -> Any:
     return eqx.error_if(x, jnp.logical_not(condition), message)
 
 
+def _readable(x: Any, name: str) -> Any:
+    """`x` as JAX or numpy reads it: arrays of other libraries by DLPack, without a copy."""
+    if isinstance(x, jax.Array | np.ndarray | np.generic) or not hasattr(x, "__dlpack__"):
+        return x
+    try:
+        if x.__dlpack_device__()[0] == _CPU:
+            try:
+                return np.from_dlpack(x)  # takes any strides
+            except RuntimeError:
+                pass  # a dtype that numpy lacks, such as bfloat16
+        return jnp.from_dlpack(x)
+    except Exception as error:  # exporters raise what they like
+        raise ValueError(
+            f"`{name}`, a {type(x).__module__}.{type(x).__qualname__}, cannot be read by DLPack: "
+            f"{error}. Hand over a dense real array without gradients, on a device that JAX uses "
+            f"({jax.default_backend()}); for a torch tensor `{name}.detach().cpu()`."
+        ) from error
+
+
+def _as_floating(x: Any, name: str, copy: bool) -> Float[Array, "..."]:
+    if not isinstance(x, jax.Array):
+        x = _readable(x, name)
+        try:
+            x = jnp.array(x) if copy else jnp.asarray(x)
+        except (TypeError, ValueError) as error:
+            raise ValueError(f"`{name}` must be numeric; {error}.") from error
+    if jnp.issubdtype(x.dtype, jnp.floating):
+        return x
+    if not (jnp.issubdtype(x.dtype, jnp.integer) or x.dtype == bool):
+        raise ValueError(f"`{name}` must be real numbers; got dtype {x.dtype}.")
+    return x.astype(jnp.result_type(float))
+
+
 def as_float_array(x: Any, name: str) -> Float[Array, "..."]:
-    """`x` as a floating JAX array without NaN.
+    """`x` as a floating JAX array without NaN, of its own: changing the original changes nothing.
 
     Raises:
-        ValueError: If an entry is NaN or cannot be read as a number.
+        ValueError: If an entry is NaN, or `x` cannot be read as numbers.
     """
-    try:
-        x = jnp.asarray(x)
-    except (TypeError, ValueError) as error:
-        raise ValueError(f"`{name}` must be numeric; {error}.") from error
-    if not jnp.issubdtype(x.dtype, jnp.floating):
-        if not (jnp.issubdtype(x.dtype, jnp.integer) or x.dtype == bool):
-            raise ValueError(f"`{name}` must be real numbers; got dtype {x.dtype}.")
-        x = x.astype(jnp.result_type(float))
+    x = _as_floating(x, name, copy=True)
     return require(
         x, ~jnp.any(jnp.isnan(x)), f"`{name}` must not contain NaN; drop or impute such entries."
     )
+
+
+def as_numpy(x: Any, name: str) -> np.ndarray:
+    """`x` as a numpy array of its own dtype.
+
+    Raises:
+        ValueError: If it is an array of another library that DLPack cannot hand over.
+    """
+    return np.asarray(_readable(x, name))
+
+
+def as_states(x: Any, dim: int, name: str = "x") -> Float[Array, "*batch d"]:
+    """Points `(*batch, d)` as a floating JAX array; values are not looked at.
+
+    Raises:
+        ValueError: If `x` cannot be read as numbers, or its last axis is not `dim`.
+    """
+    x = _as_floating(x, name, copy=False)
+    if x.ndim == 0 or x.shape[-1] != dim:
+        raise ValueError(f"`{name}` must have shape (*batch, {dim}); got {x.shape}.")
+    return x
+
+
+def takes_states(
+    function: Callable[Concatenate[_Owner, Array, _Rest], _Result],
+) -> Callable[Concatenate[_Owner, ArrayLike, _Rest], _Result]:
+    """Let `function(law, x, ...)` take points x from any array library; `law.centre` has shape `(d,)`.
+
+    Goes outside `equinox.filter_jit`: a tensor of another library is no traced argument.
+    """
+
+    @functools.wraps(function)
+    def call(law: Any, x: Any, *args: Any, **kwargs: Any) -> Any:
+        return function(law, as_states(x, law.centre.shape[-1]), *args, **kwargs)
+
+    return call
 
 
 def decreasing_grid(log_snr: Any) -> Float[Array, " T"]:

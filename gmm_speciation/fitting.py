@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float, Int
 
-from gmm_speciation.checks import ArrayLike
+from gmm_speciation.checks import ArrayLike, as_numpy
 from gmm_speciation.mixtures import GaussianMixture
 
 KINDS = ("isotropic", "diagonal", "full")
@@ -114,7 +114,7 @@ def best_shrinkage(
 def _checked(
     x: ArrayLike, labels: ArrayLike
 ) -> tuple[Float[np.ndarray, "n d"], Int[np.ndarray, " n"]]:
-    x, labels = np.asarray(x), np.asarray(labels)
+    x, labels = as_numpy(x, "x"), as_numpy(labels, "labels")
     x = x if x.dtype == np.float32 else x.astype(float)
     if x.ndim != 2 or labels.shape != x.shape[:1]:
         raise ValueError(
@@ -130,20 +130,3 @@ def _checked(
             f"Class {int(np.argmin(counts))} is empty; labels must be 0..C-1 without gaps."
         )
     return x, labels
-
-
-def from_scikit_learn(model) -> GaussianMixture:
-    """The mixture of a fitted `sklearn.mixture.GaussianMixture`, of any covariance type.
-
-    Raises:
-        ValueError: If the model is not fitted.
-    """
-    if not hasattr(model, "covariances_"):
-        raise ValueError("The scikit-learn mixture is not fitted; call its `fit` first.")
-    means, weights, covariances = model.means_, model.weights_, model.covariances_
-    weights = weights / weights.sum()
-    if model.covariance_type == "spherical":
-        return GaussianMixture.isotropic(means, covariances, weights)
-    if model.covariance_type == "diag":
-        return GaussianMixture.diagonal(means, covariances, weights)
-    return GaussianMixture.full(means, covariances, weights)

@@ -14,11 +14,11 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from gmm_speciation.checks import ArrayLike
+from gmm_speciation.checks import ArrayLike, as_numpy
 
 
 def _labels(labels: ArrayLike) -> tuple[int, ...]:
-    array = np.asarray(labels)
+    array = as_numpy(labels, "labels")
     if array.ndim != 1 or array.size == 0 or not np.issubdtype(array.dtype, np.integer):
         raise ValueError(
             "A partition is one integer class label per component; got "
@@ -133,7 +133,7 @@ class Hierarchy(eqx.Module):
         return self.levels[depth]
 
 
-def as_partition(partition: Partition | Sequence[int] | None, num_components: int) -> Partition:
+def as_partition(partition: Partition | ArrayLike | None, num_components: int) -> Partition:
     """A partition of this many components: labels are wrapped, None means every component a class.
 
     Raises:
