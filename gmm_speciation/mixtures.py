@@ -23,13 +23,21 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
-from gmm_speciation.checks import ArrayLike, as_float_array, is_concrete, require
+from gmm_speciation.checks import (
+    ArrayLike,
+    as_float_array,
+    as_numpy,
+    is_concrete,
+    require,
+    takes_states,
+)
 from gmm_speciation.covariances import (
     ContrastForm,
     Covariance,
     Diagonal,
     Full,
     Isotropic,
+    LowRank,
     add_row,
     product,
 )
@@ -44,9 +52,10 @@ class Moments(eqx.Module):
 
 
 class GaussianMixture(eqx.Module):
-    """`p(x) = sum_k w_k N(x; mu_k, Sigma_k)`. Methods take `x` of shape `(*batch, d)`.
+    """`p(x) = sum_k w_k N(x; mu_k, Sigma_k)`. Methods take `x` of shape `(*batch, d)`, a JAX array or
+    one of another library (numpy, torch).
 
-    Build one by `isotropic`, `diagonal` or `full`.
+    Build one by `isotropic`, `diagonal`, `full` or `low_rank`.
     """
 
     log_weights: Float[Array, " K"]  # normalised; -inf for weight 0
@@ -82,14 +91,7 @@ class GaussianMixture(eqx.Module):
                 weights do not sum to 1, or a value is NaN.
         """
         mu = _means(means)
-        v = jnp.atleast_1d(as_float_array(variance, "variance")).astype(mu.dtype)
-        if v.shape not in ((1,), mu.shape[:1]):
-            raise ValueError(
-                f"`variance` must be one number or one a component, shape ({len(mu)},); "
-                f"got shape {v.shape}."
-            )
-        v = require(v, jnp.all(v >= 0), "`variance` must not be negative.")
-        return cls._build(mu, weights, Isotropic(_shared_if_equal(v)))
+        return cls._build(mu, weights, Isotropic(_variance(variance, mu)))
 
     @classmethod
     def diagonal(
@@ -155,6 +157,38 @@ class GaussianMixture(eqx.Module):
         return cls._build(mu, weights, covariance.map(lambda v: jnp.maximum(v, 0.0)))
 
     @classmethod
+    def low_rank(
+        cls,
+        means: ArrayLike,
+        factors: ArrayLike,
+        variance: ArrayLike,
+        weights: ArrayLike | None = None,
+    ) -> "GaussianMixture":
+        """Components `N(mu_k, F_k F_k^T + v_k I)`, never as d x d arrays.
+
+        Args:
+            means: `(K, d)`.
+            factors: `(K, d, r)`, or `(d, r)` for one that all components share.
+            variance: One number, or `(K,)`.
+            weights: `(K,)`, summing to 1; equal by default.
+
+        Raises:
+            ValueError: As `isotropic`.
+        """
+        mu = _means(means)
+        given = as_float_array(factors, "factors").astype(mu.dtype)
+        if given.shape[:-1] not in (mu.shape, mu.shape[1:]):
+            raise ValueError(
+                f"`factors` must have shape ({mu.shape[0]}, {mu.shape[1]}, r) or "
+                f"({mu.shape[1]}, r); got {given.shape}."
+            )
+        each = given if given.ndim == 3 else given[None]
+        stack, v = _shared_if_equal(each), _variance(variance, mu)
+        count = max(len(stack), len(v))
+        stack, v = (jnp.broadcast_to(part, (count, *part.shape[1:])) for part in (stack, v))
+        return cls._build(mu, weights, LowRank.from_factors(stack, v))
+
+    @classmethod
     def _build(cls, means: Array, weights: ArrayLike | None, covariance: Covariance):
         centre = means.mean(0)
         log_weights = _log_weights(weights, means)
@@ -213,11 +247,13 @@ class GaussianMixture(eqx.Module):
         log_volume = precision.log_determinant(self.dim) / 2
         return log_volume - log_volume[:1] + self.log_weights
 
+    @takes_states
     @eqx.filter_jit
     def log_posterior(self, x: Float[Array, "*batch d"]) -> Float[Array, "*batch K"]:
         """`log p(k | x)`; -inf for a component of weight 0."""
         return jax.nn.log_softmax(self._joint_contrasts(x), -1)
 
+    @takes_states
     @eqx.filter_jit
     def posterior(self, x: Float[Array, "*batch d"]) -> Float[Array, "*batch K"]:
         """`p(k | x)`, the probability that component k made `x`."""
@@ -241,6 +277,7 @@ class GaussianMixture(eqx.Module):
         constants = form.constants + self._log_odds_without_data(precision)
         return Discriminant(self.centre, ContrastForm(form.directions, constants, form.curvatures))
 
+    @takes_states
     @eqx.filter_jit
     def log_prob(self, x: Float[Array, "*batch d"]) -> Float[Array, "*batch"]:
         """`log p(x)`, nats."""
@@ -250,6 +287,7 @@ class GaussianMixture(eqx.Module):
         log_normal = (log_volume - self.dim * jnp.log(2 * jnp.pi) - reference) / 2
         return log_normal + jax.nn.logsumexp(self._joint_contrasts(x), -1)
 
+    @takes_states
     @eqx.filter_jit
     def score(self, x: Float[Array, "*batch d"]) -> Float[Array, "*batch d"]:
         """`grad_x log p(x)`, the posterior average of the component scores."""
@@ -268,12 +306,13 @@ class GaussianMixture(eqx.Module):
 
     def moments(self) -> Moments:
         """Mean and covariance of the mixture, dense: for moderate d."""
-        mean_offset = self.weights @ self.offsets
+        mean_offset = product(self.weights, self.offsets)
         spread = self.offsets - mean_offset[None, :]
         within = jnp.einsum(
             "k,kij->ij",
             self.weights if not self.covariance.shared else jnp.ones_like(self.weights[:1]),
             self.covariance.matrices(self.dim),
+            precision="highest",
         )
         between = product((self.weights[:, None] * spread).T, spread)
         return Moments(self.centre + mean_offset, within + between)
@@ -289,13 +328,24 @@ def _means(means: ArrayLike) -> Float[Array, "K d"]:
     return require(mu, jnp.all(jnp.isfinite(mu)), "`means` must be finite.")
 
 
+def _variance(variance: ArrayLike, means: Array) -> Float[Array, " _"]:
+    """One variance a component, or one where all are known to be equal."""
+    v = jnp.atleast_1d(as_float_array(variance, "variance")).astype(means.dtype)
+    if v.shape not in ((1,), means.shape[:1]):
+        raise ValueError(
+            f"`variance` must be one number or one a component, shape ({len(means)},); "
+            f"got shape {v.shape}."
+        )
+    return _shared_if_equal(require(v, jnp.all(v >= 0), "`variance` must not be negative."))
+
+
 def _log_weights(weights: ArrayLike | None, means: Array) -> Float[Array, " K"]:
     num_components = means.shape[0]
     if weights is None:
         return jnp.full((num_components,), -np.log(num_components), means.dtype)
     # Logarithms before the cast: a weight of 1e-300 is 0 in float32, its logarithm is -691.
     numpy: Any = np if is_concrete(weights) else jnp
-    w = numpy.asarray(weights, float)
+    w = numpy.asarray(as_numpy(weights, "weights") if numpy is np else weights, float)
     if w.shape != (num_components,):
         raise ValueError(
             f"`weights` must have shape ({num_components},), one a component; got {w.shape}."

@@ -4,6 +4,7 @@ A mixture is a family with its parameters, or a `.npz` or `.json` file with
 
     means        (K, d)
     one of       covariances (K, d, d) or (d, d); variances (K, d) or (d,); variance, a number or (K,)
+    factors      (K, d, r) or (d, r), with variance: covariances F F^T + v I; optional
     weights      (K,), optional: equal by default
     labels       (K,) class of each component, or (L, K) a hierarchy from coarse to fine; optional
 """
@@ -155,20 +156,27 @@ _SHAPES: dict[str, Callable[..., GaussianMixture]] = {
     "variances": GaussianMixture.diagonal,
     "variance": GaussianMixture.isotropic,
 }
+_ARRAYS = ("means", *_SHAPES, "factors", "weights", "labels")
 
 
 def _from_file(path: Path) -> tuple[GaussianMixture, Hierarchy | Partition | None]:
     arrays = _read_arrays(path)
     for name in arrays:
-        if name not in ("means", *_SHAPES, "weights", "labels"):
-            pick(name, dict.fromkeys(("means", *_SHAPES, "weights", "labels"), 0), "array")
+        if name not in _ARRAYS:
+            pick(name, dict.fromkeys(_ARRAYS, 0), "array")
     shape = [name for name in _SHAPES if name in arrays]
     if "means" not in arrays or len(shape) != 1:
         raise ValueError(
             f"{str(path)!r} must hold `means` and one of {', '.join(_SHAPES)}; "
             f"it holds {', '.join(arrays) or 'nothing'}."
         )
-    mixture = _SHAPES[shape[0]](arrays["means"], arrays[shape[0]], arrays.get("weights"))
+    means, weights = arrays["means"], arrays.get("weights")
+    if "factors" not in arrays:
+        mixture = _SHAPES[shape[0]](means, arrays[shape[0]], weights)
+    elif shape == ["variance"]:
+        mixture = GaussianMixture.low_rank(means, arrays["factors"], arrays["variance"], weights)
+    else:
+        raise ValueError(f"`factors` go with `variance`; {str(path)!r} holds `{shape[0]}`.")
     labels = arrays.get("labels")
     if labels is None:
         return mixture, None

@@ -88,8 +88,8 @@ class _TorchMixture:
 
         self.centre, self.offsets = tensor(mixture.centre), tensor(mixture.offsets)
         self.log_weights = tensor(mixture.log_weights)
+        basis = mixture.covariance.complete_basis()
         self.spectra = tensor(mixture.covariance.eigenvalues(mixture.dim)).clamp(min=0)
-        basis = getattr(mixture.covariance, "basis", None)
         self.bases = None if basis is None else tensor(basis)
         labels, weights = (
             np.asarray(partition.labels),

@@ -1,9 +1,17 @@
-"""Covariances of Gaussian components: `isotropic`, `diagonal`, `full`; the interface is in `base`."""
+"""Covariances of Gaussian components, one kind a file; the interface is in `base`."""
 
-from gmm_speciation.covariances.base import ContrastForm, Covariance, add_row, product, safe_sqrt
+from gmm_speciation.covariances.base import (
+    ContrastForm,
+    Covariance,
+    add_row,
+    as_row,
+    product,
+    safe_sqrt,
+)
 from gmm_speciation.covariances.diagonal import Diagonal
 from gmm_speciation.covariances.full import Full
 from gmm_speciation.covariances.isotropic import Isotropic
+from gmm_speciation.covariances.low_rank import LowRank
 
 __all__ = [
     "ContrastForm",
@@ -11,7 +19,9 @@ __all__ = [
     "Diagonal",
     "Full",
     "Isotropic",
+    "LowRank",
     "add_row",
+    "as_row",
     "product",
     "safe_sqrt",
 ]

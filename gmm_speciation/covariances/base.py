@@ -87,6 +87,10 @@ class Covariance(eqx.Module):
     def eigenvalues(self, dim: int) -> Float[Array, "_ d"]:
         """All eigenvalues, one row a matrix, in no particular order."""
 
+    def complete_basis(self) -> Float[Array, "_ d d"] | None:
+        """Eigenvectors as columns, in the order of `eigenvalues`; None for those of the coordinates."""
+        return None
+
     @abc.abstractmethod
     def largest_eigenvalue(self) -> Float[Array, ""]:
         """The largest eigenvalue of all matrices."""

@@ -38,6 +38,9 @@ class Full(Covariance):
     def eigenvalues(self, dim: int) -> Float[Array, "_ d"]:
         return self.spectrum
 
+    def complete_basis(self) -> Float[Array, "_ d d"]:
+        return self.basis
+
     def largest_eigenvalue(self) -> Float[Array, ""]:
         return jnp.max(self.spectrum)
 
@@ -58,7 +61,7 @@ class Full(Covariance):
         def half_square(spectrum, basis, offset):
             # Project first, subtract in the eigenbasis: one product of the data a component.
             z = add_row(product(y, basis), -product(offset, basis))
-            return -jnp.einsum("...d,d->...", z * z, spectrum) / 2
+            return -product(z * z, spectrum) / 2
 
         values = jax.lax.map(lambda args: half_square(*args), (self.spectrum, self.basis, offsets))
         return jnp.moveaxis(values - values[:1], 0, -1)
@@ -85,4 +88,4 @@ class Full(Covariance):
         return product(self._apply_one(0, offsets), offsets.T)
 
     def matrices(self, dim: int) -> Float[Array, "_ d d"]:
-        return jnp.einsum("kie,ke,kje->kij", self.basis, self.spectrum, self.basis)
+        return product(self.basis * self.spectrum[:, None, :], self.basis.mT)

@@ -9,7 +9,7 @@ radius. The cost of a draw is O(K r), r the rank of the means, and no array has 
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from gmm_speciation.covariances import Full, Isotropic, product
+from gmm_speciation.covariances import Full, Isotropic, LowRank, product
 from gmm_speciation.inference import Classes
 from gmm_speciation.mixtures import GaussianMixture
 from gmm_speciation.partitions import as_partition
@@ -62,6 +62,8 @@ def reduce(mixture: GaussianMixture) -> ReducedMixture:
                 )
             gram = product(offsets, offsets.T)[None]
             eigenvalues = covariance.variance
+        elif isinstance(covariance, LowRank):
+            gram, eigenvalues = covariance.eigenspace_grams(offsets)
         else:
             if isinstance(covariance, Full):
                 offsets = product(offsets, covariance.basis[0])

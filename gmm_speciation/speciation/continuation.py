@@ -31,7 +31,7 @@ from jaxtyping import Array, Float
 from scipy.optimize import brentq
 from scipy.sparse.linalg import LinearOperator, minres, svds
 
-from gmm_speciation.covariances import Covariance, Diagonal, Full, Isotropic
+from gmm_speciation.covariances import Covariance, Diagonal, Full, Isotropic, LowRank, product
 from gmm_speciation.estimate import Estimate
 from gmm_speciation.mixtures import GaussianMixture
 from gmm_speciation.speciation.points import SpeciationPoint
@@ -68,11 +68,14 @@ def _average(family: Covariance, weights: Float[Array, " K"]) -> Covariance:
     if family.shared:
         return family
     if isinstance(family, Isotropic):
-        return Isotropic((weights @ family.variance)[None])
+        return Isotropic(product(weights, family.variance)[None])
     if isinstance(family, Diagonal):
-        return Diagonal((weights @ family.variances)[None])
+        return Diagonal(product(weights, family.variances)[None])
+    if isinstance(family, LowRank):
+        return family.average(weights)
     dim = family.eigenvalues(0).shape[-1]
-    return Full.from_matrices(jnp.einsum("k,kij->ij", weights, family.matrices(dim))[None])
+    matrices = jnp.einsum("k,kij->ij", weights, family.matrices(dim), precision="highest")
+    return Full.from_matrices(matrices[None])
 
 
 def _rows(matrix: Covariance, rows: Float[Array, "n d"]) -> Float[Array, "n d"]:
@@ -90,7 +93,7 @@ def _linearise(mixture: GaussianMixture, x: Array, sigma: Array, tilt: Array) ->
         each = jnp.eye(mixture.num_components, dtype=x.dtype)
         copies = jnp.broadcast_to(x, noisy.offsets.shape)
         scores = -precision.weighted_apply(copies, noisy.offsets, each)
-    score = posterior @ scores
+    score = product(posterior, scores)
     average = _average(precision, posterior)
     stiffness = average.map(lambda v: v - tilt)
     inverse_root = stiffness.map(lambda v: 1 / jnp.sqrt(jnp.where(v > 0, v, 1.0)))

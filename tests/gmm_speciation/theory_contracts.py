@@ -85,6 +85,8 @@ def random_mixtures(seed: int = 0, num: int = 3, dim: int = 4) -> dict[str, Gaus
         "diagonal": mixture.diagonal(means, variances, weights),
         "full-shared": mixture.full(means, matrices[0], weights),
         "full": mixture.full(means, matrices, weights),
+        "low-rank-shared": mixture.low_rank(means, roots[0, :, :2], 0.3, weights),
+        "low-rank": mixture.low_rank(means, roots[:, :, :2], variances[:, 0], weights),
         "one-component": mixture.full(means[:1], matrices[0]),
         "line": mixture.isotropic(means[:, :1], variances[:, 0], weights),
     }
