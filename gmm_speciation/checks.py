@@ -92,13 +92,18 @@ def _as_floating(x: Any, name: str, copy: bool) -> Float[Array, "..."]:
     return x.astype(jnp.result_type(float))
 
 
-def as_float_array(x: Any, name: str) -> Float[Array, "..."]:
-    """`x` as a floating JAX array without NaN, of its own: changing the original changes nothing.
+def as_float_array(x: Any, name: str, *, copy: bool = True) -> Float[Array, "..."]:
+    """`x` as a floating JAX array without NaN.
+
+    Args:
+        x: Numbers.
+        name: What errors call it.
+        copy: Whether the result has memory of its own, which no change of the original reaches.
 
     Raises:
         ValueError: If an entry is NaN, or `x` cannot be read as numbers.
     """
-    x = _as_floating(x, name, copy=True)
+    x = _as_floating(x, name, copy)
     return require(
         x, ~jnp.any(jnp.isnan(x)), f"`{name}` must not contain NaN; drop or impute such entries."
     )

@@ -15,6 +15,7 @@ import equinox as eqx
 import jax
 from jaxtyping import Array, Float
 
+from gmm_speciation.checks import takes_states
 from gmm_speciation.covariances import ContrastForm, add_row
 
 
@@ -24,15 +25,18 @@ class Discriminant(eqx.Module):
     centre: Float[Array, " d"]
     form: ContrastForm
 
+    @takes_states
     def logits(self, x: Float[Array, "*batch d"]) -> Float[Array, "*batch K"]:
         """`log p(k | x)` in nats, up to a term that all components share."""
         return self.form(add_row(x, -self.centre))
 
+    @takes_states
     @eqx.filter_jit
     def log_posterior(self, x: Float[Array, "*batch d"]) -> Float[Array, "*batch K"]:
         """`log p(k | x)`; -inf for a component of weight 0."""
         return jax.nn.log_softmax(self.logits(x), -1)
 
+    @takes_states
     @eqx.filter_jit
     def posterior(self, x: Float[Array, "*batch d"]) -> Float[Array, "*batch K"]:
         """`p(k | x)`, the probability that component k made `x`."""

@@ -269,7 +269,7 @@ def _data_levels(mixture: Law, grid, samples, partition, method: str, key) -> Le
             "With `samples` the average runs over them: it needs a mixture, not its reduction, and "
             f"`method='monte-carlo'`; got {type(mixture).__name__} and {method!r}."
         )
-    states = as_float_array(samples, "samples").astype(mixture.centre.dtype)
+    states = as_float_array(samples, "samples", copy=False).astype(mixture.centre.dtype)
     return data_levels(mixture, grid, states, partition=partition, key=key)
 
 

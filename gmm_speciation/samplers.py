@@ -25,7 +25,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
-from gmm_speciation.checks import ArrayLike
+from gmm_speciation.checks import ArrayLike, as_float_array, as_states
 from gmm_speciation.guidance import Guidance, Unguided
 from gmm_speciation.inference import Classes, class_denoisers, denoiser
 from gmm_speciation.mixtures import GaussianMixture
@@ -168,7 +168,7 @@ def sample(
     *,
     key: PRNGKeyArray,
     num_samples: int | None = None,
-    start: Float[Array, "n d"] | None = None,
+    start: ArrayLike | None = None,
     method: str = "sde",
     guidance: Guidance | None = None,
     partition: Classes = None,
@@ -198,28 +198,30 @@ def sample(
     key_start, key_path = jax.random.split(key)
     if start is None:
         assert num_samples is not None  # exactly one of the two is given
-        start, _ = mixture.perturb(*levels.scales(0)).sample(key_start, num_samples)
-    states, state = _reverse(
+        states, _ = mixture.perturb(*levels.scales(0)).sample(key_start, num_samples)
+    else:
+        states = as_states(start, mixture.dim, "start")
+    path, state = _reverse(
         mixture,
         Unguided() if guidance is None else guidance,
         as_partition(partition, mixture.num_components),
         levels,
-        start,
+        states,
         key_path,
         method,
     )
-    return Trajectory(levels.times, levels.alpha, levels.sigma, states, state)
+    return Trajectory(levels.times, levels.alpha, levels.sigma, path, state)
 
 
 def forward_path(
-    x_0: Float[Array, "n d"], process: DiffusionProcess, times: ArrayLike, *, key: PRNGKeyArray
+    x_0: ArrayLike, process: DiffusionProcess, times: ArrayLike, *, key: PRNGKeyArray
 ) -> Trajectory:
     """Noised data, one Markov path a point, returned from noise to signal like a sampled trajectory.
 
     `x_t = alpha_{t|s} x_s + sigma_{t|s} z` from the cleanest level up.
 
     Args:
-        x_0: Clean points.
+        x_0: Clean points `(n, d)`.
         process: The clock.
         times: Strictly decreasing, as for `sample`.
         key: Random key.
@@ -227,6 +229,7 @@ def forward_path(
     Raises:
         ValueError: If the grid is not decreasing or leaves the process's range.
     """
+    x_0 = as_float_array(x_0, "x_0")
     grid, alpha, sigma = (
         level.astype(x_0.dtype) for level in _levels(process, times, decreasing=True)
     )

@@ -1,0 +1,180 @@
+"""Where data come in: numpy, torch and JAX arrays say the same."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import torch
+
+import gmm_speciation as gs
+from gmm_speciation.checks import as_float_array, as_numpy, as_states
+
+LIBRARIES = {
+    "jax": jnp.asarray,
+    "numpy": np.asarray,
+    "torch": lambda x: torch.tensor(np.asarray(x)),
+}
+MEANS = np.array([[0.0, 1.0, -1.0], [2.0, 0.0, 0.5]])
+FACTORS = np.array([[1.0, 0.0], [0.5, 1.0], [0.0, 2.0]])
+BUILDERS = {
+    "isotropic": lambda of: gs.GaussianMixture.isotropic(of(MEANS), of([0.5, 1.0]), of([0.3, 0.7])),
+    "diagonal": lambda of: gs.GaussianMixture.diagonal(of(MEANS), of([0.5, 1.0, 2.0])),
+    "full": lambda of: gs.GaussianMixture.full(of(MEANS), of(FACTORS @ FACTORS.T + np.eye(3))),
+    "low_rank": lambda of: gs.GaussianMixture.low_rank(of(MEANS), of(FACTORS), of(0.5)),
+}
+
+
+@pytest.fixture
+def mixture():
+    return BUILDERS["isotropic"](jnp.asarray)
+
+
+@pytest.fixture
+def x(rng):
+    return rng.normal(size=(7, 3))
+
+
+def same_leaves(one, other):
+    for a, b in zip(jax.tree.leaves(one), jax.tree.leaves(other), strict=True):
+        assert a.dtype == b.dtype
+        np.testing.assert_array_equal(a, b)
+
+
+@pytest.mark.parametrize("library", LIBRARIES)
+@pytest.mark.parametrize("kind", BUILDERS)
+def test_parameters_come_from_any_library(kind, library):
+    same_leaves(BUILDERS[kind](LIBRARIES[library]), BUILDERS[kind](jnp.asarray))
+
+
+STATEMENTS = {
+    "posterior": lambda m, x: m.posterior(x),
+    "log_posterior": lambda m, x: m.log_posterior(x),
+    "log_prob": lambda m, x: m.log_prob(x),
+    "score": lambda m, x: m.score(x),
+    "discriminant": lambda m, x: m.discriminant().posterior(x),
+    "class_posterior": lambda m, x: gs.class_posterior(m, x, [0, 0]),
+    "class_scores": lambda m, x: gs.class_scores(m, x),
+    "denoiser": lambda m, x: gs.denoiser(m, x, 0.8, 0.6),
+    "class_denoisers": lambda m, x: gs.class_denoisers(m, x, 0.8, 0.6),
+    "posterior_covariance": lambda m, x: gs.posterior_covariance(m, x[0], 0.8, 0.6),
+}
+
+
+@pytest.mark.parametrize("name", STATEMENTS)
+def test_states_come_from_any_library(name, mixture, x):
+    expected = STATEMENTS[name](mixture, jnp.asarray(x))
+    for convert in LIBRARIES.values():
+        np.testing.assert_array_equal(STATEMENTS[name](mixture, convert(x)), expected)
+
+
+@pytest.mark.parametrize("library", LIBRARIES)
+def test_data_come_from_any_library(library, mixture, rng):
+    of = LIBRARIES[library]
+    x, labels = rng.normal(size=(64, 3)), np.arange(64) % 2
+    same_leaves(gs.fit(of(x), of(labels), "diagonal"), gs.fit(x, labels, "diagonal"))
+    expected = gs.entropy_curve(mixture, [1.0, 0.0, -1.0], samples=x)
+    found = gs.entropy_curve(mixture, of([1.0, 0.0, -1.0]), samples=of(x))
+    np.testing.assert_array_equal(found.entropy.value, expected.entropy.value)
+    assert gs.Partition(of([0, 1, 1])) == gs.Partition([0, 1, 1])
+    eigenvalue = gs.speciation.sample_top_eigenvalue
+    assert eigenvalue(of(x)) == eigenvalue(x)
+    process, times, key = gs.OrnsteinUhlenbeck(), of([1.0, 0.5, 0.1]), jax.random.key(0)
+    path = gs.forward_path(of(x), process, times, key=key)
+    back = gs.sample(mixture, process, times, key=key, start=of(x))
+    assert path.states.shape == back.states.shape == (3, 64, 3)
+
+
+def test_whole_numbers_and_lists_are_numbers(mixture):
+    states = np.array([[0, 1, 2], [3, 0, 1]])
+    expected = mixture.log_prob(states.astype(float))
+    for given in (states, torch.tensor(states), jnp.asarray(states), states.tolist()):
+        np.testing.assert_array_equal(mixture.log_prob(given), expected)
+    same_leaves(
+        gs.GaussianMixture.isotropic(torch.eye(2, dtype=torch.int64), 1),
+        gs.GaussianMixture.isotropic(np.eye(2), 1.0),
+    )
+
+
+def test_precision_follows_jax():
+    """float64 stays float64 with x64 on and becomes float32 with it off; float32 stays float32."""
+    for double in (np.ones((2, 3)), torch.ones(2, 3, dtype=torch.float64)):
+        assert as_states(double, 3).dtype == as_float_array(double, "x").dtype == jnp.float64
+        with jax.enable_x64(False):
+            assert as_states(double, 3).dtype == as_float_array(double, "x").dtype == jnp.float32
+    assert as_states(torch.ones(3), 3).dtype == jnp.float32
+    assert as_states(torch.ones(3, dtype=torch.bfloat16), 3).dtype == jnp.bfloat16
+    assert as_numpy(torch.ones(3, dtype=torch.float64), "x").dtype == np.float64
+
+
+def test_any_strides_are_read():
+    rows = torch.arange(24.0).reshape(4, 6)
+    for view in (rows[:, ::2], rows.T[:, :3], rows[:1, :3].expand(5, 3), rows[:0, :3]):
+        np.testing.assert_array_equal(as_states(view, 3), np.asarray(view))
+
+
+def test_a_mixture_keeps_its_own_parameters():
+    """Later changes of the arrays it was made from do not reach it."""
+    for of in (np.array, torch.tensor):
+        variances = of(np.ones((256, 256)))
+        mixture = gs.GaussianMixture.diagonal(of(np.zeros((1, 256))), variances[0])
+        before = np.array(mixture.covariance.eigenvalues(256))
+        variances[:] = 7.0
+        np.testing.assert_array_equal(mixture.covariance.eigenvalues(256), before)
+
+
+class OnAnotherDevice:
+    """A tensor where JAX has no device, as DLPack shows it."""
+
+    def __dlpack_device__(self):
+        return (2, 0)
+
+    def __dlpack__(self, **options):
+        raise BufferError("never asked")
+
+
+REFUSED = {
+    "gradients": (lambda: torch.ones(2, 3, requires_grad=True), r"without gradients.*detach"),
+    "meta": (lambda: torch.ones(2, 3, device="meta"), r"`x.detach\(\).cpu\(\)`"),
+    "sparse": (lambda: torch.eye(3).to_sparse(), "dense real array"),
+    "device": (OnAnotherDevice, r"on a device that JAX uses \(cpu\)"),
+    "complex": (lambda: torch.ones(2, 3, dtype=torch.complex64), "real numbers; got dtype complex"),
+    "text": (lambda: np.array([["a", "b", "c"]]), "numeric"),
+    "width": (lambda: torch.ones(2, 4), r"\(\*batch, 3\); got \(2, 4\)"),
+    "number": (lambda: 1.0, r"\(\*batch, 3\); got \(\)"),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_what_cannot_be_read_is_a_value_error_that_says_what_to_do(name, mixture):
+    make, message = REFUSED[name]
+    with pytest.raises(ValueError, match=message):
+        mixture.posterior(make())
+
+
+def test_fits_and_partitions_refuse_gradients_alike():
+    with pytest.raises(ValueError, match="without gradients"):
+        gs.fit(torch.ones(4, 2, requires_grad=True), [0, 0, 1, 1])
+    with pytest.raises(ValueError, match="without gradients"):
+        gs.GaussianMixture.isotropic(torch.ones(2, 2, requires_grad=True), 1.0)
+
+
+def test_no_array_library_but_ours_is_imported():
+    import subprocess
+    import sys
+
+    code = "import sys, gmm_speciation as gs; gs.GaussianMixture; assert 'torch' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_tensors_do_not_compile_anew(mixture, caplog):
+    """A tensor is a traced argument like any array: one program serves all of one shape."""
+
+    def compiled(states):
+        caplog.clear()
+        with jax.log_compiles():
+            mixture.posterior(states)
+        return [r for r in caplog.records if r.getMessage().startswith("Compiling")]
+
+    assert compiled(torch.ones(5, 3))
+    assert not compiled(torch.zeros(5, 3))
+    assert not compiled(np.zeros((5, 3), np.float32))
