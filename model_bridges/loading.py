@@ -1,12 +1,15 @@
 """Models by name.
 
     "digits"           the shipped pair of small EDM2 networks on real handwritten digits
+    "digits-text"      the shipped text-to-image model of the same digits, prompts as classes
+    "sd:PATH_OR_REPO"  a latent diffusion pipeline (`stable_diffusion`), with the prompts given
     "module:function"  whatever `function()` of an importable module returns, if it is a denoiser
 
 Names are resolved when `load` is called; nothing is fetched from anywhere.
 """
 
 import importlib
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -16,15 +19,35 @@ from model_bridges.denoiser import Denoiser, Unconditional
 from model_bridges.edm2 import EDM2Network
 from model_bridges.network_denoiser import NetworkDenoiser
 
-ACCEPTED = "'digits', or 'module:function' for a denoiser of your own"
+ACCEPTED = (
+    "'digits', 'digits-text', 'sd:PATH_OR_REPO', or 'module:function' for a denoiser of your own"
+)
 
 
-def load(name: str) -> Denoiser:
+def load(name: str, *, prompts: Sequence[str] | None = None) -> Denoiser:
     """The denoiser of this name, in EDM coordinates.
 
+    Args:
+        name: See the module.
+        prompts: The classes of a text-to-image model; those of "digits-text" name its ten digits
+            by default.
+
     Raises:
-        ValueError: If the name is unknown, or what it names is missing or no denoiser.
+        ValueError: If the name is unknown, or what it names is missing or no denoiser; if prompts
+            are missing, or given to a model with its own classes.
     """
+    if name == "digits-text":
+        from model_bridges.digits_text import load_denoiser
+
+        return load_denoiser(prompts)
+    if name.startswith("sd:"):
+        from model_bridges.stable_diffusion import load as load_pipeline
+
+        if not prompts:
+            raise ValueError(f"{name!r} needs prompts, its classes: pass `prompts`, or `--prompt`.")
+        return load_pipeline(name.removeprefix("sd:"), prompts)
+    if prompts:
+        raise ValueError(f"{name!r} has its own classes and takes no prompts; got {prompts!r}.")
     if name == "digits":
         return _digits()
     module_name, colon, function_name = name.partition(":")

@@ -1,11 +1,13 @@
-"""How good a pair of digits networks is: generated images, memorisation, denoising loss.
+"""How good a model of digits is: generated images, memorisation, denoising loss.
 
 *Recognition*: share of generated images that an independent classifier assigns to the class asked
 for. *Memorisation*: Euclidean distance, in standardised units, from an image to its nearest
 training image; a copying model has distances far below those of held-out real images. *Loss*: the
-weighted squared error per pixel `lambda(sigma) |D - x_0|^2 / 64` at fixed noise levels.
+weighted squared error per pixel `lambda(sigma) |D - x_0|^2 / 64` at fixed noise levels, with
+`lambda = (sigma^2 + sigma_d^2) / (sigma sigma_d)^2`.
 """
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
 import numpy as np
@@ -13,10 +15,11 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from model_bridges.denoiser import Unconditional
 from model_bridges.digits.classifier import DigitClassifier
-from model_bridges.digits.data import NUM_CLASSES, Digits
+from model_bridges.digits.data import NUM_CLASSES, SIGMA_DATA, Digits
 from model_bridges.edm2 import EDM2Network
-from model_bridges.samplers import Method, karras_sigmas, sample
+from model_bridges.samplers import DenoiserFunction, Method, karras_sigmas, sample
 
 LOSS_SIGMAS = (0.02, 0.05, 0.1, 0.2, 0.4, 0.7, 1.0, 1.5, 2.5, 5.0, 10.0, 20.0, 80.0)
 SAMPLER_STEPS = 40
@@ -90,17 +93,24 @@ def generated_quality(
     if per_class < 1:
         raise ValueError(f"`per_class` must be at least 1; got {per_class}.")
     labels = torch.arange(NUM_CLASSES).repeat_interleave(per_class)
-    images = generate(network, labels, seed=seed, **sampler)
+    return judge(generate(network, labels, seed=seed, **sampler), labels, digits)
+
+
+def judge(
+    images: Float[Tensor, "n 1 8 8"], labels: Int[Tensor, " n"], digits: Digits
+) -> GeneratedQuality:
+    """Judge standardised digits that were generated for these classes, every class among them."""
     classifier = DigitClassifier(digits)
     predicted = classifier.predict(images)
-    right = (predicted == labels.numpy()).reshape(NUM_CLASSES, per_class).mean(1)
+    right = predicted == labels.numpy()
+    per_class = [float(right[labels.numpy() == c].mean()) for c in range(NUM_CLASSES)]
     return GeneratedQuality(
         num_generated=len(labels),
         classifier_held_out_accuracy=classifier.accuracy(
             digits.held_out_images, digits.held_out_labels
         ),
         recognised=float(right.mean()),
-        recognised_per_class=tuple(float(share) for share in right),
+        recognised_per_class=tuple(per_class),
         num_classes_present=len(np.unique(predicted)),
         generated_distance=_summary(nearest_distance(images, digits.train_images)),
         held_out_distance=_summary(nearest_distance(digits.held_out_images, digits.train_images)),
@@ -108,19 +118,31 @@ def generated_quality(
 
 
 def denoising_loss(
-    network: EDM2Network,
-    images: Float[Tensor, "n 1 8 8"],
-    labels: Int[Tensor, " n"] | None,
+    network: DenoiserFunction,
+    images: Float[Tensor, "N *event"],
+    labels: Int[Tensor, " N"] | Unconditional | None,
     *,
+    sigmas: Sequence[float] = LOSS_SIGMAS,
+    sigma_data: float = SIGMA_DATA,
     seed: int = 0,
     repeats: int = 2,
 ) -> dict[float, float]:
-    """Weighted squared error per pixel at each of `LOSS_SIGMAS`; `labels=None` if unconditional."""
+    """Weighted squared error per entry at each noise level.
+
+    Args:
+        network: `network(x, sigma, labels)` is the posterior mean.
+        images: Clean images.
+        labels: What the network takes beside them; `None` for an unconditional network.
+        sigmas: Noise levels.
+        sigma_data: Standard deviation of the data, for the weight.
+        seed: Of the noise.
+        repeats: Noise draws an image.
+    """
     generator = torch.Generator().manual_seed(seed)
     losses = {}
     with torch.no_grad():
-        for sigma in LOSS_SIGMAS:
-            weight = (sigma**2 + network.sigma_data**2) / (sigma * network.sigma_data) ** 2
+        for sigma in sigmas:
+            weight = (sigma**2 + sigma_data**2) / (sigma * sigma_data) ** 2
             errors = []
             for _ in range(repeats):
                 noisy = images + sigma * torch.randn(images.shape, generator=generator)

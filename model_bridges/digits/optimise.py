@@ -1,28 +1,32 @@
-"""Training of one digits network: loss, optimiser, weight average, checkpoints.
+"""Training of one digits network: loss, augmentation, and the run that joins them.
 
-One step draws images and noise, takes an Adam step on the EDM2 loss, and updates the average
-
-    ema_k = b_k ema_{k-1} + (1 - b_k) theta_k,   b_k = (1 - 1/k)^{gamma + 1},
-
-the power-function average of Karras et al. (2024, arXiv 2312.02696, Section 3.1). The randomness of
-step `k` is seeded by (seed, role, k) alone, so an interrupted run continues bit for bit.
+How a run takes its steps, averages its weights and continues after a stop: `run`.
 """
 
-import json
 import math
-import time
-from collections.abc import Callable
 from pathlib import Path
+from typing import Protocol, runtime_checkable
 
-import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from model_bridges.digits.data import Digits
 from model_bridges.digits.recipe import ROLES, Recipe
-from model_bridges.digits.storage import CheckpointError, read_tensors, write_tensors
+from model_bridges.digits.run import Optimiser, Report, Run, seed_step
 from model_bridges.edm2 import EDM2Network
+
+
+@runtime_checkable
+class Shifts(Protocol):
+    """Largest shift in pixels, rotation in degrees and relative zoom of the training images."""
+
+    @property
+    def max_shift(self) -> float: ...
+    @property
+    def max_rotation(self) -> float: ...
+    @property
+    def max_zoom(self) -> float: ...
 
 
 def edm2_loss(
@@ -41,7 +45,7 @@ def edm2_loss(
 
 
 def augment(
-    images: Float[Tensor, "B 1 H W"], background: float, recipe: Recipe
+    images: Float[Tensor, "B 1 H W"], background: float, recipe: Shifts
 ) -> Float[Tensor, "B 1 H W"]:
     """Random small shifts, rotations and zooms (bicubic); `background` fills what enters."""
     if recipe.max_shift == recipe.max_rotation == recipe.max_zoom == 0:
@@ -68,7 +72,7 @@ def train_network(
     checkpoint: Path,
     *,
     checkpoint_every: int = 500,
-    report: Callable[[int, float], None] | None = None,
+    report: Report | None = None,
 ) -> tuple[EDM2Network, float]:
     """Train one network of the pair; continue from `checkpoint` if it is there.
 
@@ -89,118 +93,34 @@ def train_network(
     """
     if role not in ROLES:
         raise ValueError(f"`role` must be one of {ROLES}; got {role!r}.")
-    if checkpoint_every < 1:
-        raise ValueError(f"`checkpoint_every` must be at least 1; got {checkpoint_every}.")
-    with torch.random.fork_rng(devices=[]):
-        _seed(recipe, role, 0)
-        run = _Run(role, recipe)
-        if checkpoint.exists():
-            run.restore(checkpoint)
-        num_steps, last = recipe.steps(role), time.monotonic()
-        background = -digits.mean / digits.scale
-        while run.step < num_steps:
-            _seed(recipe, role, run.step + 1)
-            loss = run.advance(digits, background, num_steps)
-            now = time.monotonic()
-            run.seconds, last = run.seconds + now - last, now
-            if run.step % checkpoint_every == 0 or run.step == num_steps:
-                run.save(checkpoint)
-            if report is not None:
-                report(run.step, loss)
-        return run.averaged(), run.seconds
+    stream, kwargs = ROLES.index(role), recipe.network_kwargs(role)
+    background, batch = -digits.mean / digits.scale, recipe.batch_size
 
-
-class _Run:
-    """Network, Adam state and average after `step` steps."""
-
-    def __init__(self, role: str, recipe: Recipe) -> None:
-        self.role, self.recipe, self.step, self.seconds = role, recipe, 0, 0.0
-        kwargs = recipe.network_kwargs(role)
-        self.network = EDM2Network(**kwargs, dropout=recipe.dropout).train()
-        # Channels last is the faster layout of small convolutions on a CPU.
-        self.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.optimizer = torch.optim.Adam(
-            self.network.parameters(), betas=recipe.adam_betas, fused=True
-        )
-        self.ema = {name: p.detach().clone() for name, p in self.network.named_parameters()}
-
-    def advance(self, digits: Digits, background: float, num_steps: int) -> float:
-        recipe, batch = self.recipe, self.recipe.batch_size
+    def loss() -> Tensor:
         index = torch.randint(len(digits.train_images), (batch,))
         clean = augment(digits.train_images[index], background, recipe)
-        labels = digits.train_labels[index] if self.role == "conditional" else None
-        quantile = (torch.arange(batch) + torch.rand(batch)) / batch
-        normal = torch.special.ndtri(quantile.double().clamp(1e-9, 1 - 1e-9)).float()
+        labels = digits.train_labels[index] if role == "conditional" else None
+        normal = torch.special.ndtri(stratified(batch).double().clamp(1e-9, 1 - 1e-9)).float()
         sigma = torch.exp(recipe.log_sigma_mean + recipe.log_sigma_std * normal)
-        warmup = min(1.0, (self.step + 1) / recipe.warmup_steps)
-        cosine = 0.5 * (1 + math.cos(math.pi * self.step / num_steps))
-        for group in self.optimizer.param_groups:
-            group["lr"] = recipe.learning_rate * warmup * cosine
-        self.optimizer.zero_grad(set_to_none=True)
-        loss = edm2_loss(self.network, clean, torch.randn_like(clean), sigma, labels)
-        loss.backward()
-        self.optimizer.step()
-        self.step += 1
-        decay = (1 - 1 / self.step) ** (recipe.ema_gamma + 1)
-        with torch.no_grad():
-            for name, parameter in self.network.named_parameters():
-                self.ema[name].lerp_(parameter, 1 - decay)
-        return float(loss.detach())
+        return edm2_loss(network, clean, torch.randn_like(clean), sigma, labels)
 
-    def averaged(self) -> EDM2Network:
-        network = EDM2Network(**self.recipe.network_kwargs(self.role))
-        network.load_state_dict({**self.network.state_dict(), **self.ema})
-        return network.eval().requires_grad_(False)
-
-    def _tensors(self) -> dict[str, Tensor]:
-        tensors = {f"network.{name}": value for name, value in self.network.state_dict().items()}
-        tensors |= {f"ema.{name}": value for name, value in self.ema.items()}
-        for name, parameter in self.network.named_parameters():
-            for key, value in self.optimizer.state[parameter].items():
-                tensors[f"adam.{key}.{name}"] = value
-        return tensors
-
-    def save(self, path: Path) -> None:
-        metadata = {"step": str(self.step), "role": self.role, "seconds": f"{self.seconds:.3f}"}
-        metadata |= {"recipe": json.dumps(self.recipe.to_dict())}
-        metadata |= {"fingerprint": self.recipe.fingerprint()}
-        write_tensors(path, self._tensors(), metadata)
-
-    def restore(self, path: Path) -> None:
-        tensors, metadata = read_tensors(path)
-        if (metadata.get("fingerprint"), metadata.get("role")) != (
-            self.recipe.fingerprint(),
-            self.role,
-        ):
-            raise CheckpointError(
-                f"{path} belongs to another recipe or seed than the one asked for. "
-                "Choose another output folder, or delete the file to start again."
-            )
-        try:
-            parts: dict[str, dict[str, Tensor]] = {"network": {}, "ema": {}, "adam": {}}
-            for name, value in tensors.items():
-                part, rest = name.split(".", 1)
-                parts[part][rest] = value
-            self.network.load_state_dict(parts["network"])
-            for name, value in self.ema.items():
-                value.copy_(parts["ema"][name])
-            for name, parameter in self.network.named_parameters():
-                self.optimizer.state[parameter] = {
-                    "step": parts["adam"][f"step.{name}"].clone(),
-                    "exp_avg": _like(parts["adam"][f"exp_avg.{name}"], parameter),
-                    "exp_avg_sq": _like(parts["adam"][f"exp_avg_sq.{name}"], parameter),
-                }
-            self.step, self.seconds = int(metadata["step"]), float(metadata["seconds"])
-        except (KeyError, ValueError, RuntimeError) as error:
-            raise CheckpointError(
-                f"{path} is not a complete checkpoint ({error}). Delete it to start again."
-            ) from error
+    optimiser = Optimiser(
+        recipe.steps(role),
+        recipe.learning_rate,
+        recipe.warmup_steps,
+        recipe.adam_betas,
+        recipe.ema_gamma,
+    )
+    with torch.random.fork_rng(devices=[]):
+        seed_step(recipe.seed, stream, 0)
+        network = EDM2Network(**kwargs, dropout=recipe.dropout).train()
+        run = Run(role, stream, network, recipe, optimiser)
+        run.train(loss, checkpoint, checkpoint_every=checkpoint_every, report=report)
+        averaged = EDM2Network(**kwargs)
+    averaged.load_state_dict(run.averaged())
+    return averaged.eval().requires_grad_(False), run.seconds
 
 
-def _like(value: Tensor, parameter: Tensor) -> Tensor:
-    return torch.empty_like(parameter, requires_grad=False).copy_(value)
-
-
-def _seed(recipe: Recipe, role: str, step: int) -> None:
-    entropy = np.random.SeedSequence([recipe.seed, ROLES.index(role), step])
-    torch.manual_seed(int(entropy.generate_state(1, np.uint64)[0] >> 1))
+def stratified(num: int) -> Float[Tensor, " B"]:
+    """Uniform numbers, one from each of `num` equal intervals of (0, 1)."""
+    return (torch.arange(num) + torch.rand(num)) / num

@@ -6,7 +6,7 @@ network; a run that was cut off continues from them to the same weights, bit for
 """
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -19,6 +19,7 @@ from model_bridges.digits.data import Digits, load_digits
 from model_bridges.digits.evaluate import GeneratedQuality, denoising_loss, generated_quality
 from model_bridges.digits.optimise import train_network
 from model_bridges.digits.recipe import ROLES, Recipe
+from model_bridges.digits.run import Report
 from model_bridges.digits.storage import METADATA_KEY, write_tensors, write_text
 from model_bridges.edm2 import EDM2Network
 
@@ -72,7 +73,7 @@ def train(
     networks: dict[str, EDM2Network] = {}
     seconds: dict[str, float] = {}
     for role in ROLES:
-        with _progress_bar(role, recipe.steps(role), progress) as report:
+        with progress_bar(f"{role} digits network", recipe.steps(role), progress) as report:
             networks[role], seconds[role] = train_network(
                 role,
                 recipe,
@@ -94,7 +95,7 @@ def train(
         weights=weights,
         recipe=recipe,
         digits=digits,
-        parameters={role: _num_parameters(networks[role]) for role in ROLES},
+        parameters={role: num_parameters(networks[role]) for role in ROLES},
         losses={role: _losses(networks[role], digits) for role in ROLES},
         quality=quality,
         seconds=seconds,
@@ -147,18 +148,18 @@ def _losses(network: EDM2Network, digits: Digits) -> dict[str, dict[float, float
     }
 
 
-def _num_parameters(network: torch.nn.Module) -> int:
+def num_parameters(network: torch.nn.Module) -> int:
+    """Trainable numbers of a network."""
     return sum(parameter.numel() for parameter in network.parameters())
 
 
 @contextmanager
-def _progress_bar(
-    role: str, total: int, enabled: bool
-) -> Iterator[Callable[[int, float], None] | None]:
+def progress_bar(what: str, total: int, enabled: bool) -> Iterator[Report | None]:
+    """A progress bar of steps with their loss; gives what a run reports to."""
     if not enabled:
         yield None
         return
     columns = (MofNCompleteColumn(), TextColumn("loss {task.fields[loss]:.3f}"))
     with Progress(*Progress.get_default_columns()[:2], *columns, TimeRemainingColumn()) as bar:
-        task = bar.add_task(f"{role} digits network", total=total, loss=float("nan"))
+        task = bar.add_task(what, total=total, loss=float("nan"))
         yield lambda step, loss: bar.update(task, completed=step, loss=loss)

@@ -1,0 +1,132 @@
+"""Stable Diffusion, and any latent UNet pipeline of the same kind, with prompts as classes.
+
+    denoiser = load("stable-diffusion-v1-5/stable-diffusion-v1-5", ["a cat", "a dog"])
+    latents = denoiser.encode(pictures)
+    denoiser(latents + 2.0 * noise, 2.0, labels)
+
+Works on the layout that diffusers writes: SD 1.x and 2.x, predicting epsilon, v or x_0 (Rombach et al. 2022).
+Weights are read from safetensors only. Nothing is fetched unless `local_files_only=False`.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from model_bridges.parametrisation import from_epsilon, from_velocity, from_x0
+from model_bridges.stable_diffusion.latent_diffusion import LatentDiffusion
+from model_bridges.stable_diffusion.parts import Source
+from model_bridges.stable_diffusion.prompts import check_prompts, embed
+from model_bridges.stable_diffusion.schedules import PREDICTIONS, alphas_cumprod
+
+__all__ = ["LatentDiffusion", "load"]
+
+WRAPPERS = dict(zip(PREDICTIONS, (from_epsilon, from_velocity, from_x0), strict=True))
+
+
+def load(
+    path_or_repo: str | Path,
+    prompts: Sequence[str],
+    *,
+    embeddings: Float[Tensor, "K S E"] | None = None,
+    empty_embedding: Float[Tensor, "S E"] | None = None,
+    revision: str | None = None,
+    local_files_only: bool = True,
+    device: torch.device | str = "cpu",
+    dtype: torch.dtype = torch.float32,
+    max_batch: int = 64,
+    **options: Any,
+) -> LatentDiffusion:
+    """A pipeline on disk or on the hub as a denoiser whose classes are the prompts.
+
+    Args:
+        path_or_repo: A folder in the layout of diffusers, or `owner/name` on the hub.
+        prompts: One a class; names only where `embeddings` are given.
+        embeddings: Ready embeddings of the prompts; the text encoder is not read then.
+        empty_embedding: That of the empty prompt, to go with them; without it there is no
+            unconditional part.
+        revision: Commit, tag or branch on the hub; pin it.
+        local_files_only: Use what is on this machine; `False` fetches from the hub.
+        device: Where the networks compute.
+        dtype: What the UNet computes in. States, coefficients and the autoencoder stay in float32.
+        max_batch: Largest batch given to the networks at once; larger ones are split over states and
+            classes, with the same result.
+        **options: `class_prior`, `outside` ("refuse" by default), `provenance` of
+            `NetworkDenoiser`.
+
+    Raises:
+        ValueError: If a part is missing, damaged, without safetensors or of another kind; if the
+            prompts are not distinct to the network; if a shape does not fit.
+        MissingExtraError: If diffusers or transformers are not installed.
+    """
+    texts = check_prompts(prompts)
+    if max_batch < 1:
+        raise ValueError(f"`max_batch` must be at least 1; got {max_batch}.")
+    source = Source(str(path_or_repo), revision, local_files_only)
+    configuration = source.scheduler()
+    prediction = configuration.get("prediction_type", "epsilon")
+    if prediction not in WRAPPERS:
+        raise ValueError(
+            f"`prediction_type` must be one of {', '.join(WRAPPERS)}; got {prediction!r}."
+        )
+    schedule = alphas_cumprod(configuration)
+    if embeddings is None:
+        if empty_embedding is not None:
+            raise ValueError("`empty_embedding` goes with `embeddings`; got it alone.")
+        rows = embed(source, texts)
+        embeddings, empty_embedding = rows[:-1], rows[-1]
+    unet = source.unet(dtype).to(device)
+    table = _table(embeddings, empty_embedding, len(texts), unet.config.cross_attention_dim)
+    table = table.to(device, dtype)
+
+    def network(x: Tensor, time: Tensor, label: Tensor | None) -> Tensor:
+        index = torch.full((len(x),), len(texts), device=x.device) if label is None else label
+        # The step stays in float32: half precision has no room for its fraction.
+        parts = [
+            unet(x[rows].to(dtype), time[rows], encoder_hidden_states=table[index[rows]]).sample
+            for rows in torch.arange(len(x), device=x.device).split(max_batch)
+        ]
+        return torch.cat(parts).to(x)
+
+    source.announce_licence()
+    name = f"{source.name}@{revision}" if revision else source.name
+    denoiser = WRAPPERS[prediction](
+        network,
+        schedule,
+        num_classes=len(texts),
+        event_shape=_event_shape(unet.config),
+        has_unconditional=empty_embedding is not None,
+        device=device,
+        **{"provenance": f"the pipeline {name} with prompts {' | '.join(texts)}", **options},
+    )
+    return LatentDiffusion(denoiser, texts, source, max_batch)
+
+
+def _event_shape(configuration: Any) -> tuple[int, ...]:
+    size = configuration.sample_size
+    if size is None:
+        raise ValueError("`sample_size` must be in the UNet's config.json; it is not there.")
+    height, width = (size, size) if isinstance(size, int) else size
+    return configuration.in_channels, height, width
+
+
+def _table(
+    embeddings: Tensor, empty_embedding: Tensor | None, num_prompts: int, width: int
+) -> Float[Tensor, "rows S E"]:
+    """Embeddings of the prompts and, where there is one, of the empty prompt."""
+    if embeddings.ndim != 3 or len(embeddings) != num_prompts or embeddings.shape[2] != width:
+        raise ValueError(
+            f"`embeddings` must have shape ({num_prompts}, tokens, {width}), one a prompt and as "
+            f"wide as the UNet's cross-attention; got {tuple(embeddings.shape)}."
+        )
+    if empty_embedding is None:
+        return embeddings
+    if empty_embedding.shape != embeddings.shape[1:]:
+        raise ValueError(
+            f"`empty_embedding` must have shape {tuple(embeddings.shape[1:])}; got "
+            f"{tuple(empty_embedding.shape)}."
+        )
+    return torch.cat([embeddings, empty_embedding[None].to(embeddings)])

@@ -1,0 +1,190 @@
+"""The parts of a latent diffusion pipeline, read one by one from a folder or the Hugging Face hub.
+
+A pipeline is a folder with `unet/`, `vae/`, `text_encoder/`, `tokenizer/` and `scheduler/`. Weights come
+from safetensors only, classes are fixed here and none of a file's choosing, and no code of a repository is
+run. diffusers and transformers are imported when a part is read: they take seconds.
+"""
+
+import sys
+from collections.abc import Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, final
+
+import torch
+
+from model_bridges.digits.data import MissingExtraError
+
+LICENCE_NOTICE = (
+    "{name}: these weights have a licence of their own, on their model card; Stable Diffusion's "
+    "(CreativeML OpenRAIL-M) restricts what they may be used for."
+)
+# Inputs that a network of text and time does not have: other pipelines.
+FOREIGN = ("addition_embed_type", "class_embed_type", "encoder_hid_dim_type", "time_cond_proj_dim")
+_announced: set[str] = set()
+
+
+@final
+@dataclass(frozen=True)
+class Source:
+    """Where the parts are.
+
+    Args:
+        name: A folder, or `owner/name` on the hub.
+        revision: Commit, tag or branch on the hub.
+        local_files_only: Use what is on this machine, fetch nothing.
+    """
+
+    name: str
+    revision: str | None = None
+    local_files_only: bool = True
+
+    @property
+    def is_folder(self) -> bool:
+        return Path(self.name).is_dir()
+
+    @property
+    def _options(self) -> dict[str, Any]:
+        return {"revision": self.revision, "local_files_only": self.local_files_only}
+
+    def announce_licence(self) -> None:
+        """Say once a process, on standard error, that weights of the hub have a licence."""
+        if not self.is_folder and self.name not in _announced:
+            _announced.add(self.name)
+            print(LICENCE_NOTICE.format(name=self.name), file=sys.stderr)
+
+    def scheduler(self) -> dict[str, Any]:
+        """The configuration of the noise schedule.
+
+        Raises:
+            ValueError: If it is missing or damaged.
+        """
+        with self._reading("scheduler"):
+            from diffusers import DDPMScheduler
+
+            configuration: Any = DDPMScheduler.load_config(
+                self.name, subfolder="scheduler", **self._options
+            )
+            return dict(configuration)
+
+    def unet(self, dtype: torch.dtype) -> Any:
+        """The `UNet2DConditionModel`, in evaluation mode, without gradients.
+
+        Raises:
+            ValueError: If it is missing, damaged, without safetensors, or of another kind of pipeline.
+        """
+        with self._reading("unet"):
+            from diffusers import UNet2DConditionModel
+
+            settings: Any = UNet2DConditionModel.load_config(
+                self.name, subfolder="unet", **self._options
+            )
+        check_unet(dict(settings))
+        unet = self._network(UNet2DConditionModel, "unet", dtype)
+        # Channels last is the faster layout of convolutions, on CPUs and on GPUs in half precision.
+        return unet.to(memory_format=torch.channels_last)
+
+    def autoencoder(self) -> Any:
+        """The `AutoencoderKL` in float32; half precision overflows in some of them.
+
+        Raises:
+            ValueError: If it is missing, damaged or without safetensors.
+        """
+        with self._reading("vae"):
+            from diffusers import AutoencoderKL
+        return self._network(AutoencoderKL, "vae", torch.float32)
+
+    def text_encoder(self) -> Any:
+        """The `CLIPTextModel` in float32.
+
+        Raises:
+            ValueError: If it is missing, damaged or without safetensors.
+        """
+        with self._reading("text_encoder"):
+            from transformers import CLIPTextModel
+        return self._network(CLIPTextModel, "text_encoder", torch.float32)
+
+    def tokenizer(self) -> Any:
+        """The `CLIPTokenizer`.
+
+        Raises:
+            ValueError: If it is missing or damaged.
+        """
+        with self._reading("tokenizer"):
+            from transformers import CLIPTokenizer
+
+            tokenizer = CLIPTokenizer.from_pretrained(
+                self.name, subfolder="tokenizer", **self._options
+            )
+        # transformers 5 makes one of two special tokens, silently, where it finds no file.
+        if set(tokenizer.get_vocab()) <= set(tokenizer.all_special_tokens):
+            raise ValueError(
+                f"{self.name}/tokenizer must hold a vocabulary; none was found. "
+                "It needs tokenizer.json, or vocab.json and merges.txt."
+            )
+        return tokenizer
+
+    def _network(self, kind: Any, part: str, dtype: torch.dtype) -> Any:
+        options: dict[str, Any] = {"subfolder": part, "use_safetensors": True, **self._options}
+        if kind.__module__.startswith("diffusers"):
+            from diffusers.utils import is_accelerate_available
+
+            options["low_cpu_mem_usage"] = is_accelerate_available()
+        with self._reading(part):
+            network, found = kind.from_pretrained(self.name, output_loading_info=True, **options)
+        # A tensor that is not in the file would keep its random start, with no more than a log line.
+        if found["missing_keys"] or found.get("mismatched_keys"):
+            lacking = sorted(map(str, [*found["missing_keys"], *found.get("mismatched_keys", [])]))
+            raise ValueError(
+                f"{self.name}/{part} must hold every tensor of a {kind.__name__} with its "
+                f"config.json; {len(lacking)} are missing or of another shape, {lacking[0]} first."
+            )
+        return network.to(dtype).eval().requires_grad_(False)
+
+    @contextmanager
+    def _reading(self, part: str) -> Any:
+        try:
+            yield
+        except ImportError as error:
+            raise MissingExtraError(
+                f"pipelines need diffusers and transformers ({error}); install the extra: "
+                "pip install 'gmm-speciation[bridge]'"
+            ) from error
+        except (OSError, ValueError, RuntimeError, KeyError, TypeError, AttributeError) as error:
+            remedy = (
+                "Give a folder in the layout of diffusers, with safetensors."
+                if self.is_folder or not self.local_files_only
+                else "It is neither a folder nor in the local cache; pass `local_files_only=False` "
+                "to fetch it from the hub, or fetch it first with `hf download`."
+            )
+            reason = " ".join(str(error).split())[:300]
+            raise ValueError(
+                f"{self.name}: could not read `{part}` ({reason}). {remedy}"
+            ) from error
+
+
+def check_unet(settings: Mapping[str, Any]) -> None:
+    """Refuse the networks of other pipelines.
+
+    Args:
+        settings: Contents of the UNet's `config.json`.
+
+    Raises:
+        ValueError: If it is no network of latents, time and text alone.
+    """
+    kind = settings.get("_class_name", "UNet2DConditionModel")
+    if kind != "UNet2DConditionModel":
+        raise ValueError(f"`unet` must be a UNet2DConditionModel; got {kind}.")
+    foreign = [name for name in FOREIGN if settings.get(name) is not None]
+    if foreign:
+        raise ValueError(
+            f"`unet` must take latents, a step and text only; this one has {', '.join(foreign)}: "
+            "another kind of pipeline. Wrap it yourself with `from_epsilon` or `from_velocity`."
+        )
+    channels = settings.get("in_channels", 4), settings.get("out_channels", 4)
+    if channels[0] != channels[1]:
+        raise ValueError(
+            f"`unet` must return what it takes; got {channels[0]} channels in and {channels[1]} "
+            "out, as networks for inpainting, depth or upscaling have."
+        )
