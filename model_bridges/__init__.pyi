@@ -1,5 +1,7 @@
 from . import digits as digits
+from . import digits_text as digits_text
 from . import edm2 as edm2
+from . import stable_diffusion as stable_diffusion
 from .clones import CloneAgreement as CloneAgreement
 from .comparison import crosscheck as crosscheck
 from .denoiser import UNCONDITIONAL as UNCONDITIONAL
