@@ -1,9 +1,12 @@
+from . import checkpoints as checkpoints
 from . import digits as digits
 from . import digits_text as digits_text
 from . import edm2 as edm2
 from . import stable_diffusion as stable_diffusion
 from .clones import CloneAgreement as CloneAgreement
 from .comparison import crosscheck as crosscheck
+from .decisions import Pointwise as Pointwise
+from .decisions import pointwise as pointwise
 from .denoiser import UNCONDITIONAL as UNCONDITIONAL
 from .denoiser import Denoiser as Denoiser
 from .denoiser import Unconditional as Unconditional
@@ -27,6 +30,8 @@ from .pilots import adaptive_sigmas as adaptive_sigmas
 from .readouts import Reliability as Reliability
 from .readouts import accuracy as accuracy
 from .readouts import cross_entropy as cross_entropy
+from .readouts import forced_prior_curve as forced_prior_curve
+from .readouts import ratio_curve as ratio_curve
 from .readouts import reliability as reliability
 from .readouts import step_error as step_error
 from .readouts import tracked_curve as tracked_curve
@@ -34,3 +39,8 @@ from .results import CrossCheck as CrossCheck
 from .results import LabelledImages as LabelledImages
 from .traces import Trace as Trace
 from .tracking import trace as trace
+from .trajectories import generated_trace as generated_trace
+from .windows import GuidanceInterval as GuidanceInterval
+from .windows import WindowDifference as WindowDifference
+from .windows import compare_windows as compare_windows
+from .windows import guidance_interval as guidance_interval

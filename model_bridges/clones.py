@@ -229,10 +229,8 @@ class CloneWork:
         phi = _at_least_binomial(
             merged.evaluate(lambda means: means[f"agreement {name}"])[0], merged.num_images
         )
-        lower, upper = (
-            _carry_over(phi, lambda value, bound=bound: bound(value, classes))
-            for bound in (entropy_lower_bound, entropy_upper_bound)
-        )
+        lower = _carry_over(phi, lambda value: entropy_lower_bound(value, classes))
+        upper = _carry_over(phi, lambda value: entropy_upper_bound(value, classes))
         step_error = None
         if self.check_steps:
             step_error, _ = merged.evaluate(

@@ -25,8 +25,8 @@ from model_bridges.problem import Problem
 from model_bridges.work import NUM_BATCHES, Means, Merged, Sums
 
 METHOD = "denoiser gap (unconditional, adaptive levels)"
-PILOT_CELLS, PILOT_DRAWS = 24, 12
-DEFAULT_NUM_LEVELS, DEFAULT_NUM_STRATA, DEFAULT_DRAWS = 48, 64, 32
+PILOT_CELLS, PILOT_DRAWS = 24, 24
+DEFAULT_NUM_LEVELS, DEFAULT_NUM_STRATA, DEFAULT_DRAWS = 48, 128, 32
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,15 +81,18 @@ class SampledGapWork:
     def pilot(self) -> Sums:
         """Density of the levels, by its distribution function."""
         p, before = self.problem, self.problem.denoiser.evaluations
-        levels = self.levels()
-        edges = np.linspace(np.log(levels[0]), np.log(levels[-1]), PILOT_CELLS + 1)
+        # The integral runs up to the model's largest level, wherever the curve ends.
+        levels, top = self.levels(), self.problem.denoiser.sigma_range[1]
+        ends = np.log(levels[0]), np.log(max(levels[-1], top))
+        edges = np.linspace(*ends, PILOT_CELLS + 1)
         rng = p.rng("sampled gap pilot")
         places = edges[:-1, None] + np.diff(edges)[:, None] * rng.random((PILOT_CELLS, PILOT_DRAWS))
         images = rng.integers(len(p.x0), size=places.size)
         gaps = self._gaps(places.ravel(), images, rng).reshape(places.shape)
         size = np.sqrt((gaps**2).mean(1))
-        padded = np.pad(size, 1, mode="edge")
-        smooth = np.maximum((padded[:-2] + 2 * padded[1:-1] + padded[2:]) / 4, 0.5 * size)
+        # Wide: where large gaps are rare, a cell may have seen none, and its neighbours know better.
+        kernel = np.array([1, 2, 3, 2, 1]) / 9
+        smooth = np.convolve(np.pad(size, 2, mode="edge"), kernel, mode="valid")
         at_edges = np.interp(edges, (edges[1:] + edges[:-1]) / 2, smooth)
         proposal = Proposal.from_shape(edges, at_edges, FLOOR)
         cost = p.denoiser.evaluations - before
@@ -101,15 +104,13 @@ class SampledGapWork:
         rng = p.rng("sampled gap", index)
         proposal = Proposal(pilot.totals["nodes"], pilot.totals["cdf"])
         places, weights = proposal.stratified(rng.random(self.num_strata))
-        own = np.arange(len(p.x0))
-        if len(own) >= NUM_BATCHES:
-            own = own[own % NUM_BATCHES == index % NUM_BATCHES]
-        images = own[rng.integers(len(own), size=self.num_strata)]
+        images = self._images(index)
         gaps = self._gaps(places, images, rng)
         position = np.log(self.levels())
         above = places[None, :] > position[:, None]
         middle = (position[1:] + position[:-1]) / 2
-        cell = np.searchsorted(middle, places)[None, :] == np.arange(len(position))[:, None]
+        ends = [2 * position[0] - middle[0], *middle, 2 * position[-1] - middle[-1]]
+        cell = np.digitize(places, ends)[None, :] - 1 == np.arange(len(position))[:, None]
         return Sums(
             1,
             {
@@ -119,6 +120,17 @@ class SampledGapWork:
             },
             evaluations=p.denoiser.evaluations - before,
         )
+
+    def _images(self, index: int) -> Int[np.ndarray, " J"]:
+        """Images of a chunk: those of its batch in turn, in random order."""
+        p = self.problem
+        own = p.rng("sampled gap images").permutation(len(p.x0))
+        if len(own) >= NUM_BATCHES:
+            own = own[index % NUM_BATCHES :: NUM_BATCHES]
+        first = index // NUM_BATCHES * self.num_strata
+        # Without this the order of the images would be that of the strata.
+        turn = p.rng("sampled gap strata", index).permutation(self.num_strata)
+        return own[(first + turn) % len(own)]
 
     @torch.no_grad()
     def _gaps(

@@ -19,7 +19,7 @@ from numpy.typing import ArrayLike
 from torch import Tensor
 
 from gmm_speciation.partitions import Partition
-from model_bridges.denoiser import UNCONDITIONAL, Denoiser, Sigma, Unconditional
+from model_bridges.denoiser import Denoiser, Sigma, Unconditional
 from model_bridges.paths import reverse_kernel
 from model_bridges.traces import Trace
 from model_bridges.tracking import check_levels, class_weights, trace
@@ -116,7 +116,7 @@ def generated_trace(
     record = trace(
         denoiser,
         ends.double(),
-        None if labels is UNCONDITIONAL else labels,
+        None if isinstance(labels, Unconditional) else labels,
         sigmas=levels,
         prior=weights,
         partitions=partitions,
@@ -125,7 +125,7 @@ def generated_trace(
         progress=progress,
         paths=paths,
     )
-    kind = "unconditional" if labels is UNCONDITIONAL else "class-conditional"
+    kind = "unconditional" if isinstance(labels, Unconditional) else "class-conditional"
     cost = len(levels) * num_paths
     return (
         replace(

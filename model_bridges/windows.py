@@ -1,0 +1,144 @@
+"""Windows of noise in which a model decides, what they are good for, and how two of them compare.
+
+The window of share `mass` lies between equal tails of the information (see `EntropyCurve.window`).
+Guidance outside of it pushes towards a class before, or after, the choice is open (Kynkaanniemi et al.
+2024, arXiv 2404.07724, find such an interval by search), so a window is a first proposal for it.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from gmm_speciation.curves import EntropyCurve
+from gmm_speciation.estimate import Estimate
+
+
+def guidance_interval(curve: EntropyCurve, mass: float = 0.8) -> "GuidanceInterval":
+    """The noise levels `(sigma_low, sigma_high)` between which the share `mass` is decided.
+
+    Raises:
+        ValueError: If `mass` is not inside (0, 1), or the curve's grid ends inside the window.
+    """
+    return GuidanceInterval(curve.window(mass).sigma)
+
+
+class GuidanceInterval(tuple[float, float]):
+    """`(sigma_low, sigma_high)` in EDM coordinates; guide where `sigma_low < sigma <= sigma_high`."""
+
+    __slots__ = ()
+
+    def contains(self, sigma: float) -> bool:
+        """Whether to guide at this noise level."""
+        return self[0] < sigma <= self[1]
+
+    def steps(self, sigmas: Any) -> dict[str, Any]:
+        """First and last guided step of a sampler's decreasing levels, and their share of all steps.
+
+        The shares are what diffusers' `guidance_start` and `guidance_stop` of a pipeline's guider mean.
+
+        Raises:
+            ValueError: If no level lies inside.
+        """
+        levels = np.asarray(sigmas, float)
+        inside = np.flatnonzero([self.contains(level) for level in levels])
+        if len(inside) == 0:
+            raise ValueError(
+                f"No level of the sampler lies in ({self[0]:.3g}, {self[1]:.3g}]; it has "
+                f"{levels.max():.3g} to {levels.min():.3g}."
+            )
+        first, last = int(inside[0]), int(inside[-1])
+        return {
+            "first_step": first,
+            "last_step": last,
+            "num_steps": len(levels),
+            "start": first / len(levels),
+            "stop": (last + 1) / len(levels),
+        }
+
+
+@dataclass(frozen=True, eq=False)
+class WindowDifference:
+    """How much noisier one variable is decided than another, in log sigma; paired by batches.
+
+    Positive: `coarse` is decided at higher noise than `fine`. Each entry is an estimate of
+    `log sigma(coarse) - log sigma(fine)` of one mark of the curves.
+    """
+
+    coarse: str
+    fine: str
+    half_entropy: Estimate | None
+    low: Estimate | None
+    high: Estimate | None
+    peak: Estimate
+
+    def verdict(self) -> str:
+        """What the half-entropy points, or else the peaks, say at 95 %."""
+        mark = self.peak if self.half_entropy is None else self.half_entropy
+        low, high = mark.interval()
+        if low > 0:
+            return f"{self.coarse} is decided at higher noise than {self.fine}"
+        if high < 0:
+            return f"{self.coarse} is decided at lower noise than {self.fine}"
+        return f"no difference between {self.coarse} and {self.fine} is resolved"
+
+
+def compare_windows(
+    coarse: EntropyCurve,
+    fine: EntropyCurve,
+    names: tuple[str, str] = ("coarse", "fine"),
+    mass: float = 0.8,
+) -> WindowDifference:
+    """The paired difference of two variables' windows on the same images and noise.
+
+    Each batch is left out of both curves at once, so what they share cancels.
+
+    Raises:
+        ValueError: If a curve has no batches, or the two have not the same number of them.
+    """
+    if coarse.batches is None or fine.batches is None:
+        raise ValueError("A paired difference needs curves with batches, as sampled curves have.")
+    pairs = len(coarse.batches.entropy), len(fine.batches.entropy)
+    if pairs[0] != pairs[1]:
+        raise ValueError(
+            f"The curves must come from the same batches; got {pairs[0]} and {pairs[1]}."
+        )
+
+    def difference(mark) -> Estimate | None:
+        try:
+            value = mark(coarse) - mark(fine)
+            without = [
+                mark(_without(coarse, batch)) - mark(_without(fine, batch))
+                for batch in range(pairs[0])
+            ]
+        except ValueError:  # a curve that never crosses the level has no such mark
+            return None
+        # lambda = -2 log sigma
+        return Estimate.jackknife(-value / 2, -np.asarray(without) / 2)
+
+    def half(curve: EntropyCurve) -> float:
+        return float(curve.crossing(curve.prior_entropy / 2).value)
+
+    peak = difference(lambda curve: float(curve.peak().log_snr.value))
+    assert peak is not None  # every curve has a largest rate
+    return WindowDifference(
+        *names,
+        difference(half),
+        difference(lambda curve: float(curve.window(mass).high.value)),
+        difference(lambda curve: float(curve.window(mass).low.value)),
+        peak,
+    )
+
+
+def _without(curve: EntropyCurve, batch: int) -> EntropyCurve:
+    """The curve of all batches but one, as plain numbers."""
+    assert curve.batches is not None
+    entropy = np.delete(np.asarray(curve.batches.entropy), batch, 0).mean(0)
+    rate = np.delete(np.asarray(curve.batches.rate), batch, 0).mean(0)
+    return EntropyCurve(
+        curve.log_snr,
+        Estimate.exact(entropy),
+        Estimate.exact(rate),
+        curve.prior_entropy,
+        curve.method,
+    )
