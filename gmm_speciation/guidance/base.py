@@ -1,26 +1,27 @@
-"""Guidance: how a sampler bends the denoiser towards or away from classes.
+"""The interface of a guidance kind, and the kind that does nothing.
 
-A guidance is a pair of pure functions with a state in between,
-
-    state = init(x)                                          before the first step
-    denoised, state = step(state, x, level, denoise)         at every step
-
-where `level = (alpha, sigma)` and `denoise(label)` gives the posterior mean at x: of class `label`,
-or of the whole law for `None`. Samplers thread the state and know no kind by name; kinds without
-memory carry an empty state. A guidance *scale* of 1 is unguided.
+Conventions are those of the package: see `gmm_speciation.guidance`.
 """
 
 import abc
 from collections.abc import Callable
 
 import equinox as eqx
+import jax.numpy as jnp
 from jaxtyping import Array, Float, PyTree
+
+from gmm_speciation.checks import ArrayLike
 
 Denoise = Callable[[int | None], Array]
 
 
 class Guidance(eqx.Module):
     """Interface of a guidance kind."""
+
+    @property
+    def base_label(self) -> int | None:
+        """The class, or None for the whole law, that is drawn where this guidance does nothing."""
+        return None
 
     @abc.abstractmethod
     def init(self, x: Float[Array, "n d"]) -> PyTree:
@@ -38,6 +39,10 @@ class Unguided(Guidance):
 
     label: int | None = eqx.field(static=True, default=None)
 
+    @property
+    def base_label(self) -> int | None:
+        return self.label
+
     def init(self, x: Float[Array, "n d"]) -> PyTree:
         return ()
 
@@ -45,3 +50,16 @@ class Unguided(Guidance):
         self, state: PyTree, x: Float[Array, "n d"], level: tuple, denoise: Denoise
     ) -> tuple[Float[Array, "n d"], PyTree]:
         return denoise(self.label), state
+
+
+Parameter = Float[Array, ""] | float  # given as a number, kept as an array
+
+
+def parameter(value: ArrayLike) -> Float[Array, ""]:
+    """A number as a leaf: a new value is new data to compiled code, not a new program."""
+    return jnp.asarray(value, float)
+
+
+def like(x: Array, value: Parameter) -> Float[Array, ""]:
+    """A parameter in the precision of the states."""
+    return jnp.asarray(value, x.dtype)

@@ -1,0 +1,101 @@
+"""The formulae of guidance, as functions of arrays.
+
+`reference`, `conditional`, `unwanted` are posterior means, scores or noises at one x (all of one kind);
+weights of a batch must carry the axis of the coordinates, `weight[..., None]`.
+"""
+
+import math
+
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float
+
+Number = Array | float | int
+Values = Float[Array, "*batch d"]
+
+
+def classifier_free(reference: Values, conditional: Values, scale: Number) -> Values:
+    """`D_ref + w (D_c - D_ref)`, written so that w = 1 gives D_c itself.
+
+    Ho & Salimans 2022 (arXiv 2207.12598), whose weight is w - 1.
+    """
+    return conditional + (scale - 1) * (conditional - reference)
+
+
+def away_from(base: Values, reference: Values, unwanted: Values, strength: Number) -> Values:
+    """`D_base - strength (D_c - D)`: negative prompting, with one strength or one a point.
+
+    The base is D itself, or what is drawn towards a prompt.
+    """
+    return base - strength * (unwanted - reference)
+
+
+def inside(sigma: Number, low: Number, high: Number) -> Bool[Array, "*shape"]:
+    """Whether noise per signal lies in (low, high] (Kynkaanniemi et al. 2024, arXiv 2404.07724)."""
+    return jnp.logical_and(sigma > low, sigma <= high)
+
+
+def dynamic_strength(strength: Number, log_odds: Float[Array, "*batch"]) -> Float[Array, "*batch"]:
+    """`strength p / (1 - p)` from `log p - log(1 - p)`.
+
+    Strength 1 is exact: `s - p / (1 - p) (s_c - s)` is the score of the mixture without c
+    (Koulischer et al. 2025, arXiv 2410.14398).
+    """
+    return strength * jnp.exp(log_odds)
+
+
+def feedback_scale(
+    log_ratio: Float[Array, "*batch"], purity: Number, max_scale: Number
+) -> Float[Array, "*batch"]:
+    """`P / (P - (1 - pi))` from log P, P = p(x|c) / p(x) of the model; falls to 1 as P grows.
+
+    If a learned class law is `pi p(x|c) + (1 - pi) p(x)` this scale undoes the mixing exactly
+    (Koulischer et al. 2025, arXiv 2506.06085). It is `max_scale` from `P = feedback_floor` downwards,
+    where the formula grows without bound and then changes sign.
+    """
+    inverse = 1 - (1 - purity) * jnp.exp(-log_ratio)
+    return 1 / jnp.clip(inverse, 1 / max_scale, 1.0)
+
+
+def feedback_floor(purity: float, max_scale: float) -> float:
+    """The log P at which the feedback scale reaches `max_scale`: `log((1 - pi) m / (m - 1))`.
+
+    Raises:
+        ValueError: If `purity` is not in (0, 1) or `max_scale` not above 1.
+    """
+    if not (0 < purity < 1 and max_scale > 1):
+        raise ValueError(
+            "`purity` must lie inside (0, 1) and `max_scale` above 1; got "
+            f"{purity} and {max_scale}."
+        )
+    return math.log((1 - purity) * max_scale / (max_scale - 1))
+
+
+def feedback_offset(
+    purity: float, start: float, num_steps: int, reference_scale: float = 3.0
+) -> float:
+    """Nats a step that bring log P from 0 to the log P of `reference_scale` at time `start`.
+
+    `delta = log((1 - pi) m / (m - 1)) / ((1 - t_0) N)`: without any evidence the scale reaches
+    m = `reference_scale` after the first `1 - t_0` of N steps, t_0 counted from the clean end.
+
+    Raises:
+        ValueError: As `feedback_floor`, or if `start` is not in [0, 1) or there is no step.
+    """
+    if not (0 <= start < 1 and num_steps >= 1):
+        raise ValueError(
+            f"`start` must lie in [0, 1) and `num_steps` be positive; got {start} and {num_steps}."
+        )
+    return feedback_floor(purity, reference_scale) / ((1 - start) * num_steps)
+
+
+def safe_weight(prompted: Values, unwanted: Values, strength: Number, threshold: Number) -> Values:
+    """Weight of every coordinate in safe latent diffusion, of noises:
+
+        mu = min(1, |strength (eps_p - eps_c)|)  where eps_p - eps_c < threshold,  else 0.
+
+    Schramowski et al. 2023 (arXiv 2211.05105), Eq. 6. The bound is the one of the authors' code, which
+    keeps mu below 1; it acts coordinate by coordinate, so it depends on the axes the data are given in.
+    """
+    difference = prompted - unwanted
+    weight = jnp.minimum(jnp.abs(strength * difference), 1.0)
+    return jnp.where(difference < threshold, weight, 0.0)

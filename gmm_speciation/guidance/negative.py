@@ -1,0 +1,168 @@
+"""Guidance away from a class: negative prompting, safe latent diffusion, dynamic negative guidance.
+
+All three start from what is drawn without them: the whole law, or the class `prompt` at a classifier-free
+`scale`. A strength of 0 is off.
+"""
+
+import math
+
+import equinox as eqx
+import jax.numpy as jnp
+from jaxtyping import Array, Float, PyTree
+
+from gmm_speciation.guidance.base import Denoise, Guidance, Parameter, like, parameter
+from gmm_speciation.guidance.formulae import (
+    away_from,
+    classifier_free,
+    dynamic_strength,
+    safe_weight,
+)
+from gmm_speciation.guidance.posteriors import PosteriorSource, TrackedRatio
+
+
+def _prompted(denoise: Denoise, prompt: int | None, scale: Parameter) -> Array:
+    """`D`, or `D + scale (D_prompt - D)` towards a class."""
+    reference = denoise(None)
+    if prompt is None:
+        return reference
+    return classifier_free(reference, denoise(prompt), like(reference, scale))
+
+
+class NegativePrompt(Guidance):
+    """`D - strength (D_c - D)` with one strength everywhere: what is commonly used."""
+
+    label: int = eqx.field(static=True)
+    strength: Parameter = eqx.field(converter=parameter)
+    prompt: int | None = eqx.field(static=True, default=None)
+    scale: Parameter = eqx.field(converter=parameter, default=1.0)
+
+    @property
+    def base_label(self) -> int | None:
+        return self.prompt
+
+    def init(self, x: Float[Array, "n d"]) -> PyTree:
+        return ()
+
+    def step(
+        self, state: PyTree, x: Float[Array, "n d"], level: tuple, denoise: Denoise
+    ) -> tuple[Float[Array, "n d"], PyTree]:
+        base = _prompted(denoise, self.prompt, self.scale)
+        strength = like(x, self.strength)
+        return away_from(base, denoise(None), denoise(self.label), strength), state
+
+
+class DynamicNegative(Guidance):
+    """`D - strength p / (1 - p) (D_c - D)`, p = p(c|x): Koulischer et al. 2025 (arXiv 2410.14398).
+
+    Strength 1 with the exact posterior draws the mixture without class c, exactly. With a prompt the push
+    is added to the prompted law; the paper's text-to-image form could not be read, this is the plain sum.
+    """
+
+    label: int = eqx.field(static=True)
+    strength: Parameter = eqx.field(converter=parameter)
+    posterior: PosteriorSource
+    prompt: int | None = eqx.field(static=True, default=None)
+    scale: Parameter = eqx.field(converter=parameter, default=1.0)
+    max_log_odds: Parameter = eqx.field(converter=parameter, default=20.0)
+
+    @classmethod
+    def tracked(
+        cls,
+        label: int,
+        *,
+        strength: float = 5.0,
+        prior: float = 0.01,
+        temperature: float = 0.2,
+        distance_offset: float = 2e-4,
+        min_posterior: float = 0.0,
+        max_posterior: float = 0.8,
+        prompt: int | None = None,
+        scale: float = 1.0,
+    ) -> "DynamicNegative":
+        """As published: p tracked from `prior` against the whole law and clamped; defaults of CIFAR-10.
+
+        Raises:
+            ValueError: If not `0 <= min_posterior < prior < max_posterior < 1`.
+        """
+        if not 0 <= min_posterior < prior < max_posterior < 1:
+            raise ValueError(
+                "The tracked posterior needs 0 <= min_posterior < prior < max_posterior < 1; got "
+                f"{min_posterior}, {prior}, {max_posterior}."
+            )
+        source = TrackedRatio(
+            label,
+            prior,
+            temperature,
+            distance_offset=distance_offset,
+            floor=math.log(min_posterior / prior) if min_posterior > 0 else -math.inf,
+            ceiling=math.log(max_posterior / prior),
+            max_posterior=max_posterior,
+        )
+        return cls(label, strength, source, prompt, scale)
+
+    @property
+    def base_label(self) -> int | None:
+        return self.prompt
+
+    def init(self, x: Float[Array, "n d"]) -> PyTree:
+        return self.posterior.init(x)
+
+    def step(
+        self, state: PyTree, x: Float[Array, "n d"], level: tuple, denoise: Denoise
+    ) -> tuple[Float[Array, "n d"], PyTree]:
+        evidence, state = self.posterior.step(state, x, level, denoise)
+        # p / (1 - p) multiplies a difference that vanishes with 1 - p: beyond the bound it is rounding.
+        log_odds = jnp.minimum(evidence.log_odds, like(x, self.max_log_odds))
+        strength = dynamic_strength(like(x, self.strength), log_odds)[:, None]
+        base = _prompted(denoise, self.prompt, self.scale)
+        return away_from(base, denoise(None), denoise(self.label), strength), state
+
+
+class SafeLatent(Guidance):
+    """Safe latent diffusion: Schramowski et al. 2023 (arXiv 2211.05105), Eq. 3-8. In noises, i the step,
+
+        eps = eps_u + scale (eps_p - eps_u - gamma)                 gamma only from step `warmup` on
+        gamma = mu (eps_c - eps_u) + momentum_scale nu
+        nu <- momentum_decay nu + (1 - momentum_decay) gamma        during the warm-up, too
+        mu  as `formulae.safe_weight` of eps_p, eps_c, strength, threshold
+
+    with p the prompt, or the whole law without one, when `eps = eps_u - scale gamma`. Followed line by line
+    from the authors' published code; their Eq. 6 bounds mu in words that admit another reading.
+    """
+
+    label: int = eqx.field(static=True)
+    strength: Parameter = eqx.field(converter=parameter)
+    threshold: Parameter = eqx.field(converter=parameter, default=0.01)
+    momentum_scale: Parameter = eqx.field(converter=parameter, default=0.3)
+    momentum_decay: Parameter = eqx.field(converter=parameter, default=0.4)
+    warmup: int = eqx.field(static=True, default=0)
+    prompt: int | None = eqx.field(static=True, default=None)
+    scale: Parameter = eqx.field(converter=parameter, default=1.0)
+
+    @property
+    def base_label(self) -> int | None:
+        return self.prompt
+
+    def init(self, x: Float[Array, "n d"]) -> PyTree:
+        return jnp.zeros_like(x), jnp.asarray(0)
+
+    def step(
+        self, state: PyTree, x: Float[Array, "n d"], level: tuple, denoise: Denoise
+    ) -> tuple[Float[Array, "n d"], PyTree]:
+        momentum, count = state
+        alpha, sigma = level
+        noise_per_mean = -alpha / jnp.where(sigma > 0, sigma, 1.0)  # eps_a - eps_b over D_a - D_b
+        whole, unwanted = denoise(None), denoise(self.label)
+        prompted = whole if self.prompt is None else denoise(self.prompt)
+        weight = safe_weight(
+            noise_per_mean * (prompted - whole),
+            noise_per_mean * (unwanted - whole),
+            like(x, self.strength),
+            like(x, self.threshold),
+        )
+        gamma = weight * noise_per_mean * (unwanted - whole)
+        gamma = gamma + like(x, self.momentum_scale) * momentum
+        decay = like(x, self.momentum_decay)
+        momentum = decay * momentum + (1 - decay) * gamma
+        push = jnp.where(count >= self.warmup, like(x, self.scale) / noise_per_mean * gamma, 0.0)
+        return _prompted(denoise, self.prompt, self.scale) - push, (momentum, count + 1)

@@ -1,0 +1,164 @@
+"""How guidance moves information: identities first, then the published table, then other ways."""
+
+import jax
+import numpy as np
+import pytest
+
+from gmm_speciation import exact
+from gmm_speciation.guidance import information, many
+from gmm_speciation.guidance.information import (
+    commitment_shift,
+    guided_curve,
+    interval_gain,
+    scheduled_curve,
+    strong_guidance_half,
+)
+
+KAPPA = np.array([0.05, 0.2, 1.0, 4.0, 10.0])
+
+
+def test_unguided_is_the_binary_channel():
+    curve = guided_curve(1.0, KAPPA)
+    np.testing.assert_allclose(curve.cross_entropy.value, exact.binary_entropy(KAPPA), atol=3e-6)
+    np.testing.assert_allclose(curve.probability.value, exact.clone_agreement(KAPPA), atol=3e-6)
+    np.testing.assert_allclose(curve.rate.value, exact.binary_mmse(KAPPA) / 2, atol=3e-6)
+
+
+def test_whole_law_at_scale_zero():
+    """w = 0 draws the whole law: log-odds of either sign, means over both classes."""
+    curve = guided_curve(0.0, KAPPA)
+    np.testing.assert_allclose(curve.probability.value, 0.5, atol=3e-6)
+    either = np.asarray(exact.binary_entropy(KAPPA)) / 2
+    # E[-log p] over both classes: half of it where the class is true, half where the other is.
+    xi = np.polynomial.hermite_e.hermegauss(120)
+    nodes, weights = xi[0], xi[1] / np.sqrt(2 * np.pi)
+    other = [weights @ np.logaddexp(0, 2 * k + 2 * np.sqrt(k) * nodes) / 2 for k in KAPPA]
+    np.testing.assert_allclose(curve.cross_entropy.value, either + other, atol=1e-5)
+
+
+def test_half_is_the_neutral_point():
+    """w = 1/2 leaves the cross-entropy where it was, at every kappa."""
+    curve = guided_curve(0.5, KAPPA)
+    np.testing.assert_allclose(curve.cross_entropy.value, np.log(2), atol=1e-7)
+    np.testing.assert_array_equal(curve.rate.value, 0.0)
+
+
+@pytest.mark.parametrize("scale", [0.7, 1.5, 3.0])
+def test_rate_is_the_slope_and_a_power_of_p_is_conserved(scale):
+    kappa = np.linspace(0.5, 1.5, 81)
+    curve = guided_curve(scale, kappa)
+    slope = np.gradient(np.asarray(curve.cross_entropy.value), kappa, edge_order=2)
+    np.testing.assert_allclose(-slope[5:-5], curve.rate.value[5:-5], atol=2e-4)
+    # E_w p^{1 - 2w} by the same solver, on the density itself.
+    cell, last = 0.02, 0.4
+    odds = cell * np.arange(-900, 1500)
+    density = np.zeros(len(odds))
+    density[900] = 1.0
+    generator = information._generator(odds, scale)
+    for step in information._steps(last, scale, 4):
+        density = information._advance(generator, density, step)
+    assert abs(density.sum() - 1) < 1e-10
+    power = density @ np.exp((2 * scale - 1) * np.logaddexp(0, -odds))
+    np.testing.assert_allclose(power, 2 ** (2 * scale - 1), rtol=2e-3)
+
+
+TABLE = {  # w: CE at kappa = 0.2, 1, 4; p at 1; kappa at CE = log(2) / 2; shift on the OU clock
+    1.0: (0.60206, 0.35632, 0.06043, 0.77520, 1.04401, 0.0),
+    1.5: (0.52610, 0.20083, 0.01250, 0.84997, 0.52964, 0.3393),
+    2.0: (0.46280, 0.12848, 0.00625, 0.89395, 0.35841, 0.5346),
+    4.0: (0.29707, 0.04751, 0.00204, 0.95570, 0.15814, 0.9437),
+    8.0: (0.16003, 0.02023, 0.00086, 0.98036, 0.07508, 1.3161),
+    16.0: (0.07870, 0.00927, 0.00040, 0.99086, 0.03667, 1.6745),
+}
+
+
+@pytest.mark.parametrize("scale", TABLE)
+def test_table(scale):
+    row = TABLE[scale]
+    curve = guided_curve(scale, np.array([0.2, 1.0, 4.0]))
+    np.testing.assert_allclose(curve.cross_entropy.value, row[:3], atol=1.1e-5)
+    np.testing.assert_allclose(curve.probability.value[1], row[3], atol=1.1e-5)
+    half = guided_curve(scale, np.geomspace(0.01, 3, 300)).crossing(np.log(2) / 2)
+    np.testing.assert_allclose(half.value, row[4], atol=2e-5)
+    np.testing.assert_allclose(commitment_shift(scale), row[5], atol=1e-4)
+
+
+def test_strong_guidance_loses_its_noise():
+    """kappa_half -> 0.5739 / w: the shift tends to log(w) / 2 + 0.299, with an error that halves with w."""
+    assert abs(strong_guidance_half() - 0.5739) < 5e-5
+    errors = [commitment_shift(w) - np.log(w) / 2 - 0.2992 for w in (16.0, 64.0)]
+    assert abs(errors[0]) < 0.012
+    assert abs(errors[1]) < 0.3 * abs(errors[0])
+
+
+@pytest.mark.parametrize("scale", [1.5, 8.0])
+def test_solver_has_converged(scale, monkeypatch):
+    coarse = guided_curve(scale, KAPPA)
+    monkeypatch.setattr(information, "_CELL", information._CELL / 2)
+    monkeypatch.setattr(information, "_STEP", information._STEP / 2)
+    fine = guided_curve(scale, KAPPA)
+    np.testing.assert_allclose(coarse.cross_entropy.value, fine.cross_entropy.value, atol=3e-6)
+
+
+def test_intervals_and_schedules():
+    inside = guided_curve(3.0, KAPPA, interval=(0.0, 100.0))
+    np.testing.assert_allclose(
+        inside.cross_entropy.value, guided_curve(3.0, KAPPA).cross_entropy.value, atol=1e-9
+    )
+    late = guided_curve(3.0, KAPPA, interval=(1.0, 2.0))
+    np.testing.assert_allclose(
+        late.cross_entropy.value[:3], exact.binary_entropy(KAPPA[:3]), atol=5e-6
+    )
+    assert late.cross_entropy.value[3] < float(exact.binary_entropy(4.0)) - 0.01
+    # Twice the same scale is one piece.
+    pieces = scheduled_curve([(0.7, 2.0), (np.inf, 2.0)], KAPPA)
+    np.testing.assert_allclose(
+        pieces.cross_entropy.value, guided_curve(2.0, KAPPA).cross_entropy.value, atol=3e-6
+    )
+
+
+def test_weak_guidance_pays_the_same_wherever_it_acts():
+    """(w - 1) mmse(read-out) for each unit of kappa, in any window before the read-out."""
+    weak = interval_gain(1.01, np.geomspace(0.05, 4.0, 6))
+    np.testing.assert_allclose(weak.gain_per_kappa / 0.01, exact.binary_mmse(4.0), rtol=0.02)
+    strong = interval_gain(8.0, np.geomspace(0.05, 4.0, 6))
+    assert np.all(np.diff(strong.gain_per_kappa) < 0)  # strong guidance saturates: early pays more
+
+
+def test_many_classes_with_two_are_the_closed_form():
+    s = np.array([0.4, 1.0, 2.0, 4.0])
+    curve = many.guided_classes(2, 2.5, s, key=jax.random.key(1), num_samples=8000, steps_between=8)
+    truth = guided_curve(2.5, s / 2)
+    for name, factor in (("cross_entropy", 1), ("probability", 1), ("rate", 0.5)):
+        got, want = getattr(curve, name), factor * getattr(truth, name).value
+        assert np.all(np.abs(got.value - want) < 4 * got.stderr + 1e-3)
+
+
+def test_many_classes_obey_the_identity():
+    """-dCE/ds = (2w - 1)/2 E|e_c - softmax Y|^2, and the cross-entropy stands still at w = 1/2."""
+    s = np.linspace(0.5, 4.5, 21)
+    curve = many.guided_classes(10, 2.0, s, key=jax.random.key(2), num_samples=3000)
+    lost = np.trapezoid(curve.rate.value, s)
+    fallen = curve.cross_entropy[0] - curve.cross_entropy[-1]
+    assert abs(float(fallen.value) - lost) < 4 * float(fallen.stderr) + 5e-3
+    assert fallen.value > 1
+    still = many.guided_classes(10, 0.5, s[:3], key=jax.random.key(2), num_samples=3000)
+    error = np.abs(still.cross_entropy.value - np.log(10)) / still.cross_entropy.stderr
+    assert error.max() < 4
+
+
+def test_bad_input():
+    with pytest.raises(ValueError, match="strictly increasing"):
+        guided_curve(2.0, [1.0, 0.5])
+    with pytest.raises(ValueError, match="low, high"):
+        guided_curve(2.0, [1.0], interval=(2.0, 1.0))
+    with pytest.raises(ValueError, match="before kappa"):
+        scheduled_curve([(1.0, 2.0)], [2.0])
+    with pytest.raises(ValueError, match="above 1/2"):
+        commitment_shift(0.5)
+    with pytest.raises(ValueError, match="read-out"):
+        interval_gain(2.0, [1.0, 8.0])
+    with pytest.raises(ValueError, match="does not pass"):
+        guided_curve(2.0, [1.0, 2.0]).crossing(0.5)
+    with pytest.raises(ValueError, match="2 classes"):
+        many.guided_classes(1, 2.0, [1.0], key=jax.random.key(0))
