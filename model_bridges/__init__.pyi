@@ -21,6 +21,7 @@ from .gap import information_budget as information_budget
 from .loading import from_edm2 as from_edm2
 from .loading import load as load
 from .mixture import mixture_denoiser as mixture_denoiser
+from .named_classes import NamedClasses as NamedClasses
 from .network_denoiser import NetworkDenoiser as NetworkDenoiser
 from .parametrisation import from_epsilon as from_epsilon
 from .parametrisation import from_flow as from_flow
@@ -37,6 +38,10 @@ from .readouts import step_error as step_error
 from .readouts import tracked_curve as tracked_curve
 from .results import CrossCheck as CrossCheck
 from .results import LabelledImages as LabelledImages
+from .selections import SampledCurves as SampledCurves
+from .selections import Selection as Selection
+from .selections import over_samples as over_samples
+from .selections import read_selection as read_selection
 from .traces import Trace as Trace
 from .tracking import trace as trace
 from .trajectories import generated_trace as generated_trace

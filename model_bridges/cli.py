@@ -1,4 +1,4 @@
-"""`model-bridges crosscheck | train`: trained models from the shell.
+"""`model-bridges crosscheck | train | convert`: trained models from the shell.
 
 torch and JAX load inside a command, so `--help` is fast; commands compute in double precision where
 precision is asked for.
@@ -106,6 +106,30 @@ def train(
 
     result = train_digits(out, seed=seed, progress=not quiet)
     terminal.show(f"Networks: {result.weights}\nCard: {result.card}", quiet)
+
+
+@app.command()
+def convert(
+    source: Annotated[Path, typer.Argument(metavar="IN.pkl", help="Official EDM2 pickle.")],
+    target: Annotated[Path, typer.Argument(metavar="OUT.safetensors", help="The new file.")],
+    sha256: Annotated[
+        str | None, typer.Option(help="Refuse a pickle with another SHA-256.")
+    ] = None,
+    quiet: Quiet = False,
+) -> None:
+    """Turn an official EDM2 pickle into safetensors; nothing in the pickle is run."""
+    from model_bridges.checkpoints import convert as convert_checkpoint
+
+    read = convert_checkpoint(source, target, expected_sha256=sha256)
+    terminal.show(
+        f"{target}: {len(read.state_dict)} tensors of {read.name}\n"
+        f"SHA-256 of {read.name}: {read.sha256}\n{read.licence}",
+        quiet,
+    )
+
+
+app.command()(entropy)
+app.command()(windows)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -2,6 +2,7 @@
 
     "digits"           the shipped pair of small EDM2 networks on real handwritten digits
     "digits-text"      the shipped text-to-image model of the same digits, prompts as classes
+    "edm2:COND,UNCOND" published EDM2 weights, official or converted files (`edm2.load`)
     "sd:PATH_OR_REPO"  a latent diffusion pipeline (`stable_diffusion`), with the prompts given
     "module:function"  whatever `function()` of an importable module returns, if it is a denoiser
 
@@ -20,7 +21,8 @@ from model_bridges.edm2 import EDM2Network
 from model_bridges.network_denoiser import NetworkDenoiser
 
 ACCEPTED = (
-    "'digits', 'digits-text', 'sd:PATH_OR_REPO', or 'module:function' for a denoiser of your own"
+    "'digits', 'digits-text', 'edm2:PATH[,PATH]', 'sd:PATH_OR_REPO', or 'module:function' for a "
+    "denoiser of your own"
 )
 
 
@@ -50,6 +52,10 @@ def load(name: str, *, prompts: Sequence[str] | None = None) -> Denoiser:
         raise ValueError(f"{name!r} has its own classes and takes no prompts; got {prompts!r}.")
     if name == "digits":
         return _digits()
+    if name.startswith("edm2:"):
+        from model_bridges.edm2.weights import load_named
+
+        return load_named(name.removeprefix("edm2:"))
     module_name, colon, function_name = name.partition(":")
     if not (colon and module_name and function_name):
         raise ValueError(f"`name` must be {ACCEPTED}; got {name!r}.")
