@@ -5,7 +5,7 @@ every grouping of them,
 
     H by tracking           entropy of the posterior tracked along each image's own noise path
     H by the denoiser gap   H(C) minus the integral of `E sum_c p_c |D_c - Dbar|^2 / sigma^2`
-    ... unconditional form  the same against the unconditional network
+    ... unconditional form  the same against the unconditional network, or the empty prompt
     cross-entropy           of the tracked posterior with the true class; an upper bound on H(C|X)
 
 beside the closed-form entropy of a Gaussian mixture fitted to the training data, and the
@@ -45,7 +45,13 @@ from model_bridges.readouts import (
     slope_curve,
     tracked_curve,
 )
-from model_bridges.results import CrossCheck, LabelledImages, VariableCheck
+from model_bridges.results import (
+    UNCONDITIONAL_NETWORK,
+    CrossCheck,
+    LabelledImages,
+    Reference,
+    VariableCheck,
+)
 from model_bridges.traces import Trace
 from model_bridges.tracking import trace
 from model_bridges.verdicts import verdicts
@@ -67,6 +73,8 @@ def crosscheck(
     num_paths: int = 1,
     num_samples: int = 2048,
     seed: int = 0,
+    reference: Reference = UNCONDITIONAL_NETWORK,
+    samples: LabelledImages | None = None,
     progress: Progress | None = None,
 ) -> CrossCheck:
     """Measure a model by every estimator and put the theory of a mixture beside it.
@@ -84,6 +92,8 @@ def crosscheck(
         num_paths: Noise paths of each image.
         num_samples: Draws of X for the mixture's entropy.
         seed: Of the noise and the draws.
+        reference: What the model's unconditional part is.
+        samples: Samples of the model, to be shown.
         progress: Called with `(steps done, steps in all)` of the tracking pass.
 
     Raises:
@@ -116,6 +126,7 @@ def crosscheck(
             dict((bounds or {}).get(name, {})),
             num_samples,
             seed,
+            reference,
         )
         for name, partition in groupings.items()
     }
@@ -139,10 +150,11 @@ def crosscheck(
         variables,
         conditional,
         _pooled_reliability(record, inside),
-        data.images,
+        data.images if data.pictures is None else data.pictures,
         mixture,
         shrinkage,
         verdicts(main),
+        samples,
     )
 
 
@@ -155,6 +167,7 @@ def _variable(
     bounds: dict[str, Estimate],
     num_samples: int,
     seed: int,
+    reference: Reference,
 ) -> VariableCheck:
     theory = entropy_curve(
         mixture,
@@ -190,6 +203,7 @@ def _variable(
         bounds,
         points,
         decision_sigma(record, partition),
+        reference,
     )
 
 

@@ -5,11 +5,12 @@ The noise axis is the theory's: signal on the left, noise on the right, log-SNR 
 
 import numpy as np
 from jaxtyping import Float, Int
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from gmm_speciation.plotting import COLOURS, band, noise_axis, panels, styled
 from model_bridges.readouts import Reliability
-from model_bridges.results import CrossCheck, VariableCheck
+from model_bridges.results import CrossCheck, LabelledImages, VariableCheck
 
 THEORY, TRACKED, BAYES, FREE, TRUE = (COLOURS[i] for i in (1, 0, 2, 3, 4))
 OTHERS = ((COLOURS[5], "-."), ("#8c564b", (0, (4, 1, 1, 1))))
@@ -27,7 +28,7 @@ def plot_crosscheck(check: VariableCheck, law: str) -> Figure:
         if check.unconditional is not None:
             band(
                 upper, x, check.unconditional.entropy, colour=FREE, linestyle="--",
-                label="model: gap to the unconditional network",
+                label=f"model: {check.reference.curve}",
             )  # fmt: skip
         band(
             upper, x, check.cross_entropy, colour=TRUE, linestyle=(0, (1, 1.2)),
@@ -103,9 +104,9 @@ def plot_excess(check: VariableCheck, result: CrossCheck) -> Figure:
         band(axes, x, check.bayes.rate, colour=BAYES, label="Bayes form, E Σ p_c|D_c − D̄|²")
         if check.unconditional is not None and check.budget.excess is not None:
             band(axes, x, check.unconditional.rate, colour=FREE,
-                 label="unconditional form, E Σ p_c|D_c − D_u|²")  # fmt: skip
+                 label=f"{check.reference.form}, E Σ p_c|D_c − D_u|²")  # fmt: skip
             band(axes, x, check.budget.excess, colour="#000000", linestyle="--",
-                 label="excess E|D̄ − D_u|²: disagreement of the networks")  # fmt: skip
+                 label=f"excess E|D̄ − D_u|²: {check.reference.excess}")  # fmt: skip
         axes.set_ylabel("rate, all / 2σ²  [nats per unit λ]")
         axes.set_ylim(bottom=0)
         noise_axis(axes, axes, x)
@@ -147,7 +148,7 @@ def plot_images(
 ) -> Figure:
     """A few images beside the posterior that the model gives their classes along their noise path."""
     record, check = result.trace, result.main
-    images: Float[np.ndarray, "N *event"] = result.images.cpu().numpy()
+    pictures: Float[np.ndarray, "N *event"] = result.pictures.cpu().numpy()
     posterior = np.exp(record.log_posterior)
     with styled():
         figure = Figure(figsize=(8.6, 1.35 * len(chosen) + 1.4), layout="constrained")
@@ -156,9 +157,7 @@ def plot_images(
         shown: set[int] = set()
         for row, index in enumerate(chosen):
             picture, axes = grid[row]
-            image = images[index // record.num_paths]
-            picture.imshow(image.reshape(-1, image.shape[-1]), cmap="gray_r")
-            picture.set_axis_off()
+            show_picture(picture, pictures[index // record.num_paths])
             for label in map(int, np.flatnonzero(posterior[:, index].max(0) > 0.2)):
                 shown.add(label)
                 true = record.labels is not None and record.labels[index] == label
@@ -177,4 +176,31 @@ def plot_images(
         grid[0, 1].plot([], [], color="#777777", linestyle=":", label="decided")
         figure.legend(loc="outside upper left", ncols=8, alignment="left", columnspacing=1.2,
                       handlelength=1.4, title="Thick: the true class")  # fmt: skip
+    return figure
+
+
+def show_picture(axes: Axes, picture: Float[np.ndarray, "*event"]) -> None:
+    """One picture, `(3, height, width)` in [-1, 1] in colour, anything else as ink on paper."""
+    if picture.ndim == 3 and len(picture) == 3:
+        axes.imshow(np.clip(picture.transpose(1, 2, 0) / 2 + 0.5, 0, 1))
+    else:
+        axes.imshow(picture.reshape(-1, picture.shape[-1]), cmap="gray_r")
+    axes.set_axis_off()
+
+
+def plot_samples(samples: LabelledImages, class_names: list[str], columns: int = 10) -> Figure:
+    """Samples of a model, one row a class."""
+    shown = samples.images if samples.pictures is None else samples.pictures
+    pictures, labels = shown.cpu().numpy(), samples.labels.cpu().numpy()
+    rows = [np.flatnonzero(labels == label)[:columns] for label in range(len(class_names))]
+    with styled():
+        size = (0.62 * columns + 0.085 * max(map(len, class_names)) + 0.4, 0.64 * len(rows) + 0.3)
+        figure = Figure(figsize=size, layout="constrained")
+        grid = figure.subplots(len(rows), columns, squeeze=False)
+        for name, index, line in zip(class_names, rows, grid, strict=True):
+            for axes, chosen in zip(line, index, strict=False):
+                show_picture(axes, pictures[chosen])
+            for axes in line[len(index) :]:
+                axes.set_axis_off()
+            line[0].text(-0.15, 0.5, name, transform=line[0].transAxes, ha="right", va="center")
     return figure

@@ -100,8 +100,20 @@ def chosen_images(result: CrossCheck, num: int = 6) -> np.ndarray:
     return order[np.linspace(0, len(order) - 1, min(num, len(order))).round().astype(int)]
 
 
-def crosscheck_report(result: CrossCheck, title: str, class_names: list[str]) -> Report:
-    """The whole report; `write` it with `crosscheck_record`."""
+def crosscheck_report(
+    result: CrossCheck,
+    title: str,
+    class_names: list[str],
+    units: str = "data standard deviation 0.5",
+) -> Report:
+    """The whole report; `write` it with `crosscheck_record`.
+
+    Args:
+        result: What was found.
+        title: Of the page.
+        class_names: Short names of the classes.
+        units: Of sigma.
+    """
     main = result.main
     report = Report(title)
     report.text(
@@ -110,7 +122,7 @@ def crosscheck_report(result: CrossCheck, title: str, class_names: list[str]) ->
         f"{result.trace.evaluations:,} network "
         f"evaluations). Model: {result.trace.provenance}. Theory: one Gaussian a class with full "
         f"covariance, shrinkage {result.shrinkage:g} by held-out likelihood. Entropies in nats; σ in the "
-        "model's units (data standard deviation 0.5); λ = −2 ln σ; ± is 95 %."
+        f"model's units ({units}); λ = −2 ln σ; ± is 95 %."
     )
     report.figure(
         plotting.plot_crosscheck(main, result.law),
@@ -129,35 +141,38 @@ def crosscheck_report(result: CrossCheck, title: str, class_names: list[str]) ->
     report.text(f"## Speciation criteria of the {main.name}")
     report.table(*points_rows(main))
     report.text("## Does the information budget close?")
+    forms = {"bayes": "Bayes form", "unconditional": main.reference.form}
     report.table(
         ["side of the identity", "nats"],
         [
             ["H at σ_max − H at σ_min, tracked posterior", _value(main.budget.difference)],
             *(
-                [f"integral of dH, {form} form", _value(integral)]
+                [f"integral of dH, {forms.get(form, form + ' form')}", _value(integral)]
                 for form, integral in main.budget.integrals.items()
             ),
             *(
                 [f"integral of the mmse gap, {name}", _value(value)]
                 for name, value in (
                     ("Bayes", main.budget.mmse_bayes),
-                    ("unconditional", main.budget.mmse_unconditional),
+                    (main.reference.form, main.budget.mmse_unconditional),
                 )
                 if value is not None
             ),
         ],
     )
-    report.text(
-        "The unconditional form is the Bayes form plus the excess E|D̄ − D_u|². For exact networks "
-        "the mixture D̄ of the conditional outputs *is* the unconditional output D_u and the excess "
-        "is 0; two networks trained apart differ by their errors, and divided by σ² that difference "
-        "grows towards small noise, where no class information is left to explain it."
-    )
+    report.text(main.reference.meaning)
     report.figure(
         plotting.plot_excess(main, result),
         "excess",
         "The forms of the denoiser gap level by level, and the excess that is not information",
     )
+    if result.samples is not None:
+        report.text("## What the model draws")
+        report.figure(
+            plotting.plot_samples(result.samples, class_names),
+            "samples",
+            f"Samples of every class: {result.samples.law}",
+        )
     report.text("## Single images")
     report.figure(
         plotting.plot_images(result, chosen_images(result), class_names),

@@ -20,13 +20,48 @@ from model_bridges.readouts import Reliability
 from model_bridges.traces import Trace
 
 
+@dataclass(frozen=True)
+class Reference:
+    """What the label `UNCONDITIONAL` of a model is, in the words of a report."""
+
+    form: str  # of the denoiser gap to it
+    curve: str  # label of the entropy curve by that gap
+    excess: str  # what E|Dbar - D_u|^2 is
+    at_small_noise: str  # where the form's rate is largest at small noise
+    meaning: str  # a paragraph
+
+
+UNCONDITIONAL_NETWORK = Reference(
+    form="unconditional form",
+    curve="gap to the unconditional network",
+    excess="disagreement of the networks",
+    at_small_noise="its largest rate is disagreement of two networks at small noise, not information",
+    meaning="The unconditional form is the Bayes form plus the excess E|D̄ − D_u|². For exact "
+    "networks the mixture D̄ of the conditional outputs *is* the unconditional output D_u and the "
+    "excess is 0; two networks trained apart differ by their errors, and divided by σ² that difference "
+    "grows towards small noise, where no class information is left to explain it.",
+)
+EMPTY_PROMPT = Reference(
+    form="prompt against empty prompt, I(prompt; X)",
+    curve="prompt against empty prompt, H(C) − I(prompt; X)",
+    excess="other captions, and errors of the network",
+    at_small_noise="its largest rate is the network's own error at small noise, not information",
+    meaning="The decision between the prompts is read from the Bayes mixture D̄ of their outputs. The "
+    "empty prompt stands for the mean over *all* captions of the training data, not for that mixture, so "
+    "prompt against empty prompt is another quantity: the information I(prompt; X) that a prompt has "
+    "about the picture. It is the Bayes form plus the excess E|D̄ − D_u|², which vanishes where the "
+    "prompts are all there is and the network is exact.",
+)
+
+
 @dataclass(frozen=True, eq=False)
 class LabelledImages:
-    """Images with their classes, and the name of the law they were drawn from."""
+    """Images with their classes, the name of the law they were drawn from, and pictures of them if any."""
 
     images: Float[Tensor, "N *event"]
     labels: Int[Tensor, " N"]
     law: str
+    pictures: Float[Tensor, "N C H W"] | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,6 +82,7 @@ class VariableCheck:
     bounds: dict[str, Estimate]  # cross-entropies of other posteriors, (L,)
     points: dict[str, SpeciationPoint]
     decision: Float[np.ndarray, " N"]  # sigma at which each path became what it is
+    reference: Reference = UNCONDITIONAL_NETWORK
 
     def forms(self) -> dict[str, EntropyCurve]:
         """Every curve that has a rate of its own, by name."""
@@ -56,7 +92,7 @@ class VariableCheck:
             "slope of tracked entropy": self.slope,
         }
         if self.unconditional is not None:
-            curves["denoiser gap (unconditional)"] = self.unconditional
+            curves[f"denoiser gap ({self.reference.form})"] = self.unconditional
         return curves
 
 
@@ -81,10 +117,11 @@ class CrossCheck:
     variables: dict[str, VariableCheck]
     nested: dict[str, EntropyCurve]  # H(fine | coarse, X), by name
     reliability: Reliability
-    images: Float[Tensor, "N *event"]
+    pictures: Float[Tensor, "N *event"]
     mixture: GaussianMixture
     shrinkage: float
     checks: list[Check] = field(default_factory=list)
+    samples: LabelledImages | None = None  # of the model, to look at
 
     @property
     def main(self) -> VariableCheck:

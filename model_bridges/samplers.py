@@ -19,9 +19,10 @@ from itertools import pairwise
 from typing import Literal
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor
 
+from model_bridges.denoiser import Label
 from model_bridges.paths import reverse_kernel
 
 DenoiserFunction = Callable[..., Tensor]
@@ -51,7 +52,7 @@ def sample(
     denoiser: DenoiserFunction,
     shape: tuple[int, ...],
     sigmas: Float[Tensor, " T"],
-    label: Int[Tensor, " B"] | Float[Tensor, "B C"] | None = None,
+    label: Label | None = None,
     *,
     generator: torch.Generator | None = None,
     method: Method = "ancestral",

@@ -69,7 +69,7 @@ def verdicts(check: VariableCheck) -> list[Check]:
                 shift,
                 float(np.hypot(half_width(peak), half_width(reference))) / 2,
                 abs(shift) <= 0.3,
-                "its largest rate is disagreement of two networks at small noise, not information"
+                check.reference.at_small_noise
                 if curve is check.unconditional and abs(shift) > 0.3
                 else "",
             )
@@ -78,12 +78,12 @@ def verdicts(check: VariableCheck) -> list[Check]:
         excess = float(check.budget.integrals["unconditional"].value) / difference
         results.append(
             Check(
-                "information budget, unconditional form: integral over H lost",
-                "1 only if both networks were exact",
+                f"information budget, {check.reference.form}: integral over H lost",
+                "1 only if both were exact",
                 excess,
                 half_width(check.budget.integrals["unconditional"]) / difference,
                 abs(excess - 1) <= 0.05,
-                "the excess is E|D̄ − D_u|², disagreement of two networks, shown level by level",
+                f"the excess is E|D̄ − D_u|², {check.reference.excess}, shown level by level",
             )
         )
     return results

@@ -14,34 +14,43 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from gmm_speciation.estimate import Estimate
-from model_bridges.digits.data import NUM_CLASSES, SIGMA_DATA, Digits
+from model_bridges.digits.data import NUM_CLASSES, SIGMA_DATA
 
 
 class NoisyClassifier(nn.Module):
     """Log-probabilities of the ten classes given a noisy image and its noise level."""
 
-    def __init__(self, width: int = 256, dropout: float = 0.3):
+    def __init__(
+        self,
+        num_inputs: int = 64,
+        sigma_data: float = SIGMA_DATA,
+        width: int = 256,
+        dropout: float = 0.3,
+    ):
         super().__init__()
+        self.sigma_data = sigma_data
         self.layers = nn.Sequential(
-            nn.Linear(64 + 3, width), nn.SiLU(), nn.Dropout(dropout),
+            nn.Linear(num_inputs + 3, width), nn.SiLU(), nn.Dropout(dropout),
             nn.Linear(width, width), nn.SiLU(), nn.Dropout(dropout),
             nn.Linear(width, NUM_CLASSES),
         )  # fmt: skip
 
     def forward(
-        self, x: Float[Tensor, "B 1 8 8"], sigma: Float[Tensor, " B"]
+        self, x: Float[Tensor, "B *event"], sigma: Float[Tensor, " B"]
     ) -> Float[Tensor, "B 10"]:
         """`log q(c | x)`."""
-        scale = torch.rsqrt(sigma**2 + SIGMA_DATA**2)[:, None]
+        scale = torch.rsqrt(sigma**2 + self.sigma_data**2)[:, None]
         level = torch.log(sigma)[:, None] / 4
         features = torch.cat([scale * x.flatten(1), level, torch.cos(level), torch.sin(level)], 1)
         return torch.log_softmax(self.layers(features), 1)
 
 
 def train_noisy_classifier(
-    digits: Digits,
+    images: Float[Tensor, "N *event"],
+    labels: Int[Tensor, " N"],
     sigma_range: tuple[float, float] = (0.02, 80.0),
     *,
+    sigma_data: float = SIGMA_DATA,
     num_steps: int = 3000,
     batch_size: int = 512,
     seed: int = 0,
@@ -50,8 +59,10 @@ def train_noisy_classifier(
     """Train on the noised training images; Adam, one cosine decay, weight decay 1e-2.
 
     Args:
-        digits: Data; only the training part is used.
+        images: Clean training images, in the units of sigma.
+        labels: Their digits.
         sigma_range: log sigma is uniform between the logarithms of these.
+        sigma_data: Standard deviation of the images.
         num_steps: Optimiser steps.
         batch_size: Noised images a step.
         seed: Of initial weights, batches and noise; the caller's random state is left alone.
@@ -60,15 +71,15 @@ def train_noisy_classifier(
     low, high = (float(np.log(level)) for level in sigma_range)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        model = NoisyClassifier()
+        model = NoisyClassifier(images[0].numel(), sigma_data)
         optimiser = torch.optim.AdamW(model.parameters(), lr=2e-3, weight_decay=1e-2)
         schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, num_steps)
         for step in range(num_steps):
-            index = torch.randint(len(digits.train_images), (batch_size,))
+            index = torch.randint(len(images), (batch_size,))
             sigma = torch.exp(low + (high - low) * torch.rand(batch_size))
-            clean = digits.train_images[index]
-            noisy = clean + sigma[:, None, None, None] * torch.randn_like(clean)
-            loss = nn.functional.nll_loss(model(noisy, sigma), digits.train_labels[index])
+            clean = images[index].flatten(1)
+            noisy = clean + sigma[:, None] * torch.randn_like(clean)
+            loss = nn.functional.nll_loss(model(noisy, sigma), labels[index])
             optimiser.zero_grad()
             loss.backward()
             optimiser.step()

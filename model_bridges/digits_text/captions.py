@@ -83,7 +83,7 @@ def caption_tokenizer(max_length: int) -> Any:
     )
     # Every letter alone, too: a word that no caption has is spelled by them.
     learned.train_from_iterator([*CAPTIONS, *letters], trainer)
-    merges = learned_merges(learned)
+    merges: Any = learned_merges(learned)  # transformers' hint misses the pairs that it takes
     tokens = [*letters, *(f"{letter}</w>" for letter in letters), *("".join(m) for m in merges)]
     vocabulary = {token: index for index, token in enumerate(dict.fromkeys([*tokens, START, END]))}
     return CLIPTokenizer(

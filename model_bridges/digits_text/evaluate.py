@@ -135,8 +135,9 @@ def latent_losses(
         seed: Of the encoder's draws and the noise.
         sigmas: Noise levels.
     """
+    shown = len(digits.held_out_images)  # as many training digits
     parts = {
-        "train": (digits.train_images, digits.train_labels),
+        "train": (digits.train_images[:shown], digits.train_labels[:shown]),
         "held_out": (digits.held_out_images, digits.held_out_labels),
     }
     generator = torch.Generator().manual_seed(seed)

@@ -54,7 +54,6 @@ def train_autoencoder(
 
     Arguments and errors as `digits.optimise.train_network`.
     """
-    from diffusers import AutoencoderKL
 
     def loss() -> Tensor:
         index = torch.randint(len(digits.train_images), (recipe.autoencoder_batch,))
@@ -64,10 +63,10 @@ def train_autoencoder(
 
     with torch.random.fork_rng(devices=[]):
         seed_step(recipe.seed, 0, 0)
-        autoencoder = AutoencoderKL(**recipe.autoencoder).train()
+        autoencoder = build_autoencoder(recipe).train()
         run = Run("autoencoder", 0, autoencoder, recipe, recipe.optimiser("autoencoder"))
         run.train(loss, checkpoint, checkpoint_every=checkpoint_every, report=report)
-        averaged = AutoencoderKL(**recipe.autoencoder)
+        averaged = build_autoencoder(recipe)
         averaged.load_state_dict(run.averaged())
         averaged.eval().requires_grad_(False)
         latents = latent_bank(averaged, recipe, digits)
@@ -152,6 +151,13 @@ def train_diffusion(
     return averaged["unet"], averaged["text_encoder"], tokenizer, run.seconds
 
 
+def build_autoencoder(recipe: Recipe) -> Any:
+    """A fresh autoencoder of the recipe's configuration."""
+    from diffusers import AutoencoderKL
+
+    return AutoencoderKL(**recipe.autoencoder)
+
+
 def build_networks(recipe: Recipe, tokenizer: Any, dropout: float = 0.0) -> nn.ModuleDict:
     """A fresh UNet and text encoder of the recipe's configurations."""
     from diffusers import UNet2DConditionModel
@@ -164,9 +170,5 @@ def build_networks(recipe: Recipe, tokenizer: Any, dropout: float = 0.0) -> nn.M
         eos_token_id=tokenizer.eos_token_id,
         pad_token_id=tokenizer.pad_token_id,
     )
-    return nn.ModuleDict(
-        {
-            "unet": UNet2DConditionModel(**recipe.unet, dropout=dropout),
-            "text_encoder": CLIPTextModel(configuration),
-        }
-    )
+    unet: Any = UNet2DConditionModel(**recipe.unet, dropout=dropout)
+    return nn.ModuleDict({"unet": unet, "text_encoder": CLIPTextModel(configuration)})

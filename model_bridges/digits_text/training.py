@@ -121,7 +121,7 @@ def write_pipeline(
     """Write the parts in the layout of diffusers, in half precision, each moved into place whole."""
     from diffusers import DDPMScheduler, StableDiffusionPipeline
 
-    pipeline = StableDiffusionPipeline(
+    pipeline: Any = StableDiffusionPipeline(
         unet=unet.half(),
         vae=vae.half(),
         text_encoder=text_encoder.half(),

@@ -38,9 +38,6 @@ class LatentDiffusion:
     source: Source
     max_batch: int
 
-    # What `UNCONDITIONAL` means here, for reports.
-    unconditional_name = "empty prompt"
-
     @property
     def num_classes(self) -> int:
         return self.denoiser.num_classes

@@ -11,7 +11,8 @@ import gmm_speciation as gs
 import model_bridges as mb
 from gmm_speciation.reports import load_curve
 from model_bridges.comparison import crosscheck
-from model_bridges.digits.study import crosscheck_digits, digits_images
+from model_bridges.digits.study import crosscheck_digits
+from model_bridges.digits.subject import digits_images
 from model_bridges.readouts import decision_sigma
 from model_bridges.reports import crosscheck_record, crosscheck_report
 from model_bridges.results import LabelledImages
