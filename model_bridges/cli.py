@@ -7,7 +7,7 @@ precision is asked for.
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 # First: it says what to install where typer is missing.
 from gmm_speciation import terminal
@@ -24,7 +24,11 @@ app = terminal.application(
     "Trained diffusion models against the theory of speciation.",
 )
 
-Model = Annotated[str, typer.Argument(metavar="MODEL", help="digits.")]
+Model = Annotated[str, typer.Argument(metavar="MODEL", help="digits or digits-text.")]
+SHIPPED = {
+    "digits": "data standard deviation 0.5",
+    "digits-text": "latents of standard deviation 1",
+}
 
 
 @app.command()
@@ -46,12 +50,14 @@ def crosscheck(
 ) -> None:
     """Class entropy of a trained model by every estimator, with the closed-form theory beside it."""
     terminal.use_float64()
-    terminal.pick(model, {"digits": None}, "model")
+    units = terminal.pick(model, SHIPPED, "model")
     if generate is not None and data != "held-out":
         raise ValueError("Give `--data` or `--generate`, not both: an average has one law.")
     from gmm_speciation.records import provenance
     from gmm_speciation.reports import check_directory
     from model_bridges.digits.study import crosscheck_digits
+    from model_bridges.digits.subject import digits_subject
+    from model_bridges.digits_text.subject import text_subject
     from model_bridges.reports import (
         check_rows,
         crosscheck_record,
@@ -64,6 +70,7 @@ def crosscheck(
     with terminal.progress(6, quiet) as steps:
         result = crosscheck_digits(
             data,
+            subject=digits_subject() if model == "digits" else text_subject(),
             generate=generate,
             num_levels=levels,
             num_paths=paths,
@@ -73,17 +80,18 @@ def crosscheck(
         )
         steps.next("writing the report")
         if out is not None:
-            title = f"Cross-check of the digits model on {result.law}"
+            title = f"Cross-check of the {model} model on {result.law}"
             arguments = {"model": model, "data": data, "generate": generate}
             arguments |= {"levels": levels, "paths": paths}
-            packages = ("torch", "scikit-learn", "safetensors")
+            packages = ("torch", "diffusers", "transformers", "scikit-learn", "safetensors")
             record = crosscheck_record(result)
             record["provenance"] = provenance(
                 terminal.command_line(), seed, arguments, packages=packages
             )
-            crosscheck_report(result, title, [str(c) for c in range(10)]).write(out, record)
+            names = [str(digit) for digit in range(10)]
+            crosscheck_report(result, title, names, units).write(out, record)
     for (headers, rows), title in (
-        (summary_rows(result), f"digits, {result.law}; noise σ, data standard deviation 0.5"),
+        (summary_rows(result), f"{model}, {result.law}; noise σ, {units}"),
         (check_rows(result.checks), "checks"),
     ):
         # A terminal is narrow: no room around ± and –.
@@ -101,10 +109,15 @@ def train(
     quiet: Quiet = False,
 ) -> None:
     """Train the shipped networks again, with a card; continues where a killed run stopped."""
-    terminal.pick(model, {"digits": None}, "model")
-    from model_bridges.digits.training import train as train_digits
+    terminal.pick(model, SHIPPED, "model")
+    if model == "digits":
+        from model_bridges.digits.training import train as train_digits
 
-    result = train_digits(out, seed=seed, progress=not quiet)
+        result: Any = train_digits(out, seed=seed, progress=not quiet)
+    else:
+        from model_bridges.digits_text.training import train as train_text
+
+        result = train_text(out, seed=seed, progress=not quiet)
     terminal.show(f"Networks: {result.weights}\nCard: {result.card}", quiet)
 
 
