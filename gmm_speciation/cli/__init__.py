@@ -9,10 +9,10 @@ from collections.abc import Sequence
 from gmm_speciation import terminal
 
 # isort: split
-from gmm_speciation.cli import curve, hopfield, times, verify
+from gmm_speciation.cli import benchmark, curve, hopfield, times, verify
 from gmm_speciation.cli.options import app
 
-__all__ = ["app", "curve", "hopfield", "main", "times", "verify"]
+__all__ = ["app", "benchmark", "curve", "hopfield", "main", "times", "verify"]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -1,0 +1,72 @@
+"""A cell of a sweep: one estimator on one task, with n samples and a seed."""
+
+import hashlib
+from collections.abc import Iterable, Sequence
+from typing import Any, NamedTuple
+
+from gmm_speciation.benchmark.catalogue import TASKS
+from gmm_speciation.benchmark.tasks import Task
+from gmm_speciation.estimators.base import Estimator
+from gmm_speciation.estimators.registry import ESTIMATORS, load, own_estimator
+from gmm_speciation.terminal import pick
+
+
+class Cell(NamedTuple):
+    """What one row is about. Ids with a colon are the user's own, `module:Name`."""
+
+    task: str
+    estimator: str
+    num_samples: int
+    seed: int
+
+    def in_shard(self, index: int, number: int) -> bool:
+        """Whether shard `index` of `number` (from 1) does it; the same in every process."""
+        text = "|".join(map(str, self))
+        return int(hashlib.sha256(text.encode()).hexdigest(), 16) % number == index - 1
+
+
+def task_of(id: str) -> Task:
+    """The task of an id, or of the user's `module:function`.
+
+    Raises:
+        ValueError: If there is none; names the nearest.
+    """
+    if ":" not in id:
+        return pick(id, TASKS, "task")
+    made = load(id)
+    task = made() if callable(made) else made
+    if not isinstance(task, Task):
+        raise ValueError(f"{id!r} must return a gmm_speciation.benchmark.Task; got {type(task)}.")
+    return task
+
+
+def estimator_of(id: str) -> type[Estimator]:
+    """The estimator class of an id, or of the user's `module:Class`.
+
+    Raises:
+        ValueError: If there is none; names the nearest.
+    """
+    return own_estimator(id) if ":" in id else pick(id, ESTIMATORS, "estimator")
+
+
+def cells(
+    tasks: Sequence[str], estimators: Sequence[str], sizes: Sequence[int], seeds: Iterable[int]
+) -> list[Cell]:
+    """Every combination, cheap sizes first; a task's fewest samples replace smaller sizes.
+
+    Raises:
+        ValueError: If an id is unknown, or a size is below 2.
+    """
+    if not sizes or min(sizes) < 2:
+        raise ValueError(f"Every number of samples must be at least 2; got {list(sizes)}.")
+    least = {id: task_of(id).min_samples for id in tasks}
+    for id in estimators:
+        estimator_of(id)
+    seeds = list(seeds)
+    found: dict[Cell, Any] = {}
+    for size in sorted(sizes):
+        for seed in seeds:
+            for task in tasks:
+                for estimator in estimators:
+                    found[Cell(task, estimator, max(size, least[task]), seed)] = None
+    return list(found)

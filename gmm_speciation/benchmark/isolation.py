@@ -1,0 +1,123 @@
+"""Cells in a child process with a time-out and a memory cap; its end is a row, not ours.
+
+Each thread that runs cells keeps one child, started when first needed and again after it was ended.
+A child ends by itself when its stdin closes, so none outlives the sweep.
+"""
+
+import json
+import os
+import selectors
+import subprocess
+import sys
+import threading
+import time
+from typing import Any, NamedTuple
+
+from gmm_speciation.benchmark.cells import Cell
+
+_POLL = 0.1  # seconds between looks at the memory
+_START = 300.0  # seconds that a child may take to load its libraries
+
+
+class Limits(NamedTuple):
+    """Of one cell."""
+
+    seconds: float = 120.0
+    mib: float = 6000.0
+
+
+class _Child:
+    def __init__(self):
+        # One core a child: a sweep already has a child a core.
+        single = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
+        flags = os.environ.get("XLA_FLAGS", "")
+        flags += " --xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1"
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "gmm_speciation.benchmark.worker"],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
+            env={**_compiled(), **os.environ, **single, "XLA_FLAGS": flags.strip()},
+        )  # fmt: skip
+        assert self.process.stdout is not None  # piped above
+        self.answers = self.process.stdout
+        os.set_blocking(self.answers.fileno(), False)
+        self._pending = b""
+        self._answer(Limits(_START, float("inf")))
+
+    def ask(self, cell: Cell, limits: Limits) -> dict[str, Any]:
+        assert self.process.stdin is not None  # piped above
+        self.process.stdin.write((json.dumps(list(cell)) + "\n").encode())
+        self.process.stdin.flush()
+        return self._answer(limits)
+
+    def _answer(self, limits: Limits) -> dict[str, Any]:
+        """The next line, or what stopped it: raises `_StoppedError`."""
+        start = time.monotonic()
+        with selectors.DefaultSelector() as selector:
+            selector.register(self.answers, selectors.EVENT_READ)
+            while b"\n" not in self._pending:
+                if selector.select(_POLL):
+                    chunk = os.read(self.answers.fileno(), 1 << 20)
+                    if not chunk:
+                        code = self.process.wait()
+                        raise _StoppedError("crashed", f"the process ended with code {code}")
+                    self._pending += chunk
+                if time.monotonic() - start > limits.seconds:
+                    raise _StoppedError("time-out", f"stopped after {limits.seconds:g} s")
+                used = _resident_mib(self.process.pid)
+                if used > limits.mib:
+                    raise _StoppedError(
+                        "memory", f"stopped at {used:.0f} MiB, the cap is {limits.mib:g}"
+                    )
+        line, _, self._pending = self._pending.partition(b"\n")
+        return json.loads(line)
+
+    def __del__(self):
+        if hasattr(self, "process"):
+            self.end()
+
+    def end(self) -> None:
+        self.process.kill()
+        self.process.wait()
+
+
+def _compiled() -> dict[str, str]:
+    """Where JAX keeps compiled programs, so that the next child need not compile them again."""
+    cache = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
+    return {
+        "JAX_COMPILATION_CACHE_DIR": os.path.join(cache, "gmm-speciation", "compiled"),
+        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.2",
+    }
+
+
+class _StoppedError(Exception):
+    def __init__(self, status: str, message: str):
+        super().__init__(message)
+        self.status = status
+
+
+_own = threading.local()
+
+
+def run_isolated(cell: Cell, limits: Limits) -> dict[str, Any]:
+    """The row of a cell, run in this thread's child."""
+    from gmm_speciation.benchmark.worker import cell_key
+
+    if getattr(_own, "child", None) is None:
+        _own.child = _Child()
+    start = time.monotonic()
+    try:
+        return _own.child.ask(cell, limits)
+    except (_StoppedError, BrokenPipeError) as stopped:
+        _own.child.end()
+        _own.child = None
+        status = getattr(stopped, "status", "crashed")
+        seconds = round(time.monotonic() - start, 2)
+        return {**cell_key(cell), "status": status, "message": str(stopped), "seconds": seconds}
+
+
+def _resident_mib(pid: int) -> float:
+    try:
+        with open(f"/proc/{pid}/statm", encoding="ascii") as file:
+            return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 2**20
+    except (OSError, ValueError, IndexError):  # it has ended, or there is no /proc
+        return 0.0

@@ -1,0 +1,75 @@
+"""Rows of a sweep as JSON lines: appended as they finish, read back to go on.
+
+A line that was cut off by a kill is dropped. Every shard writes a file of its own into one folder, so
+shards on several machines never write the same file; two sweeps of one shard are refused.
+"""
+
+import fcntl
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, TextIO
+
+from gmm_speciation.benchmark.cells import Cell
+
+_PATTERN = "rows*.jsonl"
+
+
+def rows_file(directory: Path, shard: tuple[int, int] = (1, 1)) -> Path:
+    """Where a shard's rows go."""
+    name = "rows.jsonl" if shard[1] == 1 else f"rows-{shard[0]}-of-{shard[1]}.jsonl"
+    return directory / name
+
+
+def read_rows(directory: Path) -> list[dict[str, Any]]:
+    """All rows of all shards; of a cell that was run twice, the last."""
+    found: dict[Cell, dict[str, Any]] = {}
+    for path in sorted(directory.glob(_PATTERN)):
+        for line in path.read_text(encoding="utf-8").splitlines():
+            try:
+                row = json.loads(line)
+                found[cell_of(row)] = row
+            except (ValueError, KeyError):
+                continue  # cut off while it was written
+    return list(found.values())
+
+
+def cell_of(row: dict[str, Any]) -> Cell:
+    """The cell that a row is about."""
+    return Cell(row["task"], row["estimator"], row["n"], row["seed"])
+
+
+@contextmanager
+def appending(path: Path) -> Iterator["Appender"]:
+    """A file to add rows to, locked against a second sweep.
+
+    Raises:
+        ValueError: If another process is writing it.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a+", encoding="utf-8") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise ValueError(f"Another sweep is writing {str(path)!r}; wait for it.") from error
+        file.seek(0, os.SEEK_END)
+        if file.tell():
+            # End a line that was cut off, so that the next one stands alone.
+            file.seek(0)
+            if not file.read().endswith("\n"):
+                file.write("\n")
+        yield Appender(file)
+
+
+class Appender:
+    """Adds rows; each is on disk before the next begins."""
+
+    def __init__(self, file: TextIO):
+        self._file = file
+
+    def add(self, row: dict[str, Any]) -> None:
+        self._file.write(json.dumps(row, allow_nan=False) + "\n")
+        self._file.flush()
+        os.fsync(self._file.fileno())

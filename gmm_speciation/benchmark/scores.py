@@ -1,0 +1,96 @@
+"""Scores: a row against the truth of its task, on the whole curve.
+
+    error       root mean square over the levels of H - truth, nats; bias is the mean of H - truth
+    rate        root mean square error of -dH/dlambda, nats per unit log-SNR
+    peak        |place of the largest rate - truth|, in log-SNR
+    window      mean distance of the ends of the 80 % window, in log-SNR
+    inside      share of levels whose 95 % interval meets that of the truth
+    violation   for a bound: the most by which it is on the wrong side, beyond the truth's interval
+
+Peak and window are read off the curve as everywhere, the truth's off the truth on the same levels, so an
+estimator that returns the truth has no error. An estimator without a rate of its own gets the slope of a
+monotone cubic through its entropies.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from scipy.interpolate import PchipInterpolator
+
+from gmm_speciation.curves import EntropyCurve
+from gmm_speciation.estimate import Estimate
+from gmm_speciation.estimators.base import Kind
+
+
+def score(row: Mapping[str, Any], truth: EntropyCurve, kind: Kind) -> dict[str, float | None]:
+    """Scores of a row that is ok; NaN-free, None where a score does not apply.
+
+    Raises:
+        ValueError: If the row is not on the truth's levels.
+    """
+    values, exact = np.asarray(row["entropy"], float), np.asarray(truth.entropy.value, float)
+    if values.shape != exact.shape:
+        raise ValueError(
+            f"A row of task {row['task']!r} has {len(values)} levels, the truth {len(exact)}."
+        )
+    error = values - exact
+    rate = row.get("rate")
+    rates = slope(truth.log_snr, values) if rate is None else np.asarray(rate, float)
+    estimated = EntropyCurve(
+        truth.log_snr, Estimate.exact(values), Estimate.exact(rates), truth.prior_entropy, "row"
+    )
+    low, high = truth.entropy.interval()
+    return {
+        "error": float(np.sqrt(np.mean(error**2))),
+        "bias": float(error.mean()),
+        "rate": float(np.sqrt(np.mean((rates - np.asarray(truth.rate.value)) ** 2))),
+        "peak": abs(
+            float(estimated.peak().log_snr.value) - float(truth.peak().log_snr.value)
+        ),
+        "window": _window(estimated, truth),
+        "inside": _inside(row, low, high),
+        "violation": _violation(values, low, high, kind),
+    }  # fmt: skip
+
+
+def slope(log_snr: np.ndarray, entropy: np.ndarray) -> np.ndarray:
+    """`-dH/dlambda` of a monotone cubic through the points."""
+    order = slice(None, None, -1)
+    found = PchipInterpolator(log_snr[order], entropy[order]).derivative()(log_snr)
+    return -np.asarray(found, float)
+
+
+def intervals(row: Mapping[str, Any]) -> tuple[np.ndarray, np.ndarray] | None:
+    """The 95 % interval at every level, where the estimator claims one."""
+    if row.get("stderr") is None:
+        return None
+    return Estimate(
+        np.asarray(row["entropy"], float), np.asarray(row["stderr"], float), float(row["dof"])
+    ).interval()
+
+
+def _inside(row: Mapping[str, Any], low: np.ndarray, high: np.ndarray) -> float | None:
+    claimed = intervals(row)
+    if claimed is None:
+        return None
+    return float(np.mean((claimed[0] <= high) & (claimed[1] >= low)))
+
+
+def _violation(values: np.ndarray, low: np.ndarray, high: np.ndarray, kind: Kind) -> float | None:
+    if kind is Kind.ESTIMATE:
+        return None
+    beyond = values - high if kind is Kind.LOWER else low - values
+    return float(max(beyond.max(), 0.0))
+
+
+def _window(estimated: EntropyCurve, truth: EntropyCurve) -> float | None:
+    """None where the estimate has no window: a flat curve, or one that ends inside it."""
+    if np.ptp(np.asarray(estimated.entropy.value)) < 1e-9:
+        return None
+    try:
+        found, exact = estimated.window(0.8), truth.window(0.8)
+    except ValueError:
+        return None
+    ends = [(found.low, exact.low), (found.high, exact.high)]
+    return float(np.mean([abs(float(a.value) - float(b.value)) for a, b in ends]))

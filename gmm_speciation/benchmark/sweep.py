@@ -1,0 +1,86 @@
+"""A sweep: cells to rows, on all cores or on a Dask cluster, resumed where it stopped."""
+
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from gmm_speciation.benchmark.cells import Cell
+from gmm_speciation.benchmark.isolation import Limits, run_isolated
+from gmm_speciation.benchmark.rows import appending, cell_of, read_rows, rows_file
+
+
+def sweep(
+    wanted: Sequence[Cell],
+    directory: Path,
+    *,
+    shard: tuple[int, int] = (1, 1),
+    limits: Limits = Limits(),  # noqa: B008  immutable
+    jobs: int | None = None,
+    cluster: str | None = None,
+    report: Callable[[int, int, dict[str, Any]], None] | None = None,
+) -> list[dict[str, Any]]:
+    """Run the cells that have no row yet; all rows of the wanted cells.
+
+    Args:
+        wanted: The cells.
+        directory: Where rows are kept; those in it are not run again.
+        shard: `(i, n)`: do only the i-th of n parts, from 1.
+        limits: Of one cell.
+        jobs: Processes; one a core by default.
+        cluster: Address of a Dask scheduler to run on instead.
+        report: Called with rows done, rows to do and the last row.
+
+    Raises:
+        ValueError: If the shard is not within 1..n, the number of jobs is not positive, the cluster
+            does not answer, or another sweep writes here.
+    """
+    index, number = shard
+    if not 1 <= index <= number:
+        raise ValueError(f"A shard i/n has 1 <= i <= n; got {index}/{number}.")
+    if jobs is not None and jobs < 1:
+        raise ValueError(f"The number of jobs must be positive; got {jobs}.")
+    with appending(rows_file(directory, shard)) as file:
+        done = {cell_of(row) for row in read_rows(directory)}
+        todo = [cell for cell in wanted if cell not in done and cell.in_shard(index, number)]
+        for count, row in enumerate(_run(todo, limits, jobs, cluster), start=1):
+            file.add(row)
+            if report is not None:
+                report(count, len(todo), row)
+    everything = {cell_of(row): row for row in read_rows(directory)}
+    return [everything[cell] for cell in wanted if cell in everything]
+
+
+def _run(todo: Sequence[Cell], limits: Limits, jobs: int | None, cluster: str | None):
+    from joblib import Parallel, delayed, parallel_config
+
+    if not todo:
+        return
+    tasks = (delayed(run_isolated)(cell, limits) for cell in todo)
+    if cluster is None:
+        # Threads: each has a child process, which does the work.
+        number = min(jobs or os.cpu_count() or 1, len(todo))
+        parallel = Parallel(
+            number, backend="threading", return_as="generator_unordered", batch_size=1
+        )
+        yield from parallel(tasks)
+        return
+    client = _connect(cluster)
+    try:
+        with parallel_config(backend="dask"):
+            yield from Parallel(return_as="generator_unordered", batch_size=1)(tasks)
+    finally:
+        client.close()
+
+
+def _connect(address: str) -> Any:
+    try:
+        from distributed import Client
+    except ImportError as error:
+        raise ValueError(
+            "A Dask cluster needs dask.distributed; install it with: pip install 'dask[distributed]'."
+        ) from error
+    try:
+        return Client(address, timeout=10)
+    except (OSError, TimeoutError, ValueError) as error:
+        raise ValueError(f"No Dask scheduler answers at {address!r}: {error}.") from error

@@ -1,0 +1,103 @@
+"""A task: a law, its classes, a grid of noise levels across the window, and the truth there.
+
+A task is judged on its whole curve: H(C|X), the rate -dH/dlambda, the place of its peak and the 80 %
+window. Laws are built when they are first needed; d = 10^5 costs nothing in a list of tasks.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import cached_property
+
+import numpy as np
+from jaxtyping import Float
+
+from gmm_speciation.checks import ArrayLike
+from gmm_speciation.curves import EntropyCurve
+from gmm_speciation.families import empirical
+from gmm_speciation.inference import Classes
+from gmm_speciation.mixtures import GaussianMixture
+from gmm_speciation.partitions import Partition, as_partition
+from gmm_speciation.reduction import ReducedMixture
+from gmm_speciation.speciation import transition_grid
+
+NUM_LEVELS = 16
+_TAIL = 0.01  # share of the information that lies outside either end of a grid
+
+
+@dataclass(frozen=True)
+class Law:
+    """A mixture with the classes asked for, and its reduction where `reduce` would not find it."""
+
+    mixture: GaussianMixture
+    partition: Classes = None
+    reduced: ReducedMixture | None = None
+
+    @property
+    def classes(self) -> Partition:
+        return as_partition(self.partition, self.mixture.num_components)
+
+
+@dataclass(frozen=True)
+class Task:
+    """An entropy to estimate.
+
+    Attributes:
+        id: Stable name; rows of different runs are compared by it.
+        build: Makes the law.
+        what: One line for the reader.
+        min_samples: Fewest samples that make sense, such as a few a class.
+        log_snr: Strictly decreasing noise levels; found from the truth by default.
+        curve: The truth on these levels, where the caller knows it.
+    """
+
+    id: str
+    build: Callable[[], Law]
+    what: str
+    min_samples: int = 2
+    log_snr: Float[np.ndarray, " T"] | None = None
+    curve: EntropyCurve | None = field(default=None, repr=False)
+
+    def __post_init__(self):
+        if not self.id or not set(self.id) <= set("abcdefghijklmnopqrstuvwxyz0123456789-._"):
+            raise ValueError(
+                "A task's id is made of small letters, digits, -, . and _, so that it can name a "
+                f"file; got {self.id!r}."
+            )
+
+    @classmethod
+    def of(cls, id: str, mixture: GaussianMixture, partition: Classes = None, **options) -> "Task":
+        """A task on a mixture at hand; `options` as the fields."""
+        return cls(id, lambda: Law(mixture, partition), **{"what": id, **options})
+
+    @classmethod
+    def from_data(
+        cls, id: str, x: ArrayLike, labels: ArrayLike, variance: float = 0.0, **options
+    ) -> "Task":
+        """A task on data `(n, d)` with integer labels `(n,)`: their empirical mixture is the truth.
+
+        Raises:
+            ValueError: If the data are not finite, a class has no sample, or shapes disagree.
+        """
+        points, classes = np.asarray(x, float), np.asarray(labels)
+        if points.ndim != 2 or classes.shape != points.shape[:1]:
+            raise ValueError(
+                f"Data must be (n, d) with one label each; got {points.shape}, {classes.shape}."
+            )
+        if not np.isfinite(points).all():
+            bad = int(np.sum(~np.isfinite(points).all(1)))
+            raise ValueError(f"Data must be finite; {bad} of {len(points)} rows are not.")
+        return cls.of(id, empirical(points, variance), Partition(classes), **options)
+
+    @cached_property
+    def law(self) -> Law:
+        return self.build()
+
+    @cached_property
+    def grid(self) -> Float[np.ndarray, " T"]:
+        """The noise levels, from signal to noise, on which the curve is estimated."""
+        if self.log_snr is not None:
+            return np.asarray(self.log_snr, float)
+        law = self.law
+        return transition_grid(
+            law.reduced or law.mixture, partition=law.classes, num_points=NUM_LEVELS, tail=_TAIL
+        )

@@ -1,0 +1,149 @@
+"""Runs cells one after the other, told by JSON lines on stdin, answering by JSON lines on stdout.
+
+It is a process of its own, so that a cell that takes too long, eats the memory or takes the interpreter
+down costs this process and nothing else. A row holds
+
+    task, estimator, n, seed    the cell
+    status                      ok, failed, not-applicable (and, from outside: time-out, memory, crashed)
+    message                     why not ok
+    entropy, stderr, dof, rate  one number a noise level; nats, nats per unit log-SNR
+    seconds, peak_mib           of the estimate alone, its compilation included
+    evaluations                 calls of posterior or denoisers, one a state and class
+    versions, device, date      where it was made
+"""
+
+import contextlib
+import datetime
+import importlib.metadata
+import json
+import os
+import platform
+import sys
+import time
+from functools import cache
+from typing import Any
+
+import numpy as np
+
+from gmm_speciation.benchmark.cells import Cell, estimator_of, task_of
+from gmm_speciation.estimators.base import NotApplicableError, Problem
+
+_PACKAGES = ("gmm-speciation", "jax", "numpy", "scipy", "scikit-learn", "flax", "optax")
+_task = cache(task_of)
+
+
+def run_cell(cell: Cell) -> dict[str, Any]:
+    """The row of one cell; an error of the estimator is a row, too."""
+    row: dict[str, Any] = {**cell_key(cell), "status": "ok", "message": "", **_place()}
+    task, estimator = _task(cell.task), estimator_of(cell.estimator)()
+    grid = _levels(task)
+    problem = Problem(
+        task.law.mixture, task.law.classes, grid, cell.num_samples, cell.seed, estimator.access
+    )
+    reset = _reset_peak()
+    start = time.perf_counter()
+    try:
+        outcome = estimator.curve(problem)
+        values = np.asarray(outcome.entropy.value, float)
+        if values.shape != grid.shape or not np.isfinite(values).all():
+            raise ValueError(
+                f"The entropy must be finite at all {len(grid)} levels; got {np.round(values, 4)}."
+            )
+        stderr = np.asarray(outcome.entropy.stderr, float) if outcome.has_interval else None
+        row |= {
+            "entropy": _plain(values),
+            "stderr": None if stderr is None else _plain(stderr),
+            "dof": min(float(outcome.entropy.dof), 1e9),
+            "rate": None if outcome.rate is None else _plain(outcome.rate.value),
+        }
+    except NotApplicableError as error:
+        row |= {"status": "not-applicable", "message": _one_line(error)}
+    except MemoryError as error:
+        row |= {"status": "memory", "message": _one_line(error) or "out of memory"}
+    except Exception as error:  # whatever an estimator raises is a result
+        row |= {"status": "failed", "message": f"{type(error).__name__}: {_one_line(error)}"}
+    row |= {
+        "seconds": round(time.perf_counter() - start, 4),
+        "peak_mib": _peak_mib() if reset else None,
+        "evaluations": int(problem.evaluations),
+    }
+    return row
+
+
+def _levels(task) -> np.ndarray:
+    """The levels of the truth; those of a shipped one need no search."""
+    from gmm_speciation.benchmark.truth import shipped_grid
+
+    grid = shipped_grid(task)
+    return task.grid if grid is None else grid
+
+
+def cell_key(cell: Cell) -> dict[str, Any]:
+    """The part of a row that says which cell it is."""
+    return {
+        "task": cell.task, "estimator": cell.estimator, "n": cell.num_samples, "seed": cell.seed
+    }  # fmt: skip
+
+
+@cache
+def _place() -> dict[str, Any]:
+    versions = {"python": platform.python_version()}
+    for name in _PACKAGES:
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            versions[name] = importlib.metadata.version(name)
+    import jax
+
+    device = jax.devices()[0]
+    date = datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d")
+    return {"versions": versions, "device": f"{device.platform} {_processor()}", "date": date}
+
+
+def _processor() -> str:
+    try:
+        with open("/proc/cpuinfo", encoding="utf-8") as lines:
+            return next(line.split(":")[1].strip() for line in lines if "model name" in line)
+    except (OSError, StopIteration):
+        return platform.processor() or platform.machine()
+
+
+def _one_line(error: BaseException) -> str:
+    return " ".join(str(error).split())[:500]
+
+
+def _plain(values) -> list[float]:
+    return [round(float(value), 10) for value in np.asarray(values, float)]
+
+
+def _reset_peak() -> bool:
+    """Forget the highest memory so far (Linux); False where that is not possible."""
+    try:
+        with open("/proc/self/clear_refs", "w", encoding="ascii") as file:
+            file.write("5")
+    except OSError:
+        return False
+    return True
+
+
+def _peak_mib() -> float | None:
+    with open("/proc/self/status", encoding="ascii") as lines:
+        for line in lines:
+            if line.startswith("VmHWM"):
+                return round(int(line.split()[1]) / 1024, 1)
+    return None
+
+
+def serve() -> None:
+    """Answer cells until stdin ends. Everything else that is printed goes to stderr."""
+    answers = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)
+    sys.path.insert(0, os.getcwd())  # the user's own tasks and estimators
+    import jax
+
+    jax.config.update("jax_enable_x64", True)
+    print(json.dumps({"ready": True}), file=answers, flush=True)
+    for line in sys.stdin:
+        print(json.dumps(run_cell(Cell(*json.loads(line)))), file=answers, flush=True)
+
+
+if __name__ == "__main__":
+    serve()

@@ -1,0 +1,82 @@
+"""The estimators of the benchmark, by id.
+
+Left out, since its formulas could not be followed with certainty: Ding & Ashok 2021 (arXiv 2101.11670),
+variational bounds on I(x; C) between components of different classes.
+"""
+
+import importlib
+from typing import Any
+
+from gmm_speciation.estimators.base import Estimator
+from gmm_speciation.estimators.classifiers import (
+    ExpectationMaximisation,
+    LinearDiscriminant,
+    LogisticRegression,
+    QuadraticDiscriminant,
+)
+from gmm_speciation.estimators.error_bounds import Fano, HellmanRaviv
+from gmm_speciation.estimators.kernels import KernelLeaveOneOut, KernelResubstitution
+from gmm_speciation.estimators.mixture_bounds import (
+    KolchinskyTraceyLower,
+    KolchinskyTraceyUpper,
+    MomentMatchedGaussian,
+    TaylorOrder0,
+    TaylorOrder2,
+)
+from gmm_speciation.estimators.neighbours import KraskovOneHot, Ross
+from gmm_speciation.estimators.posterior import PosteriorEntropy, PosteriorPlugIn, QuasiMonteCarlo
+
+ESTIMATORS: dict[str, type[Estimator]] = {
+    "posterior": PosteriorEntropy,
+    "posterior-plug-in": PosteriorPlugIn,
+    "qmc": QuasiMonteCarlo,
+    "kt-lower": KolchinskyTraceyLower,
+    "kt-upper": KolchinskyTraceyUpper,
+    "taylor-0": TaylorOrder0,
+    "taylor-2": TaylorOrder2,
+    "moment-matched": MomentMatchedGaussian,
+    "fano": Fano,
+    "hellman-raviv": HellmanRaviv,
+    "ross": Ross,
+    "ksg": KraskovOneHot,
+    "kde": KernelResubstitution,
+    "kde-loo": KernelLeaveOneOut,
+    "lda": LinearDiscriminant,
+    "qda": QuadraticDiscriminant,
+    "em": ExpectationMaximisation,
+    "logistic": LogisticRegression,
+}
+
+# Those that train a network; they cost minutes where the others cost seconds.
+LEARNED: tuple[str, ...] = ()
+
+
+def load(spec: str) -> Any:
+    """What `module:Name` names.
+
+    Raises:
+        ValueError: If it cannot be imported.
+    """
+    module, _, name = spec.partition(":")
+    if not module or not name:
+        raise ValueError(f"Your own is named as module:Name, such as mine:Estimator; got {spec!r}.")
+    try:
+        return getattr(importlib.import_module(module), name)
+    except (ImportError, AttributeError) as error:
+        raise ValueError(f"{spec!r} cannot be loaded: {error}.") from error
+
+
+def own_estimator(spec: str) -> type[Estimator]:
+    """The estimator class called `module:Class`.
+
+    Raises:
+        ValueError: If it cannot be imported or is no concrete `Estimator`.
+    """
+    found = load(spec)
+    if not (isinstance(found, type) and issubclass(found, Estimator)):
+        raise ValueError(f"{spec!r} must be a subclass of gmm_speciation.estimators.Estimator.")
+    missing = sorted(getattr(found, "__abstractmethods__", ()))
+    missing += [name for name in ("title", "reference") if not hasattr(found, name)]
+    if missing:
+        raise ValueError(f"{spec!r} does not define {', '.join(missing)}.")
+    return found

@@ -1,0 +1,266 @@
+"""The benchmark: tasks and their truth, scores, and a runner that survives what it runs."""
+
+import json
+import sys
+
+import jax
+import numpy as np
+import pytest
+
+from gmm_speciation import cli
+from gmm_speciation.benchmark import Law, Task, isolation
+from gmm_speciation.benchmark.catalogue import TASKS
+from gmm_speciation.benchmark.cells import Cell, cells, task_of
+from gmm_speciation.benchmark.isolation import Limits
+from gmm_speciation.benchmark.leaderboard import leaderboard, scored
+from gmm_speciation.benchmark.profiles import PROFILES
+from gmm_speciation.benchmark.rows import appending, read_rows, rows_file
+from gmm_speciation.benchmark.scores import score
+from gmm_speciation.benchmark.selection import select
+from gmm_speciation.benchmark.sweep import sweep
+from gmm_speciation.benchmark.truth import TOLERANCE, compute, truth
+from gmm_speciation.estimators.base import Kind
+from gmm_speciation.estimators.registry import ESTIMATORS, own_estimator
+from gmm_speciation.exact import binary_entropy
+from gmm_speciation.families import symmetric_pair
+
+OWN = """
+import time
+import numpy as np
+from gmm_speciation.benchmark import Task
+from gmm_speciation.estimate import Estimate
+from gmm_speciation.estimators import Estimator, Outcome
+from gmm_speciation.families import symmetric_pair
+
+def small():
+    return Task.of("small", symmetric_pair(2), log_snr=np.array([1.0, 0.0, -1.0, -2.0]))
+
+class Half(Estimator):
+    title, reference = "half of what there is", "none"
+    def curve(self, problem):
+        half = problem.prior_entropy / 2 * np.ones(len(problem.log_snr))
+        return Outcome(Estimate(half, 0.01 + 0 * half), has_interval=True)
+
+class Sleeps(Half):
+    def curve(self, problem):
+        time.sleep(60)
+
+class Eats(Half):
+    def curve(self, problem):
+        hoard = [np.ones(2**22) for _ in range(400) if not time.sleep(0.01)]
+        return hoard
+
+class Dies(Half):
+    def curve(self, problem):
+        import os
+        os._exit(7)
+
+class Raises(Half):
+    def curve(self, problem):
+        raise ValueError("two\\nlines")
+"""
+
+
+@pytest.fixture
+def own(tmp_path, monkeypatch):
+    """A user's module in the working directory."""
+    (tmp_path / "mine.py").write_text(OWN)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    yield tmp_path
+    sys.modules.pop("mine", None)
+    isolation._own.__dict__.clear()
+
+
+@pytest.fixture(autouse=True)
+def float64_stays_with_the_command():
+    before = jax.config.jax_enable_x64
+    yield
+    jax.config.update("jax_enable_x64", before)
+
+
+def test_the_catalogue_is_large_and_its_truth_is_known():
+    assert len(TASKS) >= 24
+    for id, task in TASKS.items():
+        curve = truth(task)
+        low, high = curve.entropy.interval()
+        assert np.max(high - low) / 2 <= TOLERANCE, id
+        assert np.all(np.diff(curve.entropy.value) > -3 * TOLERANCE), id  # noise only adds
+        assert np.all(curve.entropy.value < curve.prior_entropy + TOLERANCE), id
+        assert np.all(curve.rate.value >= 0), id
+        curve.window(0.8)
+
+
+def test_shipped_truths_are_the_integrals_of_their_laws():
+    for dim in (16, 4096):
+        curve = truth(TASKS[f"pair-d{dim}"])
+        kappa = dim / (1 + np.exp(-curve.log_snr))
+        # alpha^2 + sigma^2 = 1 and unit variance: kappa = alpha^2 d.
+        np.testing.assert_allclose(curve.entropy.value, binary_entropy(kappa), atol=1e-8)
+    unequal = truth(TASKS["pair-w0.999"])
+    kappa = 16 / (1 + np.exp(-unequal.log_snr))
+    np.testing.assert_allclose(unequal.entropy.value, binary_entropy(kappa, 0.999), atol=1e-8)
+
+
+def test_sobol_points_of_the_state_agree_with_the_reduction():
+    """The rule for laws without a statistic, tried on one that has: two paths to one entropy."""
+    from gmm_speciation.benchmark import truth as module
+
+    law = Law(symmetric_pair(2))
+    grid = np.array([1.0, -1.0])
+    curve = module._sobol_curve(law, grid, 2**12)
+    exact = binary_entropy(2 / (1 + np.exp(-grid)))
+    np.testing.assert_allclose(curve.entropy.value, exact, atol=2e-3)
+    error = np.abs(np.asarray(curve.entropy.value) - np.asarray(exact))
+    assert np.all(error <= 5 * np.asarray(curve.entropy.stderr) + 1e-9)
+
+
+def test_the_truth_of_ones_own_task_is_computed_once(tmp_path):
+    task = Task.of("mine", symmetric_pair(2), log_snr=np.array([1.0, -1.0]))
+    first = truth(task, tmp_path)
+    (kept,) = tmp_path.iterdir()
+    content = json.loads(kept.read_text())
+    content["entropy"][0] = 0.5
+    kept.write_text(json.dumps(content))
+    assert float(truth(task, tmp_path).entropy.value[0]) == 0.5
+    np.testing.assert_allclose(
+        first.entropy.value, binary_entropy(2 / (1 + np.exp(-task.grid))), atol=1e-9
+    )
+
+
+def test_the_truth_has_no_error_and_a_wrong_bound_is_seen():
+    curve = truth(TASKS["pair-d16"])
+    row = {"task": "pair-d16", "entropy": list(curve.entropy.value), "rate": list(curve.rate.value)}
+    row |= {"stderr": [1e-6] * 16, "dof": 20.0}
+    exact = score(row, curve, Kind.ESTIMATE)
+    assert exact["error"] == exact["peak"] == exact["rate"] == exact["window"] == 0
+    assert exact["inside"] == 1
+    high = {**row, "entropy": list(np.asarray(curve.entropy.value) + 0.01), "rate": None}
+    assert score(high, curve, Kind.LOWER)["violation"] == pytest.approx(0.01)
+    assert score(high, curve, Kind.UPPER)["violation"] == 0
+    assert score(high, curve, Kind.ESTIMATE)["inside"] == 0
+
+
+def test_shards_split_the_sweep():
+    wanted = cells(["pair-d1", "pair-d16"], list(ESTIMATORS), [256], range(3))
+    parts = [[cell for cell in wanted if cell.in_shard(i, 3)] for i in (1, 2, 3)]
+    assert sorted(cell for part in parts for cell in part) == sorted(wanted)
+    assert all(parts)
+
+
+def test_selection():
+    demo = PROFILES["demo"]
+    chosen = select(demo, [], ["ross"], [64], 2)
+    assert set(chosen) == {Cell(task, "ross", 64, seed) for task in demo.tasks for seed in (0, 1)}
+    assert {cell.task for cell in select(PROFILES["full"], [], [])} == set(TASKS)
+
+
+def test_a_sweep_goes_on_where_it_stopped_and_every_end_is_a_row(own):
+    names = ["mine:Half", "mine:Raises", "mine:Dies", "mine:Eats", "mine:Sleeps"]
+    wanted = cells(["mine:small"], names, [16], [0])
+    limits = Limits(seconds=15.0, mib=1500.0)
+    rows = {row["estimator"]: row for row in sweep(wanted[:2], own / "out", limits=limits, jobs=1)}
+    path = rows_file(own / "out")
+    before = path.read_text()
+    path.write_text(before + '{"task": "mine:small", "estim')  # killed while it wrote
+    seen = []
+    rows |= {
+        row["estimator"]: row
+        for row in sweep(wanted, own / "out", limits=limits, jobs=1,
+                         report=lambda done, total, row: seen.append(row["estimator"]))
+    }  # fmt: skip
+    assert seen == names[2:]
+    assert path.read_text().startswith(before)
+    status = {name: rows[name]["status"] for name in names}
+    assert list(status.values()) == ["ok", "failed", "crashed", "memory", "time-out"]
+    assert rows["mine:Raises"]["message"] == "ValueError: two lines"
+    assert "code 7" in rows["mine:Dies"]["message"]
+    assert len(read_rows(own / "out")) == 5
+    good = rows["mine:Half"]
+    assert {"seconds", "peak_mib", "evaluations", "versions", "device", "date"} <= set(good)
+    truths = {"mine:small": truth(task_of("mine:small"))}
+    estimators = {name: own_estimator(name) for name in names}
+    (line,) = leaderboard(
+        list(rows.values()), scored(rows.values(), truths, estimators), estimators
+    )
+    assert (line.estimator, line.tasks, line.failed) == ("mine:Half", 1, 0)
+
+
+def test_a_second_sweep_of_one_folder_is_refused(tmp_path):
+    path = rows_file(tmp_path)
+    with appending(path), pytest.raises(ValueError, match="Another sweep"), appending(path):
+        pass
+
+
+def test_a_dask_cluster_runs_it(own):
+    distributed = pytest.importorskip("distributed")
+    with distributed.LocalCluster(
+        n_workers=1, threads_per_worker=1, dashboard_address=None
+    ) as cluster:
+        wanted = cells(["mine:small"], ["mine:Half"], [16], [0, 1])
+        rows = sweep(wanted, own / "out", cluster=cluster.scheduler_address)
+    assert [row["status"] for row in rows] == ["ok", "ok"]
+
+
+def test_the_command_ranks_reports_and_resumes(tmp_path, capsys):
+    words = ["benchmark", "--task", "pair-d16", "--estimator", "kt-lower", "--estimator", "qmc"]
+    words += ["--num-samples", "64", "--jobs", "1", "--out", str(tmp_path)]
+    assert cli.main(words) == 0
+    shown = capsys.readouterr().out
+    assert "kt-lower" in shown
+    names = {path.name for path in tmp_path.iterdir()}
+    assert {"rows.jsonl", "report.html", "scores.csv", "leaderboard.csv", "heatmap.png"} <= names
+    before = (tmp_path / "rows.jsonl").read_text()
+    assert cli.main([*words, "--quiet"]) == 0
+    assert capsys.readouterr().out == ""
+    assert (tmp_path / "rows.jsonl").read_text() == before
+
+
+BAD = [
+    (["--task", "pair-d15"], "Did you mean 'pair-d1"),
+    (["--estimator", "rosss"], "Did you mean 'ross'?"),
+    (["--profile", "ful"], "Did you mean 'full'?"),
+    (["--num-samples", "1"], "must be at least 2"),
+    (["--num-samples", "many"], "whole numbers"),
+    (["--shard", "3/2"], "1 <= i <= n"),
+    (["--shard", "one"], "`--shard` takes I/N"),
+    (["--jobs", "0"], "must be positive"),
+    (["--estimator", "nowhere:X"], "cannot be loaded"),
+    (["--task", "math:pi"], "must return a gmm_speciation.benchmark.Task"),
+]
+
+
+@pytest.mark.parametrize(("words", "says"), BAD)
+def test_a_mistake_is_one_line_and_exit_code_2(tmp_path, capsys, words, says):
+    assert cli.main(["benchmark", *words, "--out", str(tmp_path / "out")]) == 2
+    error = capsys.readouterr().err
+    assert says in error
+    assert error.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("x", "labels", "says"),
+    [
+        ([[0.0], [np.nan]], [0, 1], "must be finite; 1 of 2 rows"),
+        ([[0.0], [1.0]], [0, 2], "class 1 is empty"),
+        ([[0.0], [1.0]], [0], "one label each"),
+    ],
+)
+def test_bad_data_of_ones_own_are_named(x, labels, says):
+    with pytest.raises(ValueError, match=says):
+        Task.from_data("mine", x, labels)
+
+
+def test_a_task_needs_a_name_that_can_name_a_file():
+    with pytest.raises(ValueError, match="small letters"):
+        Task.of("Mine/own", symmetric_pair(2))
+
+
+@pytest.mark.slow
+def test_every_shipped_truth_is_computed_again():
+    for id, task in TASKS.items():
+        if id == "digits":  # hours
+            continue
+        again, shipped = compute(task), truth(task)
+        np.testing.assert_allclose(again.log_snr, shipped.log_snr, atol=1e-4)
+        np.testing.assert_allclose(again.entropy.value, shipped.entropy.value, atol=3 * TOLERANCE)
