@@ -130,7 +130,7 @@ class Source:
         if kind.__module__.startswith("diffusers"):
             from diffusers.utils import is_accelerate_available
 
-            options["low_cpu_mem_usage"] = is_accelerate_available()
+            options |= {"low_cpu_mem_usage": is_accelerate_available(), "torch_dtype": dtype}
         with self._reading(part):
             network, found = kind.from_pretrained(self.name, output_loading_info=True, **options)
         # A tensor that is not in the file would keep its random start, with no more than a log line.

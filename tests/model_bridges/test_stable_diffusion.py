@@ -6,6 +6,9 @@ Pipelines are tiny, of the released layout, written by `save_pretrained` and rea
 import json
 import pickle
 import shutil
+import subprocess
+import sys
+from pathlib import Path
 
 import jax
 import numpy as np
@@ -361,3 +364,16 @@ def test_the_licence_of_weights_from_the_hub_is_said_once(capsys):
     for _ in range(2):
         Source("someone/some-model").announce_licence()
     assert capsys.readouterr().err.count("OpenRAIL") == 1
+
+
+@pytest.mark.slow
+def test_a_full_size_unet_gives_a_curve(tmp_path):
+    """Random weights at the size of Stable Diffusion 1.5, from files of its layout: 4 GB, minutes."""
+    script = Path(__file__).parents[2] / "benchmarks" / "full_size_sd15.py"
+    words = [sys.executable, str(script), "--out", str(tmp_path), "--dtype", "bfloat16"]
+    subprocess.run(words, check=True, capture_output=True)
+    result = json.loads((tmp_path / "full-size-sd15-bfloat16.json").read_text())
+    assert result["file_bytes"] > 2e9
+    np.testing.assert_allclose(result["sigma_range"], (0.0291672, 14.614641), rtol=2e-6)
+    assert len(result["entropy"]) == 2
+    assert all(0 <= value <= result["prior_entropy"] + 1e-9 for value in result["entropy"])
