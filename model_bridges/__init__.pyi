@@ -3,6 +3,8 @@ from . import digits as digits
 from . import digits_text as digits_text
 from . import edm2 as edm2
 from . import stable_diffusion as stable_diffusion
+from .class_samples import SampledCurves as SampledCurves
+from .class_samples import over_samples as over_samples
 from .clones import CloneAgreement as CloneAgreement
 from .comparison import crosscheck as crosscheck
 from .decisions import Pointwise as Pointwise
@@ -38,10 +40,9 @@ from .readouts import step_error as step_error
 from .readouts import tracked_curve as tracked_curve
 from .results import CrossCheck as CrossCheck
 from .results import LabelledImages as LabelledImages
-from .selections import SampledCurves as SampledCurves
 from .selections import Selection as Selection
-from .selections import over_samples as over_samples
 from .selections import read_selection as read_selection
+from .selections import vocabulary_of as vocabulary_of
 from .traces import Trace as Trace
 from .tracking import trace as trace
 from .trajectories import generated_trace as generated_trace

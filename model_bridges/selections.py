@@ -12,11 +12,11 @@ Cost grows with the classes named. Above a given number each group is represente
 group keeps at least one class, sizes are proportional to those of the groups, and inside a group classes
 are taken at equal distances in the order of the labels from a random start, so that all parts of it
 appear. A group keeps its prior, shared by its sample. D_g, and with it the entropy, then depends on the
-sample drawn: `over_samples` repeats a measurement with several and gives the spread.
+sample drawn: `class_samples.over_samples` repeats a measurement with several and gives the spread.
 """
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -25,8 +25,6 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from gmm_speciation.curves import EntropyCurve
-from gmm_speciation.estimate import Estimate
 from gmm_speciation.partitions import Partition
 from model_bridges.denoiser import Denoiser
 from model_bridges.named_classes import NamedClasses
@@ -190,60 +188,13 @@ def read_selection(text: str, vocabulary: Vocabulary) -> Selection:
     return Selection(tuple(names), tuple(members), tuple(members))
 
 
-@dataclass(frozen=True, eq=False)
-class SampledCurves:
-    """One curve a sample of classes, all at the same levels, and how they differ."""
-
-    selections: tuple[Selection, ...]
-    curves: tuple[EntropyCurve, ...]
-
-    @property
-    def entropy(self) -> Estimate:
-        """Mean over the samples; its error holds the choice of classes and everything else."""
-        return Estimate.from_samples(np.stack([c.entropy.value for c in self.curves]))
-
-    @property
-    def rate(self) -> Estimate:
-        """As `entropy`, for the rate."""
-        return Estimate.from_samples(np.stack([c.rate.value for c in self.curves]))
-
-    @property
-    def spread(self) -> Float[np.ndarray, " L"]:
-        """Standard deviation of the entropy between samples, at every level."""
-        return np.stack([c.entropy.value for c in self.curves]).std(0, ddof=1)
-
-
-def over_samples(
-    denoiser: Denoiser,
-    selection: Selection,
-    measure: Callable[[NamedClasses, Selection], EntropyCurve],
-    *,
-    max_classes: int,
-    num_samples: int = 4,
-    seed: int = 0,
-) -> SampledCurves:
-    """The dependence of a curve on the classes that represent the groups.
-
-    Args:
-        denoiser: The model with all of its classes.
-        selection: What was named.
-        measure: Measures a curve; the levels must be the same every time.
-        max_classes: Classes in a sample.
-        num_samples: Samples.
-        seed: Of the samples.
-
-    Raises:
-        ValueError: If there are fewer than two samples, or nothing to sample.
-    """
-    if num_samples < 2:
-        raise ValueError(f"A spread needs at least two samples of classes; got {num_samples}.")
-    drawn = tuple(selection.sample(max_classes, seed, index) for index in range(num_samples))
-    if not drawn[0].is_sample:
-        raise ValueError(
-            f"the partition names no more than {max_classes} classes: there is nothing to sample."
-        )
-    curves = tuple(measure(one.restrict(denoiser), one) for one in drawn)
-    return SampledCurves(drawn, curves)
+def vocabulary_of(denoiser: Denoiser) -> Vocabulary:
+    """The words that a model's classes have: its own `vocabulary`, else its `class_names`, else labels."""
+    own = getattr(denoiser, "vocabulary", None)
+    if isinstance(own, Vocabulary):
+        return own
+    names = getattr(denoiser, "class_names", None)
+    return Vocabulary(denoiser.num_classes) if names is None else Vocabulary.of_classes(names)
 
 
 def _allocate(sizes: Int[np.ndarray, " G"], total: int) -> list[int]:

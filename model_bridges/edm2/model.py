@@ -13,6 +13,7 @@ from model_bridges.checkpoints import LatentScaling
 from model_bridges.denoiser import Label, Sigma
 from model_bridges.edm2.latents import Latents, load_latents
 from model_bridges.network_denoiser import NetworkDenoiser
+from model_bridges.vocabularies import Vocabulary
 
 
 @final
@@ -44,6 +45,15 @@ class EDM2Model:
         if self.num_classes == imagenet.NUM_CLASSES:
             return imagenet.class_names()
         return tuple(str(index) for index in range(self.num_classes))
+
+    @property
+    def vocabulary(self) -> Vocabulary:
+        """Words for the classes: ImageNet's with all that WordNet has above them, else numbers."""
+        from model_bridges.edm2 import imagenet
+
+        if self.num_classes == imagenet.NUM_CLASSES:
+            return imagenet.vocabulary()
+        return Vocabulary(self.num_classes)
 
     @property
     def class_prior(self) -> tuple[float, ...] | None:

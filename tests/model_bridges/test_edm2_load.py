@@ -2,6 +2,7 @@
 
 import json
 import warnings
+from pathlib import Path
 
 import numpy as np
 import official_files as files
@@ -216,8 +217,6 @@ def test_a_mistake_in_convert_is_one_line_and_exit_code_2(
 
 def test_the_writer_keeps_its_reference_network(tmp_path):
     """The published micro network, through an official file and back, gives its reference outputs."""
-    from pathlib import Path
-
     data = Path(__file__).parents[1] / "data" / "edm2" / "micro_cond.npz"
     with np.load(data) as archive:
         arrays = {name: archive[name] for name in archive.files}
@@ -235,3 +234,33 @@ def test_the_writer_keeps_its_reference_network(tmp_path):
     torch.testing.assert_close(denoised, expected, rtol=0, atol=1e-5)
     free = torch.from_numpy(arrays["io:D_none_fp32up"])
     torch.testing.assert_close(model(x, sigma, mb.UNCONDITIONAL), free, rtol=0, atol=1e-5)
+
+
+@pytest.fixture
+def measurement(monkeypatch):
+    """The script that measures the full size, `benchmarks/edm2_xs.py`."""
+    monkeypatch.syspath_prepend(str(Path(__file__).parents[2] / "benchmarks"))
+    import edm2_xs
+
+    return edm2_xs
+
+
+def check_measurement(result):
+    entropy = np.array(result["curve"]["entropy_nats"])
+    assert entropy.shape == (2,)
+    assert np.isfinite(entropy).all()
+    # At the largest level the posterior is the prior of the two classes named.
+    assert entropy[1] == pytest.approx(np.log(2))
+    assert result["read_peak_bytes"] <= 2 * result["file_bytes"] + 32 * 2**20
+
+
+def test_the_measurement_of_the_full_size_on_a_small_network(measurement, tmp_path):
+    check_measurement(measurement.measure(tmp_path, measurement.QUICK))
+
+
+@pytest.mark.slow
+def test_a_full_size_xs_goes_from_official_files_to_a_curve(measurement, tmp_path):
+    result = measurement.measure(tmp_path, measurement.XS)
+    check_measurement(result)
+    assert result["parameters"] == 124_713_253
+    assert result["tensors"] == 203

@@ -4,6 +4,7 @@ import json
 from itertools import pairwise
 
 import numpy as np
+import official_files as files
 import pytest
 import torch
 from denoiser_contract import check_denoiser
@@ -11,9 +12,10 @@ from oracle import draw
 
 import gmm_speciation as gs
 import model_bridges as mb
+from model_bridges.class_samples import over_samples
 from model_bridges.edm2 import imagenet
 from model_bridges.named_classes import NamedClasses
-from model_bridges.selections import over_samples, read_selection
+from model_bridges.selections import read_selection, vocabulary_of
 from model_bridges.vocabularies import Entry, Vocabulary
 
 WORDS = imagenet.vocabulary()
@@ -318,3 +320,20 @@ def test_vocabularies_of_a_users_own():
     assert read_selection("vowel | consonant", own).groups == ((0,), (1, 2))
     with pytest.raises(ValueError, match=r"has no class in 0\.\.2"):
         Vocabulary(3, (Entry("w", ("w",), (3,)),))
+
+
+def test_a_model_brings_its_own_words(mixture, tmp_path):
+    numbered = vocabulary_of(mb.mixture_denoiser(mixture))
+    assert read_selection("0, 2 | 5", numbered).groups == ((0, 2), (5,))
+    restricted = read_selection("a, c | e, f", LETTERS).restrict(mb.mixture_denoiser(mixture))
+    assert restricted.class_names == ("0", "2", "4", "5")
+    assert vocabulary_of(restricted).find("4").classes == (2,)
+    files.write(tmp_path / "net.pkl", files.TINY | {"label_dim": 1000})
+    model = mb.load(f"edm2:{tmp_path / 'net.pkl'}")
+    assert vocabulary_of(model).find("golden retriever").classes == (207,)
+    named = read_selection("golden retriever | tabby", vocabulary_of(model)).restrict(model)
+    assert named.class_names == ("golden retriever", "tabby")
+    x = torch.randn(2, *model.event_shape)
+    torch.testing.assert_close(
+        named(x, 1.0, torch.tensor([0, 1])), model(x, 1.0, torch.tensor([207, 281]))
+    )
