@@ -17,6 +17,7 @@ import typer
 
 import gmm_speciation
 from gmm_speciation.terminal import Out, Quiet, Seed
+from model_bridges.entropy_command import entropy, windows
 
 app = terminal.application(
     "model-bridges",
