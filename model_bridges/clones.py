@@ -58,21 +58,40 @@ class CloneAgreement:
 @torch.no_grad()
 def run_back(
     denoiser: Denoiser,
-    x: Float[Tensor, "B *event"],
-    levels: Float[np.ndarray, " T"],
+    states: list[Tensor],
+    levels: list[Float[np.ndarray, " _"]],
     rng: np.random.Generator,
+    *,
+    max_batch: int = 1024,
 ) -> Float[Tensor, "B *event"]:
-    """States at `levels[0]` brought to the end of decreasing levels by the unconditional model.
+    """Groups of states, each at the first of its decreasing levels, brought to the end together.
+
+    All groups end at one level; those that meet at a level go on in one batch.
 
     Returns:
-        The posterior mean at the last level.
+        Posterior means of the unconditional model at the last level, group after group.
     """
-    for sigma, cleaner in pairwise(levels):
-        denoised = denoiser(x, float(sigma), UNCONDITIONAL)
-        means, variance = reverse_kernel(x, denoised[None], float(sigma), float(cleaner))
-        noise = torch.from_numpy(rng.standard_normal(x.shape)).to(x)
-        x = means[0] + variance**0.5 * noise
-    return denoiser(x, float(levels[-1]), UNCONDITIONAL)
+    groups, place = list(states), [0] * len(states)
+    while True:
+        now = [own[i] for own, i in zip(levels, place, strict=True)]
+        top = max(now)
+        active = [g for g, level in enumerate(now) if level == top]
+        x = torch.cat([groups[g] for g in active])
+        parts = [denoiser(part, float(top), UNCONDITIONAL) for part in x.split(max_batch)]
+        denoised = torch.cat(parts)
+        if place[active[0]] == len(levels[active[0]]) - 1:
+            return denoised  # every group is at the last level now, in order
+        first = 0
+        for g in active:
+            own, size = levels[g], len(groups[g])
+            rows = slice(first, first + size)
+            first += size
+            means, variance = reverse_kernel(
+                x[rows], denoised[rows][None], float(top), float(own[place[g] + 1])
+            )
+            noise = torch.from_numpy(rng.standard_normal(means[0].shape)).to(x)
+            groups[g] = means[0] + variance**0.5 * noise
+            place[g] += 1
 
 
 @torch.no_grad()
@@ -173,33 +192,43 @@ class CloneWork:
             for name in p.partitions
             for kind in (("agreement", "coarse") if self.check_steps else ("agreement",))
         }
-        for place, branch in enumerate(pilot.totals["branch"]):
-            rng = p.rng("clones", index, int(branch))
-            x = clean + grid[branch] * torch.from_numpy(rng.standard_normal(clean.shape)).to(clean)
-            runs = {"agreement": grid[branch:]}
-            if self.check_steps:
-                # From the same state; an odd step, where one is left over, comes first.
-                runs["coarse"] = grid[[branch, *range(len(grid) - 1, branch, -2)[::-1]]]
-            for kind, levels in runs.items():
-                ends = self._ends(x.repeat(2, *(1,) * (x.ndim - 1)), levels, rng, pilot)
-                for name, partition in p.partitions.items():
-                    totals[f"{kind} {name}"][place] += _agreement(ends, partition).sum()
+        branches = [int(b) for b in pilot.totals["branch"]]
+        rng = p.rng("clones", index)
+        noise = [torch.from_numpy(rng.standard_normal(clean.shape)).to(clean) for _ in branches]
+        pairs = [torch.cat([clean + grid[b] * n] * 2) for b, n in zip(branches, noise, strict=True)]
+        runs = {"agreement": {b: grid[b:] for b in branches}}
+        if self.check_steps:
+            # From the same states; an odd step, where one is left over, comes first.
+            last = len(grid) - 1
+            runs["coarse"] = {b: grid[[b, *range(last, b, -2)[::-1]]] for b in branches}
+        for kind, levels in runs.items():
+            ends = self._ends(pairs, list(levels.values()), rng, pilot)
+            for name, partition in p.partitions.items():
+                for place, one in enumerate(np.split(ends, len(branches))):
+                    totals[f"{kind} {name}"][place] += _agreement(one, partition).sum()
         return Sums(len(clean), totals, evaluations=p.denoiser.evaluations - before)
 
     def _ends(
-        self, x: Tensor, levels: np.ndarray, rng: np.random.Generator, pilot: Sums
+        self,
+        states: list[Tensor],
+        levels: list[Float[np.ndarray, " _"]],
+        rng: np.random.Generator,
+        pilot: Sums,
     ) -> Float[np.ndarray, "B K"]:
-        """Log-posteriors of the classes at the ends of one run of every state."""
+        """Log-posteriors of the classes at the ends of one run of every state, branch by branch."""
         p = self.problem
         if not p.denoiser.has_unconditional:
             known = (pilot.totals["sigmas"], pilot.totals["rate"])
-            start = elbo_posterior(
-                p.denoiser, x, float(levels[0]), prior=p.prior, rate=known, rng=rng,
-                max_batch=p.max_batch,
-            )  # fmt: skip
-            log_p = torch.from_numpy(start.log_posterior).to(x)
-            return run_back_as_mixture(p, x, levels, log_p, rng)
-        ends = torch.cat([run_back(p.denoiser, part, levels, rng) for part in x.split(p.max_batch)])
+            found = []
+            for x, own in zip(states, levels, strict=True):
+                start = elbo_posterior(
+                    p.denoiser, x, float(own[0]), prior=p.prior, rate=known, rng=rng,
+                    max_batch=p.max_batch,
+                )  # fmt: skip
+                log_p = torch.from_numpy(start.log_posterior).to(x)
+                found.append(run_back_as_mixture(p, x, own, log_p, rng))
+            return np.concatenate(found)
+        ends = run_back(p.denoiser, states, levels, rng, max_batch=p.max_batch)
         if self.classifier is not None:
             return self.classifier(ends)
         record = trace(
