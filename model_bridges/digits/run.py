@@ -181,8 +181,12 @@ class Run:
 
 def seed_step(seed: int, stream: int, step: int) -> None:
     """Seed torch's global generator for one step of one stream; step 0 is the initial weights."""
-    entropy = np.random.SeedSequence([seed, stream, step])
-    torch.manual_seed(int(entropy.generate_state(1, np.uint64)[0] >> 1))
+    torch.manual_seed(derived_seed(seed, stream, step))
+
+
+def derived_seed(*words: int) -> int:
+    """A seed that depends on all of the words: streams of other words are unrelated to its own."""
+    return int(np.random.SeedSequence(words).generate_state(1, np.uint64)[0] >> 1)
 
 
 def _like(value: Tensor, parameter: Tensor) -> Tensor:

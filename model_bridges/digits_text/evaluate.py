@@ -17,6 +17,7 @@ from model_bridges.denoiser import UNCONDITIONAL
 from model_bridges.digits.classifier import DigitClassifier
 from model_bridges.digits.data import NUM_CLASSES, Digits
 from model_bridges.digits.evaluate import GeneratedQuality, denoising_loss, judge
+from model_bridges.digits.run import derived_seed
 from model_bridges.digits_text.captions import ANY, EMPTY, PARITY, PROMPTS, true_of
 from model_bridges.digits_text.data import to_digits, to_pictures
 from model_bridges.samplers import karras_sigmas, sample
@@ -140,7 +141,8 @@ def latent_losses(
         "train": (digits.train_images[:shown], digits.train_labels[:shown]),
         "held_out": (digits.held_out_images, digits.held_out_labels),
     }
-    generator = torch.Generator().manual_seed(seed)
+    # Not the seed itself: the noise added later would be the encoder's once more.
+    generator = torch.Generator().manual_seed(derived_seed(seed, 1))
     latents = {
         part: denoiser.encode(to_pictures(digits, images), generator)
         for part, (images, _) in parts.items()

@@ -139,6 +139,7 @@ class Recipe:
             "beta_schedule": "scaled_linear",
             "prediction_type": "v_prediction",
             "clip_sample": False,
+            "steps_offset": 1,  # as Stable Diffusion's; diffusers' samplers expect it
         }
 
     def to_dict(self) -> dict:

@@ -103,7 +103,15 @@ class Source:
         """
         with self._reading("text_encoder"):
             from transformers import CLIPTextModel
-        return self._network(CLIPTextModel, "text_encoder", torch.float32)
+            from transformers.utils import logging
+        shown = logging.is_progress_bar_enabled()
+        logging.disable_progress_bar()  # one of its own, for a second
+        try:
+            encoder = self._network(CLIPTextModel, "text_encoder", torch.float32)
+        finally:
+            if shown:
+                logging.enable_progress_bar()
+        return encoder.float()
 
     def tokenizer(self) -> Any:
         """The `CLIPTokenizer`.
@@ -140,7 +148,7 @@ class Source:
                 f"{self.name}/{part} must hold every tensor of a {kind.__name__} with its "
                 f"config.json; {len(lacking)} are missing or of another shape, {lacking[0]} first."
             )
-        return network.to(dtype).eval().requires_grad_(False)
+        return network.eval().requires_grad_(False)
 
     @contextmanager
     def _reading(self, part: str) -> Any:
