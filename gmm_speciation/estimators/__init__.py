@@ -2,6 +2,10 @@
 
 base            the protocol: Problem, Estimator, LevelEstimator, Outcome, what an estimator may use
 posterior       the closed form, and quasi-Monte Carlo on the reduction
+model           denoisers as estimators see them; paths the levels between those of a problem
+path_integral   I-MMSE, posterior-variance and sampled-class form
+tracking        along reverse paths, three read-outs
+elbo, clones    denoising losses; two reverse runs from one state
 mixture_bounds  Kolchinsky-Tracey, Taylor expansion, moment matching; pairwise their divergences
 error_bounds    Fano, Hellman-Raviv
 neighbours      Ross, KSG

@@ -11,7 +11,7 @@ import abc
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int
 
 from gmm_speciation.inference import class_denoisers, denoiser
 from gmm_speciation.mixtures import GaussianMixture
@@ -37,6 +37,10 @@ class Denoisers(eqx.Module):
     def classes(self, x: State, log_snr: Float[Array, ""]) -> Float[Array, "n C d"]:
         """`D_c(x)` of every class."""
 
+    @abc.abstractmethod
+    def own(self, x: State, log_snr: Float[Array, ""], labels: Int[Array, " n"]) -> State:
+        """`D_c(x)` of one class a state."""
+
 
 class ExactDenoisers(Denoisers):
     """The closed form of a mixture: what a perfect network would return."""
@@ -50,6 +54,13 @@ class ExactDenoisers(Denoisers):
 
     def overall(self, x: State, log_snr: Float[Array, ""]) -> State:
         return denoiser(self.mixture, x, *_scales(x, log_snr))
+
+    def own(self, x: State, log_snr: Float[Array, ""], labels: Int[Array, " n"]) -> State:
+        alpha, sigma = _scales(x, log_snr)
+        log_p = self.mixture.perturb(alpha, sigma).log_posterior(x)
+        member = jnp.asarray(self.partition.labels)[None, :] == labels[:, None]
+        within = jax.nn.softmax(jnp.where(member, log_p, -jnp.inf), -1)
+        return denoiser(self.mixture, x, alpha, sigma, within)
 
     def classes(self, x: State, log_snr: Float[Array, ""]) -> Float[Array, "n C d"]:
         alpha, sigma = _scales(x, log_snr)

@@ -14,6 +14,8 @@ from gmm_speciation.estimators.classifiers import (
     LogisticRegression,
     QuadraticDiscriminant,
 )
+from gmm_speciation.estimators.clones import ClonesLower, ClonesUpper
+from gmm_speciation.estimators.elbo import ElboTrueWeights, ElboUniformWeights
 from gmm_speciation.estimators.error_bounds import Fano, HellmanRaviv
 from gmm_speciation.estimators.kernels import KernelLeaveOneOut, KernelResubstitution
 from gmm_speciation.estimators.mixture_bounds import (
@@ -24,12 +26,33 @@ from gmm_speciation.estimators.mixture_bounds import (
     TaylorOrder2,
 )
 from gmm_speciation.estimators.neighbours import KraskovOneHot, Ross
+from gmm_speciation.estimators.path_integral import PosteriorVariance, SampledClass
 from gmm_speciation.estimators.posterior import PosteriorEntropy, PosteriorPlugIn, QuasiMonteCarlo
+from gmm_speciation.estimators.tracking import (
+    TrackedClasses,
+    TrackedClassesClamped,
+    TrackedForcedPrior,
+    TrackedForcedPriorClamped,
+    TrackedRatio,
+    TrackedRatioClamped,
+)
 
 ESTIMATORS: dict[str, type[Estimator]] = {
     "posterior": PosteriorEntropy,
     "posterior-plug-in": PosteriorPlugIn,
     "qmc": QuasiMonteCarlo,
+    "path-variance": PosteriorVariance,
+    "path-sampled": SampledClass,
+    "tracking-class": TrackedClasses,
+    "tracking-class-clamped": TrackedClassesClamped,
+    "tracking-ratio": TrackedRatio,
+    "tracking-ratio-clamped": TrackedRatioClamped,
+    "tracking-forced": TrackedForcedPrior,
+    "tracking-forced-clamped": TrackedForcedPriorClamped,
+    "elbo": ElboTrueWeights,
+    "elbo-uniform": ElboUniformWeights,
+    "clones-lower": ClonesLower,
+    "clones-upper": ClonesUpper,
     "kt-lower": KolchinskyTraceyLower,
     "kt-upper": KolchinskyTraceyUpper,
     "taylor-0": TaylorOrder0,

@@ -1,0 +1,112 @@
+"""Clone agreement and its bounds: two reverse runs from one noisy state.
+
+They end in one class with probability `phi = E sum_c p(c|x)^2` (Biroli et al. 2024, arXiv 2402.18491);
+`sum_c p(c|y) p(c|y')` of their end states is unbiased for it. Then, by Jensen's inequality,
+
+    H >= -log phi,
+
+and for two classes, from `h(p) <= log 2 (4 p (1 - p))^{1 / log 4}` (Topsoe 2001) and the concavity of the
+power,
+
+    H <= log 2 (2 (1 - phi))^{1 / log 4}.
+"""
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from gmm_speciation.estimate import Estimate
+from gmm_speciation.estimators.base import (
+    Access,
+    Estimator,
+    Kind,
+    NotApplicableError,
+    Outcome,
+    Problem,
+)
+from gmm_speciation.estimators.model import Denoisers
+from gmm_speciation.estimators.paths import in_batches, path_levels
+from gmm_speciation.inference import class_posterior
+from gmm_speciation.processes import variance_preserving
+from gmm_speciation.tracking import reverse_kernel
+
+_BEYOND = 3  # levels past the cleanest one of the problem, so that its clones part, too
+
+
+@eqx.filter_jit
+def run_back(model: Denoisers, x, levels, first, key):
+    """States at the last level, from states at level `first`, by the ancestral kernel."""
+    alpha, sigma = (scale.astype(x.dtype) for scale in variance_preserving(levels))
+
+    def step(index, x):
+        noisy, cleaner = (alpha[index], sigma[index]), (alpha[index + 1], sigma[index + 1])
+        mean, variance = reverse_kernel(x, model.overall(x, levels[index]), noisy, cleaner)
+        normals = jax.random.normal(jax.random.fold_in(key, index), x.shape, x.dtype)
+        return mean + jnp.sqrt(variance) * normals
+
+    return jax.lax.fori_loop(first, len(levels) - 1, step, x)
+
+
+def _agreement(problem: Problem) -> Estimate:
+    levels, places = path_levels(problem.log_snr, head=1e-9)
+    spacing = levels[-1] - levels[-2]
+    levels = np.append(levels, levels[-1] + spacing * np.arange(1, 4 * _BEYOND + 1))
+    end = problem.mixture.perturb(*variance_preserving(levels[-1]))
+    found = []
+    for level, place in enumerate(places):
+        x, _ = problem.samples(level)
+
+        def pairs(x, index, level=level, place=place):
+            key = jax.random.fold_in(problem.key(f"level {level}"), index)
+            ends = [
+                run_back(
+                    problem.model,
+                    x,
+                    jnp.asarray(levels),
+                    jnp.asarray(place),
+                    jax.random.fold_in(key, c),
+                )
+                for c in (0, 1)
+            ]
+            p, q = (class_posterior(end, y, problem.partition) for y in ends)
+            return jnp.sum(p * q, -1)
+
+        found.append(in_batches(pairs, (x,), 4 * problem.dim))
+        problem.evaluations += 2 * len(x) * (len(levels) - 1 - int(place))
+    return Estimate.from_samples(np.array(found, float), 1)
+
+
+class ClonesLower(Estimator):
+    title = "clone agreement, lower bound"
+    reference = "Biroli et al. 2024, arXiv 2402.18491; Jensen"
+    access = Access.MIXTURE
+    kind = Kind.LOWER
+    family = "clones"
+
+    def curve(self, problem: Problem) -> Outcome:
+        phi = _agreement(problem)
+        value = np.clip(np.asarray(phi.value), 1e-12, 1.0)
+        return Outcome(Estimate(-np.log(value), np.asarray(phi.stderr) / value, phi.dof))
+
+
+class ClonesUpper(Estimator):
+    title = "clone agreement, upper bound"
+    reference = (
+        "Biroli et al. 2024, arXiv 2402.18491; Topsøe 2001, J. Inequal. Pure Appl. Math. 2(2)"
+    )
+    access = Access.MIXTURE
+    kind = Kind.UPPER
+    family = "clones"
+
+    def curve(self, problem: Problem) -> Outcome:
+        if problem.num_classes != 2:
+            raise NotApplicableError(
+                f"the upper bound is for two classes; there are {problem.num_classes}"
+            )
+        phi = _agreement(problem)
+        disagreement = np.clip(2 * (1 - np.asarray(phi.value)), 1e-12, 1.0)
+        power = 1 / np.log(4)
+        value = np.log(2) * disagreement**power
+        slope = 2 * np.log(2) * power * disagreement ** (power - 1)
+        return Outcome(Estimate(value, slope * np.asarray(phi.stderr), phi.dof))
