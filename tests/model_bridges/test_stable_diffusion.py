@@ -296,6 +296,22 @@ def test_the_released_layout_of_a_tokenizer_is_read(copy, denoiser):
     assert torch.equal(stable_diffusion.load(copy, PROMPTS)(x, 1.0, label), denoiser(x, 1.0, label))
 
 
+def test_the_released_names_of_a_text_encoder_are_read(copy, denoiser):
+    """`text_model.` before every tensor, and the positions as one more, as in Stable Diffusion 1.5."""
+    from safetensors.torch import load_file, save_file
+
+    file = copy / "text_encoder" / "model.safetensors"
+    tensors = {name.removeprefix("text_model."): value for name, value in load_file(file).items()}
+    released = {f"text_model.{name}": value for name, value in tensors.items()}
+    released["text_model.embeddings.position_ids"] = torch.arange(16)[None]
+    bare = {**tensors}
+    x, label = states(3, 1.0), torch.arange(3)
+    for named in (released, bare):
+        save_file(named, file, {"format": "pt"})
+        same = stable_diffusion.load(copy, PROMPTS)(x, 1.0, label)
+        assert torch.equal(same, denoiser(x, 1.0, label))
+
+
 class Payload:
     """Unpickling it leaves a file behind."""
 
