@@ -1,6 +1,7 @@
 # The public names, for lazy loading and for editors; one list serves both.
 from . import (
     asymptotics,
+    control,
     conversions,
     curves,
     exact,
@@ -104,6 +105,7 @@ __all__ = [
     "class_posterior",
     "class_scores",
     "clone_agreement",
+    "control",
     "conversions",
     "curves",
     "decision_snr",

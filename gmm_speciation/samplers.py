@@ -19,6 +19,8 @@ path of the true reverse chain, so it can be tracked without generating anything
 Levels are a strictly increasing log-SNR grid here: sampling runs from noise to signal.
 """
 
+from collections.abc import Callable
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -48,6 +50,25 @@ class Trajectory(eqx.Module):
     @property
     def final(self) -> Float[Array, "n d"]:
         return self.states[-1]
+
+
+Readout = Callable[[Array, Array, tuple[Array, Array]], PyTree]
+
+
+class Observation(eqx.Module):
+    """What a read-out said at every level that a step left from, and the states at the end."""
+
+    times: Float[Array, " S"]
+    alpha: Float[Array, " S"]
+    sigma: Float[Array, " S"]
+    readings: PyTree  # leading axis S
+    final: Float[Array, "n d"]
+    guidance_state: PyTree = ()
+
+    @property
+    def log_snr(self) -> Float[Array, " S"]:
+        """Strictly increasing: from noise to signal."""
+        return 2 * (jnp.log(self.alpha) - jnp.log(self.sigma))
 
 
 class ReverseLevels(eqx.Module):
@@ -133,8 +154,22 @@ def reverse_step(
     return x - drift * x + diffusion * score + jnp.sqrt(diffusion) * normals
 
 
+def _next_state(x, denoised, level, proposal):
+    """What `sample` keeps of a step."""
+    return proposal
+
+
+class _Reading(eqx.Module):
+    """What `observe` keeps of a step."""
+
+    readout: Readout
+
+    def __call__(self, x, denoised, level, proposal):
+        return self.readout(x, denoised, level)
+
+
 @eqx.filter_jit
-def _reverse(mixture, guidance, partition, levels: ReverseLevels, x, key, method):
+def _reverse(mixture, guidance, partition, levels: ReverseLevels, x, key, method, keep):
     def step(carry, inputs):
         x, state = carry
         index, key = inputs
@@ -154,11 +189,11 @@ def _reverse(mixture, guidance, partition, levels: ReverseLevels, x, key, method
             safe = jnp.where(ratio_s > 0, ratio_s, 1.0)
             slope_s = jnp.where(ratio_s > 0, (proposal / there[0] - corrected) / safe, slope_t)
             proposal = there[0] * (x / here[0] + (ratio_s - ratio_t) * (slope_t + slope_s) / 2)
-        return (proposal, state), proposal
+        return (proposal, state), keep(x, denoised, here, proposal)
 
     steps = (jnp.arange(len(levels.drift)), jax.random.split(key, len(levels.drift)))
-    (_, state), states = jax.lax.scan(step, (x, guidance.init(x)), steps)
-    return jnp.concatenate([x[None], states]), state
+    (final, state), kept = jax.lax.scan(step, (x, guidance.init(x)), steps)
+    return final, state, kept
 
 
 def sample(
@@ -190,6 +225,17 @@ def sample(
         ValueError: If the grid is not decreasing or leaves the process's range, the method is
             unknown, or not exactly one of `num_samples` and `start` is given.
     """
+    levels, states, (_, state, path) = _run(
+        mixture, process, times, key, num_samples, start, method, guidance, partition, _next_state
+    )
+    path = jnp.concatenate([states[None], path])
+    return Trajectory(levels.times, levels.alpha, levels.sigma, path, state)
+
+
+def _run(
+    mixture, process, times, key, num_samples, start, method, guidance, partition, keep
+) -> tuple[ReverseLevels, Array, tuple]:
+    """Levels, start, and what `_reverse` gives; checks the arguments of `sample`."""
     if method not in SAMPLING_METHODS:
         raise ValueError(f"`method` must be one of {', '.join(SAMPLING_METHODS)}; got {method!r}.")
     if (num_samples is None) == (start is None):
@@ -201,16 +247,44 @@ def sample(
         states, _ = mixture.perturb(*levels.scales(0)).sample(key_start, num_samples)
     else:
         states = as_states(start, mixture.dim, "start")
-    path, state = _reverse(
-        mixture,
-        Unguided() if guidance is None else guidance,
-        as_partition(partition, mixture.num_components),
+    guidance = Unguided() if guidance is None else guidance
+    partition = as_partition(partition, mixture.num_components)
+    return (
         levels,
         states,
-        key_path,
-        method,
+        _reverse(mixture, guidance, partition, levels, states, key_path, method, keep),
     )
-    return Trajectory(levels.times, levels.alpha, levels.sigma, path, state)
+
+
+def observe(
+    mixture: GaussianMixture,
+    process: DiffusionProcess,
+    times: ArrayLike,
+    readout: Readout,
+    *,
+    key: PRNGKeyArray,
+    num_samples: int | None = None,
+    start: ArrayLike | None = None,
+    method: str = "sde",
+    guidance: Guidance | None = None,
+    partition: Classes = None,
+) -> Observation:
+    """Reverse trajectories as `sample` draws them, of which only what `readout` says is kept.
+
+    Args:
+        readout: `readout(x, denoised, (alpha, sigma))` with the states `(n, d)` at a level and the
+            guided posterior means there; any arrays. A function of the module or an `eqx.Module`, so
+            that it compiles once.
+
+    Other arguments and errors as `sample`.
+    """
+    levels, _, (final, state, readings) = _run(
+        mixture, process, times, key, num_samples, start, method, guidance, partition,
+        _Reading(readout),
+    )  # fmt: skip
+    return Observation(
+        levels.times[:-1], levels.alpha[:-1], levels.sigma[:-1], readings, final, state
+    )
 
 
 def forward_path(

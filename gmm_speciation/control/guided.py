@@ -1,0 +1,133 @@
+"""Guided reverse sampling in all dimensions of a mixture: its information and what it ends in.
+
+Along reverse trajectories with any guided score s^ the posterior of a class obeys, in the log-SNR lambda,
+
+    d log p_c = sigma^2 (s_c - s) . [s^ - s - (s_c - s) / 2] dlambda + sigma (s_c - s) . dW,
+
+so `-dCE/dlambda = gamma E[(D_c - D) . (D^ - D - (D_c - D) / 2)]` with posterior means D and gamma the
+SNR; classifier-free guidance with scale w has `(2w - 1) (gamma / 2) E|D_c - D|^2`. Stochastic steps only.
+"""
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, PRNGKeyArray
+
+from gmm_speciation.checks import ArrayLike
+from gmm_speciation.estimate import Estimate
+from gmm_speciation.guidance import Guidance, GuidedCurve
+from gmm_speciation.inference import Classes, class_posterior, denoiser, log_class_posterior
+from gmm_speciation.mixtures import GaussianMixture
+from gmm_speciation.partitions import Partition, as_partition
+from gmm_speciation.processes import DiffusionProcess
+from gmm_speciation.samplers import label_denoiser, observe
+
+
+class ClassReadout(eqx.Module):
+    """`-log p(c|x)` and the integrand of its rate, a value a trajectory."""
+
+    mixture: GaussianMixture
+    partition: Partition
+    label: int = eqx.field(static=True)
+
+    def __call__(self, x: Array, denoised: Array, level: tuple) -> tuple[Array, Array]:
+        alpha, sigma = level
+        log_p = log_class_posterior(self.mixture.perturb(alpha, sigma), x, self.partition)
+        whole = denoiser(self.mixture, x, alpha, sigma)
+        gap = label_denoiser(self.mixture, x, alpha, sigma, self.partition, self.label) - whole
+        rate = (alpha / sigma) ** 2 * jnp.sum(gap * (denoised - whole - gap / 2), -1)
+        return -log_p[:, self.label], rate
+
+
+class Outcome(eqx.Module):
+    """Where guided trajectories end."""
+
+    states: Float[Array, "n d"]
+    shares: Estimate  # of the classes, (C,), by the posterior of the clean mixture
+    confidence: Estimate  # E p(c|x_0) of the guided class
+    diversity: Estimate  # variance of the states over that of the class, traces of covariances
+
+
+class GuidedRun(eqx.Module):
+    """The curve of the guided class along the trajectories, and their ends."""
+
+    curve: GuidedCurve
+    outcome: Outcome
+
+
+def guided_run(
+    mixture: GaussianMixture,
+    process: DiffusionProcess,
+    times: ArrayLike,
+    guidance: Guidance,
+    label: int,
+    *,
+    key: PRNGKeyArray,
+    num_samples: int = 4096,
+    partition: Classes = None,
+) -> GuidedRun:
+    """Draw guided trajectories by ancestral steps and read the class `label` along them.
+
+    Args:
+        mixture: The clean law.
+        process: The clock.
+        times: Strictly decreasing, from noise to signal.
+        guidance: Any kind.
+        label: The class read.
+        key: Random key.
+        num_samples: Trajectories.
+        partition: Class of each component; every component its own by default.
+
+    Raises:
+        ValueError: As `samplers.sample`.
+    """
+    partition = as_partition(partition, mixture.num_components)
+    seen = observe(
+        mixture, process, times, ClassReadout(mixture, partition, label), key=key,
+        num_samples=num_samples, guidance=guidance, partition=partition,
+    )  # fmt: skip
+    losses, rates = (np.asarray(part) for part in seen.readings)
+    probability = np.exp(-losses)
+    prior = float(-partition.log_sum(mixture.log_weights[None])[0, label])
+    curve = GuidedCurve(
+        np.asarray(seen.log_snr),
+        Estimate.from_samples(losses, 1),
+        Estimate.from_samples(rates, 1),
+        Estimate.from_samples(probability, 1),
+        prior,
+        "log_snr",
+        f"{num_samples} trajectories, {len(losses)} steps",
+    )
+    return GuidedRun(curve, outcome(mixture, seen.final, label, partition))
+
+
+def outcome(
+    mixture: GaussianMixture, states: Float[Array, "n d"], label: int, partition: Classes = None
+) -> Outcome:
+    """Class shares, confidence and diversity of end states.
+
+    The diversity compares traces of covariances: of the states, and of class `label` of the mixture.
+    """
+    partition = as_partition(partition, mixture.num_components)
+    posterior = np.asarray(class_posterior(mixture, states, partition))
+    winner = np.eye(partition.num_classes)[posterior.argmax(-1)]
+    squares = np.sum((np.asarray(states) - np.asarray(states).mean(0)) ** 2, -1)
+    squares = squares * len(squares) / (len(squares) - 1)
+    spread = Estimate.from_samples(squares / _class_variance(mixture, label, partition))
+    return Outcome(
+        states,
+        Estimate.from_samples(winner),
+        Estimate.from_samples(posterior[:, label]),
+        spread,
+    )
+
+
+def _class_variance(mixture: GaussianMixture, label: int, partition: Partition) -> float:
+    """Trace of the covariance of one class."""
+    members = jnp.asarray(partition.labels) == label
+    weights = jax.nn.softmax(jnp.where(members, mixture.log_weights, -jnp.inf))
+    traces = mixture.covariance.matrices(mixture.dim).trace(axis1=-2, axis2=-1)
+    centre = weights @ mixture.offsets
+    between = jnp.sum((mixture.offsets - centre[None, :]) ** 2, -1)
+    return float(weights @ (jnp.broadcast_to(traces, between.shape) + between))

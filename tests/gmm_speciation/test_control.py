@@ -1,0 +1,159 @@
+"""Guided sampling against the closed form; a class removed; strong guidance; grids in information."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import gmm_speciation as gs
+from gmm_speciation import control
+from gmm_speciation.guidance import (
+    ClassifierFree,
+    DynamicNegative,
+    ExactPosterior,
+    NegativePrompt,
+    guided_curve,
+)
+
+CLOCK = gs.OrnsteinUhlenbeck()
+DIM = 16
+
+
+def _times(kappa):
+    """When unit-variance classes with |m|^2 = DIM have this kappa = alpha^2 DIM."""
+    return np.asarray(CLOCK.time(np.log(kappa / DIM) - np.log1p(-kappa / DIM)))
+
+
+def test_guided_sampling_in_many_dimensions_is_the_one_dimensional_equation(key):
+    """Cross-entropy, probability and rate along guided trajectories, for two scales; class shares."""
+    law = gs.families.symmetric_pair(DIM)
+    times = _times(np.geomspace(0.002, 8.0, 300))
+    for scale in (1.0, 3.0):
+        run = control.guided_run(
+            law, CLOCK, times, ClassifierFree(0, scale), 0, key=key, num_samples=2000
+        )
+        snr = np.exp(run.curve.clock)
+        kappa = DIM * snr / (1 + snr)
+        truth = guided_curve(scale, kappa)
+        for name in ("cross_entropy", "probability"):
+            got, want = getattr(run.curve, name), getattr(truth, name)
+            assert np.all(np.abs(got.value - want.value) < 5 * got.stderr + 0.01)
+        # -dCE/dlambda = (-dCE/dkappa) dkappa/dlambda
+        slope = truth.rate.value * kappa / (1 + snr)
+        assert np.all(np.abs(run.curve.rate.value - slope) < 5 * run.curve.rate.stderr + 0.01)
+        assert run.outcome.shares.value[0] > 0.99
+        assert abs(run.outcome.diversity.value - 1) < 0.05  # guidance moves along one of 16 axes
+
+
+LAW = gs.GaussianMixture.isotropic(
+    [[-3.0, 0.0], [-1.0, 1.5], [1.0, 3.0], [3.0, -1.0]], 0.3, [0.3, 0.3, 0.2, 0.2]
+)
+TIMES = np.asarray(CLOCK.time(np.linspace(-10, 4.6, 160)))
+
+
+def test_dynamic_negative_guidance_draws_the_mixture_without_the_class(key):
+    removed = control.remove_class(
+        LAW, CLOCK, TIMES, DynamicNegative(0, 1.0, ExactPosterior(LAW, 0)), 0, key=key
+    )
+    shares, error = removed.shares.value, removed.shares.stderr
+    assert np.all(np.abs(shares - removed.target_shares) < 4 * error)
+    spread = np.hypot(removed.removed_share.stderr, removed.target_removed_share.stderr)
+    gap = removed.removed_share.value - removed.target_removed_share.value
+    assert abs(gap) < 4 * spread + 2e-3
+    # As far from a sample of the target as two samples of the target are from each other.
+    assert removed.distance < removed.floor.value + 4 * removed.floor.stderr
+    assert removed.balance < 1e-3
+
+
+def test_negative_prompting_does_not(key):
+    """No constant strength comes near: weak ones leave the class, strong ones empty its neighbour."""
+    found = [
+        control.remove_class(
+            LAW, CLOCK, TIMES, NegativePrompt(0, strength), 0, key=key, num_samples=1000
+        )
+        for strength in (0.1, 0.3, 1.0)
+    ]
+    assert found[0].removed_share.value > 0.15
+    assert found[-1].shares.value[0] < 0.05 < found[-1].target_shares[0]
+    assert min(one.distance for one in found) > 4 * found[0].floor.value
+
+
+def test_where_negative_prompting_fails(key):
+    """Path divergence is spent in the middle of the noise; exact dynamic guidance spends none."""
+    levels = np.linspace(-6, 8, 8)
+    options = {"key": key, "num_samples": 300}
+    exact = DynamicNegative(0, 1.0, ExactPosterior(LAW, 0))
+    assert control.removal_error(LAW, exact, 0, levels, **options).value.max() < 1e-12
+    errors = control.removal_error(LAW, NegativePrompt(0, 1.0), 0, levels, **options).value
+    assert 1 < levels[np.argmax(errors)] < 3
+    assert errors[0] < 0.01 < 1 < errors.max()
+
+
+def test_strong_guidance(key):
+    """Confidence up on every path (SDE and ODE); entropy of the ODE's output down with the scale."""
+    law = gs.families.symmetric_pair(4)
+    for method in ("sde", "ode"):
+        gain = control.confidence_gain(
+            law, CLOCK, TIMES, 0, 3.0, key=key, num_samples=500, method=method
+        )
+        assert gain.share_raised == 1.0
+        assert gain.gain.value > 5 * gain.gain.stderr
+    line = gs.GaussianMixture.isotropic([[-1.0], [1.0]], 1.0)
+    times = np.asarray(CLOCK.time(np.linspace(-9, 10, 300)))
+    entropies = control.output_entropies(line, CLOCK, times, 0, [1.0, 2.0, 4.0], num_points=1500)
+    np.testing.assert_allclose(entropies[0], np.log(2 * np.pi * np.e) / 2, atol=2e-3)
+    assert np.all(np.diff(entropies) < -0.1)
+
+
+def test_quantiles_and_distances(key):
+    law = gs.GaussianMixture.isotropic([[-8.0], [1.0]], [0.01, 0.5], [0.3, 0.7])
+    u = np.array([0.001, 0.2, 0.3, 0.31, 0.9])
+    from scipy import stats
+
+    def cdf(q):
+        return 0.3 * stats.norm.cdf(q, -8, 0.1) + 0.7 * stats.norm.cdf(q, 1, np.sqrt(0.5))
+
+    np.testing.assert_allclose(cdf(control.quantiles(law, u)), u, atol=1e-9)
+    x = jax.random.normal(key, (500, 3))
+    assert control.sliced_wasserstein(x, x, key=key) == 0
+    shifted = control.sliced_wasserstein(x, x + jnp.asarray([[3.0, 0, 0]]), key=key)
+    np.testing.assert_allclose(shifted, 3 / np.sqrt(3), rtol=0.15)
+    two = np.r_[
+        np.random.default_rng(0).normal(-3, 1, 500), np.random.default_rng(1).normal(3, 1, 500)
+    ]
+    assert control.num_modes(two) == 2
+
+
+def test_grids_are_equally_spaced_in_their_entropy():
+    toy, (groups, _) = gs.families.paper_toy(0.25)
+    process = gs.VarianceExploding()
+    karras = control.karras_times(process, 8)
+    np.testing.assert_allclose(np.diff(karras ** (1 / 7)), np.diff(karras ** (1 / 7))[0], rtol=1e-6)
+    options = {"sigma_min": 0.05, "sigma_max": 60.0}
+    by_class = control.entropic_times(toy, process, 8, of="class", partition=groups, **options)
+    entropy = gs.class_entropy(toy, -2 * np.log(by_class), partition=groups).value
+    np.testing.assert_allclose(np.diff(entropy), np.diff(entropy).mean(), atol=6e-3)
+    # One Gaussian: H(x_0|x_sigma) = log(variance of x_0 given x) / 2 + constant.
+    line = gs.GaussianMixture.isotropic([[0.0]], 4.0)
+    by_state = control.entropic_times(line, process, 8, num_samples=8, **options)
+    entropy = np.log(4.0 * by_state**2 / (4.0 + by_state**2)) / 2
+    np.testing.assert_allclose(np.diff(entropy), np.diff(entropy).mean(), rtol=2e-2)
+    errors = [
+        control.line_error(
+            toy, process, control.karras_times(process, n, **options), num_points=400
+        )
+        for n in (8, 32)
+    ]
+    assert errors[1] < errors[0] / 4
+
+
+def test_bad_input():
+    process = gs.VarianceExploding()
+    with pytest.raises(ValueError, match="sigma_min < sigma_max"):
+        control.karras_times(process, 8, sigma_min=1.0, sigma_max=0.1)
+    with pytest.raises(ValueError, match="'state' or 'class'"):
+        control.entropic_times(LAW, process, 8, of="noise")
+    with pytest.raises(ValueError, match="on the line"):
+        control.quantiles(LAW, np.array([0.5]))
+    with pytest.raises(ValueError, match="at least two classes"):
+        control.without_class(LAW, 4)
