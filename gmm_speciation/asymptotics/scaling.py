@@ -1,10 +1,11 @@
 """How speciation times grow with the dimension: `t_S = slope log d + intercept`, with intervals.
 
 Slope 1/2 for separated means, 1/4 for equal means, on the Ornstein-Uhlenbeck clock (`two_classes`).
-A fit takes measured points of any criterion. Sampled points are weighted by their standard errors;
-where they scatter by more than these say, chi^2 > n - 2, the errors of the fit grow by the root of
-that ratio (Birge 1932). Exact points have no errors of their own: ordinary least squares, whose
-residuals are what finite d leaves of the law. Intervals use Student's t with n - 2 degrees of freedom.
+A fit takes measured points of any criterion. Sampled points are weighted by their standard errors, which
+become those of the line; where the points scatter by more than they say, chi^2 > n - 2, the errors grow by
+the root of that ratio (Birge 1932) and have n - 2 degrees of freedom. Exact points have no errors of their
+own: ordinary least squares with n - 2 degrees of freedom, whose residuals are what finite d leaves of
+the law. Intervals use Student's t.
 """
 
 from collections.abc import Callable, Sequence
@@ -70,7 +71,10 @@ def fit_scaling(dims: ArrayLike, times: Estimate | ArrayLike) -> ScalingFit:
     elif (stderr > 0).all():
         line, covariance = np.polyfit(log_dim, value, 1, w=1 / stderr, cov="unscaled")
         misfit = np.sum(((value - np.polyval(line, log_dim)) / stderr) ** 2)
-        covariance = covariance * max(1.0, misfit / dof)
+        if misfit > dof:
+            covariance, dof = covariance * misfit / dof, min(dof, points.dof)
+        else:
+            dof = points.dof
     else:
         raise ValueError("Either all of the times have a standard error, or none has.")
     errors = np.sqrt(np.diag(covariance))

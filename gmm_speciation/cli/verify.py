@@ -1,6 +1,6 @@
 """`gmm-speciation verify`: each claim of the theory, predicted and measured on another path."""
 
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 from gmm_speciation import terminal
 
@@ -19,7 +19,10 @@ _HEADERS = ["claim", "predicted", "measured", "± bar", "holds"]
 @app.command()
 def verify(
     section: Annotated[
-        str | None, typer.Option(help="identities, pairs, many or memory; all by default.")
+        str | None,
+        typer.Option(
+            help="identities, pairs, many, memory, asymptotics or published; all by default."
+        ),
     ] = None,
     num_samples: Annotated[
         int, typer.Option(min=512, help="Draws of X where a claim is sampled.")
@@ -40,11 +43,12 @@ def verify(
         chosen = {section: terminal.pick(section, SECTIONS, "section")}
     key = jax.random.key(seed)
     found: dict[str, list[Claim]] = {}
+    studies: dict[str, Any] = {}
     with terminal.progress(len(chosen), quiet) as steps:
         for name, one in chosen.items():
             steps.next(one.title)
             key_section = jax.random.fold_in(key, list(SECTIONS).index(name))
-            found[one.title] = one.claims(key_section, num_samples)
+            found[one.title], studies[name] = one.check(key_section, num_samples)
     every = [claim for claims in found.values() for claim in claims]
     failed = [claim for claim in every if not claim.holds]
     for name, claims in found.items():
@@ -54,16 +58,19 @@ def verify(
         claim.statement for claim in failed
     ), quiet)  # fmt: skip
     if out is not None:
+        from gmm_speciation.cli.pictures import section_pictures
         from gmm_speciation.reports import Report
 
         report = Report("Claims of the theory, checked").text(
             f"{verdict}. Error bars: {CONFIDENCE:.2%} intervals by Student's t, plus the numerical error "
             "of the measurement itself. The measured side never uses the formula it checks."
         )
-        for name, claims in found.items():
+        for name, (title, claims) in zip(chosen, found.items(), strict=True):
             headers = [*_HEADERS, "measured by", "source"]
             rows = [[*_row(one), one.how, one.source] for one in claims]
-            report.text(f"## {name}").table(headers, rows)
+            report.text(f"## {title}").table(headers, rows)
+            for file, (figure, caption) in section_pictures(name, studies[name]).items():
+                report.figure(figure, file, caption)
         result = {
             "provenance": stamp(seed, {"num_samples": num_samples}),
             "claims": [

@@ -1,6 +1,6 @@
 """Pictures of the laws of large dimension and of many classes."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -17,7 +17,11 @@ _CRITERIA = {
     "entropic_peak": ("entropic peak", "o"),
     "half_entropy": ("half entropy", "D"),
 }
-_GUIDES = {"K": lambda k: k, "2 log K": lambda k: 2 * np.log(k), "log K": np.log}
+_GUIDES: dict[str, Callable[[np.ndarray], np.ndarray]] = {
+    "K": lambda k: k,
+    "2 log K": lambda k: 2 * np.log(k),
+    "log K": np.log,
+}
 
 
 def plot_class_criteria(criteria: ClassCriteria) -> Figure:

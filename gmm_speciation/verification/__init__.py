@@ -5,24 +5,45 @@ identities    what holds for every mixture: rate, I-MMSE, clock, chain rule, bud
 pairs         two classes: the channel, the peak on the clock, the criteria of speciation
 many          many classes, equal means, collapse
 memory        modern Hopfield networks
+asymptotics   laws of large dimension and of many classes
+published     published experiments at their settings
 """
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from jaxtyping import PRNGKeyArray
 
-from gmm_speciation.verification import identities, many, memory, pairs
+from gmm_speciation.verification import (
+    asymptotics,
+    identities,
+    many,
+    memory,
+    pairs,
+    published,
+)
 from gmm_speciation.verification.claims import CONFIDENCE, Claim
 
 __all__ = ["CONFIDENCE", "SECTIONS", "Claim", "Section"]
 
 
 class Section(NamedTuple):
-    """Claims that are checked together: `claims(key, num_samples)`."""
+    """Claims that are checked together: `claims(key, num_samples)`.
+
+    Where a section is about an experiment, `study(key, num_samples)` runs it, and its claims take the
+    result as a third argument; pictures show the same result.
+    """
 
     title: str
-    claims: Callable[[PRNGKeyArray, int], list[Claim]]
+    claims: Callable[..., list[Claim]]
+    study: Callable[[PRNGKeyArray, int], Any] | None = None
+
+    def check(self, key: PRNGKeyArray, num_samples: int) -> tuple[list[Claim], Any]:
+        """The claims, and what the study found; None without one."""
+        if self.study is None:
+            return self.claims(key, num_samples), None
+        found = self.study(key, num_samples)
+        return self.claims(key, num_samples, found), found
 
 
 SECTIONS: dict[str, Section] = {
@@ -30,4 +51,6 @@ SECTIONS: dict[str, Section] = {
     "pairs": Section("Two classes", pairs.claims),
     "many": Section("Many classes, shells, memorisation", many.claims),
     "memory": Section("Modern Hopfield networks", memory.claims),
+    "asymptotics": Section("Large dimension, many classes", asymptotics.claims),
+    "published": Section("Published experiments", published.claims, published.study),
 }

@@ -1,0 +1,98 @@
+"""Pictures in the report of `gmm-speciation verify`, by section."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from gmm_speciation import asymptotics, families, plotting
+from gmm_speciation.curves import ClockedCurve
+from gmm_speciation.entropy import entropy_curve
+from gmm_speciation.processes import OrnsteinUhlenbeck
+from gmm_speciation.reduction import ReducedMixture
+
+Pictures = dict[str, tuple[plotting.Figure, str]]
+
+_DIMS = (16, 64, 1024, 10**6)
+_FAR_DIMS = (10**2, 10**4, 10**7, 10**12)
+
+
+def section_pictures(section: str, study: Any) -> Pictures:
+    """File name to picture and caption; none for most sections.
+
+    Args:
+        section: Its name.
+        study: What its study found; None where it has none.
+    """
+    if section == "asymptotics":
+        return _asymptotics()
+    return {} if section != "published" else _published(study)
+
+
+def _asymptotics() -> Pictures:
+    counts = np.unique(np.round(np.geomspace(2, 1e6, 13)))
+    fits: dict[str, asymptotics.ScalingFit] = {}
+    for name, family in (
+        ("means ±m", lambda dim: families.symmetric_pair(dim, reduced=True)),
+        ("equal means", lambda dim: families.equal_means(dim, (0.5, 1.5), reduced=True)),
+    ):
+        found = asymptotics.speciation_scaling(family, _FAR_DIMS)
+        fits |= {f"{name}, {one}": found[one] for one in ("entropic peak", "half entropy")}
+    return {
+        "criteria-by-classes": (
+            plotting.plot_class_criteria(asymptotics.criteria_by_classes(counts)),
+            "Five criteria for K equidistant classes without variance, in the clock s.",
+        ),
+        "limit-separated-means": (
+            plotting.plot_limit(*_limit(asymptotics.SeparatedMeans(), _means)),
+            "Curves around t_S = ½ log d, and their law; s² = 4. Curves end where t = 0.",
+        ),
+        "limit-equal-means": (
+            plotting.plot_limit(*_limit(asymptotics.EqualMeans(), _variances)),
+            "Curves around t_S = ¼ log(d/8), and their law; variances ½ and 1½.",
+        ),
+        "scaling": (
+            plotting.plot_scaling(fits),
+            "Speciation times against log d and the fitted lines, slopes with 95 % intervals.",
+        ),
+    }
+
+
+def _means(dim: int) -> ReducedMixture:
+    return families.symmetric_pair(dim, variance=4.0, reduced=True)
+
+
+def _variances(dim: int) -> ReducedMixture:
+    return families.equal_means(dim, (0.5, 1.5), reduced=True)
+
+
+def _limit(
+    law: asymptotics.TwoClassLaw, family: Callable[[int], ReducedMixture]
+) -> tuple[asymptotics.LimitCurve, dict[str, tuple[ClockedCurve, float]]]:
+    """The law, and curves of finite dimension on their clock with t_S."""
+    clock = OrnsteinUhlenbeck()
+    offset = np.linspace(-4, 4, 161) / law.exponent
+    curves = {}
+    for dim in _DIMS:
+        speciation = float(law.speciation_time(dim))
+        times = (speciation + offset)[speciation + offset > 3e-3]
+        curve = entropy_curve(family(dim), clock.log_snr(times)).on(clock)
+        curves[f"d = {dim:,}"] = curve, speciation
+    return law.curve(offset), curves
+
+
+def _published(study: Any) -> Pictures:
+    return {
+        "cloning": (
+            plotting.plot_cloning(study.cloning),
+            "Biroli et al. 2024, Fig. 1: clones of two classes; 95 % bars.",
+        ),
+        "hierarchy": (
+            plotting.plot_hierarchy(study.hierarchy),
+            "A tree of depth four on a line, each level ten times closer than the one above.",
+        ),
+        "four-points": (
+            plotting.plot_four_points(study.line),
+            "Points at −8, −4, 6, 8 under the linear DDPM schedule; time is its step.",
+        ),
+    }

@@ -1,0 +1,109 @@
+"""Pictures of published experiments beside the exact result."""
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from gmm_speciation.plotting.curves import plot_clock
+from gmm_speciation.plotting.style import (
+    COLOURS,
+    DASHES,
+    finish,
+    noise_axis,
+    panels,
+    styled,
+    unit_scale,
+)
+from gmm_speciation.published import CloningFigure, DeepHierarchy, FourPoints
+
+
+def plot_cloning(figure_of: CloningFigure) -> Figure:
+    """Share of clones that end in one class: against the branch time, and against t / t_S.
+
+    Lines are exact, points the equivalent single dimension, diamonds all d dimensions; bars are 95 %.
+    """
+    with styled():
+        figure = Figure(figsize=(8.2, 6.6), layout="constrained")
+        upper, lower = figure.subplots(2, 1)
+        for index, dim in enumerate(figure_of.dims):
+            colour, speciation = COLOURS[index % len(COLOURS)], np.log(dim) / 2
+            share = figure_of.projected[index]
+            for axes, unit in ((upper, 1.0), (lower, speciation)):
+                axes.plot(
+                    figure_of.line_times / unit, figure_of.line[index], color=colour, linewidth=1.4
+                )
+                _points(axes, figure_of.times / unit, share, "o", 3.5, colour)
+                if dim in figure_of.full:
+                    run = figure_of.full[dim]
+                    _points(axes, run.times / unit, run.same_class, "D", 5.5, colour)
+            upper.plot([], [], color=colour, label=f"d = {dim:,}")
+            upper.axvline(speciation, color=colour, linewidth=0.9, linestyle=":")
+        lower.axvline(1.0, color="#777777", linewidth=0.9, linestyle=":")
+        upper.plot([], [], color="#777777", label="exact φ")
+        upper.plot([], [], "o", color="#777777", markersize=3.5, label="one dimension, simulated")
+        if figure_of.full:
+            upper.plot(
+                [], [], "D", color="#777777", markersize=5.5, markerfacecolor="none",
+                label="all d dimensions, simulated",
+            )  # fmt: skip
+        upper.plot([], [], color="#777777", linewidth=0.9, linestyle=":", label="t_S = ½ log d")
+        for axes in (upper, lower):
+            axes.set_ylabel("share of clones in one class")
+            axes.set_ylim(0.45, 1.02)
+        upper.set_xlabel("branch time t  [Ornstein-Uhlenbeck]        signal  →  noise")
+        lower.set_xlabel("t / t_S")
+        finish(
+            figure, upper, "Clones part at t_S; in units of t_S the step sharpens like 1 / log d"
+        )
+    return figure
+
+
+def plot_hierarchy(hierarchy: DeepHierarchy, unit: str = "nats") -> Figure:
+    """Entropy of every level above, rate of its own decision below, with its speciation points.
+
+    Raises:
+        ValueError: If the unit is unknown.
+    """
+    scale = unit_scale(unit)
+    figure, (upper, lower) = panels((1.0, 1.0))
+    with styled():
+        for index, (name, curve) in enumerate(hierarchy.entropies.items()):
+            colour = COLOURS[index % len(COLOURS)]
+            distance = hierarchy.distances[index]
+            upper.plot(
+                curve.log_snr, scale * np.asarray(curve.entropy.value), color=colour,
+                label=f"{name}, {distance:g} apart",
+            )  # fmt: skip
+            decision = hierarchy.decisions[name]
+            lower.plot(decision.log_snr, scale * np.asarray(decision.rate.value), color=colour)
+            for criterion, dash in (("entropic peak", DASHES[1]), ("bifurcation", DASHES[2])):
+                place = hierarchy.criteria[name][criterion].log_snr
+                if place is not None:
+                    lower.axvline(float(place.value), color=colour, linewidth=1.2, linestyle=dash)
+        for criterion, dash in (("entropic peak", DASHES[1]), ("bifurcation", DASHES[2])):
+            upper.plot([], [], color="#777777", linewidth=1.2, linestyle=dash, label=criterion)
+        upper.set_ylabel(f"H(level|X)  [{unit}]")
+        lower.set_ylabel(f"rate of H(level|above, X)  [{unit}]")
+        upper.set_ylim(bottom=0)
+        lower.set_ylim(bottom=0)
+        noise_axis(upper, lower, hierarchy.chain.log_snr)
+        finish(figure, upper, "Noise takes one level after the other, each at its own speciation")
+    return figure
+
+
+def plot_four_points(points: FourPoints, unit: str = "bits") -> Figure:
+    """Entropy of every decision above, its rate per step of the schedule below.
+
+    Raises:
+        ValueError: If the unit is unknown.
+    """
+    return plot_clock(points.named(), unit)
+
+
+def _points(axes, times, share, marker: str, size: float, colour: str) -> None:
+    low, high = share.interval()
+    value = np.asarray(share.value)
+    errors = np.maximum(np.stack([value - low, high - value]), 0)
+    axes.errorbar(
+        times, value, yerr=errors, fmt=marker, color=colour, markersize=size, capsize=2,
+        linewidth=1.0, markerfacecolor="none" if marker == "D" else colour,
+    )  # fmt: skip
