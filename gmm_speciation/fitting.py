@@ -6,7 +6,9 @@ singular; it is shrunk towards the isotropic one of the same trace,
     Sigma_c(rho) = (1 - rho) S_c + rho (tr S_c / d) I     (Ledoit & Wolf 2004, linear shrinkage),
 
 and rho is the one that gives held-out points the highest likelihood under the mixture: k-fold
-cross-validation inside the data at hand.
+cross-validation inside the data at hand. A low-rank covariance keeps the r leading directions of S_c and
+the mean variance v of the rest: `U (Lambda - v I) U^T + v I`, the maximum-likelihood probabilistic
+principal components (Tipping & Bishop 1999, eqs. 7 and 8).
 """
 
 import jax.numpy as jnp
@@ -16,7 +18,7 @@ from jaxtyping import Float, Int
 from gmm_speciation.checks import ArrayLike, as_numpy
 from gmm_speciation.mixtures import GaussianMixture
 
-KINDS = ("isotropic", "diagonal", "full")
+KINDS = ("isotropic", "diagonal", "full", "low-rank")
 SHRINKAGES = np.array([0, 1e-6, 1e-5, 1e-4, 3e-4, 1e-3, 3e-3, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1])
 
 
@@ -27,6 +29,7 @@ def fit(
     *,
     shrinkage: float | str = 0.0,
     shared: bool = False,
+    rank: int | None = None,
     num_folds: int = 5,
     seed: int = 0,
 ) -> GaussianMixture:
@@ -35,9 +38,11 @@ def fit(
     Args:
         x: Points, `(n, d)`.
         labels: Class of each, integers `0 .. C-1`, shape `(n,)`.
-        covariance: "isotropic", "diagonal" or "full" (maximum likelihood: divided by the count).
-        shrinkage: rho in [0, 1] for diagonal and full, or "cross-validated" (see `best_shrinkage`).
+        covariance: "isotropic", "diagonal", "full" or "low-rank" (maximum likelihood: divided by the
+            count).
+        shrinkage: rho in [0, 1], not for isotropic, or "cross-validated" (see `best_shrinkage`).
         shared: One pooled within-class covariance for all classes.
+        rank: Of a low-rank covariance, r < d: leading directions that keep a variance of their own.
         num_folds: Folds of the cross-validation.
         seed: Of the folds.
 
@@ -48,11 +53,17 @@ def fit(
     x, labels = _checked(x, labels)
     if covariance not in KINDS:
         raise ValueError(
-            f"`covariance` must be 'isotropic', 'diagonal' or 'full'; got {covariance!r}."
+            f"`covariance` must be 'isotropic', 'diagonal', 'full' or 'low-rank'; got {covariance!r}."
+        )
+    if (covariance == "low-rank") != (rank is not None):
+        raise ValueError("`rank` and `covariance='low-rank'` go together; give both or neither.")
+    if rank is not None and not 0 <= rank < x.shape[1]:
+        raise ValueError(
+            f"`rank` must lie in 0..{x.shape[1] - 1}, below the dimension; got {rank}."
         )
     if shrinkage == "cross-validated":
         rho, _ = best_shrinkage(
-            x, labels, covariance, shared=shared, num_folds=num_folds, seed=seed
+            x, labels, covariance, shared=shared, rank=rank, num_folds=num_folds, seed=seed
         )
     elif isinstance(shrinkage, str) or not 0 <= shrinkage <= 1:
         raise ValueError(
@@ -69,6 +80,10 @@ def fit(
             "A class with a single point has no covariance; use `shared=True` or drop the class."
         )
     weights = counts / counts.sum()
+    if rank is not None:
+        parts = [_principal(group, rank, rho) for group in groups]
+        factors, variance = (np.stack(part) for part in zip(*parts, strict=True))
+        return GaussianMixture.low_rank(means, factors[0] if shared else factors, variance, weights)
     if covariance == "full":
         matrices = np.stack([group.T @ group / len(group) for group in groups])
         traces = np.trace(matrices, axis1=1, axis2=2)[:, None, None] / x.shape[1]
@@ -88,6 +103,7 @@ def best_shrinkage(
     covariance: str = "full",
     *,
     shared: bool = False,
+    rank: int | None = None,
     num_folds: int = 5,
     seed: int = 0,
 ) -> tuple[float, Float[np.ndarray, " R"]]:
@@ -105,10 +121,27 @@ def best_shrinkage(
     for f in range(num_folds):
         train, held_out = fold != f, fold == f
         for i, rho in enumerate(SHRINKAGES):
-            model = fit(x[train], labels[train], covariance, shrinkage=float(rho), shared=shared)
+            model = fit(
+                x[train], labels[train], covariance, shrinkage=float(rho), shared=shared, rank=rank
+            )
             scores[f, i] = float(model.log_prob(jnp.asarray(x[held_out])).mean())
     mean = scores.mean(0)
     return float(SHRINKAGES[int(np.argmax(mean))]), mean
+
+
+def _principal(
+    residuals: Float[np.ndarray, "n d"], rank: int, rho: float
+) -> tuple[Float[np.ndarray, "d r"], float]:
+    """Factor and variance of `F F^T + v I` for the shrunk covariance of centred points; no d x d array."""
+    count, dim = residuals.shape
+    _, singular, axes = np.linalg.svd(residuals / np.sqrt(count), full_matrices=False)
+    kept = min(rank, len(singular))
+    total, leading = np.sum(residuals**2) / count, singular[:kept] ** 2
+    variance = (1 - rho) * max(total - leading.sum(), 0.0) / (dim - kept) + rho * total / dim
+    excess = (1 - rho) * leading + rho * total / dim - variance
+    factor = np.zeros((dim, rank), residuals.dtype)
+    factor[:, :kept] = axes[:kept].T * np.sqrt(np.maximum(excess, 0.0))
+    return factor, variance
 
 
 def _checked(

@@ -271,7 +271,7 @@ class GaussianMixture(eqx.Module):
         if form is None:
             raise ValueError(
                 "A discriminant keeps diagonal precisions, or one that all components share; these "
-                f"are {self.covariance.num_matrices} {type(self.covariance).__name__.lower()} ones. "
+                f"are {self.covariance.num_matrices} {self.covariance.kind} ones. "
                 "Use `posterior`."
             )
         constants = form.constants + self._log_odds_without_data(precision)

@@ -18,6 +18,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from gmm_speciation.covariances import LowRank
 from gmm_speciation.inference import Classes
 from gmm_speciation.mixtures import GaussianMixture
 from gmm_speciation.partitions import Partition, as_partition
@@ -80,7 +81,11 @@ def mixture_denoiser(
 
 
 class _TorchMixture:
-    """The mixture's parameters in torch: spectra `(1 or K, d)` and bases `(1 or K, d, d)` or None."""
+    """The mixture's parameters in torch: spectra `(1 or K, m)` and bases `(1 or K, d, r)` or None.
+
+    Coordinates of a state are those along the r columns of a basis and, where r < d, the d entries of
+    what is left across them, as which d - r dimensions of one variance count.
+    """
 
     def __init__(self, mixture: GaussianMixture, partition: Partition, dtype: torch.dtype) -> None:
         def tensor(array: Any) -> Tensor:
@@ -88,9 +93,20 @@ class _TorchMixture:
 
         self.centre, self.offsets = tensor(mixture.centre), tensor(mixture.offsets)
         self.log_weights = tensor(mixture.log_weights)
-        basis = mixture.covariance.complete_basis()
-        self.spectra = tensor(mixture.covariance.eigenvalues(mixture.dim)).clamp(min=0)
-        self.bases = None if basis is None else tensor(basis)
+        covariance, dim = mixture.covariance, mixture.dim
+        self.across = isinstance(covariance, LowRank) and covariance.rank < dim
+        self.bases: Tensor | None
+        if isinstance(covariance, LowRank) and self.across:
+            rest = np.repeat(np.asarray(covariance.across)[:, None], dim, axis=1)
+            self.bases = tensor(covariance.axes)
+            self.spectra = tensor(np.concatenate([covariance.spectrum, rest], axis=1)).clamp(min=0)
+            share = (dim - covariance.rank) / dim
+            self.multiplicity = tensor(np.repeat([1.0, share], [covariance.rank, dim]))
+        else:
+            basis = covariance.complete_basis()
+            self.bases = None if basis is None else tensor(basis)
+            self.spectra = tensor(covariance.eigenvalues(dim)).clamp(min=0)
+            self.multiplicity = torch.ones(dim, dtype=dtype)
         labels, weights = (
             np.asarray(partition.labels),
             np.exp(np.asarray(mixture.log_weights, float)),
@@ -100,24 +116,28 @@ class _TorchMixture:
         self.class_prior = tuple(float(weights[m].sum() / weights.sum()) for m in self.members)
         weights = self.log_weights.exp().double()
         spread = self.offsets.double() - weights @ self.offsets.double()
-        within = weights @ self.spectra.double().expand(len(weights), -1)
-        total = (weights @ spread**2 + within).mean()
+        traces = (self.spectra * self.multiplicity).double().sum(-1).expand(len(weights))
+        total = (weights @ spread**2).mean() + weights @ traces / dim
         self.scale = float(total.sqrt()) or 1.0
 
-    def _project(self, y: Float[Tensor, "B d"], component: int) -> Float[Tensor, "B d"]:
-        """`U_k^T (y - nu_k)`."""
+    def _project(self, y: Float[Tensor, "B d"], component: int) -> Float[Tensor, "B m"]:
+        """`U_k^T (y - nu_k)`, and what is left of `y - nu_k` across an incomplete basis."""
         centred = y - self.offsets[component]
         if self.bases is None:
             return centred
-        return centred @ self.bases[component if len(self.bases) > 1 else 0]
+        basis = self.bases[component if len(self.bases) > 1 else 0]
+        along = centred @ basis
+        return torch.cat([along, centred - along @ basis.T], -1) if self.across else along
 
     def _mean(
-        self, z: Float[Tensor, "B d"], gain: Float[Tensor, "B d"], component: int
+        self, z: Float[Tensor, "B m"], gain: Float[Tensor, "B m"], component: int
     ) -> Float[Tensor, "B d"]:
         """`nu_k + U_k (gain z)`."""
         z = gain * z
         if self.bases is not None:
-            z = z @ self.bases[component if len(self.bases) > 1 else 0].T
+            basis = self.bases[component if len(self.bases) > 1 else 0]
+            rank = basis.shape[1]
+            z = z[:, :rank] @ basis.T + (z[:, rank:] if self.across else 0)
         return self.offsets[component] + z
 
     def denoise(
@@ -134,7 +154,7 @@ class _TorchMixture:
         return total + self.centre
 
     def _weights(
-        self, projected: list[Float[Tensor, "B d"]], noise: Float[Tensor, "B 1"], members: list[int]
+        self, projected: list[Float[Tensor, "B m"]], noise: Float[Tensor, "B 1"], members: list[int]
     ) -> Float[Tensor, "K B 1"]:
         """Posterior of the components among `members`; equal prior inside a class of weight 0."""
         log_weights = self.log_weights[members]
@@ -148,5 +168,5 @@ class _TorchMixture:
                 rows.append(-(difference / (self.spectra + noise)).sum(-1) / 2)
             else:
                 variance = self.spectra[component] + noise
-                rows.append(-(z**2 / variance + variance.log()).sum(-1) / 2)
+                rows.append(-(z**2 / variance + self.multiplicity * variance.log()).sum(-1) / 2)
         return torch.softmax(torch.stack(rows) + log_weights[:, None], 0)[..., None]

@@ -13,6 +13,7 @@ Axes: K components (or 1), d dimension; `y` is `(*batch, d)`, relative to the mi
 """
 
 import abc
+import re
 from collections.abc import Callable
 
 import equinox as eqx
@@ -68,6 +69,11 @@ class ContrastForm(eqx.Module):
 
 class Covariance(eqx.Module):
     """Interface: K symmetric matrices (or 1, shared) of size d x d, closed under `map`."""
+
+    @property
+    def kind(self) -> str:
+        """What messages call it: "isotropic", "low-rank"."""
+        return re.sub(r"(?<!^)(?=[A-Z])", "-", type(self).__name__).lower()
 
     @property
     @abc.abstractmethod

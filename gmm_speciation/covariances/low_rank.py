@@ -8,7 +8,12 @@ so that forward process, precision and square root stay in the family and no d x
 part of a vector across the manifold is formed before it is scaled or squared: differences of large
 squares, as in Woodbury's identity, would cost the digits of small v.
 
-Derivatives in F exist where its nonzero singular values are distinct, as for any eigendecomposition.
+Derivatives. `F F^T + v I` is smooth in F, its eigenvectors are not where singular values meet. So the
+spectrum is kept as a matrix `C = U^T Sigma U`, diagonal in value: between eigenvalues apart the frame U
+turns and C stays diagonal, between equal ones U stands still and the off-diagonal entries of C, which
+are 0, carry the derivative. A function of C then has the derivative of Daleckii & Krein (1965),
+`d f(C)_ij = f[l_i, l_j] dC_ij` with divided differences. First derivatives are exact for every F, also
+for F = 0; higher ones where the singular values are positive and distinct.
 """
 
 import jax
@@ -23,36 +28,46 @@ from gmm_speciation.covariances.base import (
     SpectralFunction,
     Weights,
     add_row,
-    as_row,
     product,
 )
 
 
 class LowRank(Covariance):
-    """`Sigma_k = U_k diag(lambda_k) U_k^T + v_k (I - U_k U_k^T)`; columns of `axes` are U, orthonormal."""
+    """`Sigma_k = U_k C_k U_k^T + v_k (I - U_k U_k^T)`; columns of `axes` are U, orthonormal."""
 
     axes: Float[Array, "_ d r"]
-    spectrum: Float[Array, "_ r"]  # along the axes
-    across: Float[Array, " _"]  # v_k, across them
+    core: Float[Array, "_ r r"]  # C_k, diagonal in value
+    across: Float[Array, " _"]  # v_k
 
     @classmethod
     def from_factors(
         cls, factors: Float[Array, "_ d r"], variance: Float[Array, " _"]
     ) -> "LowRank":
         """From `F F^T + v I`, decomposed once for every noise level to come."""
-        axes, singular, _ = jnp.linalg.svd(factors, full_matrices=False)
-        return cls(axes, singular**2 + variance[:, None], variance)
+        axes, squares = jax.vmap(_frame)(factors)
+        identity = jnp.eye(axes.shape[-1], dtype=axes.dtype)
+        return cls(axes, squares + variance[:, None, None] * identity[None], variance)
 
     @property
     def num_matrices(self) -> int:
-        return self.spectrum.shape[0]
+        return self.core.shape[0]
 
     @property
     def rank(self) -> int:
-        return self.spectrum.shape[1]
+        return self.core.shape[1]
+
+    @property
+    def spectrum(self) -> Float[Array, "_ r"]:
+        """Eigenvalues along the axes."""
+        return jnp.diagonal(self.core, axis1=1, axis2=2)
 
     def map(self, function: SpectralFunction) -> "LowRank":
-        return LowRank(self.axes, function(self.spectrum), function(self.across))
+        core = jnp.where(
+            jnp.eye(self.rank, dtype=bool)[None],
+            function(self.spectrum)[:, :, None],
+            self.core * _divided_differences(function, self.spectrum),
+        )
+        return LowRank(self.axes, core, function(self.across))
 
     def eigenvalues(self, dim: int) -> Float[Array, "_ d"]:
         rest = (self.num_matrices, dim - self.rank)
@@ -61,7 +76,8 @@ class LowRank(Covariance):
         )
 
     def log_determinant(self, dim: int) -> Float[Array, " _"]:
-        return jnp.log(self.spectrum).sum(-1) + (dim - self.rank) * jnp.log(self.across)
+        along = jnp.log(self.spectrum).sum(-1)
+        return along + (dim - self.rank) * jnp.log(self.across) if self.rank < dim else along
 
     def complete_basis(self) -> Float[Array, "_ d d"]:
         return jax.vmap(lambda axes: jnp.linalg.qr(axes, mode="complete")[0])(self.axes)
@@ -78,8 +94,12 @@ class LowRank(Covariance):
     def _apply_one(self, index, r: Array) -> Array:
         """`A_index r` for rows r."""
         along, rest = self._split(index, r)
-        scaled = along * as_row(self.spectrum[index], r)
-        return self.across[index] * rest + product(scaled, self.axes[index].T)
+        inside = product(product(along, self.core[index]), self.axes[index].T)
+        return self.across[index] * rest + inside
+
+    def _inside(self, index, along: Array) -> Array:
+        """`z^T C_index z` for rows z."""
+        return jnp.sum(along * product(along, self.core[index]), -1)
 
     def contrast_form(self, offsets: Offsets) -> ContrastForm | None:
         if not self.shared:
@@ -92,8 +112,7 @@ class LowRank(Covariance):
 
         def whitened(index, offset):
             along, rest = self._split(index, add_row(y, -offset))
-            inside = jnp.sum(along**2 * as_row(self.spectrum[index], y), -1)
-            return jnp.sqrt(self.across[index]) * rest, inside
+            return jnp.sqrt(self.across[index]) * rest, self._inside(index, along)
 
         reference, inside = whitened(0, offsets[0])
 
@@ -107,8 +126,7 @@ class LowRank(Covariance):
 
     def quadratic(self, y: Batch, offset: Float[Array, " d"], index: int) -> Float[Array, "*batch"]:
         along, rest = self._split(index, add_row(y, -offset))
-        inside = jnp.sum(along**2 * as_row(self.spectrum[index], y), -1)
-        return inside + self.across[index] * jnp.sum(rest**2, -1)
+        return self._inside(index, along) + self.across[index] * jnp.sum(rest**2, -1)
 
     def weighted_apply(
         self, y: Batch, offsets: Offsets, weights: Weights, *, sum_to_one: bool = False
@@ -126,17 +144,24 @@ class LowRank(Covariance):
 
     def gram(self, offsets: Offsets) -> Float[Array, "K K"]:
         along, rest = self._split(0, offsets)
-        inside = product(along * self.spectrum, along.T)
+        inside = product(product(along, self.core[0]), along.T)
         return inside + self.across[0] * product(rest, rest.T)
 
     def eigenspace_grams(
         self, offsets: Offsets
     ) -> tuple[Float[Array, "E K K"], Float[Array, " E"]]:
-        """Of a shared matrix: Gram matrices of the offsets along each axis and across all of them."""
+        """Of a shared matrix: Gram matrices of the offsets along each axis and across all of them.
+
+        Eigenspaces, unlike the matrix, have no derivative where eigenvalues along the axes are equal.
+        """
         along, rest = self._split(0, offsets)
+        values, turn = jnp.linalg.eigh(self.core[0])
+        along = product(along, turn)
         inside = along.T[:, :, None] * along.T[:, None, :]
+        if self.rank == offsets.shape[1]:
+            return inside, values
         grams = jnp.concatenate([inside, product(rest, rest.T)[None]])
-        return grams, jnp.concatenate([self.spectrum[0], self.across])
+        return grams, jnp.concatenate([values, self.across])
 
     def average(self, weights: Float[Array, " K"]) -> "LowRank":
         """`sum_k w_k A_k` as one matrix of rank at most K r."""
@@ -146,9 +171,60 @@ class LowRank(Covariance):
         frame, triangle = jnp.linalg.qr(columns)
         excess, turn = jnp.linalg.eigh(product(triangle * gap.reshape(1, -1), triangle.T))
         across = product(weights, self.across)
-        return LowRank(product(frame, turn)[None], across + excess[None, :], across[None])
+        core = jnp.diag(across + excess)
+        return LowRank(product(frame, turn)[None], core[None], across[None])
 
     def matrices(self, dim: int) -> Float[Array, "_ d d"]:
-        gap = self.spectrum - self.across[:, None]
-        inside = product(self.axes * gap[:, None, :], self.axes.mT)
-        return inside + self.across[:, None, None] * jnp.eye(dim, dtype=inside.dtype)[None]
+        rest = self.across[:, None, None]
+        gap = self.core - rest * jnp.eye(self.rank, dtype=self.core.dtype)[None]
+        inside = product(product(self.axes, gap), self.axes.mT)
+        return inside + rest * jnp.eye(dim, dtype=inside.dtype)[None]
+
+
+def _close(a: Array, b: Array) -> Array:
+    """Whether a difference quotient between a and b loses more digits than a tangent at their middle."""
+    relative = jnp.finfo(a.dtype).eps ** (1 / 3)
+    return jnp.abs(a - b) <= relative * jnp.maximum(jnp.abs(a), jnp.abs(b))
+
+
+def _divided_differences(function: SpectralFunction, values: Array) -> Array:
+    """`f[l_i, l_j]`, shape `(_, r, r)`: the slope of f where the two are close."""
+    a, b = values[:, :, None], values[:, None, :]
+    middle, near = (a + b) / 2, _close(a, b)
+    _, slope = jax.jvp(function, (middle,), (jnp.ones_like(middle),))
+    rise = function(values)[:, :, None] - function(values)[:, None, :]
+    divided = jnp.where(near, slope, rise / jnp.where(near, 1.0, a - b))
+    return jnp.where(jnp.isfinite(divided), divided, 0.0)
+
+
+@jax.custom_jvp
+def _frame(factors: Float[Array, "d f"]) -> tuple[Float[Array, "d r"], Float[Array, "r r"]]:
+    """`(U, C)` with orthonormal columns U, `F F^T = U C U^T` and C diagonal in value."""
+    axes, singular, _ = jnp.linalg.svd(factors, full_matrices=False)
+    return axes, jnp.diag(singular**2)
+
+
+@_frame.defjvp
+def _frame_jvp(primals, tangents):
+    (factors,), (change,) = primals, tangents
+    axes, core = _frame(factors)
+    if core.size == 0:
+        return (axes, core), (axes, core)
+    values = jnp.diagonal(core)
+    rounding = (jnp.finfo(core.dtype).eps * max(factors.shape)) ** 2 * jnp.max(values, initial=0.0)
+    # With dF F^T U = U B + N, N across the axes: U^T d(F F^T) U = B + B^T.
+    moved = product(change, product(factors.T, axes))
+    inside = product(axes.T, moved)
+    across = moved - product(axes, inside)
+    symmetric = inside + inside.T
+    # Axes turn among each other where their eigenvalues are apart: dU = U A, A antisymmetric.
+    a, b = values[:, None], values[None, :]
+    apart = ~(_close(a, b) | (jnp.maximum(a, b) <= rounding))
+    turn = jnp.where(apart, symmetric / jnp.where(apart, b - a, 1.0), 0.0)
+    # Directions without variance have no part in F F^T to first order; where they point is free.
+    alive = values > rounding
+    both = alive[:, None] & alive[None, :]
+    inverted = jnp.where(both, core, jnp.eye(len(values), dtype=core.dtype))
+    outward = jnp.linalg.solve(inverted, jnp.where(alive[:, None], across.T, 0.0)).T
+    new_core = symmetric - (product(turn, core) - product(core, turn))
+    return (axes, core), (product(axes, turn) + outward, new_core)

@@ -16,7 +16,7 @@ from gmm_speciation.partitions import as_partition
 from gmm_speciation.posteriors import PosteriorStatistics
 from gmm_speciation.reduction.base import NotReducibleError, PairReduction, ReducedMixture
 from gmm_speciation.reduction.equidistant import EquidistantReduction, as_equidistant
-from gmm_speciation.reduction.gram import eigenspace_grams
+from gmm_speciation.reduction.gram import eigenspace_grams, merge_equal
 from gmm_speciation.reduction.radial import RadialReduction, radial_reduction
 from gmm_speciation.reduction.shared import SharedReduction
 
@@ -63,7 +63,7 @@ def reduce(mixture: GaussianMixture) -> ReducedMixture:
             gram = product(offsets, offsets.T)[None]
             eigenvalues = covariance.variance
         elif isinstance(covariance, LowRank):
-            gram, eigenvalues = covariance.eigenspace_grams(offsets)
+            gram, eigenvalues = merge_equal(*covariance.eigenspace_grams(offsets))
         else:
             if isinstance(covariance, Full):
                 offsets = product(offsets, covariance.basis[0])
@@ -82,7 +82,7 @@ def reduce(mixture: GaussianMixture) -> ReducedMixture:
             product(offsets, offsets.T), covariance.variance, mixture.log_weights, mixture.dim
         )
     raise NotReducibleError(
-        f"{mixture.num_components} components have {type(covariance).__name__.lower()} covariances "
+        f"{mixture.num_components} components have {covariance.kind} covariances "
         "that differ: the log-odds are then quadratic in all coordinates and no statistic of fewer "
         "dimensions is known. Sample it (`method='monte-carlo'`), or share the covariance."
     )

@@ -19,6 +19,16 @@ def eigenspace_grams(offsets: Array, eigenvalues: Array) -> tuple[Array, Array]:
     return jnp.einsum("jd,kd->djk", offsets, offsets, precision="highest"), eigenvalues
 
 
+def merge_equal(gram: Array, eigenvalues: Array) -> tuple[Array, Array]:
+    """One Gram matrix a distinct eigenvalue, where they are known."""
+    if not (is_concrete(eigenvalues) and is_concrete(gram)):
+        return gram, eigenvalues
+    distinct, group = np.unique(np.asarray(eigenvalues), return_inverse=True)
+    merged = np.zeros((len(distinct), *gram.shape[1:]), gram.dtype)
+    np.add.at(merged, group, np.asarray(gram))
+    return jnp.asarray(merged), jnp.asarray(distinct)
+
+
 def principal_axes(gram: Array) -> np.ndarray:
     """Orthonormal `(K, r)` basis of the range to rounding, largest axis first."""
     values, vectors = np.linalg.eigh(np.asarray(gram, float))

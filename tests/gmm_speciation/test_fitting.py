@@ -55,6 +55,27 @@ def test_shrinkage_keeps_the_trace_and_ends_isotropic(data):
     )
 
 
+def test_low_rank_fits_are_probabilistic_principal_components(data):
+    """Covariances of scikit-learn's PCA (divided by n - 1 there), with and without shrinkage."""
+    from sklearn.decomposition import PCA
+
+    x, labels = data
+    mixture = gs.fit(x, labels, "low-rank", rank=2)
+    for c in range(3):
+        group = x[labels == c]
+        expected = PCA(2).fit(group).get_covariance() * (1 - 1 / len(group))
+        np.testing.assert_allclose(mixture.covariance.matrices(4)[c], expected, rtol=1e-9)
+    own, full = (
+        gs.fit(x, labels, kind, shrinkage=0.3, shared=True, rank=rank).covariance.matrices(4)
+        for kind, rank in (("low-rank", 3), ("full", None))
+    )
+    np.testing.assert_allclose(own, full, rtol=1e-9)
+    few = gs.fit(x[58:62], labels[58:62], "low-rank", rank=3)  # two points a class
+    assert np.isfinite(few.log_prob(x)).all()
+    rho, _ = gs.best_shrinkage(x, labels, "low-rank", rank=1)
+    assert 0 <= rho <= 1
+
+
 def test_cross_validation_shrinks_when_data_are_few(rng):
     """20 points in 15 dimensions: the singular covariance loses on held-out points; many points do not."""
     x = rng.normal(size=(2000, 15))
@@ -94,10 +115,15 @@ def test_bad_data(data, change, message):
 
 
 def test_bad_options(data):
-    with pytest.raises(ValueError, match="'isotropic', 'diagonal' or 'full'"):
+    with pytest.raises(ValueError, match="'isotropic', 'diagonal', 'full' or 'low-rank'"):
         gs.fit(*data, "round")
     with pytest.raises(ValueError, match=r"\[0, 1\]"):
         gs.fit(*data, shrinkage=1.5)
+    for options in ({"covariance": "low-rank"}, {"rank": 2}):
+        with pytest.raises(ValueError, match="go together"):
+            gs.fit(*data, **options)
+    with pytest.raises(ValueError, match="below the dimension"):
+        gs.fit(*data, "low-rank", rank=4)
     from sklearn.mixture import GaussianMixture as Other
 
     with pytest.raises(ValueError, match="not fitted"):

@@ -9,6 +9,7 @@ import pytest
 
 import gmm_speciation as gs
 from gmm_speciation.covariances import LowRank
+from gmm_speciation.monte_carlo import posterior_statistics
 from gmm_speciation.specs import mixture_from_spec
 
 K, D, R = 3, 7, 2
@@ -131,29 +132,128 @@ def test_a_manifold_in_a_hundred_thousand_dimensions():
     assert 0.4 < float(jnp.mean(jnp.sum((x - x @ frame @ frame.T) ** 2, -1)) / dim) < 0.6
 
 
-def test_derivatives_in_means_factors_and_variance():
-    x = jnp.asarray(RNG.normal(size=(4, D)) + 2)
+X = jnp.asarray(RNG.normal(size=(4, D)) + 2)
 
-    def log_prob(means, factors, variance, low):
-        if low:
-            mixture = gs.GaussianMixture.low_rank(means, factors, variance, WEIGHTS)
-        else:
-            matrices = factors @ factors.mT + variance[:, None, None] * jnp.eye(D)[None]
-            inverse = jnp.linalg.inv(matrices)
-            residual = x[:, None] - means[None]
-            square = jnp.einsum("nki,kij,nkj->nk", residual, inverse, residual)
-            volume = jnp.linalg.slogdet(matrices)[1]
-            logs = (
-                jnp.log(jnp.asarray(WEIGHTS))[None]
-                - (square + volume[None] + D * jnp.log(2 * jnp.pi)) / 2
-            )
-            return jax.nn.logsumexp(logs, -1).sum()
-        return mixture.log_prob(x).sum()
 
-    arguments = tuple(map(jnp.asarray, (MEANS, FACTORS, VARIANCES)))
-    gradients = [jax.grad(log_prob, (0, 1, 2))(*arguments, low) for low in (True, False)]
-    for ours, theirs in zip(*gradients, strict=True):
-        np.testing.assert_allclose(ours, theirs, rtol=1e-7, atol=1e-9)
+def dense_log_prob(means, factors, variance):
+    """By inverses and determinants, which are smooth in every F."""
+    matrices = factors @ factors.mT + variance[:, None, None] * jnp.eye(D)[None]
+    residual = X[:, None] - means[None]
+    square = jnp.einsum("nki,kij,nkj->nk", residual, jnp.linalg.inv(matrices), residual)
+    volume = jnp.linalg.slogdet(matrices)[1] + D * jnp.log(2 * jnp.pi)
+    return jax.nn.logsumexp(jnp.log(WEIGHTS)[None] - (square + volume[None]) / 2, -1).sum()
+
+
+def law(means, factors, variance):
+    """As the constructor, less its checks, which take long to compile."""
+    covariance, centre = LowRank.from_factors(factors, variance), means.mean(0)
+    return gs.GaussianMixture(jnp.log(WEIGHTS), centre, means - centre[None], covariance)
+
+
+def log_prob(means, factors, variance):
+    return law(means, factors, variance).log_prob(X).sum()
+
+
+SLOPES = [jax.jit(jax.grad(f, (0, 1, 2))) for f in (log_prob, dense_log_prob)]
+FRAME = np.linalg.qr(FACTORS)[0]
+POINTS = {
+    "apart": FACTORS,
+    "zero": np.zeros((K, D, R)),
+    "equal columns": FACTORS[:, :, [0, 0]],
+    "equal singular values": 1.5 * FRAME,
+    "nearly equal singular values": FRAME * np.array([1.0, 1.0 + 1e-9]),
+    "close singular values": FRAME * np.array([1.0, 1.0 + 1e-5]),
+    "one zero column": FACTORS * np.array([1.0, 0.0]),
+    "columns of every size": FRAME * np.array([1e3, 1e-3]),
+    "more factors than dimensions": np.tile(FACTORS, (1, 1, 5)),
+    "none": np.zeros((K, D, 0)),
+}
+
+
+@pytest.mark.parametrize("name", POINTS)
+def test_derivatives_are_those_of_the_dense_density(name):
+    """Also where singular values meet or vanish, and eigenvectors have no derivative."""
+    arguments = tuple(map(jnp.asarray, (MEANS, POINTS[name], VARIANCES)))
+    ours, theirs = (slopes(*arguments) for slopes in SLOPES)
+    for a, b in zip(ours, theirs, strict=True):
+        np.testing.assert_allclose(a, b, rtol=2e-7, atol=1e-8 * max(1, np.abs(b).max(initial=0)))
+
+
+@jax.jit
+def entropy_and_rate(factors, variance):
+    normals, component = jax.random.normal(jax.random.key(3), (64, D)), jnp.arange(64) % K
+    mixture = law(jnp.asarray(MEANS), factors, variance)
+    found = posterior_statistics(mixture, jnp.asarray(0.5), normals, component)
+    return found.entropy.mean() + found.rate.mean()
+
+
+entropy_slopes = jax.jit(jax.grad(entropy_and_rate, (0, 1)))
+
+
+@pytest.mark.parametrize("shared", [True, False])
+@pytest.mark.parametrize("name", [name for name in POINTS if POINTS[name].shape[-1] == R])
+def test_derivatives_of_the_entropy_are_its_differences(name, shared):
+    """Through the square root that colours the draws, the posterior and the scores."""
+    factors = jnp.asarray(POINTS[name][:1] if shared else POINTS[name])
+    variance = jnp.asarray(VARIANCES[:1] if shared else VARIANCES)
+    turn = jax.random.normal(jax.random.key(7), factors.shape) * (1e-3 + jnp.abs(factors))
+    in_factors, in_variance = entropy_slopes(factors, variance)
+
+    def difference(value, step=1e-5):
+        one, two = ((value(h) - value(-h)) / (2 * h) for h in (step, 2 * step))
+        return (4 * one - two) / 3  # of fourth order
+
+    expected = difference(lambda h: entropy_and_rate(factors + h * turn, variance))
+    np.testing.assert_allclose(jnp.sum(in_factors * turn), expected, rtol=1e-6, atol=1e-9)
+    expected = difference(lambda h: entropy_and_rate(factors, variance + h))
+    np.testing.assert_allclose(in_variance.sum(), expected, rtol=1e-6, atol=1e-9)
+
+
+def test_second_derivatives_where_singular_values_are_apart():
+    means, factors, variance = map(jnp.asarray, (MEANS, FACTORS, VARIANCES))
+    along = jax.random.normal(jax.random.key(1), factors.shape)
+
+    def second(function):
+        slope = jax.grad(lambda f: function(means, f, variance))
+        return jax.jit(lambda f: jax.jvp(slope, (f,), (along,))[1])(factors)
+
+    np.testing.assert_allclose(second(log_prob), second(dense_log_prob), rtol=1e-7, atol=1e-9)
+
+
+@pytest.mark.parametrize("name", ["shared", "each"])
+def test_posterior_covariances_and_class_scores(name):
+    low, full = PAIRS[name]
+    x = jnp.asarray(MEANS[0] + 0.3)
+    ours, theirs = (gs.posterior_covariance(m, x, 0.8, 0.6) for m in (low, full))
+    np.testing.assert_allclose(ours, theirs, atol=1e-11)
+    ours, theirs = (gs.class_scores(m.perturb(0.8, 0.6), x, [0, 0, 1]) for m in (low, full))
+    np.testing.assert_allclose(ours, theirs, atol=1e-10)
+
+
+@pytest.mark.parametrize("shared", [True, False])
+def test_float32_keeps_posteriors_far_from_the_origin_and_across_variances(shared):
+    """An offset of 100 a coordinate, variances along the axes 1e6 times those across them."""
+    axes = np.linalg.qr(RNG.normal(size=(64, 3)))[0] * np.array([30.0, 10.0, 1.0])
+    factors = axes if shared else np.stack([axes, axes + 1e-3 * RNG.normal(size=axes.shape)])
+    means = 100.0 + 5e-3 * RNG.normal(size=(2, 64))
+    exact = gs.GaussianMixture.low_rank(means, factors, 1e-3)
+    x = np.asarray(exact.sample(jax.random.key(0), 200)[0], np.float32)
+    truth = exact.posterior(x.astype(float))
+    assert np.mean(truth.min(-1) > 0.05) > 0.5
+    with jax.enable_x64(False):
+        single = gs.GaussianMixture.low_rank(means, factors, 1e-3).posterior(x)
+    assert single.dtype == jnp.float32
+    # Means are rounded too: eps |mu| = 1e-5 beside deviations of 0.03.
+    np.testing.assert_allclose(single, truth, atol=1e-3)
+
+
+def test_equal_eigenvalues_share_a_gram_matrix():
+    count = {name: len(gs.reduce(PAIRS[name][0]).eigenvalues) for name in ("shared", "no factor")}
+    assert count == {"shared": R + 1, "no factor": 1}
+    flat = gs.GaussianMixture.low_rank(MEANS, FACTORS[0] * np.array([1.0, 0.0]), 0.3)
+    assert len(gs.reduce(flat).eigenvalues) == 2
+    with pytest.raises(gs.NotReducibleError, match="low-rank covariances"):
+        gs.reduce(PAIRS["each"][0])
 
 
 def test_points_on_the_manifold_are_finite():

@@ -27,6 +27,9 @@ def mixture(kind: str) -> GaussianMixture:
         "diagonal, shared": lambda: GaussianMixture.diagonal(means, rows[0], WEIGHTS),
         "full": lambda: GaussianMixture.full(means, full, WEIGHTS),
         "full, shared": lambda: GaussianMixture.full(means, full[0], WEIGHTS),
+        "low-rank": lambda: GaussianMixture.low_rank(means, roots[:, :, :2], rows[:, 0], WEIGHTS),
+        "low-rank, shared": lambda: GaussianMixture.low_rank(means, roots[0, :, :2], 0.5, WEIGHTS),
+        "low-rank, all axes": lambda: GaussianMixture.low_rank(means, roots, 0.5, WEIGHTS),
         "points": lambda: GaussianMixture.isotropic(means, 0.0, WEIGHTS),
     }[kind]()
 
@@ -38,6 +41,9 @@ KINDS = [
     "diagonal, shared",
     "full",
     "full, shared",
+    "low-rank",
+    "low-rank, shared",
+    "low-rank, all axes",
     "points",
 ]
 
