@@ -22,9 +22,11 @@ Methods, for a mixture or its reduction (`reduce`):
 import equinox as eqx
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Mesh
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from gmm_speciation import exact
+from gmm_speciation.averages import Progress
 from gmm_speciation.checks import ArrayLike, as_float_array, decreasing_grid
 from gmm_speciation.curves import Batches, EntropyCurve
 from gmm_speciation.estimate import Estimate
@@ -161,11 +163,13 @@ def level_statistics(
     method: str = "auto",
     num_samples: int = DEFAULT_NUM_SAMPLES,
     key: PRNGKeyArray | None = None,
+    mesh: Mesh | None = None,
+    progress: Progress | None = None,
 ) -> tuple[LevelStatistics, str]:
     """Entropy, rate and agreement at every level, and the method that was used.
 
     What `class_entropy`, `entropy_rate`, `clone_agreement` and `entropy_curve` read; arguments and
-    errors as there.
+    errors as there, `mesh` and `progress` as for `entropy_curve`.
     """
     partition = as_partition(partition, mixture.num_components)
     reduced = None if method == "monte-carlo" else _reduced(mixture)
@@ -173,8 +177,9 @@ def level_statistics(
     if method == "monte-carlo":
         assert isinstance(mixture, GaussianMixture)  # refused above otherwise
         levels = sampled_levels(
-            mixture, log_snr, partition=partition, num_samples=num_samples, key=key
-        )
+            mixture, log_snr, partition=partition, num_samples=num_samples, key=key,
+            mesh=mesh, progress=progress,
+        )  # fmt: skip
         return levels, method
     assert reduced is not None  # the other methods need one
     if method == "exact":
@@ -184,7 +189,7 @@ def level_statistics(
             return LevelStatistics.exact(_integral_levels(simplest, log_snr, partition)), method
         return LevelStatistics.exact(quadrature_levels(reduced, log_snr, partition)), method
     levels = quasi_monte_carlo_levels(
-        reduced, log_snr, partition=partition, num_samples=num_samples, key=key
+        reduced, log_snr, partition=partition, num_samples=num_samples, key=key, mesh=mesh
     )
     return levels, method
 
@@ -263,14 +268,16 @@ def prior_entropy(mixture: Law, partition: Classes = None) -> Float[Array, ""]:
     return entropy_of(partition.log_sum(mixture.log_weights))
 
 
-def _data_levels(mixture: Law, grid, samples, partition, method: str, key) -> LevelStatistics:
+def _data_levels(mixture: Law, grid, samples, partition, method: str, **options) -> LevelStatistics:
     if isinstance(mixture, ReducedMixture) or method not in ("auto", "monte-carlo"):
         raise ValueError(
             "With `samples` the average runs over them: it needs a mixture, not its reduction, and "
             f"`method='monte-carlo'`; got {type(mixture).__name__} and {method!r}."
         )
-    states = as_float_array(samples, "samples", copy=False).astype(mixture.centre.dtype)
-    return data_levels(mixture, grid, states, partition=partition, key=key)
+    if not (isinstance(samples, np.ndarray) and samples.dtype.kind in "fiub"):
+        samples = as_float_array(samples, "samples", copy=False)
+    # Arrays of numpy stay on the host and go to the devices piece by piece.
+    return data_levels(mixture, grid, samples, partition=partition, **options)
 
 
 def entropy_curve(
@@ -282,6 +289,8 @@ def entropy_curve(
     num_samples: int = DEFAULT_NUM_SAMPLES,
     samples: ArrayLike | None = None,
     key: PRNGKeyArray | None = None,
+    mesh: Mesh | None = None,
+    progress: Progress | None = None,
 ) -> EntropyCurve:
     """Entropy and rate on a strictly decreasing log-SNR grid, both from the same draws.
 
@@ -289,7 +298,11 @@ def entropy_curve(
 
     Args:
         samples: Clean states `(n, d)` to average over instead of the mixture's own draws: the
-            posterior is then the mixture's, the law of X that of these data.
+            posterior is then the mixture's, the law of X that of these data. A numpy array, also a
+            memory-mapped one, goes to the devices piece by piece.
+        mesh: Devices that share the draws; by default all of the default backend, on all hosts. The
+            result does not depend on it.
+        progress: Called with `(draws done, draws in all)` by `monte-carlo`.
 
     Raises:
         ValueError: As `class_entropy`, or if the grid is not finite and strictly decreasing.
@@ -298,10 +311,13 @@ def entropy_curve(
     partition = as_partition(partition, mixture.num_components)
     if samples is None:
         levels, method = level_statistics(
-            mixture, grid, partition=partition, method=method, num_samples=num_samples, key=key
-        )
+            mixture, grid, partition=partition, method=method, num_samples=num_samples, key=key,
+            mesh=mesh, progress=progress,
+        )  # fmt: skip
     else:
-        levels = _data_levels(mixture, grid, samples, partition, method, key)
+        levels = _data_levels(
+            mixture, grid, samples, partition, method, key=key, mesh=mesh, progress=progress
+        )
         method = "monte-carlo"
     batches = None
     if levels.batches is not None:

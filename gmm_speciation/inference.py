@@ -8,24 +8,25 @@ q(k|x,c) = p(k|x) / p(c|x) inside class c:
     posterior mean   E[x_0 | x] = sum_k p(k|x) [mu_k + alpha Sigma_k P_k (x - alpha mu_k)]
 
 with `P_k = (alpha^2 Sigma_k + sigma^2 I)^{-1}`: Tweedie's formula written so that it keeps its digits
-at both ends of the noise range.
+at both ends of the noise range. States come from any array library (`checks`).
 """
-
-from collections.abc import Sequence
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from gmm_speciation.covariances import add_row
+from gmm_speciation.checks import ArrayLike, as_states, takes_states
+from gmm_speciation.covariances import add_row, product
+from gmm_speciation.covariances.base import as_row
 from gmm_speciation.mixtures import GaussianMixture
 from gmm_speciation.partitions import Partition, as_partition
-from gmm_speciation.posteriors import within_class
+from gmm_speciation.posteriors import pair_spread, shares, squared_distances, within_class
 
-Classes = Partition | Sequence[int] | None
+Classes = Partition | ArrayLike | None
 
 
+@takes_states
 def log_class_posterior(
     mixture: GaussianMixture, x: Float[Array, "*batch d"], partition: Classes = None
 ) -> Float[Array, "*batch C"]:
@@ -38,6 +39,7 @@ def log_class_posterior(
     return partition.log_sum(mixture.log_posterior(x))
 
 
+@takes_states
 def class_posterior(
     mixture: GaussianMixture, x: Float[Array, "*batch d"], partition: Classes = None
 ) -> Float[Array, "*batch C"]:
@@ -49,6 +51,7 @@ def class_posterior(
     return jnp.exp(log_class_posterior(mixture, x, partition))
 
 
+@takes_states
 @eqx.filter_jit
 def class_scores(
     mixture: GaussianMixture, x: Float[Array, "*batch d"], partition: Classes = None
@@ -65,39 +68,42 @@ def class_scores(
     return jnp.moveaxis(scores, 0, -2)
 
 
+@takes_states
 @eqx.filter_jit
 def score_spread(
     mixture: GaussianMixture, x: Float[Array, "*batch d"], partition: Classes = None
 ) -> Float[Array, "*batch"]:
     """`sum_c p(c|x) |s_c(x) - s(x)|^2`, the posterior variance of the class score.
 
-    Where components share a covariance it is a quadratic form in the posterior with the K x K matrix
-    `nu_j^T P^2 nu_k`, so its cost does not depend on d. Otherwise one class at a time is held.
+    Where components share a covariance it is a quadratic form in the posterior with the K x K
+    distances `(nu_j - nu_k)^T P^2 (nu_j - nu_k)`, so its cost does not depend on d. Otherwise one class
+    at a time is held.
 
     Raises:
         ValueError: If the partition does not fit the mixture.
     """
     partition = as_partition(partition, mixture.num_components)
     log_posterior = mixture.log_posterior(x)
-    posterior = jnp.exp(log_posterior)
-    class_probability = jnp.moveaxis(jnp.exp(partition.log_sum(log_posterior)), -1, 0)
-    # Weights of s_c - s: (C, *batch, K), sum to 0 over the components.
-    contrast = within_class(log_posterior, partition) - posterior[None]
     precision = mixture.precision()
     if mixture.covariance.shared:
         gram = precision.map(jnp.square).gram(mixture.offsets)
-        squares = jnp.einsum("c...j,jk,c...k->c...", contrast, gram, contrast)
-        return jnp.sum(class_probability * jnp.maximum(squares, 0.0), 0)
-    y = mixture.centred(x)
+        return pair_spread(log_posterior, squared_distances(gram), partition)
+    y, posterior = mixture.centred(x), jnp.exp(log_posterior)
+    within = shares(log_posterior, partition)
 
     def add(total, args):
-        probability, weights = args
-        difference = precision.weighted_apply(y, mixture.offsets, weights)
+        probability, members = args
+        # Weights of s_c - s; they sum to 0 over the components.
+        contrast = jnp.where(as_row(members, within), within, 0.0) - posterior
+        difference = precision.weighted_apply(y, mixture.offsets, contrast)
         return total + probability * jnp.sum(difference**2, -1), None
 
-    return jax.lax.scan(add, jnp.zeros_like(posterior[..., 0]), (class_probability, contrast))[0]
+    class_probability = jnp.moveaxis(jnp.exp(partition.log_sum(log_posterior)), -1, 0)
+    classes = (class_probability, partition.membership() > 0)
+    return jax.lax.scan(add, jnp.zeros_like(posterior[..., 0]), classes)[0]
 
 
+@takes_states
 def denoiser(
     mixture: GaussianMixture,
     x: Float[Array, "*batch d"],
@@ -115,6 +121,8 @@ def denoiser(
         weights: Component weights to average with; the posterior given `x` by default. A one-hot
             row gives the denoiser of one component, `q(k | x, c)` that of a class.
     """
+    if weights is not None:
+        weights = as_states(weights, mixture.num_components, "weights")
     return _denoiser(mixture, x, *_level(mixture, alpha, sigma), weights)
 
 
@@ -130,7 +138,7 @@ def _denoiser(mixture, x, alpha, sigma, weights):
         weights = noisy.posterior(x)
     gain = wiener_gain(mixture, alpha, sigma)
     update = gain.weighted_apply(noisy.centred(x), noisy.offsets, weights)
-    return add_row(update + weights @ mixture.offsets, mixture.centre)
+    return add_row(update + product(weights, mixture.offsets), mixture.centre)
 
 
 def wiener_gain(mixture: GaussianMixture, alpha, sigma):
@@ -139,6 +147,7 @@ def wiener_gain(mixture: GaussianMixture, alpha, sigma):
     return mixture.covariance.map(lambda v: alpha * v / jnp.maximum(alpha**2 * v + sigma**2, tiny))
 
 
+@takes_states
 def class_denoisers(
     mixture: GaussianMixture, x: Float[Array, "*batch d"], alpha, sigma, partition: Classes = None
 ) -> Float[Array, "*batch C d"]:
@@ -158,6 +167,7 @@ def _class_denoisers(mixture, x, alpha, sigma, partition):
     return jnp.moveaxis(means, 0, -2)
 
 
+@takes_states
 def posterior_covariance(
     mixture: GaussianMixture, x: Float[Array, " d"], alpha, sigma
 ) -> Float[Array, "d d"]:
@@ -173,5 +183,6 @@ def posterior_covariance(
     ).matrices(mixture.dim)
     within = jnp.broadcast_to(within, (mixture.num_components, *within.shape[1:]))
     means = class_denoisers(mixture, x, alpha, sigma)
-    spread = means - (posterior @ means)[None, :]
-    return jnp.einsum("k,kij->ij", posterior, within) + (posterior[:, None] * spread).T @ spread
+    spread = means - product(posterior, means)[None, :]
+    between = product((posterior[:, None] * spread).T, spread)
+    return jnp.einsum("k,kij->ij", posterior, within, precision="highest") + between

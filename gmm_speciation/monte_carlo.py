@@ -3,14 +3,18 @@
 At base normals z and a component k, `X = alpha mu_k + (alpha^2 Sigma_k + sigma^2 I)^{1/2} z`; every
 draw gives three exact conditional expectations given X: the entropy of the class posterior, the
 rate integrand and the agreement `sum_c p(c|X)^2`. The same base normals serve every noise level, so a
-curve is smooth and differences along it have small errors.
+curve is smooth and differences along it have small errors. Chunks of the draws go over all devices
+(`averages`).
 """
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int, PRNGKeyArray
+import numpy as np
+from jax.sharding import Mesh
+from jaxtyping import Array, Float, Int, Num, PRNGKeyArray
 
+from gmm_speciation.averages import NUM_BATCHES, Chunks, Progress, Source, level_averages
 from gmm_speciation.covariances import Isotropic, add_row
 from gmm_speciation.inference import Classes, log_class_posterior, score_spread
 from gmm_speciation.mixtures import GaussianMixture
@@ -19,8 +23,8 @@ from gmm_speciation.posteriors import LevelStatistics, PosteriorStatistics, entr
 from gmm_speciation.processes import variance_preserving
 from gmm_speciation.reduction import SharedReduction, reduce
 
-NUM_BATCHES = 16
 DEFAULT_NUM_SAMPLES = 8192
+_DATA_NUMBERS = 2**26  # a chunk of given data, which are in memory already and read once
 
 
 def posterior_statistics(
@@ -50,34 +54,59 @@ def _state_statistics(noisy, log_snr, x, partition) -> PosteriorStatistics:
     )
 
 
-@eqx.filter_jit
-def _sampled_levels(mixture, log_snr, key, num_samples, partition) -> LevelStatistics:
-    key_component, key_normal = jax.random.split(key)
-    component = jax.random.categorical(key_component, mixture.log_weights, shape=(num_samples,))
-    normals = jax.random.normal(key_normal, (num_samples, mixture.dim), mixture.centre.dtype)
+class _Draws(Source):
+    """Draws of the mixture."""
 
-    def at(level):
-        return posterior_statistics(mixture, level, normals, component, partition)
+    mixture: GaussianMixture
+    partition: Partition
+    key: PRNGKeyArray
+    size: int = eqx.field(static=True)
 
-    return _averages(at, log_snr, num_samples)
+    def draw(self, index, rows):
+        key_component, key_normal = jax.random.split(jax.random.fold_in(self.key, index))
+        weights = self.mixture.log_weights
+        component = jax.random.categorical(key_component, weights, shape=(self.size,))
+        shape = (self.size, self.mixture.dim)
+        return jax.random.normal(key_normal, shape, weights.dtype), component
+
+    def statistics(self, log_snr, drawn):
+        return posterior_statistics(self.mixture, log_snr, *drawn, self.partition)
 
 
-def _averages(statistics_at, log_snr, num_samples) -> LevelStatistics:
-    """Mean, standard error and batch means of the statistics at every level."""
+class _NoisedData(Source):
+    """Given clean states, noised in d dimensions at every level."""
 
-    def at(level):
-        statistics = statistics_at(level)
-        over = lambda function: jax.tree.map(function, statistics)  # noqa: E731
-        return (
-            over(jnp.mean),
-            over(lambda s: jnp.std(s, ddof=1) / jnp.sqrt(s.size).astype(s.dtype)),
-            over(
-                lambda s: s[: s.size // NUM_BATCHES * NUM_BATCHES].reshape(NUM_BATCHES, -1).mean(-1)
-            ),
-        )
+    mixture: GaussianMixture
+    partition: Partition
+    key: PRNGKeyArray
 
-    mean, stderr, batches = jax.lax.map(at, log_snr)
-    return LevelStatistics(mean, stderr, batches, float(num_samples - 1))
+    def draw(self, index, rows):
+        key = jax.random.fold_in(self.key, index)
+        return rows, jax.random.normal(key, rows.shape, rows.dtype)
+
+    def statistics(self, log_snr, drawn):
+        states, noise = drawn
+        alpha, sigma = (scale.astype(states.dtype) for scale in variance_preserving(log_snr))
+        noisy = self.mixture.perturb(alpha, sigma)
+        return _state_statistics(noisy, log_snr, alpha * states + sigma * noise, self.partition)
+
+
+class _ProjectedData(Source):
+    """Given clean states of which the span of the means is all that matters: one product."""
+
+    mixture: GaussianMixture
+    reduced: SharedReduction
+    partition: Partition
+    key: PRNGKeyArray
+
+    def draw(self, index, rows):
+        centred = self.mixture.centred(rows)
+        coordinates = self.reduced.coordinates(centred, self.mixture.offsets)
+        key = jax.random.fold_in(self.key, index)
+        return coordinates, jax.random.normal(key, coordinates.shape, coordinates.dtype)
+
+    def statistics(self, log_snr, drawn):
+        return self.reduced.data_statistics(log_snr, *drawn, self.partition)
 
 
 def sampled_levels(
@@ -87,8 +116,12 @@ def sampled_levels(
     partition: Classes = None,
     num_samples: int = DEFAULT_NUM_SAMPLES,
     key: PRNGKeyArray | None = None,
+    mesh: Mesh | None = None,
+    progress: Progress | None = None,
 ) -> LevelStatistics:
     """Averages of `posterior_statistics` at every level of a grid, all from one set of draws.
+
+    For a given key the same on any number of devices and hosts; memory does not grow with the draws.
 
     Args:
         mixture: The clean law.
@@ -96,6 +129,8 @@ def sampled_levels(
         partition: Classes; every component its own by default.
         num_samples: Draws of X, rounded up to a multiple of 16 (the number of batches).
         key: Random key; `jax.random.key(0)` by default.
+        mesh: Devices to use; all of the default backend by default, on all hosts.
+        progress: Called with `(draws done, draws in all)` as chunks of them are done.
 
     Raises:
         ValueError: If `num_samples < 32`, or the partition does not fit.
@@ -105,16 +140,22 @@ def sampled_levels(
     key = jax.random.key(0) if key is None else key
     num_samples = -(-num_samples // NUM_BATCHES) * NUM_BATCHES
     partition = as_partition(partition, mixture.num_components)
-    return _sampled_levels(mixture, log_snr, key, num_samples, partition)
+    # A chunk's Gram matrices have K^2 numbers anyway; with fewer rows they would cost the most.
+    width, least = mixture.dim + mixture.num_components, mixture.num_components
+    chunks = Chunks.of(num_samples, width, least)
+    source = _Draws(mixture, partition, key, chunks.size)
+    return level_averages(source, log_snr, chunks, mesh=mesh, progress=progress)
 
 
 def data_levels(
     mixture: GaussianMixture,
     log_snr: Float[Array, " T"],
-    samples: Float[Array, "n d"],
+    samples: Num[Array | np.ndarray, "n d"],
     *,
     partition: Classes = None,
     key: PRNGKeyArray | None = None,
+    mesh: Mesh | None = None,
+    progress: Progress | None = None,
 ) -> LevelStatistics:
     """Averages over given clean states instead of draws of the mixture: `X = alpha x_0 + sigma eps`.
 
@@ -124,13 +165,15 @@ def data_levels(
     Args:
         mixture: Whose posterior.
         log_snr: Noise levels.
-        samples: Clean states.
+        samples: Clean states; a numpy array, memory-mapped too, goes to the devices chunk by chunk.
         partition: Classes; every component its own by default.
         key: Of the noise; `jax.random.key(0)` by default.
+        mesh: Devices to use, as in `sampled_levels`; every host has all samples at hand.
+        progress: Called with `(samples done, samples in all)` as chunks of them are done.
 
     Raises:
-        ValueError: If there are fewer than 32 samples, they have another dimension, or the partition
-            does not fit.
+        ValueError: If there are fewer than 32 samples, they have another dimension or are not finite,
+            or the partition does not fit.
     """
     if samples.shape[0] < 2 * NUM_BATCHES or samples.shape[1] != mixture.dim:
         raise ValueError(
@@ -139,31 +182,19 @@ def data_levels(
         )
     key = jax.random.key(0) if key is None else key
     partition = as_partition(partition, mixture.num_components)
+    source: Source
     if mixture.covariance.shared and isinstance(mixture.covariance, Isotropic):
         reduced = reduce(mixture)
         assert isinstance(reduced, SharedReduction)  # what `reduce` makes of a shared covariance
-        return _projected_levels(mixture, reduced, log_snr, samples, partition, key)
-    return _noised_levels(mixture, log_snr, samples, partition, key)
+        chunks = Chunks.of(len(samples), mixture.dim, numbers=_DATA_NUMBERS)
+        source = _ProjectedData(mixture, reduced, partition, key)
+    else:
+        chunks = Chunks.of(
+            len(samples), mixture.dim + mixture.num_components, mixture.num_components
+        )
+        source = _NoisedData(mixture, partition, key)
 
+    def rows(index: int):
+        return chunks.rows(samples, index, mixture.centre.dtype)
 
-@eqx.filter_jit
-def _projected_levels(mixture, reduced, log_snr, samples, partition, key) -> LevelStatistics:
-    coordinates = reduced.coordinates(mixture.centred(samples), mixture.offsets)
-    normals = jax.random.normal(key, coordinates.shape, coordinates.dtype)
-
-    def at(level):
-        return reduced.data_statistics(level, coordinates, normals, partition)
-
-    return _averages(at, log_snr, samples.shape[0])
-
-
-@eqx.filter_jit
-def _noised_levels(mixture, log_snr, samples, partition, key) -> LevelStatistics:
-    noise = jax.random.normal(key, samples.shape, samples.dtype)
-
-    def at(level):
-        alpha, sigma = (scale.astype(samples.dtype) for scale in variance_preserving(level))
-        noisy = mixture.perturb(alpha, sigma)
-        return _state_statistics(noisy, level, alpha * samples + sigma * noise, partition)
-
-    return _averages(at, log_snr, samples.shape[0])
+    return level_averages(source, log_snr, chunks, mesh=mesh, rows=rows, progress=progress)

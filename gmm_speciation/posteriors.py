@@ -18,6 +18,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from gmm_speciation.covariances import product
+from gmm_speciation.covariances.base import as_row
 from gmm_speciation.estimate import Estimate
 from gmm_speciation.partitions import Partition
 
@@ -68,15 +69,51 @@ def entropy_of(log_probability: Float[Array, "*batch C"]) -> Float[Array, "*batc
     return -jnp.sum(jnp.exp(log_probability) * log_probability, -1)
 
 
+def shares(log_posterior: Float[Array, "*batch K"], partition: Partition) -> Array:
+    """`q(k | x, c)` of every component in its own class c; uniform inside a class of weight 0."""
+    log_class = partition.log_sum(log_posterior)[..., np.asarray(partition.labels)]
+    alive = jnp.isfinite(log_class)
+    sizes = np.bincount(partition.labels)[np.asarray(partition.labels)]
+    uniform = as_row(-jnp.log(jnp.asarray(sizes, log_posterior.dtype)), log_posterior)
+    log_ratio = jnp.where(alive, log_posterior, 0.0) - jnp.where(alive, log_class, 0.0)
+    return jnp.exp(jnp.where(alive, log_ratio, uniform))
+
+
 def within_class(log_posterior: Array, partition: Partition) -> Array:
-    """`q(k | x, c)`, shape `(C, *batch, K)`; uniform inside a class of weight 0."""
-    log_class = jnp.moveaxis(partition.log_sum(log_posterior), -1, 0)
-    alive = jnp.isfinite(log_class)[..., None]
-    ones = (1,) * (log_posterior.ndim - 1)
-    members = partition.membership(log_posterior.dtype).reshape(-1, *ones, partition.num_components)
-    log_ratio = log_posterior[None] - jnp.where(alive, log_class[..., None], 0.0)
-    share = jnp.exp(jnp.where((members > 0) & alive, log_ratio, -jnp.inf))
-    return jnp.where(alive, share, members / members.sum(-1, keepdims=True))
+    """`shares` one class at a time, shape `(C, *batch, K)`: 0 outside the class."""
+    members = partition.membership() > 0
+    members = members.reshape(len(members), *(1,) * (log_posterior.ndim - 1), -1)
+    return jnp.where(members, shares(log_posterior, partition)[None], 0.0)
+
+
+def pair_spread(
+    log_posterior: Float[Array, "*batch K"], distances: Float[Array, "K K"], partition: Partition
+) -> Float[Array, "*batch"]:
+    """`sum_c p(c) |a_c - a|^2` from `D_jk = |a_j - a_k|^2`, in O(K) numbers a draw.
+
+    The spread of all vectors less that inside the classes, with both kept small together,
+
+        (1/2) sum_j p_j [ sum_{k not in c} D_jk p_k - (1 - p_c) / p_c sum_{k in c} D_jk p_k ],
+
+    c the class of j: no class needs an array of its own, and where one class is certain no digits
+    cancel.
+    """
+    posterior = jnp.exp(log_posterior)
+    if partition.is_trivial:
+        return jnp.sum(posterior * product(posterior, distances), -1) / 2
+    labels = np.asarray(partition.labels)
+    same = labels[:, None] == labels[None, :]
+    across = product(posterior, jnp.where(same, 0.0, distances))
+    inside = product(posterior, jnp.where(same, distances, 0.0))
+    others = product(posterior, jnp.asarray(~same, posterior.dtype))
+    within = others * shares(log_posterior, partition) * inside
+    return jnp.maximum(jnp.sum(posterior * across - within, -1), 0.0) / 2
+
+
+def squared_distances(gram: Float[Array, "K K"]) -> Float[Array, "K K"]:
+    """`|a_j - a_k|^2` from the inner products."""
+    squares = jnp.diagonal(gram)
+    return jnp.maximum(squares[:, None] + squares[None, :] - 2 * gram, 0.0)
 
 
 def class_spread(
@@ -88,12 +125,10 @@ def class_spread(
     changes nothing, so they are centred first.
     """
     vectors = vectors - vectors.mean(0, keepdims=True)
-    posterior = jnp.exp(log_posterior)
-    mean = product(posterior, vectors)
     if partition.is_trivial:
+        posterior = jnp.exp(log_posterior)
+        mean = product(posterior, vectors)
         squares = product(posterior, jnp.sum(vectors**2, -1)[:, None])[:, 0]
         return jnp.maximum(squares - jnp.sum(mean**2, -1), 0.0)
-    class_probability = jnp.exp(partition.log_sum(log_posterior))
-    within = within_class(log_posterior, partition)
-    means = jnp.einsum("cnk,kr->ncr", within, vectors, precision="highest") - mean[:, None, :]
-    return jnp.sum(class_probability * jnp.sum(means**2, -1), -1)
+    distances = squared_distances(product(vectors, vectors.T))
+    return pair_spread(log_posterior, distances, partition)

@@ -16,10 +16,20 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Mesh
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 from scipy import special
 from scipy.stats import qmc
 
+from gmm_speciation.devices import (
+    EACH,
+    SAME,
+    everywhere,
+    flat_mesh,
+    on_devices,
+    on_host,
+    scattered,
+)
 from gmm_speciation.exact.quadrature import standardised_chi_square
 from gmm_speciation.inference import Classes
 from gmm_speciation.partitions import as_partition
@@ -101,17 +111,22 @@ def _turn(normals: np.ndarray, component: np.ndarray, points: np.ndarray) -> Non
 
 
 @eqx.filter_jit
-def _replicates(mixture, log_snr, partition, draws):
-    def at(level):
-        def replicate(one):
-            statistics = mixture.statistics(
-                level, one.normals, one.radial, one.component, partition
-            )
-            return jax.tree.map(jnp.mean, statistics)
+def _replicates(mixture, log_snr, partition, draws, mesh):
+    """Averages over every replicate, each on one device."""
 
-        return jax.lax.map(replicate, draws)
+    def own(mixture, log_snr, draws):
+        def at(level):
+            def replicate(one):
+                statistics = mixture.statistics(
+                    level, one.normals, one.radial, one.component, partition
+                )
+                return jax.tree.map(jnp.mean, statistics)
 
-    return jax.lax.map(at, log_snr)
+            return jax.lax.map(replicate, draws)
+
+        return jax.lax.map(at, log_snr)
+
+    return on_devices(own, mesh, (SAME, SAME, EACH), axis=1)(mixture, log_snr, draws)
 
 
 def quasi_monte_carlo_levels(
@@ -121,12 +136,19 @@ def quasi_monte_carlo_levels(
     partition: Classes = None,
     num_samples: int,
     key: PRNGKeyArray | None = None,
+    mesh: Mesh | None = None,
 ) -> LevelStatistics:
     """Averages of the posterior statistics at every level, all from one set of points.
+
+    The replicates go over the devices of `mesh`, by default all of the default backend.
 
     Raises:
         ValueError: As `sobol_draws`, or if the partition does not fit.
     """
     partition = as_partition(partition, mixture.num_components)
     draws = sobol_draws(mixture, num_samples, key)
-    return LevelStatistics.from_replicates(_replicates(mixture, log_snr, partition, draws))
+    mesh = flat_mesh(mesh)
+    mixture, log_snr = everywhere((mixture, log_snr), mesh)
+    means = on_host(_replicates(mixture, log_snr, partition, scattered(draws, mesh), mesh))
+    replicates = jax.tree.map(lambda values: jnp.asarray(values[:, :NUM_SCRAMBLES]), means)
+    return LevelStatistics.from_replicates(replicates)

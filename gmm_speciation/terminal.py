@@ -9,6 +9,7 @@ import difflib
 import os
 import shlex
 import sys
+import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -187,6 +188,7 @@ def progress(num_steps: int, quiet: bool = False) -> Iterator["Steps"]:
         TextColumn("{task.description}"),
         BarColumn(),
         TimeElapsedColumn(),
+        TextColumn("{task.fields[pace]}"),
         console=Console(stderr=True),
         transient=True,
         disable=quiet or not sys.stderr.isatty(),
@@ -200,16 +202,37 @@ class Steps:
 
     def __init__(self, bar: Progress, num_steps: int):
         self._bar, self._finished = bar, -1
-        self._task = bar.add_task("", total=num_steps)
+        self._task = bar.add_task("", total=num_steps, pace="")
+        self._began, self._first = time.monotonic(), 0
 
     def next(self, description: str) -> None:
         """The step before is done; this one begins."""
         self._finished += 1
-        self._bar.update(self._task, completed=self._finished, description=description)
+        self._first = 0
+        self._bar.update(self._task, completed=self._finished, description=description, pace="")
 
-    def part(self, done: int, total: int) -> None:
-        """`done` of `total` equal parts of the present step are done."""
-        self._bar.update(self._task, completed=self._finished + done / total)
+    def part(self, done: int, total: int, unit: str = "") -> None:
+        """`done` of `total` equal parts of the present step are done.
+
+        With a `unit` the bar says how many a second, and how long the rest of the step will take;
+        counted from the first call on, which has waited for the compiler.
+        """
+        if not self._first:
+            self._began, self._first = time.monotonic(), done
+        seconds = time.monotonic() - self._began
+        shown = ""
+        if unit and done > self._first and seconds > 0:
+            speed = (done - self._first) / seconds
+            shown = pace(speed, (total - done) / speed, unit)
+        self._bar.update(self._task, completed=self._finished + done / total, pace=shown)
+
+
+def pace(speed: float, seconds_left: float, unit: str) -> str:
+    """`12,300 draws/s, 1:05 left`."""
+    minutes, seconds = divmod(round(seconds_left), 60)
+    hours, minutes = divmod(minutes, 60)
+    left = f"{hours}:{minutes:02d}:{seconds:02d}" if hours else f"{minutes}:{seconds:02d}"
+    return f"{speed:,.0f} {unit}/s, {left} left"
 
 
 _NUMBER_WIDTH = 20

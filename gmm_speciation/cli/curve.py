@@ -86,6 +86,7 @@ def curve(
                 method=method,
                 num_samples=num_samples,
                 key=key,
+                progress=lambda done, total: steps.part(done, total, "draws"),
             )
     numbers = {level: summaries.read_off(one, clock) for level, one in curves.items()}
     table = summaries.curve_table(numbers, [one.method for one in curves.values()])

@@ -24,6 +24,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from gmm_speciation.checks import ArrayLike, require
+from gmm_speciation.covariances import product
 
 _STEP = 0.25
 _TAIL = 12.0  # standard deviations
@@ -91,7 +92,7 @@ def _narrow(num_classes: int | float, s: Float[Array, " T"]) -> tuple[Array, Arr
 
     def means(shift: Array) -> tuple[Array, ...]:
         x = outer[None, :, None] + inner[:, None, :] + shift[:, None, None]
-        return tuple(one @ density for one in _derivatives(x))
+        return tuple(product(one, density) for one in _derivatives(x))
 
     base = jnp.exp(-jnp.exp(jnp.minimum(outer, 7.0)))[None, :]
     return _close(num_classes, s, base, (means(0 * s), means(s)))

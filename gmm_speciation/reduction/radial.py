@@ -64,7 +64,9 @@ class RadialReduction(ReducedMixture):
         own_scale = jnp.sqrt(v[component])[:, None]
         # |y - m_j|^2 / v_j - |y - m_k|^2 / v_k with y = m_k + sqrt(v_k) z.
         z_squared = jnp.sum(normals**2, -1)[:, None]
-        linear = jnp.einsum("nr,njr->nj", own_scale * normals, steps[component])
+        linear = jnp.einsum(
+            "nr,njr->nj", own_scale * normals, steps[component], precision="highest"
+        )
         squared_step = jnp.sum(steps**2, -1)[component]
         quadratic = z_squared * excess[component]
         quadratic += (2 * linear + squared_step) / v[None, :]
@@ -79,7 +81,7 @@ class RadialReduction(ReducedMixture):
         inverse_gap = -excess / v[:, None]  # 1 / v_k - 1 / v_j
         position = alpha * self.points[component] + own_scale * normals
         within = within_class(log_posterior, partition) - jnp.exp(log_posterior)[None]
-        shift = jnp.einsum("cnj,nj->cn", within, inverse_gap[component])
+        shift = jnp.einsum("cnj,nj->cn", within, inverse_gap[component], precision="highest")
         offset = product(within, alpha * self.points / v[:, None])
         in_span = jnp.sum((shift[..., None] * position[None] + offset) ** 2, -1)
         chi_squared = jnp.maximum(nu + jnp.sqrt(2 * nu) * radial, 0.0)

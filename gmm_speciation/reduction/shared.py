@@ -102,18 +102,17 @@ class SharedReduction(PairReduction):
 
     def pair_snr(self, log_snr: Float[Array, "*T"]) -> tuple[Array, Array]:
         difference = self.basis[0] - self.basis[1]
-        distances = jnp.einsum("r,ers,s->e", difference, self.core, difference)
+        distances = jnp.einsum("r,ers,s->e", difference, self.core, difference, precision="highest")
         state, score = jax.vmap(self.metric)(log_snr.reshape(-1))
-        squared = (state @ distances / 4, score @ distances)
+        squared = (product(state, distances) / 4, product(score, distances))
         return squared[0].reshape(log_snr.shape), squared[1].reshape(log_snr.shape)
 
     def _factor(self, weights: Float[Array, " E"]) -> Float[Array, "K r"]:
         """Vectors a_k with Gram matrix `sum_e weights_e M^T Pi_e M`."""
         largest = jnp.max(weights)
         share = weights / jnp.maximum(largest, jnp.finfo(weights.dtype).tiny)
-        return safe_sqrt(largest) * product(
-            self.basis, cholesky(jnp.einsum("e,ers->rs", share, self.core))
-        )
+        metric = jnp.einsum("e,ers->rs", share, self.core, precision="highest")
+        return safe_sqrt(largest) * product(self.basis, cholesky(metric))
 
     def locations(self, log_snr: Float[Array, ""]) -> Float[Array, "K r"]:
         """Component means of the statistic, in which the noise is standard normal."""
