@@ -11,8 +11,8 @@ and accuracy, which are about the posteriors themselves, are those of the fine c
 
 The literature's other two read-outs take the log ratio l_c of a class to the unconditional model:
 
-    ratio           pi_c = prior_c e^(l_c): right in continuous time, off by the square root of the step,
-                    not normalised; its -sum pi log pi may leave [0, H(C)]
+    ratio           pi_c = prior_c e^(l_c), at most 1: right in continuous time, off by the square root
+                    of the step with heavy tails, not normalised
     forced prior    sigmoid(l_y) of a path's own class y, prior 1/2, the unconditional posing as "not y":
                     right for a rare class only; its binary entropy starts from log 2
 
@@ -182,10 +182,14 @@ def log_ratios(trace: Trace, partition: PartitionLike = None) -> Float[np.ndarra
 
 
 def ratio_entropy(trace: Trace, partition: PartitionLike = None) -> Float[np.ndarray, "L N"]:
-    """`-sum_c pi_c log pi_c` with `pi_c = prior_c e^(l_c)`, not normalised. Errors as `log_ratios`."""
+    """`-sum_c pi_c log pi_c` with `pi_c = min(prior_c e^(l_c), 1)`, not normalised.
+
+    Raises:
+        ValueError: As `log_ratios`.
+    """
     with np.errstate(divide="ignore"):
         log_prior = group_log_sum(np.log(trace.prior), trace.partition(partition))
-    log_pi = log_ratios(trace, partition) + log_prior
+    log_pi = np.minimum(log_ratios(trace, partition) + log_prior, 0.0)
     return -(np.exp(log_pi) * np.where(np.isfinite(log_pi), log_pi, 0.0)).sum(-1)
 
 
