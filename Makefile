@@ -4,7 +4,7 @@ VENV := .venv
 STAMP := $(VENV)/.installed
 PYTEST := $(VENV)/bin/python -m pytest
 
-.PHONY: demo test test-slow lint format pictures bench clean
+.PHONY: demo test test-slow lint format pictures notebooks bench clean
 
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -33,6 +33,11 @@ format: $(STAMP)
 pictures: demo  ## The README's pictures, from a fresh run of the main job.
 	mkdir -p docs/pictures
 	cp out/crosscheck-digits/crosscheck.png out/crosscheck-digits/images.png docs/pictures/
+
+notebooks: $(STAMP)  ## Executed notebooks, pictures included, in out/notebooks.
+	mkdir -p out/notebooks
+	for one in notebooks/*.py; do $(VENV)/bin/python -m jupytext --to ipynb --output out/notebooks/$$(basename $$one .py).ipynb $$one || exit 1; done
+	$(VENV)/bin/jupyter-execute --inplace out/notebooks/*.ipynb
 
 bench: $(STAMP)  ## Speed and accuracy tables: minutes, on an idle machine.
 	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[bench]"

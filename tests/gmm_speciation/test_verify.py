@@ -44,7 +44,7 @@ def test_a_prediction_off_by_one_percent_fails(monkeypatch, capsys):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("section", ["identities", "pairs", "many"])
+@pytest.mark.parametrize("section", ["identities", "pairs", "many", "asymptotics", "published"])
 def test_sampled_claims_hold(section):
     assert main(["verify", "--section", section, "--quiet"]) == 0
 
