@@ -39,11 +39,7 @@ def xs_denoiser(num_classes):
                 torch.nn.init.constant_(parameter, 0.3)
     denoiser = from_edm2(*networks)
     parameters = [sum(p.numel() for p in network.parameters()) for network in networks]
-    return replace(denoiser, num_classes=num_classes, raw_function=_padded(denoiser)), parameters
-
-
-def _padded(denoiser):
-    return lambda x, sigma, label: denoiser.raw_function(x, sigma, label)
+    return replace(denoiser, num_classes=num_classes), parameters
 
 
 class Recorder:

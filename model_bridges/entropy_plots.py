@@ -105,7 +105,7 @@ def _has_window(variable: MeasuredVariable) -> bool:
 
 def plot_windows(result: Measurement) -> "Figure":
     """Share of the entropy left, variable by variable, and their 80 % windows as bars below."""
-    figure, (upper, lower) = panels((1.2, 0.22 * len(result.variables) + 0.25))
+    figure, (upper, lower) = panels((1.2, 0.13 * len(result.variables) + 0.15))
     ends: list[float] = []
     with styled():
         for row, (name, variable) in enumerate(result.variables.items()):

@@ -61,9 +61,7 @@ def curve_rows(result: Measurement) -> Rows:
         for estimator, curve in named.items():
             rows.append(
                 [
-                    name,
-                    estimator,
-                    f"{curve.prior_entropy:.3f}",
+                    f"{name}, {estimator}",
                     _interval(curve.entropy[0]),
                     _mark(curve, "half"),
                     # The middle of two bounds has no rate worth a peak.
@@ -76,12 +74,11 @@ def curve_rows(result: Measurement) -> Rows:
 
 def comparison_rows(comparisons: list[WindowDifference]) -> Rows:
     """Headers and rows: paired differences of windows in log sigma, and the verdict."""
-    headers = ["coarse against fine", "half entropy", "window, low", "window, high", "peak", "so"]
+    headers = ["coarse against fine", "half entropy", "window, low", "window, high", "peak"]
     rows = [
         [
             f"{found.coarse} − {found.fine}",
             *map(_interval, (found.half_entropy, found.low, found.high, found.peak)),
-            found.verdict(),
         ]
         for found in comparisons
     ]
@@ -95,7 +92,7 @@ def cost_rows(result: Measurement) -> Rows:
             cost.work,
             f"{cost.evaluations:,}",
             f"{cost.seconds:.0f}",
-            f"{cost.evaluations / cost.seconds:,.0f}" if cost.seconds > 0 else "—",
+            f"{cost.evaluations / cost.seconds:,.0f}" if cost.seconds > 2 else "read back",
         ]
         for cost in result.costs
     ]
@@ -124,7 +121,9 @@ def entropy_report(result: Measurement, title: str) -> Report:
     report.text(
         f"Model: {result.model}.\n\nLaw of the images: **{result.law}** ({result.num_images} images). "
         f"Law of the noisy states: **{result.path_law}**.\n\nCost: {result.evaluations:,} network "
-        "evaluations (one noisy state through the network once). Entropies in nats; σ in the model's "
+        "evaluations (one noisy state through the network once). H(C): "
+        + ", ".join(f"{n} {v.main.prior_entropy:.3f}" for n, v in result.variables.items())
+        + ". Entropies in nats; σ in the model's "
         "units, λ = −2 ln σ; ± is 95 %, by Student's t over independent batches of images."
     )
     report.table(*curve_rows(result))
@@ -140,6 +139,7 @@ def entropy_report(result: Measurement, title: str) -> Report:
             entropy_plots.plot_windows(result), "windows", "Entropy left and windows, by variable"
         )
     if result.comparisons:
+        report.text(" ".join(f"At 95 %, {found.verdict()}." for found in result.comparisons))
         report.table(
             *comparison_rows(result.comparisons),
             caption="Paired difference of log σ, coarse minus fine: positive where the coarse is "
