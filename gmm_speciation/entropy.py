@@ -27,7 +27,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 from gmm_speciation import exact
 from gmm_speciation.averages import Progress
-from gmm_speciation.checks import ArrayLike, as_float_array, decreasing_grid
+from gmm_speciation.checks import ArrayLike, as_float_array, as_states, decreasing_grid
 from gmm_speciation.curves import Batches, EntropyCurve
 from gmm_speciation.estimate import Estimate
 from gmm_speciation.exact.quadrature import (
@@ -275,7 +275,7 @@ def _data_levels(mixture: Law, grid, samples, partition, method: str, **options)
             f"`method='monte-carlo'`; got {type(mixture).__name__} and {method!r}."
         )
     if not (isinstance(samples, np.ndarray) and samples.dtype.kind in "fiub"):
-        samples = as_float_array(samples, "samples", copy=False)
+        samples = as_states(samples, mixture.dim, "samples")
     # Arrays of numpy stay on the host and go to the devices piece by piece.
     return data_levels(mixture, grid, samples, partition=partition, **options)
 
