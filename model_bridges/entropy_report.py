@@ -44,15 +44,7 @@ def _mark(curve: EntropyCurve, mark: str) -> str:
 
 def curve_rows(result: Measurement) -> Rows:
     """Headers and rows: every curve's ends, peak, half-entropy point and window, as noise sigma."""
-    headers = [
-        "variable",
-        "estimator",
-        "H(C)",
-        "H, lowest σ",
-        "half at σ",
-        "peak σ",
-        "80 % window σ",
-    ]
+    headers = ["curve", "H, lowest σ", "half at σ", "peak σ", "80 % window σ"]
     rows = []
     for name, variable in result.variables.items():
         named = dict(variable.curves)
