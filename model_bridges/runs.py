@@ -88,6 +88,13 @@ def process_place() -> tuple[int, int]:
     return rank, world
 
 
+def take_own_device() -> None:
+    """Let "cuda" mean this process's own GPU, by the LOCAL_RANK that launchers set."""
+    local = os.environ.get("LOCAL_RANK", "")
+    if local.isdigit() and torch.cuda.is_available():
+        torch.cuda.set_device(int(local) % torch.cuda.device_count())
+
+
 def run_work(
     work: Work,
     folder: str | Path | None,
