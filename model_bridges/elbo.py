@@ -74,7 +74,7 @@ def elbo_posterior(
     Args:
         denoiser: The model.
         x: Noisy states, all at one level.
-        sigma: Their level, inside the model's range and below its top.
+        sigma: Their level, inside the model's range.
         prior: Class weights `(K,)`; by default the model's `class_prior`, else equal.
         rate: Levels and rate per unit log sigma of a pilot; a pilot on `x` itself by default.
         num_strata: Draws of `log u` in each half, every one with two opposite noises.
@@ -85,12 +85,14 @@ def elbo_posterior(
         ValueError: If a number or the prior does not fit.
     """
     high = denoiser.sigma_range[1]
-    if not 0 < sigma < high or num_strata < 1:
+    if not 0 < sigma <= high * (1 + 1e-6) or num_strata < 1:
         raise ValueError(
-            f"`sigma` must lie below the model's largest level {high:g} and `num_strata` be at least "
-            f"1; got {sigma:g} and {num_strata}."
+            f"`sigma` must not lie above the model's largest level {high:g} and `num_strata` be at "
+            f"least 1; got {sigma:g} and {num_strata}."
         )
     weights = class_weights(prior, denoiser)
+    if (sigma / high) ** 2 * (1 + SMALLEST_STEP) >= 1:
+        return _prior_alone(weights, len(x))
     if rate is None:
         rate = pilot_rate(denoiser, x.double(), prior=weights, max_batch=max_batch)
     rng = np.random.default_rng(rng)
@@ -122,6 +124,13 @@ def elbo_posterior(
         stderr.cpu().numpy(),
         4 * len(x) * num_strata * denoiser.num_classes,
     )
+
+
+def _prior_alone(weights: Float[np.ndarray, " K"], batch: int) -> ElboPosterior:
+    """At the largest level there is no noisier one to compare with: the posterior is the prior."""
+    with np.errstate(divide="ignore"):
+        rows = np.tile(np.log(weights), (batch, 1))
+    return ElboPosterior(rows, np.stack([rows] * 2), np.zeros(batch), 0)
 
 
 def step_proposal(sigma: float, sigma_max: float, rate: Rate) -> Proposal:

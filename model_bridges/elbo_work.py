@@ -72,10 +72,6 @@ class ElboWork:
         self, x: Tensor, sigma: float, pilot: Sums, rng: np.random.Generator
     ) -> ElboPosterior:
         p = self.problem
-        if sigma >= p.denoiser.sigma_range[1] * (1 - 1e-9):
-            with np.errstate(divide="ignore"):
-                log_prior = np.tile(np.log(p.prior), (len(x), 1))
-            return ElboPosterior(log_prior, np.stack([log_prior] * 2), np.zeros(len(x)), 0)
         return elbo_posterior(
             p.denoiser,
             x,

@@ -41,7 +41,10 @@ class Proposal:
         """
         widths = np.diff(nodes)
         if len(nodes) < 2 or not np.all(widths > 0):
-            raise ValueError(f"`nodes` must be at least two and increase; got {nodes!r}.")
+            raise ValueError(
+                f"`nodes` must be at least two and increase; got {len(nodes)} from "
+                f"{nodes[0]:g} to {nodes[-1]:g}."
+            )
         if shape.shape != nodes.shape or not (np.all(np.isfinite(shape)) and np.all(shape >= 0)):
             raise ValueError(
                 f"`shape` must be one finite, non-negative height a node; got {shape!r}."

@@ -30,7 +30,7 @@ class GuidanceInterval(tuple[float, float]):
 
     def contains(self, sigma: float) -> bool:
         """Whether to guide at this noise level."""
-        return self[0] < sigma <= self[1]
+        return bool(self[0] < sigma <= self[1])
 
     def steps(self, sigmas: Any) -> dict[str, Any]:
         """First and last guided step of a sampler's decreasing levels, and their share of all steps.

@@ -105,10 +105,18 @@ def test_the_noise_of_a_posterior_does_not_lift_the_average_entropy():
     assert abs(found.unbias(entropy).mean() - truth) < 0.35 * abs(plain)
 
 
+def test_at_the_largest_level_the_posterior_is_the_prior():
+    denoiser = mb.mixture_denoiser(ten_classes("isotropic"))
+    top = denoiser.sigma_range[1]
+    found = mb.elbo_posterior(denoiser, torch.zeros(2, 64, dtype=torch.float64), top)
+    np.testing.assert_allclose(np.exp(found.log_posterior), 0.1)
+    assert found.evaluations == 0
+
+
 def test_bad_arguments_are_refused():
     mixture = ten_classes("isotropic")
     denoiser, x = mb.mixture_denoiser(mixture), states(mixture, 1.0, 2)
-    with pytest.raises(ValueError, match="below the model's largest level"):
+    with pytest.raises(ValueError, match="above the model's largest level"):
         mb.elbo_posterior(denoiser, x, 1e6)
     with pytest.raises(ValueError, match="num_strata"):
         mb.elbo_posterior(denoiser, x, 1.0, num_strata=0)
