@@ -30,8 +30,10 @@ format: $(STAMP)
 	$(VENV)/bin/python -m ruff format .
 	$(VENV)/bin/python -m ruff check --fix .
 
-pictures: demo  ## The README's pictures, from a fresh run of the main job.
+pictures: demo  ## The README's pictures, from fresh runs.
 	mkdir -p docs/pictures
+	$(VENV)/bin/gmm-speciation verify --section asymptotics --out out/asymptotics
+	cp out/asymptotics/criteria-by-classes.png docs/pictures/criteria.png
 	cp out/crosscheck-digits/crosscheck.png out/crosscheck-digits/images.png docs/pictures/
 
 notebooks: $(STAMP)  ## Executed notebooks, pictures included, in out/notebooks.

@@ -5,7 +5,7 @@ whole report, the second prints windows and guidance intervals as JSON. torch an
 """
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -43,13 +43,21 @@ Levels = Annotated[
 ]
 Run = Annotated[
     Path | None,
-    typer.Option("--run", metavar="DIR", help="Folder of a long run: killed, it continues there."),
+    # Launchers read `--run` as an abbreviation of an option of theirs.
+    typer.Option(
+        "--run", "--folder", metavar="DIR", help="Folder of a long run: killed, it continues there."
+    ),
 ]
 Preset = Annotated[
     str | None,
     typer.Option(help="handke2026-edm2, handke2026-sd15 or biroli2024: a paper's settings."),
 ]
+MaxClasses = Annotated[
+    int, typer.Option(min=2, help="Where more classes are named, groups are sampled.")
+]
 Batch = Annotated[int, typer.Option("--max-batch", min=1, help="Largest batch for the network.")]
+
+CLASS_SAMPLES = 3
 
 
 @dataclass(frozen=True)
@@ -68,6 +76,8 @@ class Request:
     preset: str | None
     max_batch: int
     seed: int
+    max_classes: int = 32
+    sample: int = 0  # of the classes that stand for large groups
 
 
 def entropy(
@@ -86,6 +96,7 @@ def entropy(
     run: Run = None,
     preset: Preset = None,
     max_batch: Batch = 1024,
+    max_classes: MaxClasses = 32,
     seed: Seed = 0,
     quiet: Quiet = False,
     out: Out = None,
@@ -93,13 +104,21 @@ def entropy(
     """Class entropy of a model against the noise: curve, rate, peak and window of every partition."""
     request = Request(
         model, data, generate, tuple(partition or ()), tuple(prompt or ()), images, levels, paths,
-        run, preset, max_batch, seed,
+        run, preset, max_batch, seed, max_classes,
     )  # fmt: skip
     from gmm_speciation.reports import check_directory
 
     if out is not None:
         check_directory(out)
-    result, rank = _measure(request, estimators, quiet)
+    result, rank, sampled = _measure(request, estimators, quiet)
+    samples = []
+    if sampled:  # again with other classes for the groups: how much do they matter?
+        known = all("tracking" in variable.curves for variable in result.variables.values())
+        samples = [result] if known else []
+        for index in range(len(samples), CLASS_SAMPLES):
+            folder = None if run is None else run / f"classes-{index}"
+            again = replace(request, sample=index, run=folder)
+            samples.append(_measure(again, "tracking", quiet, theory=False)[0])
     if rank > 0:  # the first process of a launch reports for all
         return
     from gmm_speciation.records import provenance
@@ -110,9 +129,12 @@ def entropy(
         entropy_record,
         entropy_report,
     )
+    from model_bridges.named_subject import sample_rows
 
+    dependence = sample_rows(samples) if samples else ([], [])
     for (headers, rows), title in (
         (curve_rows(result), f"{model}, {result.law}; noise σ in the model's units"),
+        (dependence, "dependence on the classes that stand for large groups, tracking"),
         (comparison_rows(result.comparisons), "paired differences in log σ, coarse minus fine"),
         (cost_rows(result), f"{result.evaluations:,} network evaluations"),
     ):
@@ -123,6 +145,9 @@ def entropy(
         title = f"Class entropy of {model} on {result.law}"
         record = entropy_record(result)
         packages = ("torch", "diffusers", "safetensors")
+        if samples:
+            keys, rows = dependence
+            record["class_samples"] = [dict(zip(keys, row, strict=True)) for row in rows]
         record["provenance"] = provenance(
             terminal.command_line(), seed, vars(request) | {"estimators": estimators}, packages
         )
@@ -142,6 +167,7 @@ def windows(
     paths: Annotated[int, typer.Option(min=1, help="Noise paths of each image.")] = 1,
     run: Run = None,
     max_batch: Batch = 1024,
+    max_classes: MaxClasses = 32,
     seed: Seed = 0,
     quiet: Quiet = False,
     out: Annotated[
@@ -153,9 +179,9 @@ def windows(
         raise ValueError(f"`--mass` must lie inside (0, 1); got {mass}.")
     request = Request(
         model, data, generate, tuple(partition or ()), tuple(prompt or ()), images, levels, paths,
-        run, None, max_batch, seed,
+        run, None, max_batch, seed, max_classes,
     )  # fmt: skip
-    result, rank = _measure(request, "tracking", quiet, theory=False)
+    result, rank, _ = _measure(request, "tracking", quiet, theory=False)
     if rank > 0:
         return
     from gmm_speciation.records import to_json
@@ -170,25 +196,27 @@ def windows(
 
 def _measure(
     request: Request, estimators: str, quiet: bool, theory: bool = True
-) -> tuple[Any, int]:
-    """The measurement, and the rank of this process."""
+) -> tuple[Any, int, bool]:
+    """The measurement, the rank of this process, and whether classes were sampled."""
     terminal.use_float64()
     import numpy as np
     import torch
 
     from model_bridges import inputs
-    from model_bridges.entropy import ESTIMATORS
+    from model_bridges.entropy import ESTIMATORS, NEED_UNCONDITIONAL
     from model_bridges.measurement import measure
+    from model_bridges.named_subject import restrict_subject
     from model_bridges.presets import PRESETS
     from model_bridges.problem import problem
     from model_bridges.run_progress import run_progress
-    from model_bridges.runs import process_place
+    from model_bridges.runs import process_place, take_own_device
     from model_bridges.sampling_work import SamplingWork
 
     rank, world = process_place()
+    take_own_device()
     if world > 1 and request.run is None:
         raise ValueError(
-            "Several processes share a run through its folder; give `--run DIR`, one that all can reach."
+            "Several processes share a run through its folder; give `--folder DIR`, one that all can reach."
         )
     preset = terminal.pick(request.preset, PRESETS, "preset") if request.preset else None
     if request.levels is not None and request.levels < 9:
@@ -196,11 +224,24 @@ def _measure(
     with run_progress(quiet) as bar:
         bar.step("loading the model")
         chosen = inputs.subject(request.model, request.prompts or None, bar.say)
+        sampled = False
+        if chosen.digits is None and not request.prompts and request.partitions:
+            chosen, partitions, selection = restrict_subject(
+                chosen, request.partitions, request.max_classes,
+                seed=request.seed, sample=request.sample, say=bar.say,
+            )  # fmt: skip
+            sampled = selection.is_sample
+        else:
+            partitions = inputs.chosen_partitions(chosen, request.partitions)
         denoiser = chosen.denoiser
         names = _estimators(estimators, denoiser.has_unconditional, ESTIMATORS)
         generate, sigmas, trajectories, clone_steps = request.generate, None, False, 64
         if preset is not None:
             names, trajectories = preset.estimators, preset.trajectories
+            if not denoiser.has_unconditional and set(names) & set(NEED_UNCONDITIONAL):
+                left = [name for name in names if name in NEED_UNCONDITIONAL]
+                names = tuple(name for name in names if name not in NEED_UNCONDITIONAL)
+                bar.say(f"no unconditional model of these classes: without {', '.join(left)}")
             clone_steps = preset.clone_steps
             if request.data is None and generate is None:
                 generate = preset.num_samples
@@ -208,7 +249,6 @@ def _measure(
                 sigmas = preset.levels(denoiser)
         if request.levels is not None:
             sigmas = np.geomspace(*denoiser.sigma_range, request.levels)
-        partitions = inputs.chosen_partitions(chosen, request.partitions)
         if trajectories and generate is not None:
             # The trajectories are the samples: nothing is drawn beforehand.
             bar.step("trajectories")
@@ -235,7 +275,7 @@ def _measure(
             given, names, run=request.run, trajectories=trajectories, num_paths=request.paths,
             clone_steps=clone_steps, theory=closed, step=bar.step, progress=bar.update, say=bar.say,
         )  # fmt: skip
-    return result, rank
+    return result, rank, sampled
 
 
 def _estimators(text: str, unconditional: bool, known: tuple[str, ...]) -> tuple[str, ...]:

@@ -17,6 +17,7 @@ from gmm_speciation.partitions import Partition
 from model_bridges.denoiser import Denoiser
 from model_bridges.loading import load
 from model_bridges.metered import Metered
+from model_bridges.named_classes import NamedClasses
 from model_bridges.results import LabelledImages
 from model_bridges.runs import Say, Status, run_work
 from model_bridges.sampling_work import SamplingWork
@@ -95,6 +96,10 @@ def gather(
         work = SamplingWork(chosen.denoiser, generate, seed=seed)
         folder = None if run is None else run / "samples"
         return work.images(run_work(work, folder, progress=progress, say=say))
+    if data is not None and isinstance(chosen.denoiser.denoiser, NamedClasses):
+        from model_bridges.named_subject import named_images
+
+        return named_images(chosen, data, limit=limit, seed=seed)
     if data is not None and Path(data).is_dir():
         from model_bridges.picture_folders import folder_images
 

@@ -13,6 +13,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from model_bridges.denoiser import Denoiser, Label, Sigma, Unconditional, per_image
+from model_bridges.wrapping import WrappedDenoiser
 
 
 def is_out_of_memory(error: BaseException) -> bool:
@@ -25,7 +26,7 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 
 @final
-class Metered:
+class Metered(WrappedDenoiser):
     """A `Denoiser` around another one: the same numbers, counted, in batches that fit.
 
     Args:
@@ -37,27 +38,6 @@ class Metered:
         self.denoiser, self.say = denoiser, say
         self.evaluations = 0
         self.max_batch: int | None = None  # the size that fitted, once a larger one did not
-        self.class_prior = getattr(denoiser, "class_prior", None)
-
-    @property
-    def num_classes(self) -> int:
-        return self.denoiser.num_classes
-
-    @property
-    def event_shape(self) -> tuple[int, ...]:
-        return tuple(self.denoiser.event_shape)
-
-    @property
-    def sigma_range(self) -> tuple[float, float]:
-        return self.denoiser.sigma_range
-
-    @property
-    def provenance(self) -> str:
-        return self.denoiser.provenance
-
-    @property
-    def has_unconditional(self) -> bool:
-        return self.denoiser.has_unconditional
 
     def __call__(
         self, x: Float[Tensor, "B *event"], sigma: Sigma, label: Label
@@ -65,10 +45,6 @@ class Metered:
         """The posterior mean, from the raw output."""
         skip, out = (per_image(c, x) for c in self.coefficients(sigma))
         return skip * x + out * self.raw(x, sigma, label).to(x)
-
-    def coefficients(self, sigma: Sigma) -> tuple[Float[Tensor, "*B"], Float[Tensor, "*B"]]:
-        """`(skip, out)` of the model."""
-        return self.denoiser.coefficients(sigma)
 
     def raw(
         self, x: Float[Tensor, "B *event"], sigma: Sigma, label: Label

@@ -1,6 +1,12 @@
-"""Strict JAX for every test: float64 available, no silent rank promotion."""
+"""Strict JAX for every test: float64 available, no silent rank promotion.
+
+Most of the time goes into compiling. The workers, and the programs that tests start, share what they have
+compiled in a folder that lives as long as the run.
+"""
 
 import os
+import shutil
+import tempfile
 
 # Tests run in one process a core; threads of their own would only fight over the cores.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -12,6 +18,39 @@ import pytest
 jax.config.update("jax_enable_x64", True)
 jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_platforms", "cpu")
+
+COMPILED = None
+if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
+    COMPILED = tempfile.mkdtemp(prefix="compiled-")
+    os.environ["JAX_COMPILATION_CACHE_DIR"] = COMPILED  # for workers and programs
+    os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
+    os.environ["JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES"] = "-1"
+jax.config.update("jax_compilation_cache_dir", os.environ["JAX_COMPILATION_CACHE_DIR"])
+jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
+
+
+def pytest_unconfigure():
+    if COMPILED is not None:
+        shutil.rmtree(COMPILED, ignore_errors=True)
+
+
+# Variants of a covariance that share most of their code with one that always runs.
+SLOW_KINDS = {"diagonal-shared", "full-shared", "low-rank-shared", "line"}
+
+
+def pytest_collection_modifyitems(items):
+    for item in items:
+        values = getattr(getattr(item, "callspec", None), "params", {}).values()
+        if any(isinstance(value, str) and value in SLOW_KINDS for value in values):
+            item.add_marker(pytest.mark.slow)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def programs_are_dropped():
+    """Every program holds memory maps, of which a process has a limited number."""
+    yield
+    jax.clear_caches()
 
 
 @pytest.fixture

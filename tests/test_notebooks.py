@@ -11,6 +11,7 @@ NOTEBOOKS = sorted((Path(__file__).parents[1] / "notebooks").glob("*.py"))
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+@pytest.mark.slow
 def test_a_notebook_runs_and_shows_pictures(path):
     notebook = jupytext.read(path)
     nbclient.NotebookClient(notebook, timeout=500, kernel_name="python3").execute(cwd=path.parent)

@@ -1,6 +1,7 @@
 """The tasks of the benchmark, by id. Ids are stable: a changed law gets a new one."""
 
 from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 
@@ -23,8 +24,8 @@ def _equidistant(num_classes: int, dim: int, distance: float) -> Law:
     )
 
 
-def _tree(branching: tuple[int, ...], distances: tuple[float, ...], dim: int, level: int) -> Law:
-    mixture, levels = families.hierarchy(branching, distances, dim)
+def _tree(tree: tuple[tuple[int, ...], tuple[float, ...], int], level: int) -> Law:
+    mixture, levels = families.hierarchy(*tree)
     return Law(mixture, levels[level])
 
 
@@ -76,19 +77,19 @@ def _entry(id: str, build: Callable[[], Law], what: str, min_samples: int = 8) -
 
 
 _PAIRS = [
-    _entry(f"pair-d{d}", lambda d=d: _pair(d), f"two equal classes at ±(1, …, 1), d = {d}")
+    _entry(f"pair-d{d}", partial(_pair, d), f"two equal classes at ±(1, …, 1), d = {d}")
     for d in (1, 16, 256, 4096, 100_000)
 ]
 _WEIGHTS = [
     _entry(
-        f"pair-w{w}", lambda w=w: _pair(16, weights=(w, 1 - w)),
+        f"pair-w{w}", partial(_pair, 16, weights=(w, 1 - w)),
         f"two classes of weights {w} and {1 - w:.3g}, d = 16", needed,
     )
     for w, needed in ((0.9, 64), (0.999, 4096))
 ]  # fmt: skip
 _EQUIDISTANT = [
     _entry(
-        f"equidistant-k{k}", lambda k=k, d=d: _equidistant(k, d, 8.0),
+        f"equidistant-k{k}", partial(_equidistant, k, d, 8.0),
         f"{k} equidistant classes, d = {d}", 8 * k,
     )
     for k, d in ((4, 16), (10, 64), (100, 128), (1000, 1024))
@@ -97,7 +98,7 @@ _TWO_LEVELS = ((2, 5), (16.0, 4.0), 32)
 _FOUR_LEVELS = ((2, 2, 2, 2), (48.0, 24.0, 12.0, 6.0), 32)
 _TREES = [
     _entry(
-        f"tree{len(tree[0])}-level{level + 1}", lambda tree=tree, level=level: _tree(*tree, level),
+        f"tree{len(tree[0])}-level{level + 1}", partial(_tree, tree, level),
         f"tree of {len(tree[0])} levels, the decisions down to level {level + 1}", 64,
     )
     for tree in (_TWO_LEVELS, _FOUR_LEVELS)

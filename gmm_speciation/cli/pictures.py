@@ -8,8 +8,11 @@ import numpy as np
 from gmm_speciation import asymptotics, families, plotting
 from gmm_speciation.curves import ClockedCurve
 from gmm_speciation.entropy import entropy_curve
+from gmm_speciation.estimate import Estimate
+from gmm_speciation.guidance import GuidedCurve
 from gmm_speciation.processes import OrnsteinUhlenbeck
 from gmm_speciation.reduction import ReducedMixture
+from gmm_speciation.verification.guidance import kappa_of
 
 Pictures = dict[str, tuple[plotting.Figure, str]]
 
@@ -26,6 +29,8 @@ def section_pictures(section: str, study: Any) -> Pictures:
     """
     if section == "asymptotics":
         return _asymptotics()
+    if section == "guidance":
+        return _guidance(study)
     return {} if section != "published" else _published(study)
 
 
@@ -96,3 +101,44 @@ def _published(study: Any) -> Pictures:
             "Points at −8, −4, 6, 8 under the linear DDPM schedule; time is its step.",
         ),
     }
+
+
+def _guidance(study: Any) -> Pictures:
+    return {
+        "guided-information": (
+            plotting.plot_guided(
+                study.curves,
+                {
+                    f"w = {scale:g}, d = {dim}": (scale, _thinned(run.curve, dim))
+                    for (dim, scale), run in study.runs.items()
+                },
+                study.window,
+            ),
+            "Cross-entropy of the guided one of two classes: closed form, and guided sampling in d "
+            "dimensions with 95 % bars. Shaded: the central 80 % of the unguided information.",
+        ),
+        "interval-gain": (
+            plotting.plot_interval_gain(study.gains, study.window),
+            "Guidance in one window of κ alone, against the window's place.",
+        ),
+        "negative-prompting": (
+            plotting.plot_divergence(study.levels, study.divergence, study.information),
+            "Where negative prompting leaves the mixture without the class; 95 % bands.",
+        ),
+    }
+
+
+def _thinned(curve: GuidedCurve, dim: int) -> GuidedCurve:
+    """Every fourteenth point of a sampled curve, on the clock kappa of two unit-variance classes."""
+    kappa = kappa_of(curve.clock, dim)
+    kept = np.flatnonzero(kappa >= 0.01)[dim % 7 :: 14]
+    slope = kappa / (1 + np.exp(curve.clock))  # dkappa / dlambda
+    rate = Estimate(
+        np.asarray(curve.rate.value)[kept] / slope[kept],
+        np.asarray(curve.rate.stderr)[kept] / slope[kept],
+        curve.rate.dof,
+    )
+    return GuidedCurve(
+        kappa[kept], curve.cross_entropy[kept], rate, curve.probability[kept], curve.prior, "kappa",
+        curve.method,
+    )  # fmt: skip

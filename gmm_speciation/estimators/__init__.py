@@ -11,6 +11,7 @@ error_bounds    Fano, Hellman-Raviv
 neighbours      Ross, KSG
 kernels         kernel density, resubstitution and leave-one-out
 classifiers     LDA, QDA, EM, logistic regression
+learned         those that train a network
 """
 
 from gmm_speciation.estimators.base import (

@@ -3,7 +3,7 @@
 An estimator gets a `Problem`: the noise levels, the class probabilities, and as much of the law as
 it says it needs,
 
-    SAMPLES   labelled draws (x_t, c) at every noise level
+    SAMPLES   labelled draws (x_t, c) at every noise level, and the clean x_0 that they come from
     SCORES    besides, the posterior means D(x_t) and D(x_t | c) of a perfectly trained diffusion model
     MIXTURE   besides, the means, covariances and weights of the law themselves
 

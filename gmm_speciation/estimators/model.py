@@ -6,7 +6,7 @@ at `x_t = alpha x_0 + sigma eps`, `alpha^2 + sigma^2 = 1`, for any log-SNR, whic
 Learned networks implement the same interface.
 """
 
-import abc
+from typing import Protocol, runtime_checkable
 
 import equinox as eqx
 import jax
@@ -21,28 +21,25 @@ from gmm_speciation.processes import variance_preserving
 State = Float[Array, "n d"]
 
 
-class Denoisers(eqx.Module):
+@runtime_checkable
+class Denoisers(Protocol):
     """Interface: the unconditional posterior mean, and that of every class."""
 
     @property
-    @abc.abstractmethod
     def num_classes(self) -> int:
         """C."""
 
-    @abc.abstractmethod
     def overall(self, x: State, log_snr: Float[Array, ""]) -> State:
         """`D(x)`."""
 
-    @abc.abstractmethod
     def classes(self, x: State, log_snr: Float[Array, ""]) -> Float[Array, "n C d"]:
         """`D_c(x)` of every class."""
 
-    @abc.abstractmethod
     def own(self, x: State, log_snr: Float[Array, ""], labels: Int[Array, " n"]) -> State:
         """`D_c(x)` of one class a state."""
 
 
-class ExactDenoisers(Denoisers):
+class ExactDenoisers(eqx.Module):
     """The closed form of a mixture: what a perfect network would return."""
 
     mixture: GaussianMixture

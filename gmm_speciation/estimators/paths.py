@@ -2,7 +2,7 @@
 
 Path methods start where noise has hidden the class: `HEAD` log-SNR units beyond the noisiest level of
 the problem, where the information left falls like e^lambda. Between two levels of the problem there
-are `STEPS` equal ones.
+are `STEPS` equal ones, or more, so that none is longer than `LONGEST`.
 """
 
 import itertools
@@ -14,6 +14,7 @@ from jaxtyping import Array, Float, Int, PyTree
 
 HEAD = 6.0
 STEPS = 4
+LONGEST = 0.15  # log-SNR units
 _NUMBERS = 2**24  # of one batch of states of all classes
 
 
@@ -22,7 +23,9 @@ def path_levels(
 ) -> tuple[Float[np.ndarray, " S"], Int[np.ndarray, " T"]]:
     """Levels from noise to signal, and where in them the problem's own levels are (in its order)."""
     up = np.asarray(log_snr, float)[::-1]
-    spacing = (up[-1] - up[0]) / (len(up) - 1) / steps
+    interval = (up[-1] - up[0]) / (len(up) - 1)
+    steps = max(steps, int(np.ceil(interval / LONGEST)))
+    spacing = interval / steps
     before = np.linspace(up[0] - head, up[0], max(int(np.ceil(head / spacing)), 1) + 1)
     parts = [before]
     for low, high in itertools.pairwise(up):

@@ -18,6 +18,16 @@ from gmm_speciation.estimators.clones import ClonesLower, ClonesUpper
 from gmm_speciation.estimators.elbo import ElboTrueWeights, ElboUniformWeights
 from gmm_speciation.estimators.error_bounds import Fano, HellmanRaviv
 from gmm_speciation.estimators.kernels import KernelLeaveOneOut, KernelResubstitution
+from gmm_speciation.estimators.learned import (
+    MINDE,
+    NWJ,
+    SMILE,
+    Classifier,
+    InfoNCE,
+    LearnedGap,
+    LearnedTracking,
+    NoiseConditionalClassifier,
+)
 from gmm_speciation.estimators.mixture_bounds import (
     KolchinskyTraceyLower,
     KolchinskyTraceyUpper,
@@ -68,10 +78,25 @@ ESTIMATORS: dict[str, type[Estimator]] = {
     "qda": QuadraticDiscriminant,
     "em": ExpectationMaximisation,
     "logistic": LogisticRegression,
+    "classifier": Classifier,
+    "classifier-all-noise": NoiseConditionalClassifier,
+    "learned-gap": LearnedGap,
+    "learned-tracking": LearnedTracking,
+    "minde": MINDE,
+    "infonce": InfoNCE,
+    "nwj": NWJ,
+    "smile": SMILE,
 }
 
 # Those that train a network; they cost minutes where the others cost seconds.
-LEARNED: tuple[str, ...] = ()
+LEARNED = tuple(name for name, one in ESTIMATORS.items() if one.family == "learned")
+
+# Those that claim a 95 % interval for the entropy itself.
+CLAIMING: tuple[str, ...] = (
+    "posterior", "posterior-plug-in", "qmc", "path-variance", "path-sampled", "tracking-class",
+    "tracking-class-clamped", "tracking-ratio", "tracking-ratio-clamped", "tracking-forced",
+    "tracking-forced-clamped", "elbo", "elbo-uniform", "learned-gap", "learned-tracking", "minde",
+)  # fmt: skip
 
 
 def load(spec: str) -> Any:

@@ -40,7 +40,9 @@ READ_OUTS = ("class", "ratio", "forced")
 @eqx.filter_jit
 def track(model: Denoisers, x_0, log_prior, levels, key, read_out: str, clamp: bool):
     """Tracked log-probabilities (log-odds for the forced prior) after every step, `(S - 1, n, C)`, and
-    the states `(n, d)` at the last level.
+    the states `(n, d)` at the last level, and `(gamma / 2) sum_c p_c |D_c - sum_c p_c D_c|^2` with the
+    tracked posterior at every level, `(S, n)`: the rate -dH/dlambda of the model itself. The rates are
+    zero for read-outs that are no posterior.
 
     Args:
         model: Whose denoisers.
@@ -67,6 +69,7 @@ def track(model: Denoisers, x_0, log_prior, levels, key, read_out: str, clamp: b
         if read_out != "class":
             overall = model.overall(x, levels[index])
             denoised = jnp.concatenate([denoised, overall[:, None, :]], 1)
+        rate = bayes_gap(denoised, state, levels[index]) if read_out == "class" else 0 * state[:, 0]
         mean, variance = reverse_kernel(x, x_0, noisy, cleaner)
         normals = jax.random.normal(jax.random.fold_in(key_path, index), x.shape, x.dtype)
         x_next = mean + jnp.sqrt(variance) * normals
@@ -79,10 +82,21 @@ def track(model: Denoisers, x_0, log_prior, levels, key, read_out: str, clamp: b
             state = jax.nn.log_softmax(state, -1)
         if clamp:
             state = jnp.clip(state, low, high)
-        return (x_next, state), state
+        return (x_next, state), (state, rate)
 
-    (x, _), states = jax.lax.scan(step, (x, state), jnp.arange(len(levels) - 1))
-    return states, x
+    (x, state), (states, rates) = jax.lax.scan(step, (x, state), jnp.arange(len(levels) - 1))
+    last = 0 * state[:, 0]
+    if read_out == "class":
+        last = bayes_gap(model.classes(x, levels[-1]), state, levels[-1])
+    return states, x, jnp.concatenate([rates, last[None]])
+
+
+def bayes_gap(denoised, log_p, log_snr):
+    """`(gamma / 2) sum_c p_c |D_c - sum_c p_c D_c|^2`, `(n,)`."""
+    p = jnp.exp(log_p)
+    mean = jnp.einsum("nc,ncd->nd", p, denoised)
+    gap = jnp.einsum("nc,nc->n", p, jnp.sum((denoised - mean[:, None, :]) ** 2, -1))
+    return jnp.exp(log_snr).astype(gap.dtype) / 2 * gap
 
 
 def entropies(state: np.ndarray, read_out: str) -> np.ndarray:
@@ -117,7 +131,7 @@ class _Tracking(Estimator):
 
         def tracked(x_0, index):
             key = jax.random.fold_in(problem.key("paths"), index)
-            states, _ = track(
+            states, _, _ = track(
                 model, x_0, log_prior, jnp.asarray(levels), key, self.read_out, self.clamp
             )
             return states[places - 1]

@@ -5,12 +5,18 @@ curves        entropy curves on the noise axis and on a clock
 hopfield      branches and transitions of a modern Hopfield network
 asymptotics   laws of large dimension and of many classes
 published     published experiments beside the exact result
+guidance      guided cross-entropies, where an interval pays, where negative prompting fails
 benchmark     estimators of the class entropy against each other
 """
 
 from gmm_speciation.plotting.asymptotics import plot_class_criteria, plot_limit, plot_scaling
 from gmm_speciation.plotting.benchmark import plot_against, plot_front, plot_heat_map
 from gmm_speciation.plotting.curves import plot_clock, plot_curve
+from gmm_speciation.plotting.guidance import (
+    plot_divergence,
+    plot_guided,
+    plot_interval_gain,
+)
 from gmm_speciation.plotting.hopfield import plot_bifurcations, plot_transitions
 from gmm_speciation.plotting.published import plot_cloning, plot_four_points, plot_hierarchy
 from gmm_speciation.plotting.style import (
@@ -43,10 +49,13 @@ __all__ = [
     "plot_clock",
     "plot_cloning",
     "plot_curve",
+    "plot_divergence",
     "plot_four_points",
     "plot_front",
+    "plot_guided",
     "plot_heat_map",
     "plot_hierarchy",
+    "plot_interval_gain",
     "plot_limit",
     "plot_scaling",
     "plot_transitions",

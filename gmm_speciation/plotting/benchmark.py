@@ -72,17 +72,17 @@ def plot_against(
         axes.set_ylabel(ylabel)
         if ends:
             right = max(end[3] for end in ends)
-            low, high = np.log10(axes.get_ylim())
+            low, high = map(float, np.log10(axes.get_ylim()))
             # Labels pushed apart from below, in units of the panel.
-            place = -np.inf
+            place = low - 1.0
             step = (high - low) / max(30, len(ends) + 1)
-            for level, name, colour, x in sorted(ends):
+            for level, name, colour, end in sorted(ends):
                 place = max(level, place + step)
                 axes.annotate(
-                    name, (x, 10**level), (right * 1.08, 10**place), textcoords="data", fontsize=7,
+                    name, (end, 10**level), (right * 1.08, 10**place), textcoords="data", fontsize=7,
                     color=colour, va="center", annotation_clip=False,
                 )  # fmt: skip
-            figure.get_layout_engine().set(rect=(0, 0, 0.86, 1))  # type: ignore[union-attr]
+            figure.get_layout_engine().set(rect=(0, 0, 0.86, 1))  # type: ignore
     return figure
 
 

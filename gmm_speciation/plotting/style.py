@@ -77,7 +77,7 @@ def noise_axis(
     top: Axes, bottom: Axes, log_snr: ArrayLike, process: DiffusionProcess | None = None
 ) -> None:
     """Log-SNR below, decreasing to the right; noise scale above; a process's times under it."""
-    ends = float(np.max(log_snr)), float(np.min(log_snr))
+    ends = float(np.max(np.asarray(log_snr))), float(np.min(np.asarray(log_snr)))
     with styled():
         bottom.set_xlim(*ends)
         bottom.set_xlabel("log-SNR  λ = log(α²/σ²)        signal  →  noise")
@@ -130,6 +130,7 @@ def band(
 ) -> None:
     """A line through an array of estimates, with its 95 % band."""
     low, high = estimate.interval()
+    x = np.asarray(x)
     axes.plot(x, scale * np.asarray(estimate.value), color=colour, label=label, **line)
     axes.fill_between(x, scale * low, scale * high, color=colour, alpha=0.22, linewidth=0)
 

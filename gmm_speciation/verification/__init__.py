@@ -7,6 +7,7 @@ many          many classes, equal means, collapse
 memory        modern Hopfield networks
 asymptotics   laws of large dimension and of many classes
 published     published experiments at their settings
+guidance      guided sampling against the closed form, removal of a class, strong guidance
 """
 
 from collections.abc import Callable
@@ -16,6 +17,7 @@ from jaxtyping import PRNGKeyArray
 
 from gmm_speciation.verification import (
     asymptotics,
+    guidance,
     identities,
     many,
     memory,
@@ -53,4 +55,5 @@ SECTIONS: dict[str, Section] = {
     "memory": Section("Modern Hopfield networks", memory.claims),
     "asymptotics": Section("Large dimension, many classes", asymptotics.claims),
     "published": Section("Published experiments", published.claims, published.study),
+    "guidance": Section("Guidance", guidance.claims, guidance.study),
 }

@@ -18,6 +18,16 @@ class Claim(eqx.Module):
     predicted: float = eqx.field(converter=float)
     measured: Estimate
     slack: float = 0.0  # error of the measured side that is not random: steps, differences
+    relation: str = eqx.field(
+        static=True, default="equal"
+    )  # or "at least", "at most" the prediction
+    expected: bool = eqx.field(static=True, default=True)  # False: published, known to fail here
+
+    def __check_init__(self):
+        if self.relation not in ("equal", "at least", "at most"):
+            raise ValueError(
+                f"`relation` must be equal, at least or at most; got {self.relation!r}."
+            )
 
     @property
     def error_bar(self) -> float:
@@ -28,8 +38,13 @@ class Claim(eqx.Module):
 
     @property
     def holds(self) -> bool:
-        """Whether the prediction lies inside the error bar."""
-        return bool(abs(float(self.measured.value) - self.predicted) <= self.error_bar)
+        """Whether the prediction lies inside the error bar; of bounds, the whole bar inside the bound."""
+        excess = float(self.measured.value) - self.predicted
+        if self.relation == "at least":
+            return bool(excess - self.error_bar >= 0)
+        if self.relation == "at most":
+            return bool(excess + self.error_bar <= 0)
+        return bool(abs(excess) <= self.error_bar)
 
 
 def measured(value, slack: float) -> tuple[Estimate, float]:

@@ -133,7 +133,9 @@ def load_latents(
             vae, revision=revision, use_safetensors=True, local_files_only=not download
         )
     except (OSError, ValueError) as error:
-        hint = "" if download else " To fetch it from the hub, load with `download=True`."
+        hint = (
+            "" if download else f" To fetch it: `hf download {vae}`, or load with `download=True`."
+        )
         raise ValueError(
             f"the autoencoder {vae!r} could not be read: {str(error).splitlines()[0]} Give a folder "
             f"with config.json and safetensors weights.{hint}"

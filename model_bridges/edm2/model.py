@@ -10,15 +10,15 @@ from jaxtyping import Float
 from torch import Tensor
 
 from model_bridges.checkpoints import LatentScaling
-from model_bridges.denoiser import Label, Sigma
 from model_bridges.edm2.latents import Latents, load_latents
 from model_bridges.network_denoiser import NetworkDenoiser
 from model_bridges.vocabularies import Vocabulary
+from model_bridges.wrapping import WrappedDenoiser
 
 
 @final
 @dataclass(frozen=True, eq=False)
-class EDM2Model:
+class EDM2Model(WrappedDenoiser):
     """A `Denoiser`; make it with `edm2.load`.
 
     Args:
@@ -32,10 +32,6 @@ class EDM2Model:
     latent_scaling: LatentScaling | None = None
     vae: str | Path | None = None
     download: bool = False
-
-    @property
-    def num_classes(self) -> int:
-        return self.denoiser.num_classes
 
     @property
     def class_names(self) -> tuple[str, ...]:
@@ -54,42 +50,6 @@ class EDM2Model:
         if self.num_classes == imagenet.NUM_CLASSES:
             return imagenet.vocabulary()
         return Vocabulary(self.num_classes)
-
-    @property
-    def class_prior(self) -> tuple[float, ...] | None:
-        return self.denoiser.class_prior
-
-    @property
-    def event_shape(self) -> tuple[int, ...]:
-        return self.denoiser.event_shape
-
-    @property
-    def sigma_range(self) -> tuple[float, float]:
-        return self.denoiser.sigma_range
-
-    @property
-    def provenance(self) -> str:
-        return self.denoiser.provenance
-
-    @property
-    def has_unconditional(self) -> bool:
-        return self.denoiser.has_unconditional
-
-    def __call__(
-        self, x: Float[Tensor, "B *event"], sigma: Sigma, label: Label
-    ) -> Float[Tensor, "B *event"]:
-        """The posterior mean of the states. Errors as `NetworkDenoiser`."""
-        return self.denoiser(x, sigma, label)
-
-    def raw(
-        self, x: Float[Tensor, "B *event"], sigma: Sigma, label: Label
-    ) -> Float[Tensor, "B *event"]:
-        """The network's raw output. Errors as `NetworkDenoiser`."""
-        return self.denoiser.raw(x, sigma, label)
-
-    def coefficients(self, sigma: Sigma) -> tuple[Float[Tensor, "*B"], Float[Tensor, "*B"]]:
-        """`(skip, out)`, each of the shape of `sigma`, in float64."""
-        return self.denoiser.coefficients(sigma)
 
     @cached_property
     def latents(self) -> Latents:

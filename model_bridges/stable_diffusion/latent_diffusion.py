@@ -16,14 +16,14 @@ from jaxtyping import Float
 from torch import Tensor
 
 from gmm_speciation.partitions import Partition
-from model_bridges.denoiser import Label, Sigma
 from model_bridges.network_denoiser import NetworkDenoiser
 from model_bridges.stable_diffusion.parts import Source
+from model_bridges.wrapping import WrappedDenoiser
 
 
 @final
 @dataclass(frozen=True, eq=False)
-class LatentDiffusion:
+class LatentDiffusion(WrappedDenoiser):
     """A `Denoiser` of latents; make it with `load`.
 
     Args:
@@ -39,48 +39,8 @@ class LatentDiffusion:
     max_batch: int
 
     @property
-    def num_classes(self) -> int:
-        return self.denoiser.num_classes
-
-    @property
     def class_names(self) -> tuple[str, ...]:
         return self.prompts
-
-    @property
-    def class_prior(self) -> tuple[float, ...] | None:
-        return self.denoiser.class_prior
-
-    @property
-    def event_shape(self) -> tuple[int, ...]:
-        return self.denoiser.event_shape
-
-    @property
-    def sigma_range(self) -> tuple[float, float]:
-        return self.denoiser.sigma_range
-
-    @property
-    def provenance(self) -> str:
-        return self.denoiser.provenance
-
-    @property
-    def has_unconditional(self) -> bool:
-        return self.denoiser.has_unconditional
-
-    def __call__(
-        self, x: Float[Tensor, "B *event"], sigma: Sigma, label: Label
-    ) -> Float[Tensor, "B *event"]:
-        """The posterior mean of the latents. Errors as `NetworkDenoiser`."""
-        return self.denoiser(x, sigma, label)
-
-    def raw(
-        self, x: Float[Tensor, "B *event"], sigma: Sigma, label: Label
-    ) -> Float[Tensor, "B *event"]:
-        """The network's own output: epsilon, v or x_0. Errors as `NetworkDenoiser`."""
-        return self.denoiser.raw(x, sigma, label)
-
-    def coefficients(self, sigma: Sigma) -> tuple[Float[Tensor, "*B"], Float[Tensor, "*B"]]:
-        """`(skip, out)`, each of the shape of `sigma`, in float64."""
-        return self.denoiser.coefficients(sigma)
 
     @cached_property
     def autoencoder(self) -> Any:

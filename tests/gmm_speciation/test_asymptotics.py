@@ -104,6 +104,7 @@ def test_a_measured_width_is_that_of_the_law():
     ],
     ids=["means", "variances"],
 )
+@pytest.mark.slow
 def test_measured_speciation_times_grow_with_the_slope_of_the_law(family, slope, intercept):
     fits = asymptotics.speciation_scaling(family, [10**4, 10**7, 10**11])
     for name in ("entropic peak", "half entropy", "cloning"):

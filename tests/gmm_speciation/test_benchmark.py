@@ -11,6 +11,7 @@ from gmm_speciation import cli
 from gmm_speciation.benchmark import Law, Task, isolation
 from gmm_speciation.benchmark.catalogue import TASKS
 from gmm_speciation.benchmark.cells import Cell, cells, task_of
+from gmm_speciation.benchmark.crowds import crowd_curve, is_crowd
 from gmm_speciation.benchmark.isolation import Limits
 from gmm_speciation.benchmark.leaderboard import leaderboard, scored
 from gmm_speciation.benchmark.profiles import PROFILES
@@ -19,10 +20,12 @@ from gmm_speciation.benchmark.scores import score
 from gmm_speciation.benchmark.selection import select
 from gmm_speciation.benchmark.sweep import sweep
 from gmm_speciation.benchmark.truth import TOLERANCE, compute, truth
+from gmm_speciation.entropy import entropy_curve
 from gmm_speciation.estimators.base import Kind
 from gmm_speciation.estimators.registry import ESTIMATORS, own_estimator
 from gmm_speciation.exact import binary_entropy
 from gmm_speciation.families import symmetric_pair
+from gmm_speciation.reduction import reduce
 
 OWN = """
 import time
@@ -115,6 +118,21 @@ def test_sobol_points_of_the_state_agree_with_the_reduction():
     assert np.all(error <= 5 * np.asarray(curve.entropy.stderr) + 1e-9)
 
 
+def test_a_crowd_of_points_has_the_entropy_of_its_mixture(rng):
+    points, labels = rng.normal(size=(300, 2)), rng.integers(0, 3, 300)
+    task = Task.from_data("crowd", points, labels, log_snr=np.array([4.0, 2.0, 1.0, 0.0, -2.0]))
+    assert is_crowd(task.law)
+    curve = crowd_curve(task.law, task.grid, 5e-3)
+    expected = entropy_curve(
+        reduce(task.law.mixture), task.grid, partition=labels, num_samples=2**14
+    )
+    for one, other in ((curve.entropy, expected.entropy), (curve.rate, expected.rate)):
+        error = np.hypot(one.stderr, other.stderr)
+        np.testing.assert_array_less(np.abs(one.value - other.value), 4.5 * error + 1e-5)
+    with pytest.raises(ValueError, match="not to 1e-05"):
+        crowd_curve(task.law, task.grid, 1e-5, max_rounds=1)
+
+
 def test_the_truth_of_ones_own_task_is_computed_once(tmp_path):
     task = Task.of("mine", symmetric_pair(2), log_snr=np.array([1.0, -1.0]))
     first = truth(task, tmp_path)
@@ -181,7 +199,7 @@ def test_a_sweep_goes_on_where_it_stopped_and_every_end_is_a_row(own):
     truths = {"mine:small": truth(task_of("mine:small"))}
     estimators = {name: own_estimator(name) for name in names}
     (line,) = leaderboard(
-        list(rows.values()), scored(rows.values(), truths, estimators), estimators
+        list(rows.values()), scored(list(rows.values()), truths, estimators), estimators
     )
     assert (line.estimator, line.tasks, line.failed) == ("mine:Half", 1, 0)
 
@@ -259,7 +277,7 @@ def test_a_task_needs_a_name_that_can_name_a_file():
 @pytest.mark.slow
 def test_every_shipped_truth_is_computed_again():
     for id, task in TASKS.items():
-        if id == "digits":  # hours
+        if id == "digits":  # half an hour
             continue
         again, shipped = compute(task), truth(task)
         np.testing.assert_allclose(again.log_snr, shipped.log_snr, atol=1e-4)

@@ -229,6 +229,7 @@ def test_tracked_posteriors_follow_the_exact_one_along_guided_paths(source, key)
     assert np.abs(tracked - truth).mean() < (0.012 if source == "classes" else 0.04)
 
 
+@pytest.mark.slow
 def test_kinds_run_in_single_precision_and_a_new_scale_compiles_nothing(key):
     with jax.enable_x64(False):
         law = gs.GaussianMixture.isotropic([[-1.0], [2.0]], 0.3)

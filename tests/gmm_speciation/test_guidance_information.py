@@ -162,3 +162,25 @@ def test_bad_input():
         guided_curve(2.0, [1.0, 2.0]).crossing(0.5)
     with pytest.raises(ValueError, match="2 classes"):
         many.guided_classes(1, 2.0, [1.0], key=jax.random.key(0))
+
+
+def test_pictures_show_what_the_results_hold():
+    from gmm_speciation import plotting
+    from gmm_speciation.estimate import Estimate
+
+    grid = np.geomspace(0.05, 4, 30)
+    curves = {w: guided_curve(w, grid) for w in (1.0, 3.0)}
+    figure = plotting.plot_guided(curves, {"again": (3.0, curves[3.0])}, (0.1, 2.9))
+    upper, lower = figure.axes
+    np.testing.assert_allclose(upper.lines[1].get_ydata(), curves[3.0].cross_entropy.value)
+    np.testing.assert_allclose(lower.lines[0].get_ydata(), grid * curves[1.0].rate.value)
+    assert lower.get_xlim()[0] > lower.get_xlim()[1]  # noise on the right
+    gain = interval_gain(2.0, np.array([0.5, 1.0, 2.0]))
+    figure = plotting.plot_interval_gain([gain])
+    np.testing.assert_allclose(figure.axes[0].lines[0].get_ydata(), gain.gain_per_kappa)
+    levels = np.linspace(-4, 4, 9)
+    spent = {1.0: Estimate.exact(np.ones(9))}
+    figure = plotting.plot_divergence(levels, spent, np.ones(9))
+    assert "λ" in figure.axes[1].get_xlabel()
+    with pytest.raises(ValueError, match="at least one"):
+        plotting.plot_guided({})

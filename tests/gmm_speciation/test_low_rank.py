@@ -192,6 +192,7 @@ entropy_slopes = jax.jit(jax.grad(entropy_and_rate, (0, 1)))
 
 @pytest.mark.parametrize("shared", [True, False])
 @pytest.mark.parametrize("name", [name for name in POINTS if POINTS[name].shape[-1] == R])
+@pytest.mark.slow
 def test_derivatives_of_the_entropy_are_its_differences(name, shared):
     """Through the square root that colours the draws, the posterior and the scores."""
     factors = jnp.asarray(POINTS[name][:1] if shared else POINTS[name])
@@ -209,6 +210,7 @@ def test_derivatives_of_the_entropy_are_its_differences(name, shared):
     np.testing.assert_allclose(in_variance.sum(), expected, rtol=1e-6, atol=1e-9)
 
 
+@pytest.mark.slow
 def test_second_derivatives_where_singular_values_are_apart():
     means, factors, variance = map(jnp.asarray, (MEANS, FACTORS, VARIANCES))
     along = jax.random.normal(jax.random.key(1), factors.shape)

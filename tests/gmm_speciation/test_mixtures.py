@@ -93,6 +93,7 @@ def test_bad_values_under_jit_are_errors_too():
 
 
 @pytest.mark.parametrize("name", MIXTURES)
+@pytest.mark.slow
 def test_gradients_in_the_parameters(name, key):
     """d log p / d means against central differences, through construction and perturbation."""
     mixture = MIXTURES[name]

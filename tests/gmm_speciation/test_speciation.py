@@ -54,6 +54,7 @@ def test_half_entropy_point_of_two_classes():
     assert times.curve.method == "exact"
 
 
+@pytest.mark.slow
 def test_half_entropy_of_many_classes_comes_before_the_spectral_point():
     """Equidistant classes without variance: s = K spectrally; the entropy halves near s = log K."""
     num, distance = 32, 10.0
@@ -127,6 +128,7 @@ def test_all_criteria_of_the_symmetric_pair(dim, offset):
     np.testing.assert_allclose(peak, offset, atol=2e-4)
 
 
+@pytest.mark.slow
 def test_every_level_of_a_tree_has_its_criteria():
     """A binary tree factorises over its levels: each splits at its own kappa = 1."""
     mixture, levels = gs.families.hierarchy((2, 2), (32.0, 4.0), 2, variance=0.01)

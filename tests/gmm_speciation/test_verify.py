@@ -59,3 +59,40 @@ def test_an_entropy_off_by_one_percent_fails(monkeypatch):
 def test_an_unknown_section_is_one_line(capsys):
     assert main(["verify", "--section", "everything"]) == 2
     assert "identities" in capsys.readouterr().err
+
+
+def test_bounds_hold_where_the_whole_bar_is_inside_them():
+    def claim(value, relation, stderr=0.0):
+        measured = Estimate(np.asarray(value), np.asarray(stderr), 100.0)
+        return Claim("a number", "nobody", "by hand", 1.0, measured, relation=relation)
+
+    assert claim(1.1, "at least").holds
+    assert not claim(0.9, "at least").holds
+    assert not claim(1.1, "at least", stderr=0.1).holds
+    assert claim(0.9, "at most").holds
+    assert not claim(1.1, "at most").holds
+    with pytest.raises(ValueError, match="at least or at most"):
+        claim(1.0, "about")
+
+
+def test_a_published_claim_that_fails_stays_and_does_not_fail_the_command(monkeypatch, capsys):
+    from gmm_speciation import verification
+    from gmm_speciation.verification.claims import measured
+
+    def claims(key, num_samples):
+        return [
+            Claim("it grows", "nobody", "by hand", 1.0, *measured(2.0, 0.0), relation="at least"),
+            Claim("it shrinks", "nobody", "by hand", 1.0, *measured(2.0, 0.0), expected=False),
+        ]
+
+    section = verification.Section("Two claims", claims)
+    monkeypatch.setitem(verification.SECTIONS, "guidance", section)
+    assert main(["verify", "--guidance"]) == 0
+    shown = capsys.readouterr().out
+    assert "1 of 2 claims hold; 1 published" in shown
+    assert main(["verify", "--guidance", "--section", "memory"]) == 2
+
+
+@pytest.mark.slow
+def test_claims_of_guidance_come_out_as_expected():
+    assert main(["verify", "--guidance", "--quiet"]) == 0

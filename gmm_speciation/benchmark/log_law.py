@@ -1,0 +1,259 @@
+"""The logarithmic law from trained networks: t_S = slope log d, measured from their scores alone.
+
+For each dimension and seed a class-conditional denoiser is trained on draws of the mixture. It is told
+states, labels and noise levels, the same range of them for every d, and nothing of the mixture. On paths of
+draws held out its denoisers are tracked class against class, and the tracked posterior gives the rate
+
+    -dH/dlambda = (gamma / 2) E sum_c p_c |D_c - sum_c p_c D_c|^2,     dH/dt = (-dlambda/dt) (-dH/dlambda),
+
+whose peak on the Ornstein-Uhlenbeck clock is one speciation point, the half of the tracked entropy the
+other. The peak is looked for where between 5 and 95 % of H(C) is left: beyond, where no information
+is gained, gamma times the error of the network is all there is. The law says 1/2 for separated means
+(Biroli et al. 2024, arXiv 2402.18491) and 1/4 for classes that differ in variance only (Achilli et al.
+2026, arXiv 2602.04404). The slope is that of least squares over all (d, seed); its interval is a
+percentile bootstrap over the seeds of each dimension.
+"""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Float
+
+from gmm_speciation import families
+from gmm_speciation.curves import Batches, EntropyCurve
+from gmm_speciation.entropy import entropy_curve
+from gmm_speciation.estimate import Estimate
+from gmm_speciation.estimators.paths import in_batches
+from gmm_speciation.estimators.tracking import entropies, track
+from gmm_speciation.mixtures import GaussianMixture
+from gmm_speciation.processes import OrnsteinUhlenbeck
+from gmm_speciation.reduction import Law as Reducible
+
+LOG_SNR_RANGE = (-14.0, 4.0)
+_SPACING = 0.15  # of the levels of a path
+_BATCHES = 8
+_BOOTSTRAPS = 4000
+_VARIANCES = (0.5, 1.5)
+_WINDOW = (0.05, 0.95)  # of H(C), where the peak is looked for
+POINTS = ("half entropy", "entropic peak")
+
+
+class Family(NamedTuple):
+    """Laws of every dimension, and the slope of their law."""
+
+    mixture: Callable[[int], GaussianMixture]
+    reduced: Callable[[int], Reducible]
+    slope: float
+
+
+FAMILIES: dict[str, Family] = {
+    "separated means": Family(
+        families.symmetric_pair, lambda d: families.symmetric_pair(d, reduced=True), 0.5
+    ),
+    "equal means": Family(
+        lambda d: families.equal_means(d, _VARIANCES),
+        lambda d: families.equal_means(d, _VARIANCES, reduced=True),
+        0.25,
+    ),
+}
+
+
+class Settings(NamedTuple):
+    """Of training and measurement."""
+
+    steps: int = 2000
+    width: int = 32
+    samples: int = 4096  # draws to train on
+    paths: int = 512
+
+
+class LogLaw(NamedTuple):
+    """Speciation times of one family."""
+
+    family: str
+    point: str  # of POINTS
+    law: float  # the slope of the law
+    dims: Float[np.ndarray, " D"]
+    predicted: Float[np.ndarray, " D"]  # of the exact curve at finite d
+    measured: Float[np.ndarray, "D S"]  # by dimension and seed
+    stderr: Float[np.ndarray, "D S"]  # of the paths, jackknife
+    slope: float
+    interval: tuple[float, float]  # 95 %
+    predicted_slope: float
+
+    @property
+    def means(self) -> Estimate:
+        """Over the seeds."""
+        return Estimate.from_samples(self.measured, 1)
+
+
+def measure_log_law(
+    family: str,
+    dims: Sequence[int],
+    seeds: Sequence[int],
+    *,
+    settings: Settings = Settings(),  # noqa: B008  immutable
+    cache: Path | None = None,
+    report: Callable[[str, float], None] | None = None,
+) -> list[LogLaw]:
+    """Train, measure and fit; one result a point of `POINTS`.
+
+    Args:
+        family: A name of `FAMILIES`.
+        dims: At least two dimensions.
+        seeds: At least two.
+        settings: Of training and measurement.
+        cache: Where trained weights are kept.
+        report: Called with what is done and the share of it that is.
+
+    Raises:
+        ValueError: If there are too few dimensions or seeds, or training fails.
+    """
+    if len(set(dims)) < 2 or len(seeds) < 2 or min(dims) < 1:
+        raise ValueError(
+            "A slope with an interval needs at least two dimensions and two seeds; got "
+            f"{list(dims)} and {len(seeds)}."
+        )
+    of = FAMILIES[family]
+    predicted = [_predicted(of.reduced(d)) for d in dims]
+    measured: list[list[dict[str, Estimate]]] = []
+    for dim in dims:
+        measured.append([])
+        for seed in seeds:
+            words = f"{family}, d = {dim}, seed {seed}"
+
+            def progress(done: int, total: int, loss: float, words: str = words) -> None:
+                if report is not None:
+                    report(f"{words}: step {done}, loss {loss:.4f}", done / total)
+
+            measured[-1].append(measure(of.mixture(dim), seed, settings, cache, progress))
+    found = []
+    for point in POINTS:
+        exact = np.array([float(one[point].value) for one in predicted])
+        values = np.array([[float(one[point].value) for one in row] for row in measured])
+        errors = np.array([[float(one[point].stderr) for one in row] for row in measured])
+        slope, interval = bootstrap_slope(np.asarray(dims, float), values)
+        found.append(
+            LogLaw(
+                family,
+                point,
+                of.slope,
+                np.asarray(dims, float),
+                exact,
+                values,
+                errors,
+                slope,
+                interval,
+                float(np.polyfit(np.log(dims), exact, 1)[0]),
+            )
+        )
+    return found
+
+
+def measure(
+    mixture: GaussianMixture,
+    seed: int,
+    settings: Settings,
+    cache: Path | None = None,
+    report: Callable[[int, int, float], None] | None = None,
+) -> dict[str, Estimate]:
+    """`POINTS` of a network trained on draws of the mixture, in Ornstein-Uhlenbeck time."""
+    from gmm_speciation.learned.data import data_of
+    from gmm_speciation.learned.denoising import train_denoiser
+    from gmm_speciation.learned.training import Recipe
+
+    key = jax.random.key(seed)
+    x, labels = mixture.sample(jax.random.fold_in(key, 0), settings.samples + settings.paths)
+    data = data_of(x[: settings.samples], labels[: settings.samples])
+    model, _ = train_denoiser(
+        data, mixture.num_components, LOG_SNR_RANGE, seed=seed, width=settings.width,
+        recipe=Recipe(steps=settings.steps), cache=cache, report=report,
+    )  # fmt: skip
+    low, high = LOG_SNR_RANGE
+    levels = np.linspace(low, high, round((high - low) / _SPACING) + 1)
+    share = jnp.bincount(data.labels, length=mixture.num_components) / len(data.labels)
+    log_prior = jnp.log(share).astype(jnp.float32)
+
+    def tracked(x_0, index):
+        states, _, rates = track(
+            model, x_0, log_prior, jnp.asarray(levels),
+            jax.random.fold_in(jax.random.fold_in(key, 1), index), "class", False,
+        )  # fmt: skip
+        start = jnp.broadcast_to(log_prior[None, None, :], (1, *states.shape[1:]))
+        return jnp.concatenate([start, states]), rates
+
+    held = x[settings.samples :].astype(jnp.float32)
+    states, rates = in_batches(
+        tracked, (held,), 4 * (mixture.num_components + 1) * mixture.dim, axis=1
+    )
+    curve = _curve(levels, entropies(states.astype(float), "class"), rates.astype(float))
+    return read_points(curve)
+
+
+def _curve(levels: np.ndarray, entropy: np.ndarray, rate: np.ndarray) -> EntropyCurve:
+    """A curve from `(S, n)` of independent paths, noise first, with batches for the jackknife."""
+    entropy, rate = entropy[::-1], rate[::-1]
+    paths = entropy.shape[1] // _BATCHES * _BATCHES
+
+    def batches(values):
+        return values[:, :paths].reshape(len(values), _BATCHES, -1).mean(-1).T
+
+    return EntropyCurve(
+        levels[::-1], Estimate.from_samples(entropy, 1), Estimate.from_samples(rate, 1),
+        float(entropy[-1].mean()), "tracking", Batches(batches(entropy), batches(rate)),
+    )  # fmt: skip
+
+
+def read_points(curve: EntropyCurve) -> dict[str, Estimate]:
+    """Half-entropy point and peak of dH/dt, times of the Ornstein-Uhlenbeck process.
+
+    Raises:
+        ValueError: If the curve does not pass half of H(C), or hardly leaves one of its ends.
+    """
+    clock = OrnsteinUhlenbeck()
+    half = curve.crossing(curve.prior_entropy / 2)
+    entropy = np.asarray(curve.entropy.value) / curve.prior_entropy
+    inside = np.flatnonzero((entropy > _WINDOW[0]) & (entropy < _WINDOW[1]))
+    if len(inside) < 4:
+        raise ValueError(f"The entropy falls within {len(inside)} levels; train for more steps.")
+    part = slice(inside[0], inside[-1] + 1)
+    batches = curve.batches and Batches(
+        np.asarray(curve.batches.entropy)[:, part], np.asarray(curve.batches.rate)[:, part]
+    )
+    cut = EntropyCurve(
+        curve.log_snr[part], curve.entropy[part], curve.rate[part], curve.prior_entropy, curve.method,
+        batches,
+    )  # fmt: skip
+    return {"half entropy": _time(half), "entropic peak": cut.on(clock).peak().time}
+
+
+def _time(log_snr: Estimate) -> Estimate:
+    """A log-SNR on the clock, with its error to first order: `t = log(1 + e^-lambda) / 2`."""
+    value = np.asarray(log_snr.value)
+    slope = 1 / (1 + np.exp(value)) / 2
+    return Estimate(np.logaddexp(0, -value) / 2, slope * np.asarray(log_snr.stderr), log_snr.dof)
+
+
+def _predicted(mixture: Reducible) -> dict[str, Estimate]:
+    low, high = LOG_SNR_RANGE
+    return read_points(
+        entropy_curve(mixture, np.linspace(high, low, round((high - low) / _SPACING) + 1))
+    )
+
+
+def bootstrap_slope(
+    dims: Float[np.ndarray, " D"], times: Float[np.ndarray, "D S"], seed: int = 0
+) -> tuple[float, tuple[float, float]]:
+    """Least-squares slope of times over log d, and its 95 % percentile interval over seeds."""
+    rng = np.random.default_rng(seed)
+    log_dim = np.log(dims)
+    centred = log_dim - log_dim.mean()
+    weights = centred / np.sum(centred**2)
+    drawn = rng.integers(times.shape[1], size=(_BOOTSTRAPS, *times.shape))
+    resampled = np.take_along_axis(times[None], drawn, 2).mean(2) @ weights
+    low, high = np.quantile(resampled, [0.025, 0.975])
+    return float(times.mean(1) @ weights), (float(low), float(high))

@@ -1,0 +1,42 @@
+"""Clean labelled data as the networks see them, and the scales that make a noisy state of unit size."""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int
+
+from gmm_speciation.checks import ArrayLike
+
+
+class Data(NamedTuple):
+    """Labelled clean states in float32, centred, with the size of a coordinate."""
+
+    x: Float[Array, "n d"]
+    labels: Int[Array, " n"]
+    mean: Float[Array, " d"]
+    size: Float[Array, ""]  # root mean variance of a coordinate
+
+
+def data_of(x: ArrayLike, labels: ArrayLike) -> Data:
+    """Centre and measure states `(n, d)` with labels `(n,)`."""
+    x = jnp.asarray(x, jnp.float32)
+    mean = x.mean(0)
+    centred = x - mean[None, :]
+    size = jnp.sqrt(jnp.maximum(jnp.mean(centred**2), 1e-12))
+    return Data(centred, jnp.asarray(labels), mean, size)
+
+
+def scales(log_snr: Array, size: Array) -> tuple[Array, Array, Array, Array, Array]:
+    """`(alpha, sigma, c_in, c_skip, c_out)` at each log-SNR, as columns in float32."""
+    level = log_snr.astype(jnp.float32)[:, None]
+    alpha, sigma = jnp.sqrt(jax.nn.sigmoid(level)), jnp.sqrt(jax.nn.sigmoid(-level))
+    c_in = 1 / jnp.sqrt(alpha**2 * size**2 + sigma**2)
+    return alpha, sigma, c_in, alpha * size**2 * c_in**2, sigma * size * c_in
+
+
+def noised(data: Data, index: Array, log_snr: Array, key: Array) -> tuple[Array, Array]:
+    """Scaled noisy states of chosen points, and the noise in them."""
+    alpha, sigma, c_in, _, _ = scales(log_snr, data.size)
+    noise = jax.random.normal(key, (len(index), data.x.shape[1]), jnp.float32)
+    return c_in * (alpha * data.x[index] + sigma * noise), noise

@@ -1,0 +1,132 @@
+"""One training loop for every network: Adam with a cosine schedule, an average of the weights, a cache.
+
+A loss is `loss(network, data, key)` and draws its own batch. Training runs in blocks of compiled steps;
+after each the state may be written, and a run that was stopped goes on from there with the same numbers as
+if it had not been. Finished weights are kept under a digest of everything they depend on, so nothing
+is trained twice.
+"""
+
+import hashlib
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from flax import nnx
+
+Loss = Callable[[Any, Any, jax.Array], jax.Array]
+_BLOCK = 50  # steps in one compiled call
+_AVERAGE = 0.98  # of the running average of the weights, a step
+
+
+class Recipe(NamedTuple):
+    """How to train."""
+
+    steps: int = 600
+    rate: float = 3e-3
+    save_seconds: float = 30.0
+
+
+class Trained(NamedTuple):
+    """A network with averaged weights, and what it took."""
+
+    network: Any
+    seconds: float
+    loss: float  # mean of the last block
+
+
+def train(
+    network: nnx.Module,
+    loss: Loss,
+    data: Any,
+    *,
+    seed: int,
+    recipe: Recipe = Recipe(),  # noqa: B008  immutable
+    cache: tuple[Path, str] | None = None,
+    report: Callable[[int, int, float], None] | None = None,
+) -> Trained:
+    """Train, or take what was trained before.
+
+    Args:
+        network: With its first weights.
+        loss: Of the network, data and a key.
+        data: What the loss draws from, arrays.
+        seed: Of the batches.
+        recipe: Steps and learning rate.
+        cache: A folder and a text that says all that the weights depend on, besides the recipe and seed.
+        report: Called with steps done, steps in all and the loss.
+
+    Raises:
+        ValueError: If the loss is not finite.
+    """
+    graph, weights = nnx.split(network)
+    schedule = optax.cosine_decay_schedule(recipe.rate, recipe.steps)
+    optimiser = optax.chain(optax.clip_by_global_norm(1.0), optax.adam(schedule))
+    key = jax.random.key(seed)
+
+    @jax.jit
+    def block(state, data, start):
+        def step(state, index):
+            weights, average, moments = state
+            value, slope = jax.value_and_grad(
+                lambda w: loss(nnx.merge(graph, w), data, jax.random.fold_in(key, index))
+            )(weights)
+            updates, moments = optimiser.update(slope, moments, weights)
+            weights = optax.apply_updates(weights, updates)
+            average = optax.incremental_update(weights, average, 1 - _AVERAGE)
+            return (weights, average, moments), value
+
+        return jax.lax.scan(step, state, start + jnp.arange(_BLOCK))
+
+    state, done, spent, last = (weights, weights, optimiser.init(weights)), 0, 0.0, float("nan")
+    place = None if cache is None else _place(*cache, recipe, seed)
+    if place is not None and place.exists():
+        state, done, spent, last = _read(place, state)
+    began = saved = time.perf_counter()
+    while done < recipe.steps:
+        state, values = block(state, data, done)
+        done, last = done + _BLOCK, float(values.mean())
+        if not np.isfinite(last):
+            raise ValueError(f"The loss is {last} after {done} steps; lower the learning rate.")
+        if report is not None:
+            report(min(done, recipe.steps), recipe.steps, last)
+        now = time.perf_counter()
+        if place is not None and (done >= recipe.steps or now - saved > recipe.save_seconds):
+            _write(place, state, done, spent + now - began, last)
+            saved = now
+    return Trained(nnx.merge(graph, state[1]), spent + time.perf_counter() - began, last)
+
+
+def _place(folder: Path, content: str, recipe: Recipe, seed: int) -> Path:
+    text = f"{content}|{recipe.steps}|{recipe.rate}|{seed}|{_BLOCK}|{_AVERAGE}"
+    return folder / f"{hashlib.sha256(text.encode()).hexdigest()[:24]}.npz"
+
+
+def digest(*arrays: Any) -> str:
+    """Of arrays, for the content of a cache."""
+    hasher = hashlib.sha256()
+    for array in arrays:
+        hasher.update(np.ascontiguousarray(array).tobytes())
+    return hasher.hexdigest()
+
+
+def _write(place: Path, state: Any, done: int, seconds: float, last: float) -> None:
+    place.parent.mkdir(parents=True, exist_ok=True)
+    leaves: dict[str, Any] = {
+        f"leaf{i}": np.asarray(leaf) for i, leaf in enumerate(jax.tree.leaves(state))
+    }
+    partial = place.with_name(f".{place.stem}.{os.getpid()}.npz")
+    np.savez(partial, done=done, seconds=seconds, last=last, **leaves)
+    partial.replace(place)
+
+
+def _read(place: Path, like: Any) -> tuple[Any, int, float, float]:
+    with np.load(place, allow_pickle=False) as kept:
+        leaves = [jnp.asarray(kept[f"leaf{i}"]) for i in range(len(jax.tree.leaves(like)))]
+        state = jax.tree.unflatten(jax.tree.structure(like), leaves)
+        return state, int(kept["done"]), float(kept["seconds"]), float(kept["last"])

@@ -1,0 +1,127 @@
+"""Pictures of guidance: the cross-entropy along guided trajectories, and where an interval pays."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float
+from matplotlib.figure import Figure
+
+from gmm_speciation.estimate import Estimate
+from gmm_speciation.guidance import GuidedCurve, IntervalGain
+from gmm_speciation.plotting.style import COLOURS, DASHES, band, finish, noise_axis, panels, styled
+
+
+def plot_guided(
+    curves: Mapping[float, GuidedCurve],
+    points: Mapping[str, tuple[float, GuidedCurve]] | None = None,
+    window: tuple[float, float] | None = None,
+    title: str | None = None,
+) -> Figure:
+    """Cross-entropy and its rate per unit log kappa for several scales, noise on the right.
+
+    Args:
+        curves: Closed forms by scale, on the clock kappa.
+        points: By name, a scale and a simulated curve on the same clock, drawn with 95 % bars.
+        window: Kappas between which the unguided class gives up most of its information; shaded.
+        title: Above the picture.
+
+    Raises:
+        ValueError: If there is no curve.
+    """
+    if not curves:
+        raise ValueError("There must be at least one guided curve to plot; got none.")
+    colour = {scale: COLOURS[i % len(COLOURS)] for i, scale in enumerate(curves)}
+    figure, (upper, lower) = panels((1.25, 1.0))
+    with styled():
+        for scale, curve in curves.items():
+            style: dict[str, Any] = {"color": colour[scale]}
+            upper.plot(curve.clock, curve.cross_entropy.value, label=f"w = {scale:g}", **style)
+            lower.plot(curve.clock, curve.clock * curve.rate.value, **style)
+        for marker, (name, (scale, curve)) in zip("osD^v", (points or {}).items(), strict=False):
+            low, high = curve.cross_entropy.interval()
+            value = np.asarray(curve.cross_entropy.value)
+            upper.errorbar(
+                curve.clock, value, yerr=np.maximum([value - low, high - value], 0), fmt=marker,
+                color=colour.get(scale, "#222222"), markersize=4, capsize=2, elinewidth=1,
+                label=name, markerfacecolor="white", zorder=3,
+            )  # fmt: skip
+        if window is not None:
+            for axes in (upper, lower):
+                axes.axvspan(*window, color="#888888", alpha=0.13, linewidth=0)
+        clock = next(iter(curves.values())).clock
+        lower.set_xscale("log")
+        lower.set_xlim(clock[-1], clock[0])
+        lower.set_xlabel("κ = α²|m|²/(σ² + α²s²)        signal  →  noise")
+        upper.set_ylabel("E[−log p(c|x)]  [nats]")
+        lower.set_ylabel("−κ dCE/dκ  [nats]")
+        upper.set_ylim(bottom=0)
+        finish(figure, upper, title)
+    return figure
+
+
+def plot_interval_gain(
+    gains: Sequence[IntervalGain],
+    window: tuple[float, float] | None = None,
+    title: str | None = None,
+) -> Figure:
+    """What guidance in one window of kappa is worth, per unit of w - 1, against the window's place.
+
+    Args:
+        gains: One a scale.
+        window: Shaded, as in `plot_guided`.
+        title: Above the picture.
+    """
+    figure, (upper, lower) = panels((1.0, 1.0))
+    with styled():
+        for index, gain in enumerate(gains):
+            style: dict[str, Any] = {
+                "color": COLOURS[index % len(COLOURS)], "marker": "o", "markersize": 4,
+                "linestyle": DASHES[index % len(DASHES)],
+            }  # fmt: skip
+            per = gain.scale - 1
+            upper.plot(gain.place, gain.gain_per_kappa / per, label=f"w = {gain.scale:g}", **style)
+            lower.plot(gain.place, gain.shift_per_log_kappa / per, **style)
+        if window is not None:
+            for axes in (upper, lower):
+                axes.axvspan(*window, color="#888888", alpha=0.13, linewidth=0)
+        lower.set_xscale("log")
+        lower.set_xlim(max(g.high[-1] for g in gains), min(g.low[0] for g in gains))
+        lower.set_xlabel("κ of the guided window        signal  →  noise")
+        upper.set_ylabel(f"fall of CE at κ = {gains[0].read_out:g}\nper unit κ and w − 1  [nats]")
+        lower.set_ylabel("shift of the commitment\nper guided log κ and w − 1")
+        for axes in (upper, lower):
+            axes.set_ylim(bottom=0)
+        finish(figure, upper, title)
+    return figure
+
+
+def plot_divergence(
+    log_snr: Float[np.ndarray, " T"],
+    divergence: Mapping[float, Estimate],
+    information: Float[np.ndarray, " T"],
+    title: str | None = None,
+) -> Figure:
+    """Where negative prompting leaves the law without the class, and where the class is decided.
+
+    Args:
+        log_snr: Levels, in any order.
+        divergence: By strength, nats of path divergence per unit log-SNR.
+        information: `-dH/dlambda` of "this class or another".
+        title: Above the picture.
+    """
+    figure, (upper, lower) = panels((1.25, 0.8))
+    with styled():
+        for index, (strength, values) in enumerate(divergence.items()):
+            band(
+                upper, log_snr, values, colour=COLOURS[index % len(COLOURS)],
+                label=f"strength {strength:g}", linestyle=DASHES[index % len(DASHES)],
+            )  # fmt: skip
+        lower.plot(log_snr, information, color="#222222")
+        upper.set_yscale("log")
+        upper.set_ylabel("½σ²E|ŝ − s_¬c|²\n[nats per unit λ]")
+        lower.set_ylabel("class decided\n−dH/dλ  [nats]")
+        lower.set_ylim(bottom=0)
+        finish(figure, upper, title)
+    noise_axis(upper, lower, log_snr)
+    return figure

@@ -1,0 +1,138 @@
+"""Small trained networks: one loop, its cache, and what they learn, against the closed form."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+pytest.importorskip("flax")
+
+from gmm_speciation import families
+from gmm_speciation.benchmark.log_law import FAMILIES, bootstrap_slope, measure_log_law, read_points
+from gmm_speciation.entropy import entropy_curve
+from gmm_speciation.estimators import Access, problem_of
+from gmm_speciation.estimators.registry import ESTIMATORS, LEARNED
+from gmm_speciation.exact import binary_entropy
+from gmm_speciation.learned.classifying import information
+from gmm_speciation.learned.data import data_of
+from gmm_speciation.learned.denoising import train_denoiser
+from gmm_speciation.learned.training import Recipe
+
+PAIR = families.symmetric_pair(4)
+
+
+def data(num_samples=512, seed=0):
+    return data_of(*PAIR.sample(jax.random.key(seed), num_samples))
+
+
+@pytest.fixture(scope="module")
+def denoiser():
+    return train_denoiser(data(2048), 2, (-6.0, 3.0), seed=0, recipe=Recipe(steps=600))[0]
+
+
+@pytest.mark.parametrize("log_snr", [-2.0, 0.0])
+def test_a_denoiser_learns_the_posterior_means(denoiser, log_snr):
+    """Squared distance to the exact D(x|c) is a few percent of the posterior variance."""
+    problem = problem_of(PAIR, [log_snr, log_snr - 1], 256)
+    x, labels = problem.samples(0)
+    level = jnp.asarray(log_snr)
+    exact, found = problem.model.classes(x, level), denoiser.classes(x, level)
+    assert np.mean((np.asarray(exact) - np.asarray(found)) ** 2) < 0.05
+    own = np.asarray(denoiser.own(x, level, jnp.asarray(labels)))
+    np.testing.assert_allclose(own, np.asarray(found)[np.arange(256), labels], atol=1e-5)
+    overall = np.asarray(problem.model.overall(x, level) - denoiser.overall(x, level))
+    assert np.mean(overall**2) < 0.08
+
+
+def test_training_that_was_stopped_goes_on_with_the_same_numbers(tmp_path, monkeypatch):
+    recipe = Recipe(steps=150, save_seconds=0.0)
+
+    class StoppedError(Exception):
+        pass
+
+    def stop(done, total, loss):
+        if done == 100:
+            raise StoppedError
+
+    options = {"seed": 3, "width": 8, "recipe": recipe, "cache": tmp_path}
+    with pytest.raises(StoppedError):
+        train_denoiser(data(), 2, (-4.0, 2.0), report=stop, **options)
+    seen = []
+    resumed, _ = train_denoiser(
+        data(), 2, (-4.0, 2.0), report=lambda done, *_: seen.append(done), **options
+    )
+    assert seen == [100, 150]
+    straight, _ = train_denoiser(data(), 2, (-4.0, 2.0), **{**options, "cache": None})
+    for one, other in zip(
+        jax.tree.leaves(resumed.weights), jax.tree.leaves(straight.weights), strict=True
+    ):
+        np.testing.assert_allclose(one, other, rtol=1e-6, atol=1e-7)
+    again = []
+    train_denoiser(data(), 2, (-4.0, 2.0), report=lambda done, *_: again.append(done), **options)
+    assert again == []
+    assert len(list(tmp_path.iterdir())) == 1
+    train_denoiser(data(seed=1), 2, (-4.0, 2.0), **options)  # other data, other weights
+    assert len(list(tmp_path.iterdir())) == 2
+
+
+@pytest.mark.parametrize("name", ["classifier", "learned-tracking", "nwj"])
+def test_learned_estimators_come_near_in_few_dimensions(name):
+    kappas = np.array([1.5, 0.5])
+    grid = np.log(kappas / (4 - kappas))
+    problem = problem_of(PAIR, grid, 4096, access=Access.SAMPLES)
+    found = np.asarray(ESTIMATORS[name]().curve(problem).entropy.value)
+    np.testing.assert_allclose(found, binary_entropy(kappas), atol=0.06)
+
+
+def test_every_learned_estimator_sees_samples_only():
+    assert len(LEARNED) == 8
+    assert {ESTIMATORS[name].access for name in LEARNED} == {Access.SAMPLES}
+
+
+def test_critics_with_the_true_ratio_report_the_information():
+    """f = log p(c|x) / p(c): InfoNCE and SMILE give I, NWJ does with f + 1; a wrong f gives less."""
+    rng = np.random.default_rng(0)
+    p = rng.dirichlet([0.5, 0.5, 1.0], size=20000)
+    labels = (rng.random((20000, 1)) > np.cumsum(p, 1)).sum(1)
+    prior = p.mean(0)
+    ratio = np.log(p / prior)
+    exact = float(np.mean(np.sum(p * ratio, 1)))
+    for name, values in (("infonce", ratio), ("nwj", ratio + 1), ("smile", ratio)):
+        assert abs(information(values, labels, prior, name) - exact) < 0.02
+    for name, values in (("infonce", ratio / 2), ("nwj", ratio / 2 + 1)):
+        assert information(values, labels, prior, name) < exact - 0.05
+
+
+def test_points_of_the_exact_curve_are_those_of_the_theory():
+    """dH/dt peaks at t_S - 0.2055017; half of the entropy is left at kappa = 1.0440133."""
+    curve = entropy_curve(FAMILIES["separated means"].reduced(256), np.linspace(4, -14, 361))
+    points = read_points(curve)
+    assert abs(float(points["entropic peak"].value) - (np.log(256) / 2 - 0.2055017)) < 1e-4
+    assert abs(float(points["half entropy"].value) - np.log(256 / 1.0440133) / 2) < 1e-4
+
+
+def test_the_bootstrap_holds_a_known_slope():
+    rng = np.random.default_rng(1)
+    dims = np.array([16.0, 64.0, 256.0, 1024.0])
+    exact = 0.5 * np.log(dims)[:, None] + 0.02 * rng.normal(size=(4, 5))
+    slope, (low, high) = bootstrap_slope(dims, exact)
+    assert low < 0.5 < high
+    assert low < slope < high
+    assert high - low < 0.03
+
+
+@pytest.mark.slow
+def test_a_log_law_of_small_networks(tmp_path):
+    """A few steps in a few dimensions; half of the entropy within a tenth of its place."""
+    from gmm_speciation.benchmark.log_law import Settings
+
+    settings = Settings(steps=600, width=16, samples=2048, paths=256)
+    half, peak = measure_log_law(
+        "separated means", [4, 16], [0, 1], settings=settings, cache=tmp_path
+    )
+    assert half.point == "half entropy"
+    np.testing.assert_allclose(half.measured.mean(1), half.predicted, atol=0.12)
+    assert half.measured.shape == peak.measured.shape == (2, 2)
+    assert abs(half.predicted_slope - 0.5) < 0.01
+    with pytest.raises(ValueError, match="two dimensions and two seeds"):
+        measure_log_law("separated means", [4], [0, 1])
