@@ -21,7 +21,7 @@ lint: $(STAMP)
 	$(VENV)/bin/lint-imports
 
 test: lint
-	$(PYTEST) -m "not slow" -n 2
+	$(PYTEST) -m "not slow" -n 2 --dist loadfile
 
 test-slow: $(STAMP)
 	$(PYTEST) -m slow

@@ -118,7 +118,8 @@ def test_chain_rule_of_a_hierarchy():
 
 
 def test_entropies_stay_inside_their_bounds():
-    for mixture in MIXTURES.values():
+    for name in ("isotropic", "diagonal", "full", "low-rank"):
+        mixture = MIXTURES[name]
         curve = gs.entropy_curve(mixture, GRID, num_samples=512)
         assert np.all(np.asarray(curve.entropy.value) >= 0)
         assert np.all(np.asarray(curve.rate.value) >= 0)

@@ -119,6 +119,7 @@ def _final(guidance, key, **options):
     ).final
 
 
+@pytest.mark.slow
 def test_neutral_parameters_draw_the_unguided_samples(key):
     """Scale 1 and strength 0 with the same key: the same samples, to rounding."""
     exact = ExactPosterior(MIXTURE, 1, PARTS)

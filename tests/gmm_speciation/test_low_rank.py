@@ -57,7 +57,9 @@ PAIRS = {
 
 
 @pytest.mark.parametrize("name", PAIRS)
-@pytest.mark.parametrize("level", [None, (0.8, 0.6), (1.0, 1e-3)])
+@pytest.mark.parametrize(
+    "level", [(0.8, 0.6), (1.0, 1e-3), pytest.param(None, marks=pytest.mark.slow)]
+)
 def test_every_law_is_that_of_the_full_covariance(name, level):
     low, full = PAIRS[name]
     alpha, sigma = level or (1.0, 0.5)

@@ -44,7 +44,7 @@ def random_mixtures():
 
 
 @pytest.mark.parametrize("name", random_mixtures())
-@pytest.mark.parametrize("labels", [[0, 1, 2], [0, 0, 1]])
+@pytest.mark.parametrize("labels", [[0, 0, 1], pytest.param([0, 1, 2], marks=pytest.mark.slow)])
 def test_the_integral_over_the_statistic_is_the_average_over_all_dimensions(name, labels):
     mixture = random_mixtures()[name]
     curve = gs.entropy_curve(mixture, LEVELS, partition=labels, method="exact")
@@ -232,7 +232,9 @@ def test_quasi_monte_carlo_agrees_with_the_integral_within_its_error():
         assert np.all((low < truth.rate.value) & (truth.rate.value < high))
 
 
-@pytest.mark.parametrize("num_classes", [3, 6, 10])
+@pytest.mark.parametrize(
+    "num_classes", [10, *(pytest.param(k, marks=pytest.mark.slow) for k in (3, 6))]
+)
 def test_quasi_monte_carlo_has_a_tenth_of_the_variance_at_the_half_way_point(num_classes):
     mixture = gs.families.equidistant(num_classes, 16, 6.0)
     half = gs.speciation.half_entropy_point(gs.entropy_curve(mixture, np.linspace(3, -6, 40)))

@@ -97,6 +97,7 @@ def test_overlapping_classes_are_cloned_by_their_posterior(key):
     assert found.same_class.value[0] == 1  # not branched at all
 
 
+@pytest.mark.slow
 def test_clones_of_a_partition_and_the_order_of_branch_times(key):
     """Groups {-8, -4} | {6, 8} are decided at more noise than the components."""
     mixture, (groups, leaves) = gs.families.paper_toy(0.05)

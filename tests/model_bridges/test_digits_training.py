@@ -194,6 +194,7 @@ def test_written_networks_load_again(trained, digits):
     assert unconditional(images, 0.5).shape == images.shape
 
 
+@pytest.mark.slow
 def test_the_same_seed_writes_the_same_file(trained, tmp_path):
     again = train(tmp_path, seed=3, recipe=NANO, per_class=1, checkpoint_every=2, progress=True)
     assert again.weights.read_bytes() == trained.weights.read_bytes()

@@ -150,6 +150,7 @@ def test_a_pass_over_merged_classes_is_the_partition_read_from_the_single_ones(r
     )
 
 
+@pytest.mark.slow
 def test_extrapolation_removes_the_first_order_of_the_step():
     """Classes that differ in covariance only, where a coarse step errs most: entropy against truth."""
     rng = np.random.default_rng(1)
