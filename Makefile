@@ -35,6 +35,8 @@ pictures: demo  ## The README's pictures, from fresh runs.
 	$(VENV)/bin/gmm-speciation verify --section asymptotics --out out/asymptotics
 	cp out/asymptotics/criteria-by-classes.png docs/pictures/criteria.png
 	cp out/crosscheck-digits/crosscheck.png out/crosscheck-digits/images.png docs/pictures/
+	$(VENV)/bin/model-bridges crosscheck digits-text --out out/crosscheck-digits-text
+	cp out/crosscheck-digits-text/crosscheck.png docs/pictures/crosscheck-text.png
 
 notebooks: $(STAMP)  ## Executed notebooks, pictures included, in out/notebooks.
 	mkdir -p out/notebooks

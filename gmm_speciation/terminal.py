@@ -9,6 +9,7 @@ import difflib
 import os
 import shlex
 import sys
+import textwrap
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -236,6 +237,7 @@ def pace(speed: float, seconds_left: float, unit: str) -> str:
 
 
 _NUMBER_WIDTH = 20
+_WORD_WIDTH = 8
 
 
 def table(headers: Sequence[str], rows: Iterable[Sequence[str]], title: str | None = None) -> Table:
@@ -244,10 +246,16 @@ def table(headers: Sequence[str], rows: Iterable[Sequence[str]], title: str | No
     shown = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD)
     for index, header in enumerate(headers):
         # A broken number cannot be read; where the terminal is narrow, words give way.
-        short = index > 0 and max((len(row[index]) for row in rows), default=0) <= _NUMBER_WIDTH
+        widest = max((len(row[index]) for row in rows), default=0)
+        short = index > 0 and widest <= _NUMBER_WIDTH
+        words = [word for row in rows for word in row[index].split()]
+        least = min(max(map(len, words), default=0), _WORD_WIDTH)  # not a letter a line
+        if short:  # no wider than what stands under it, as far as its words allow
+            header = textwrap.fill(header, max(widest, *map(len, header.split()), 1))
         shown.add_column(
-            header, justify="right" if index else "left", overflow="fold", no_wrap=short
-        )
+            header, justify="right" if index else "left", overflow="fold", no_wrap=short,
+            min_width=None if short else least,
+        )  # fmt: skip
     for row in rows:
         shown.add_row(*(escape(cell) for cell in row))  # brackets in a cell are not markup
     return shown
