@@ -4,7 +4,8 @@ VENV := .venv
 STAMP := $(VENV)/.installed
 PYTEST := $(VENV)/bin/python -m pytest
 
-.PHONY: demo test test-slow lint format pictures notebooks bench clean
+.PHONY: demo test test-slow lint format pictures notebooks bench bench-estimators clean
+PROFILE ?= full
 
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -46,6 +47,9 @@ notebooks: $(STAMP)  ## Executed notebooks, pictures included, in out/notebooks.
 bench: $(STAMP)  ## Speed and accuracy tables: minutes, on an idle machine.
 	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[bench]"
 	$(VENV)/bin/python benchmarks/speed.py --out benchmarks/results --readme README.md
+
+bench-estimators: $(STAMP)  ## Estimators of H(C|X) against known truth: hours; PROFILE=demo for two minutes.
+	$(VENV)/bin/gmm-speciation benchmark --profile $(PROFILE) --out out/benchmark
 
 clean:
 	rm -rf $(VENV) out

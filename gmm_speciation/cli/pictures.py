@@ -12,7 +12,7 @@ from gmm_speciation.estimate import Estimate
 from gmm_speciation.guidance import GuidedCurve
 from gmm_speciation.processes import OrnsteinUhlenbeck
 from gmm_speciation.reduction import ReducedMixture
-from gmm_speciation.verification.guidance import kappa_of
+from gmm_speciation.verification.guided_runs import kappa_of
 
 Pictures = dict[str, tuple[plotting.Figure, str]]
 

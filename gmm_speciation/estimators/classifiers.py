@@ -6,6 +6,7 @@ cross-entropy   mean of -log q(c_i | x_i) held out, an upper bound on H(C|X) in 
                 q is (Gibbs); its standard error is that of the bound
 """
 
+import abc
 import warnings
 from typing import Any
 
@@ -31,9 +32,9 @@ def folds(labels: np.ndarray, number: int, rng: np.random.Generator) -> np.ndarr
 class _PlugIn(LevelEstimator):
     family = "classifiers"
 
+    @abc.abstractmethod
     def fit(self, x: np.ndarray, labels: np.ndarray, prior: np.ndarray, seed: int) -> Any:
         """Something with `predict_proba`."""
-        raise NotImplementedError
 
     def level(self, x, labels, prior, rng):
         check_samples(x, labels, len(prior), 2 * _FOLDS)

@@ -13,6 +13,7 @@ way to bound or to expand a_k.
     moment matching:  h(X) of a Gaussian with the covariance of the mixture (the largest possible)
 """
 
+import abc
 from typing import ClassVar
 
 import jax
@@ -47,9 +48,9 @@ class MixtureMethod(Estimator):
 
     clip: ClassVar[bool] = True  # 0 <= H <= H(C) is known
 
+    @abc.abstractmethod
     def at(self, noisy: GaussianMixture, partition: Partition, prior_entropy: float) -> float:
         """H(C|X) at one noise level."""
-        raise NotImplementedError
 
 
 def _weights(mixture: GaussianMixture) -> np.ndarray:

@@ -18,6 +18,7 @@ from jaxtyping import PRNGKeyArray
 from gmm_speciation.verification import (
     asymptotics,
     guidance,
+    guided_runs,
     identities,
     many,
     memory,
@@ -55,5 +56,5 @@ SECTIONS: dict[str, Section] = {
     "memory": Section("Modern Hopfield networks", memory.claims),
     "asymptotics": Section("Large dimension, many classes", asymptotics.claims),
     "published": Section("Published experiments", published.claims, published.study),
-    "guidance": Section("Guidance", guidance.claims, guidance.study),
+    "guidance": Section("Guidance", guidance.claims, guided_runs.study),
 }

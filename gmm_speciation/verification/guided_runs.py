@@ -1,0 +1,123 @@
+"""The experiments behind the claims of guidance: closed forms, guided trajectories, a class removed.
+
+They run once; claims and pictures read them.
+"""
+
+import equinox as eqx
+import jax
+import numpy as np
+from jaxtyping import Float, PRNGKeyArray
+from scipy.optimize import brentq
+
+from gmm_speciation import control, exact, families
+from gmm_speciation.entropy import entropy_curve
+from gmm_speciation.estimate import Estimate
+from gmm_speciation.guidance import (
+    ClassifierFree,
+    DynamicNegative,
+    ExactPosterior,
+    Guidance,
+    GuidedCurve,
+    Interval,
+    IntervalGain,
+    NegativePrompt,
+    SafeLatent,
+    TrackedClasses,
+    guided_curve,
+    interval_gain,
+)
+from gmm_speciation.mixtures import GaussianMixture
+from gmm_speciation.processes import OrnsteinUhlenbeck
+
+CLOCK = OrnsteinUhlenbeck()
+DIMS = (16, 64)
+_SCALES = (1.0, 2.0, 4.0)
+_SHOWN = (0.5, 1.0, 1.5, 2.0, 4.0, 8.0)
+_STRENGTHS = (0.1, 0.3, 1.0, 3.0)
+
+
+class Study(eqx.Module):
+    """What was run: closed forms on kappa, trajectories in d dimensions, removals of a class."""
+
+    curves: dict[float, GuidedCurve]  # by scale
+    runs: dict[tuple[int, float], control.GuidedRun]  # by dimension and scale
+    limited: control.GuidedRun  # scale 4 in an interval, d = 16
+    interval: tuple[float, float]  # of kappa
+    window: tuple[float, float]  # kappa: the central 80 % of the information
+    gains: list[IntervalGain]
+    removals: dict[str, control.Removal]
+    levels: Float[np.ndarray, " T"]  # log-SNR
+    divergence: dict[float, Estimate]  # of negative prompting by strength, nats per unit log-SNR
+    information: Float[np.ndarray, " T"]  # -dH/dlambda of "the class or not" at the same levels
+
+
+def kappa_of(log_snr: Float[np.ndarray, " T"], dim: int) -> Float[np.ndarray, " T"]:
+    """Of two unit-variance classes with |m|^2 = dim: `alpha^2 dim` on a variance-preserving process."""
+    return dim / (1 + np.exp(-np.asarray(log_snr)))
+
+
+def times_of(kappa, dim: int) -> np.ndarray:
+    return np.asarray(CLOCK.time(np.log(kappa / dim) - np.log1p(-kappa / dim)))
+
+
+def law_to_thin() -> GaussianMixture:
+    """Four classes on the plane, of which class 0 is to be removed; class 1 is its neighbour."""
+    means = [[-3.0, 0.0], [-1.0, 1.5], [1.0, 3.0], [3.0, -1.0]]
+    return GaussianMixture.isotropic(means, 0.3, [0.3, 0.3, 0.2, 0.2])
+
+
+def study(key: PRNGKeyArray, num_samples: int) -> Study:
+    """Run the experiments on a quarter to a half of `num_samples` trajectories each."""
+    count, many = max(num_samples // 4, 128), max(num_samples // 2, 128)
+    grid = np.geomspace(0.002, 8.0, 241)
+    runs = {}
+    for dim in DIMS:
+        for scale in _SCALES if dim == DIMS[0] else (2.0,):
+            runs[dim, scale] = control.guided_run(
+                families.symmetric_pair(dim), CLOCK, times_of(grid, dim), ClassifierFree(0, scale), 0,
+                key=jax.random.fold_in(key, dim), num_samples=many,
+            )  # fmt: skip
+    ends = (0.3, 1.0)  # of kappa, as noise per signal: kappa = dim / (1 + sigma^2)
+    sigma = np.sqrt(DIMS[0] / np.array(ends) - 1)
+    limited = control.guided_run(
+        families.symmetric_pair(DIMS[0]), CLOCK, times_of(grid, DIMS[0]),
+        Interval(ClassifierFree(0, 4.0), sigma[1], sigma[0]), 0, key=key, num_samples=many,
+    )  # fmt: skip
+    kappa = np.geomspace(0.01, 12.0, 240)
+    window = tuple(
+        brentq(lambda k, h=h: float(exact.binary_entropy(k)) - h * np.log(2), 1e-4, 20)
+        for h in (0.9, 0.1)
+    )
+    law, levels = law_to_thin(), np.linspace(-6, 8, 29)
+    prompts = {strength: NegativePrompt(0, strength) for strength in (0.3, 1.0, 3.0)}
+    divergence = {
+        strength: control.removal_error(law, prompt, 0, levels, key=key, num_samples=count)
+        for strength, prompt in prompts.items()
+    }
+    of_class = entropy_curve(law, levels[::-1], partition=[0, 1, 1, 1], num_samples=4096, key=key)
+    return Study(
+        {scale: guided_curve(scale, kappa) for scale in _SHOWN},
+        runs,
+        limited,
+        ends,
+        window,  # type: ignore[arg-type]
+        [interval_gain(scale, np.geomspace(0.01, 4.0, 10)) for scale in (1.01, 2.0, 4.0, 8.0)],
+        _removals(law, key, count),
+        levels,
+        divergence,
+        np.asarray(of_class.rate.value)[::-1],
+    )
+
+
+def _removals(law: GaussianMixture, key, count) -> dict[str, control.Removal]:
+    kinds: dict[str, Guidance] = {
+        **{f"negative prompt, {s:g}": NegativePrompt(0, s) for s in _STRENGTHS},
+        "safe latent, 1": SafeLatent(0, 1.0),
+        "dynamic negative, exact": DynamicNegative(0, 1.0, ExactPosterior(law, 0)),
+        "dynamic negative, tracked": DynamicNegative(0, 1.0, TrackedClasses(0, law.log_weights)),
+    }
+    times = np.asarray(CLOCK.time(np.linspace(-10, 4.6, 161)))
+    return {
+        name: control.remove_class(law, CLOCK, times, kind, 0, key=key, num_samples=2 * count)
+        for name, kind in kinds.items()
+    }
