@@ -120,7 +120,7 @@ def test_sobol_points_of_the_state_agree_with_the_reduction():
 
 def test_a_crowd_of_points_has_the_entropy_of_its_mixture(rng):
     points, labels = rng.normal(size=(300, 2)), rng.integers(0, 3, 300)
-    task = Task.from_data("crowd", points, labels, log_snr=np.array([4.0, 2.0, 1.0, 0.0, -2.0]))
+    task = Task.from_data("crowd", points, labels, log_snr=np.array([2.0, 0.0, -2.0]))
     assert is_crowd(task.law)
     curve = crowd_curve(task.law, task.grid, 5e-3)
     expected = entropy_curve(
@@ -176,7 +176,7 @@ def test_selection():
 def test_a_sweep_goes_on_where_it_stopped_and_every_end_is_a_row(own):
     names = ["mine:Half", "mine:Raises", "mine:Dies", "mine:Eats", "mine:Sleeps"]
     wanted = cells(["mine:small"], names, [16], [0])
-    limits = Limits(seconds=15.0, mib=1500.0)
+    limits = Limits(seconds=7.0, mib=1500.0)
     rows = {row["estimator"]: row for row in sweep(wanted[:2], own / "out", limits=limits, jobs=1)}
     path = rows_file(own / "out")
     before = path.read_text()

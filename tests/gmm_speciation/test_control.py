@@ -24,6 +24,7 @@ def _times(kappa):
     return np.asarray(CLOCK.time(np.log(kappa / DIM) - np.log1p(-kappa / DIM)))
 
 
+@pytest.mark.slow
 def test_guided_sampling_in_many_dimensions_is_the_one_dimensional_equation(key):
     """Cross-entropy, probability and rate along guided trajectories, for two scales; class shares."""
     law = gs.families.symmetric_pair(DIM)

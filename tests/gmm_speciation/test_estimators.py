@@ -69,7 +69,14 @@ EXACT_BOUNDS = [
 ]
 
 
-@pytest.mark.parametrize("law", LAWS)
+@pytest.mark.parametrize(
+    "law",
+    [
+        "variances differ",
+        "classes of several components",
+        *(pytest.param(k, marks=pytest.mark.slow) for k in ("unequal weights", "diagonal")),
+    ],
+)
 def test_bounds_are_bounds(law):
     mixture, partition = LAWS[law]
     problem = problem_of(mixture, [2.0, 0.0, -2.0], 2**13, partition=partition)

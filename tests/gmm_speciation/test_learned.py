@@ -75,7 +75,10 @@ def test_training_that_was_stopped_goes_on_with_the_same_numbers(tmp_path, monke
     assert len(list(tmp_path.iterdir())) == 2
 
 
-@pytest.mark.parametrize("name", ["classifier", "learned-tracking", "nwj"])
+@pytest.mark.parametrize(
+    "name",
+    ["learned-tracking", *(pytest.param(k, marks=pytest.mark.slow) for k in ("classifier", "nwj"))],
+)
 def test_learned_estimators_come_near_in_few_dimensions(name):
     kappas = np.array([1.5, 0.5])
     grid = np.log(kappas / (4 - kappas))

@@ -225,6 +225,7 @@ def test_second_derivatives_where_singular_values_are_apart():
 
 
 @pytest.mark.parametrize("name", ["shared", "each"])
+@pytest.mark.slow
 def test_posterior_covariances_and_class_scores(name):
     low, full = PAIRS[name]
     x = jnp.asarray(MEANS[0] + 0.3)

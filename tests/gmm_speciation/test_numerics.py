@@ -97,7 +97,15 @@ def _edge_mixtures():
     return mixtures
 
 
-@pytest.mark.parametrize("name", _edge_mixtures())
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=pytest.mark.slow)
+        if name in ("isotropic", "one-component")
+        else name
+        for name in _edge_mixtures()
+    ],
+)
 def test_no_nan_at_the_ends(name, precision):
     mixture = _edge_mixtures()[name]
     k = mixture.num_components

@@ -46,17 +46,17 @@ def test_the_main_job_end_to_end(tmp_path, capsys):
     from model_bridges.digits import load_digits
 
     digits = load_digits()
-    pixels = digits.to_pixels(digits.held_out_images[:40])[:, 0].round().numpy()
-    labels = digits.held_out_labels[:40].numpy()
+    pixels = digits.to_pixels(digits.held_out_images[:20])[:, 0].round().numpy()
+    labels = digits.held_out_labels[:20].numpy()
     np.savez(tmp_path / "some.npz", images=pixels, labels=labels)
-    words = ["--data", str(tmp_path / "some.npz"), "--levels", "16", "--paths", "1"]
+    words = ["--data", str(tmp_path / "some.npz"), "--levels", "12", "--paths", "1"]
     assert main(["crosscheck", "digits", *words, "--out", str(tmp_path / "out")]) == 0
     printed = capsys.readouterr().out
     assert "80 %" in printed
     assert "information budget" in printed
     content = json.loads((tmp_path / "out" / "result.json").read_text())
     assert content["law"] == "some.npz"
-    assert content["num_images"] == 40
+    assert content["num_images"] == 20
     pictures = {path.name for path in (tmp_path / "out").glob("*.png")}
     assert {"crosscheck.png", "images.png", "variables.png", "reliability.png"} <= pictures
     # A trained model on real digits: nearly all information is there without noise, none at the top.

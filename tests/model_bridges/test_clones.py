@@ -86,6 +86,7 @@ def test_agreement_is_that_of_the_exact_posterior():
     assert np.all(np.diff(found.curve.log_snr) < 0)
 
 
+@pytest.mark.slow
 def test_without_an_unconditional_model_the_classes_run_back_together():
     mixture = ten_classes("isotropic")
     alone = dataclasses.replace(mb.mixture_denoiser(mixture), has_unconditional=False)
