@@ -35,8 +35,9 @@ def pytest_unconfigure():
         shutil.rmtree(COMPILED, ignore_errors=True)
 
 
-# Variants of a covariance that share most of their code with one that always runs.
-SLOW_KINDS = {"diagonal-shared", "full-shared", "low-rank-shared", "line"}
+# Variants of a covariance that share most of their code with one that always runs; low-rank ones
+# have tests of their own against full covariances.
+SLOW_KINDS = {"diagonal-shared", "full-shared", "low-rank-shared", "low-rank", "line"}
 
 
 def pytest_collection_modifyitems(items):
