@@ -1,6 +1,7 @@
 """Cells in a child process with a time-out and a memory cap; its end is a row, not ours.
 
-Each thread that runs cells keeps one child, started when first needed and again after it was ended.
+The time-out counts processor time, which other work on the machine does not lengthen; a child that waits
+without computing is stopped after `_PATIENCE` times as long. Each thread that runs cells keeps one child, started when first needed and again after it was ended.
 A child ends by itself when its stdin closes, so none outlives the sweep.
 """
 
@@ -16,11 +17,12 @@ from typing import Any, NamedTuple
 from gmm_speciation.benchmark.cells import Cell
 
 _POLL = 0.1  # seconds between looks at the memory
-_START = 300.0  # seconds that a child may take to load its libraries
+_START = 300.0  # processor seconds that a child may take to load its libraries
+_PATIENCE = 5.0  # elapsed time over processor time at which a child counts as stuck
 
 
 class Limits(NamedTuple):
-    """Of one cell."""
+    """Of one cell; seconds of processor time."""
 
     seconds: float = 120.0
     mib: float = 6000.0
@@ -51,7 +53,8 @@ class _Child:
 
     def _answer(self, limits: Limits) -> dict[str, Any]:
         """The next line, or what stopped it: raises `_StoppedError`."""
-        start = time.monotonic()
+        start, before = time.monotonic(), _processor_seconds(self.process.pid)
+        spent = 0.0
         with selectors.DefaultSelector() as selector:
             selector.register(self.answers, selectors.EVENT_READ)
             while b"\n" not in self._pending:
@@ -59,14 +62,15 @@ class _Child:
                     chunk = os.read(self.answers.fileno(), 1 << 20)
                     if not chunk:
                         code = self.process.wait()
-                        raise _StoppedError("crashed", f"the process ended with code {code}")
+                        raise _StoppedError("crashed", f"the process ended with code {code}", spent)
                     self._pending += chunk
-                if time.monotonic() - start > limits.seconds:
-                    raise _StoppedError("time-out", f"stopped after {limits.seconds:g} s")
+                spent = max(spent, _processor_seconds(self.process.pid) - before)
+                if max(spent, (time.monotonic() - start) / _PATIENCE) > limits.seconds:
+                    raise _StoppedError("time-out", f"stopped after {limits.seconds:g} s", spent)
                 used = _resident_mib(self.process.pid)
                 if used > limits.mib:
                     raise _StoppedError(
-                        "memory", f"stopped at {used:.0f} MiB, the cap is {limits.mib:g}"
+                        "memory", f"stopped at {used:.0f} MiB, the cap is {limits.mib:g}", spent
                     )
         line, _, self._pending = self._pending.partition(b"\n")
         return json.loads(line)
@@ -90,9 +94,9 @@ def _compiled() -> dict[str, str]:
 
 
 class _StoppedError(Exception):
-    def __init__(self, status: str, message: str):
+    def __init__(self, status: str, message: str, seconds: float):
         super().__init__(message)
-        self.status = status
+        self.status, self.seconds = status, seconds
 
 
 _own = threading.local()
@@ -104,15 +108,23 @@ def run_isolated(cell: Cell, limits: Limits) -> dict[str, Any]:
 
     if getattr(_own, "child", None) is None:
         _own.child = _Child()
-    start = time.monotonic()
     try:
         return _own.child.ask(cell, limits)
     except (_StoppedError, BrokenPipeError) as stopped:
         _own.child.end()
         _own.child = None
         status = getattr(stopped, "status", "crashed")
-        seconds = round(time.monotonic() - start, 2)
+        seconds = round(getattr(stopped, "seconds", 0.0), 2)
         return {**cell_key(cell), "status": status, "message": str(stopped), "seconds": seconds}
+
+
+def _processor_seconds(pid: int) -> float:
+    try:
+        with open(f"/proc/{pid}/stat", encoding="ascii") as file:
+            fields = file.read().rpartition(")")[2].split()  # the name before it may hold spaces
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")  # user, system
+    except (OSError, ValueError, IndexError):  # it has ended, or there is no /proc
+        return 0.0
 
 
 def _resident_mib(pid: int) -> float:

@@ -7,7 +7,7 @@ down costs this process and nothing else. A row holds
     status                      ok, failed, not-applicable (and, from outside: time-out, memory, crashed)
     message                     why not ok
     entropy, stderr, dof, rate  one number a noise level; nats, nats per unit log-SNR
-    seconds, peak_mib           of the estimate alone, its compilation included
+    seconds, peak_mib           of the estimate alone, its compilation included; processor time
     evaluations                 calls of posterior or denoisers, one a state and class
     versions, device, date      where it was made
 """
@@ -41,7 +41,7 @@ def run_cell(cell: Cell) -> dict[str, Any]:
         task.law.mixture, task.law.classes, grid, cell.num_samples, cell.seed, estimator.access
     )
     reset = _reset_peak()
-    start = time.perf_counter()
+    start = time.process_time()
     try:
         outcome = estimator.curve(problem)
         values = np.asarray(outcome.entropy.value, float)
@@ -63,7 +63,7 @@ def run_cell(cell: Cell) -> dict[str, Any]:
     except Exception as error:  # whatever an estimator raises is a result
         row |= {"status": "failed", "message": f"{type(error).__name__}: {_one_line(error)}"}
     row |= {
-        "seconds": round(time.perf_counter() - start, 4),
+        "seconds": round(time.process_time() - start, 4),
         "peak_mib": _peak_mib() if reset else None,
         "evaluations": int(problem.evaluations),
     }

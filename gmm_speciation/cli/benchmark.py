@@ -53,7 +53,7 @@ def sweep(
         str | None, typer.Option(metavar="ADDRESS", help="A Dask scheduler to run on instead.")
     ] = None,
     time_limit: Annotated[
-        float | None, typer.Option(min=1.0, help="Seconds of a run, instead of the profile's.")
+        float | None, typer.Option(min=1.0, help="Processor seconds of a run, instead of the profile's.")
     ] = None,
     memory_limit: Annotated[float, typer.Option(min=500.0, help="MiB of a run.")] = 6000.0,
     seed: Seed = 0,

@@ -87,7 +87,7 @@ def plot_against(
 
 
 def plot_front(standings: Sequence[Standing]) -> Figure:
-    """Median seconds of a run against relative RMSE; the front joins those that none beats in both."""
+    """Median processor seconds of a run against relative RMSE; the front joins those that none beats in both."""
     figure, (axes,) = panels((2.4,), width=9.0)
     with styled():
         families = list(dict.fromkeys(line.access for line in standings))
@@ -110,7 +110,7 @@ def plot_front(standings: Sequence[Standing]) -> Figure:
             )  # fmt: skip
         axes.set_xscale("log")
         axes.set_yscale("log")
-        axes.set_xlabel("seconds of a run, median")
+        axes.set_xlabel("processor seconds of a run, median")
         axes.set_ylabel("RMSE of H over H(C)")
         figure.legend(*axes.get_legend_handles_labels(), loc="outside upper left", ncols=3)
     return figure
