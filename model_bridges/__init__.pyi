@@ -2,6 +2,7 @@ from . import checkpoints as checkpoints
 from . import digits as digits
 from . import digits_text as digits_text
 from . import edm2 as edm2
+from . import guidance as guidance
 from . import stable_diffusion as stable_diffusion
 from .class_samples import SampledCurves as SampledCurves
 from .class_samples import over_samples as over_samples

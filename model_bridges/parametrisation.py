@@ -96,6 +96,14 @@ def _preserving(sigma: Tensor) -> Tensor:
     return (1 + sigma**2).rsqrt()
 
 
+# (skip, out) of what a network of a variance-preserving schedule predicts, by diffusers' names.
+COEFFICIENTS: dict[str, Callable[[Tensor], tuple[Tensor, Tensor]]] = {
+    "epsilon": lambda sigma: (torch.ones_like(sigma), -sigma),
+    "v_prediction": lambda sigma: (1 / (1 + sigma**2), -sigma * _preserving(sigma)),
+    "sample": lambda sigma: (torch.zeros_like(sigma), torch.ones_like(sigma)),
+}
+
+
 def from_epsilon(
     fn: Network,
     alphas_cumprod: ArrayLike,
@@ -125,7 +133,7 @@ def from_epsilon(
         fn,
         _preserving,
         schedule.time,
-        lambda sigma: (torch.ones_like(sigma), -sigma),
+        COEFFICIENTS["epsilon"],
         unconditional_label,
         schedule.sigma_range,
         options,
@@ -151,7 +159,7 @@ def from_velocity(
         fn,
         _preserving,
         schedule.time,
-        lambda sigma: (1 / (1 + sigma**2), -sigma * _preserving(sigma)),
+        COEFFICIENTS["v_prediction"],
         unconditional_label,
         schedule.sigma_range,
         options,
@@ -184,7 +192,7 @@ def from_x0(
         fn,
         scale,
         time,
-        lambda sigma: (torch.zeros_like(sigma), torch.ones_like(sigma)),
+        COEFFICIENTS["sample"],
         unconditional_label,
         sigma_range,
         options,

@@ -10,19 +10,21 @@ Two ways from `sigma = t` to `t' < t`, given the posterior mean `D(x; t)`:
 
   the law of `x_{t'}` given `x_t` and `x_0 = D`. Tracked class posteriors assume this kernel.
 
-Both end on `D(x; sigma_min)`, the posterior mean at the last level.
+Both end on `D(x; sigma_min)`, the posterior mean at the last level. With a guidance its state is threaded
+through the steps; the second slope of Heun's method is guided from the state of the first.
 """
 
 import math
 from collections.abc import Callable
 from itertools import pairwise
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from model_bridges.denoiser import Label
+from model_bridges.guidance.base import Guidance, denoise_at
 from model_bridges.paths import reverse_kernel
 
 DenoiserFunction = Callable[..., Tensor]
@@ -54,9 +56,12 @@ def sample(
     sigmas: Float[Tensor, " T"],
     label: Label | None = None,
     *,
+    guidance: Guidance | None = None,
     generator: torch.Generator | None = None,
     method: Method = "ancestral",
     device: str | torch.device = "cpu",
+    dtype: torch.dtype | None = None,
+    progress: Callable[[int, int], object] | None = None,
 ) -> Float[Tensor, "B *event"]:
     """Draw samples from a denoiser.
 
@@ -65,12 +70,17 @@ def sample(
         shape: `(B, *event)` of the result.
         sigmas: Strictly decreasing positive noise levels; the first is that of the initial noise.
         label: Passed on to the denoiser.
+        guidance: Bends the law that is drawn, and says which labels the denoiser is asked for; it needs
+            the whole `Denoiser`.
         generator: Source of all randomness, on `device`.
         method: The reverse step, see the module.
         device: Where the samples live.
+        dtype: Of the states; torch's default.
+        progress: Called with `(steps done, steps in all)`.
 
     Raises:
-        ValueError: If `sigmas` is not decreasing and positive, or `method` is unknown.
+        ValueError: If `sigmas` is not decreasing and positive, `method` is unknown, or both a label and
+            a guidance are given.
     """
     levels = [float(sigma) for sigma in sigmas]
     decreasing = all(a > b for a, b in pairwise(levels))
@@ -81,17 +91,28 @@ def sample(
         )
     if method not in ("ancestral", "probability-flow"):
         raise ValueError(f"`method` must be 'ancestral' or 'probability-flow'; got {method!r}.")
+    if guidance is not None and label is not None:
+        raise ValueError("Give `label` or `guidance`, not both: a guidance brings its own labels.")
+
+    def mean(x: Tensor, sigma: float, state: Any) -> tuple[Tensor, Any]:
+        if guidance is None:
+            return denoiser(x, sigma, label), state
+        return guidance.step(state, x, sigma, denoise_at(denoiser, x, sigma))  # type: ignore[arg-type]
+
     with torch.no_grad():
-        x = levels[0] * torch.randn(shape, generator=generator, device=device)
-        for sigma, next_sigma in pairwise(levels):
-            denoised = denoiser(x, sigma, label)
+        x = levels[0] * torch.randn(shape, generator=generator, device=device, dtype=dtype)
+        state = None if guidance is None else guidance.init(x)
+        for index, (sigma, next_sigma) in enumerate(pairwise(levels), start=1):
+            denoised, state = mean(x, sigma, state)
             if method == "ancestral":
                 means, variance = reverse_kernel(x, denoised[None], sigma, next_sigma)
-                noise = torch.randn(shape, generator=generator, device=device)
+                noise = torch.randn(shape, generator=generator, device=device, dtype=dtype)
                 x = means[0] + math.sqrt(variance) * noise
             else:
                 slope = (x - denoised) / sigma
                 euler = x + (next_sigma - sigma) * slope
-                next_slope = (euler - denoiser(euler, next_sigma, label)) / next_sigma
+                next_slope = (euler - mean(euler, next_sigma, state)[0]) / next_sigma
                 x = x + (next_sigma - sigma) * (slope + next_slope) / 2
-        return denoiser(x, levels[-1], label)
+            if progress is not None:
+                progress(index, len(levels) - 1)
+        return mean(x, levels[-1], state)[0]

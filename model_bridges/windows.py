@@ -32,6 +32,20 @@ class GuidanceInterval(tuple[float, float]):
         """Whether to guide at this noise level."""
         return bool(self[0] < sigma <= self[1])
 
+    def as_callback(self, pipe: Any) -> Any:
+        """A `callback_on_step_end` that limits the guidance of a diffusers pipeline to this interval.
+
+        See `model_bridges.guidance.interval_callback`.
+
+        Raises:
+            ValueError: If no noise level of the pipeline's schedule lies inside.
+        """
+        from model_bridges.guidance import interval_callback
+
+        signal = np.asarray(pipe.scheduler.alphas_cumprod)
+        self.steps(np.sqrt((1 - signal) / signal))
+        return interval_callback(*self)
+
     def steps(self, sigmas: Any) -> dict[str, Any]:
         """First and last guided step of a sampler's decreasing levels, and their share of all steps.
 

@@ -1,0 +1,328 @@
+"""Guidance in torch: the same numbers as the theory's, removal of a class, pipelines of diffusers."""
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import torch
+from tiny_pipeline import write_pipeline
+
+from gmm_speciation import GaussianMixture
+from gmm_speciation import guidance as theory
+from gmm_speciation.partitions import Partition
+from gmm_speciation.samplers import label_denoiser
+from model_bridges import guidance
+from model_bridges.guidance import PROMPT, UNWANTED, Guided, denoise_at
+from model_bridges.mixture import mixture_denoiser
+from model_bridges.samplers import karras_sigmas, sample
+from model_bridges.windows import GuidanceInterval
+
+SIGMAS = [float(s) for s in np.geomspace(8.0, 0.05, 9)]
+
+
+def law_and_model():
+    """Five components in three classes, and the law as a model."""
+    means = [[-3.0, 0.0], [-1.0, 1.5], [1.0, 3.0], [3.0, -1.0], [0.5, -2.5]]
+    law = GaussianMixture.isotropic(means, 0.2, [0.3, 0.2, 0.1, 0.2, 0.2])
+    partition = Partition([0, 1, 1, 2, 0])
+    return law, partition, mixture_denoiser(law, partition)
+
+
+def _kinds(module, law, partition):
+    """One of each kind, by the constructor calls that both sides share."""
+    exact = module.ExactPosterior(law, 1, partition)
+    log_prior = partition.log_sum(law.log_weights[None])[0]
+    if module is guidance:
+        log_prior = torch.from_numpy(np.array(log_prior))
+    classes = module.TrackedClasses(1, log_prior)
+    ratio = module.TrackedRatio(1, 0.3, 0.7, 0.01, 2e-3, -5.0, 1.0, 0.8)
+    return {
+        "unguided": module.Unguided(2),
+        "whole": module.Unguided(),
+        "classifier-free": module.ClassifierFree(1, 2.5),
+        "against a class": module.ClassifierFree(1, 2.5, 0),
+        "interval": module.Interval(module.ClassifierFree(1, 2.5), 0.3, 3.0),
+        "negative": module.NegativePrompt(1, 0.8),
+        "negative, prompted": module.NegativePrompt(1, 0.8, 0, 1.7),
+        "safe latent": module.SafeLatent(1, 5.0, 0.05, warmup=2),
+        "safe latent, prompted": module.SafeLatent(1, 5.0, 0.05, prompt=0, scale=2.0),
+        "dynamic, exact": module.DynamicNegative(1, 1.0, exact),
+        "dynamic, classes": module.DynamicNegative(1, 0.7, classes),
+        "dynamic, ratio": module.DynamicNegative(1, 2.0, ratio, 0, 1.5),
+        "dynamic, published": module.DynamicNegative.tracked(1),
+        "feedback": module.Feedback(1, 0.9, exact, 20.0),
+        "feedback, published": module.Feedback.tracked(1, num_steps=8),
+        "limited dynamic": module.Interval(module.DynamicNegative(1, 0.7, classes), 0.3, 3.0),
+    }
+
+
+@pytest.fixture(scope="module")
+def subject():
+    return law_and_model()
+
+
+def _names():
+    return list(_kinds(theory, *law_and_model()[:2]))
+
+
+@pytest.mark.parametrize("name", _names())
+def test_every_kind_gives_the_numbers_of_the_theory_along_a_path(name, subject):
+    law, partition, model = subject
+    ours, exact = _kinds(guidance, law, partition)[name], _kinds(theory, law, partition)[name]
+    normals = np.random.default_rng(0).standard_normal((len(SIGMAS), 6, law.dim))
+    # Any path will do: both see the same one.
+    path = np.cumsum(normals[::-1] * 0.3, 0)[::-1] + np.asarray(law.means[1])
+    state = other = None
+    for sigma, states in zip(SIGMAS, path, strict=True):
+        x, y = torch.from_numpy(states.copy()), jnp.asarray(states)
+        state = ours.init(x) if state is None else state
+        other = exact.init(y) if other is None else other
+        result, state = ours.step(state, x, sigma, denoise_at(model, x, sigma))
+        level = (jnp.asarray(1.0), jnp.asarray(sigma))
+
+        def denoise(label, y=y, level=level):
+            return label_denoiser(law, y, *level, partition, label)
+
+        wanted, other = exact.step(other, y, level, denoise)
+        # p / (1 - p) multiplies the rounding of D_c - D by up to e^20.
+        np.testing.assert_allclose(result.numpy(), np.asarray(wanted), rtol=1e-9, atol=1e-6)
+
+
+def test_one_label_a_state_is_the_label_of_each(subject):
+    law, _, model = subject
+    x, labels = torch.randn(4, law.dim, dtype=torch.float64), torch.tensor([0, 1, 2, 1])
+    denoise = denoise_at(model, x, 1.3)
+    ratio = [guidance.TrackedRatio(c, 0.2) for c in (labels, 1)]
+    kinds = (
+        lambda c, source: guidance.ClassifierFree(c, 2.0),
+        lambda c, source: guidance.NegativePrompt(c, 0.5),
+        lambda c, source: guidance.DynamicNegative(c, 1.0, source),
+    )
+    for kind in kinds:
+        both = kind(labels, ratio[0]), kind(1, ratio[1])
+        mixed, same = (one.step(one.init(x), x, 1.3, denoise)[0] for one in both)
+        rows = labels == 1
+        torch.testing.assert_close(mixed[rows], same[rows])
+        assert not torch.equal(mixed[~rows], same[~rows])
+
+
+def _shares(law, partition, x):
+    from gmm_speciation.inference import class_posterior
+
+    winner = np.asarray(class_posterior(law, jnp.asarray(x.numpy()), partition)).argmax(-1)
+    return np.bincount(winner, minlength=partition.num_classes) / len(winner)
+
+
+def test_dynamic_guidance_with_the_exact_posterior_removes_a_class(subject):
+    law, partition, model = subject
+    levels = karras_sigmas(40, 0.01, 40.0)
+
+    def drawn(kind, count=1500):
+        generator = torch.Generator().manual_seed(0)
+        return sample(
+            model, (count, law.dim), levels, guidance=kind, generator=generator, dtype=torch.float64
+        )
+
+    prior = np.asarray(model.class_prior)
+    kept = np.delete(prior, 1) / (1 - prior[1])
+    exact = _shares(law, partition, drawn(_kinds(guidance, law, partition)["dynamic, exact"]))
+    error = 4 * np.sqrt(0.25 / 1500)
+    assert exact[1] < 0.01
+    np.testing.assert_allclose(np.delete(exact, 1), kept, atol=error)
+    plain = _shares(law, partition, drawn(guidance.Unguided()))
+    np.testing.assert_allclose(plain, prior, atol=error)
+
+
+def test_a_guided_model_is_a_function_for_other_samplers(subject):
+    law, partition, model = subject
+    kind = _kinds(guidance, law, partition)["dynamic, classes"]
+    levels = karras_sigmas(12, 0.05, 20.0)
+    shape = (16, law.dim)
+    generators = [torch.Generator().manual_seed(3) for _ in range(3)]
+    threaded = sample(model, shape, levels, guidance=kind, generator=generators[0])
+    guided = Guided(model, kind)
+    torch.testing.assert_close(sample(guided, shape, levels, generator=generators[1]), threaded)
+    # From the top again: it starts anew.
+    torch.testing.assert_close(sample(guided, shape, levels, generator=generators[2]), threaded)
+
+
+def test_an_interval_spares_the_reference_outside(subject):
+    from model_bridges.metered import Metered
+
+    law, _, model = subject
+    levels = karras_sigmas(21, 0.05, 20.0)
+    costs = {}
+    for name, kind in {
+        "full": guidance.ClassifierFree(1, 2.0),
+        "limited": guidance.Interval(guidance.ClassifierFree(1, 2.0), 0.5, 3.0),
+        "class": guidance.Unguided(1),
+    }.items():
+        metered = Metered(model)
+        sample(metered, (2, law.dim), levels, guidance=kind, method="probability-flow")
+        costs[name] = metered.evaluations
+    limited = guidance.Interval(guidance.ClassifierFree(1, 2.0), 0.5, 3.0)
+    share = limited.guided_steps(levels).mean()
+    assert costs["full"] == 2 * costs["class"]
+    assert costs["class"] * (1 + share) == pytest.approx(costs["limited"], rel=0.05)
+
+
+def test_bad_input(subject):
+    law, partition, model = subject
+    with pytest.raises(ValueError, match="0 <= low < high"):
+        guidance.Interval(guidance.ClassifierFree(1, 2.0), 3.0, 0.5)
+    with pytest.raises(ValueError, match="min_posterior < prior"):
+        guidance.DynamicNegative.tracked(1, prior=0.9)
+    levels = karras_sigmas(3)
+    with pytest.raises(ValueError, match="both"):
+        sample(model, (2, law.dim), levels, torch.tensor([0, 0]), guidance=guidance.Unguided())
+    kind = _kinds(guidance, law, partition)["dynamic, classes"]
+    x = torch.zeros(2, law.dim, dtype=torch.float64)
+    _, state = kind.step(kind.init(x), x, 1.0, denoise_at(model, x, 1.0))
+    with pytest.raises(ValueError, match="lower, positive noise"):
+        kind.step(state, x, 2.0, denoise_at(model, x, 2.0))
+
+
+# Pipelines of diffusers, whose old schedulers warn about NumPy and about their own defaults.
+
+
+pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
+
+
+@pytest.fixture(scope="module")
+def pipe(tmp_path_factory):
+    return _pipeline(write_pipeline(tmp_path_factory.mktemp("pipeline")))
+
+
+def _pipeline(folder, scheduler=None):
+    from diffusers import (
+        AutoencoderKL,
+        DDIMScheduler,
+        StableDiffusionPipeline,
+        UNet2DConditionModel,
+    )
+    from transformers import CLIPTextModel, CLIPTokenizer
+
+    made = StableDiffusionPipeline(
+        AutoencoderKL.from_pretrained(folder / "vae", use_safetensors=True),
+        CLIPTextModel.from_pretrained(folder / "text_encoder", use_safetensors=True),
+        CLIPTokenizer.from_pretrained(folder / "tokenizer"),
+        UNet2DConditionModel.from_pretrained(folder / "unet", use_safetensors=True),
+        scheduler or DDIMScheduler.from_pretrained(folder / "scheduler"),
+        None, None, requires_safety_checker=False,
+    )  # fmt: skip
+    made.set_progress_bar_config(disable=True)
+    return made
+
+
+def _draw(pipe, scale=3.0, **options):
+    generator = torch.Generator().manual_seed(0)
+    return pipe(
+        ["a cat", "a dog"], num_inference_steps=6, guidance_scale=scale, output_type="latent",
+        height=16, width=16, generator=generator, **options,
+    ).images  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "scheduler",
+    ["DDIMScheduler", "EulerDiscreteScheduler", "DPMSolverMultistepScheduler", "DDPMScheduler"],
+)
+@pytest.mark.parametrize("prediction", ["epsilon", "v_prediction"])
+def test_classifier_free_guidance_on_a_pipeline_is_its_own(pipe, scheduler, prediction):
+    import diffusers
+
+    settings = dict(pipe.scheduler.config) | {"prediction_type": prediction}
+    used = pipe.scheduler
+    pipe.scheduler = getattr(diffusers, scheduler).from_config(settings)
+    try:
+        own = _draw(pipe, 3.0)
+        with guidance.on_pipeline(pipe, guidance.ClassifierFree(PROMPT, 3.0)):
+            ours = _draw(pipe, 9.0)  # the pipe's own scale plays no part
+        torch.testing.assert_close(ours, own, rtol=1e-4, atol=1e-4)
+        assert (_draw(pipe, 9.0) - own).abs().max() > 1e-3  # outside the block it does
+    finally:
+        pipe.scheduler = used
+
+
+def test_an_interval_on_a_pipeline_guides_the_steps_it_names(pipe):
+    sigmas = []
+    pipe.scheduler.set_timesteps(6)
+    for step in pipe.scheduler.timesteps:
+        signal = float(pipe.scheduler.alphas_cumprod[step])
+        sigmas.append(((1 - signal) / signal) ** 0.5)
+    low, high = (sigmas[4] + sigmas[3]) / 2, (sigmas[0] + sigmas[1]) / 2
+
+    acts = []
+
+    class Watch(guidance.Guidance):
+        @property
+        def base_label(self):
+            return PROMPT
+
+        def step(self, state, x, sigma, denoise):
+            acts.append(sigma)
+            return guidance.ClassifierFree(PROMPT, 3.0).step(state, x, sigma, denoise)
+
+    with guidance.on_pipeline(pipe, guidance.Interval(Watch(), low, high)):
+        limited = _draw(pipe)
+    np.testing.assert_allclose(acts, sigmas[1:4], rtol=1e-6)
+    # The callback guides the first step as the pipeline is told; the rest is the same.
+    called = _draw(pipe, callback_on_step_end=GuidanceInterval((low, high)).as_callback(pipe))
+    with guidance.on_pipeline(
+        pipe, guidance.Interval(guidance.ClassifierFree(PROMPT, 3.0), low, 1e3)
+    ):
+        torch.testing.assert_close(called, _draw(pipe), rtol=1e-4, atol=1e-4)
+    assert (called - limited).abs().max() > 1e-3
+
+
+def test_tracked_kinds_on_a_pipeline(pipe):
+    plain = _draw(pipe)
+    away = guidance.DynamicNegative(
+        UNWANTED, 5.0, guidance.TrackedRatio(UNWANTED, 0.3), PROMPT, 3.0
+    )
+    with guidance.on_pipeline(pipe, away, unwanted="a dog"):
+        pushed = _draw(pipe, eta=1.0)
+    with guidance.on_pipeline(pipe, guidance.Feedback.tracked(PROMPT, num_steps=6)):
+        fed = _draw(pipe, eta=1.0)
+    for result in (pushed, fed):
+        assert torch.isfinite(result).all()
+        assert (result - plain).abs().max() > 1e-3
+
+
+def test_a_pipeline_says_what_it_lacks(pipe):
+    with (
+        pytest.raises(ValueError, match="no `unet`"),
+        guidance.on_pipeline(object(), guidance.Unguided()),
+    ):
+        pass
+    with (
+        pytest.raises(ValueError, match="`guidance_scale` above 1"),
+        guidance.on_pipeline(pipe, guidance.ClassifierFree(PROMPT, 3.0)),
+    ):
+        _draw(pipe, 1.0)
+    with (
+        pytest.raises(ValueError, match="asks for label 1"),
+        guidance.on_pipeline(pipe, guidance.NegativePrompt(UNWANTED, 1.0)),
+    ):
+        _draw(pipe)
+    assert not pipe.unet._forward_hooks
+    with pytest.raises(ValueError, match="No level of the sampler"):
+        GuidanceInterval((1e3, 1e4)).as_callback(pipe)
+
+
+def test_the_shipped_pipeline_is_guided_in_three_lines():
+    import model_bridges as mb
+    from model_bridges.digits import load_digits
+    from model_bridges.digits.classifier import DigitClassifier
+    from model_bridges.digits_text import load_pipeline
+    from model_bridges.digits_text.data import to_digits
+
+    pipe = load_pipeline()
+    pipe.set_progress_bar_config(disable=True)
+    kind = mb.guidance.Interval(mb.guidance.ClassifierFree(mb.guidance.PROMPT, 2.0), 1.0, 12.0)
+    with mb.guidance.on_pipeline(pipe, kind):
+        found = pipe(
+            ["a handwritten seven"] * 8, num_inference_steps=12, output_type="np",
+            generator=torch.Generator().manual_seed(0),
+        ).images  # fmt: skip
+    digits = load_digits()
+    ink = torch.from_numpy(found).permute(0, 3, 1, 2)[:, :1] * 2 - 1
+    assert (DigitClassifier(digits).predict(to_digits(digits, ink)) == 7).mean() >= 0.7
