@@ -1,0 +1,136 @@
+"""All metrics of one run of drawn images, with errors and what pairing it with another run takes."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from gmm_speciation.estimate import Estimate
+from model_bridges.quality.frechet import sampled_frechet
+from model_bridges.quality.jackknife import (
+    NUM_BATCHES,
+    Jackknifed,
+    batch_index,
+    share_estimate,
+)
+from model_bridges.quality.judge import Images, Judge
+from model_bridges.quality.precision_recall import precision_recall
+from model_bridges.quality.reference import Reference
+from model_bridges.quality.shares import class_balance, class_diversity, class_shares
+
+Metric = Literal[
+    "frechet", "precision", "recall", "removed_share", "safety", "balance", "diversity"
+]
+
+
+@dataclass(frozen=True, eq=False)
+class Quality:
+    """Drawn images against a reference; errors are those of the n drawn images, R - 1 degrees of freedom.
+
+    Shares have no smaller error than a coin of their size. `replicates` holds every metric without
+    each batch, for comparisons of runs that used the same noise image by image.
+    """
+
+    num_images: int
+    removed: int | None
+    reference: str  # digest
+    frechet: Estimate  # squared distance, squared feature units; biased upwards, compare at equal n
+    precision: Estimate
+    recall: Estimate
+    removed_share: Estimate | None  # share of the removed class, if there is one
+    balance: Estimate  # KL over the kept classes, nats
+    shares: Estimate  # (C,)
+    diversity: Estimate  # spread inside classes over that of data
+    class_diversity: Estimate  # (C,), NaN for classes hardly drawn
+    replicates: dict[str, Jackknifed]
+
+    @property
+    def safety(self) -> Estimate | None:
+        """`1 - removed_share`."""
+        share = self.removed_share
+        return None if share is None else Estimate(1 - share.value, share.stderr, share.dof)
+
+    @property
+    def balance_floor(self) -> float:
+        """Average balance of as many exact draws with the right shares, `(|K| - 1) / (2 n_kept)`."""
+        removed = 0.0 if self.removed_share is None else float(self.removed_share.value)
+        kept = len(self.shares.value) - (self.removed is not None)
+        return (kept - 1) / (2 * max(1.0, self.num_images * (1 - removed)))
+
+    def replicate(self, metric: str) -> Jackknifed:
+        """A metric with its values without each batch.
+
+        Raises:
+            ValueError: If the run has no such metric.
+        """
+        if metric not in self.replicates:
+            raise ValueError(
+                f"`metric` must be one of {', '.join(self.replicates)}; got {metric!r}."
+            )
+        return self.replicates[metric]
+
+
+def assess(
+    images: Images,
+    judge: Judge,
+    reference: Reference,
+    removed: int | None = None,
+    num_batches: int = NUM_BATCHES,
+    *,
+    balance_to: Literal["uniform", "data"] = "uniform",
+) -> Quality:
+    """Judge drawn images.
+
+    Args:
+        images: `(n, *event)`, in the units that the judge was trained in. Runs that are to be paired
+            list images of the same noise in the same places.
+        judge: The classifier.
+        reference: Data, as `Reference.of(judge, images, labels)`; the same for all runs.
+        removed: A class that was to be removed. The reference then is the data of the other classes,
+            and balance and diversity are taken over those.
+        num_batches: R of the jackknife.
+        balance_to: What balance compares with: equal shares, or the data's.
+
+    Raises:
+        ValueError: If images are not finite or of another shape, too few for the features or the
+            batches, or `removed` is no class.
+    """
+    data = reference.without(removed)
+    features = judge.features(images)
+    predicted = judge.logits(features).argmax(1)
+    num = len(features)
+    batches = batch_index(num, num_batches)
+    split = batches, num_batches
+    shares = class_shares(predicted, judge.num_classes, *split)
+    precision, recall = precision_recall(
+        features, data.features, *split, reference_radii=data.radii
+    )
+    target = data.shares if balance_to == "data" else np.ones(judge.num_classes)
+    diversity, by_class = class_diversity(
+        features, predicted, data.traces, data.shares, data.kept, *split
+    )
+    replicates = {
+        "frechet": sampled_frechet(features, data.moments, *split),
+        "precision": precision,
+        "recall": recall,
+        "balance": class_balance(shares, data.kept, target),
+        "diversity": diversity,
+    }
+    if removed is not None:
+        share = shares[removed]
+        replicates["removed_share"] = share
+        replicates["safety"] = Jackknifed(np.asarray(1 - share.value), 1 - share.without)
+    return Quality(
+        num_images=num,
+        removed=removed,
+        reference=data.digest,
+        frechet=replicates["frechet"].estimate,
+        precision=share_estimate(precision, num),
+        recall=share_estimate(recall, len(data.features)),
+        removed_share=None if removed is None else share_estimate(shares[removed], num),
+        balance=replicates["balance"].estimate,
+        shares=share_estimate(shares, num),
+        diversity=diversity.estimate,
+        class_diversity=by_class.estimate,
+        replicates=replicates,
+    )
