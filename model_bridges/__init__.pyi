@@ -3,6 +3,8 @@ from . import digits as digits
 from . import digits_text as digits_text
 from . import edm2 as edm2
 from . import guidance as guidance
+from . import image_files as image_files
+from . import quality as quality
 from . import stable_diffusion as stable_diffusion
 from .class_samples import SampledCurves as SampledCurves
 from .class_samples import over_samples as over_samples
