@@ -10,7 +10,9 @@ data: features of digits for digits. Features have no units of their own; distan
 beside the floor of two true samples.
 """
 
+import math
 import warnings
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -69,7 +71,9 @@ class Judge:
             )
         if not hidden or min(hidden) < 1:
             raise ValueError(f"`hidden` must be one width or more, all positive; got {hidden}.")
-        shift, variance = flat.mean(0), flat.var(0)
+        shift = flat.mean(0, dtype=float)
+        # In parts, as a copy of a large set in float64 would not fit beside it.
+        variance = sum(((part - shift) ** 2).sum(0) for part in _parts(flat)) / len(flat)
         scale = np.sqrt(variance + _SCALE_FLOOR**2 * variance.mean())
         if not scale.min() > 0:
             raise ValueError("the images are all alike; there is nothing to learn.")
@@ -83,7 +87,8 @@ class Judge:
         with warnings.catch_warnings():
             # The budget is the rule; whether it sufficed is what `accuracy` says.
             warnings.simplefilter("ignore", ConvergenceWarning)
-            machine.fit(((flat - shift) / scale).astype(np.float32), classes)
+            parts = [((part - shift) / scale).astype(np.float32) for part in _parts(flat)]
+            machine.fit(np.concatenate(parts), classes)
         weights = [np.asarray(w, float) for w in machine.coefs_]
         biases = [np.asarray(b, float) for b in machine.intercepts_]
         if len(present) == 2:  # one logit; as two, with the first at 0
@@ -112,9 +117,8 @@ class Judge:
                 f"images must have shape (n, {', '.join(map(str, self.event_shape))}), as in training; "
                 f"got {tuple(images.shape)}."
             )
-        flat = _flat(images)
-        parts = [self._hidden(flat[i : i + _CHUNK]) for i in range(0, max(1, len(flat)), _CHUNK)]
-        return np.concatenate(parts)
+        parts = [self._hidden(part) for part in _parts(_flat(images))]
+        return np.concatenate([np.zeros((0, self.num_features)), *parts])
 
     def logits(self, features: Float[np.ndarray, "n F"]) -> Float[np.ndarray, "n C"]:
         """Unnormalised log-probabilities of the classes, from features."""
@@ -139,8 +143,14 @@ def _numpy(x: Tensor | np.ndarray) -> np.ndarray:
     return x.detach().cpu().numpy() if isinstance(x, Tensor) else x
 
 
+def _parts(flat: Float[np.ndarray, "n d"]) -> Iterator[np.ndarray]:
+    """Rows in turn, in float64."""
+    for start in range(0, len(flat), _CHUNK):
+        yield flat[start : start + _CHUNK].astype(float)
+
+
 def _flat(images: Tensor | np.ndarray) -> Float[np.ndarray, "n d"]:
-    flat = np.asarray(_numpy(images), float).reshape(len(images), -1)
+    flat = _numpy(images).reshape(len(images), math.prod(images.shape[1:]))
     broken = ~np.isfinite(flat).all(1)
     if broken.any():
         raise ValueError(
