@@ -1,4 +1,4 @@
-"""`model-bridges crosscheck | train | convert`: trained models from the shell.
+"""`model-bridges crosscheck | entropy | windows | guidance | remove | train | convert` from the shell.
 
 torch and JAX load inside a command, so `--help` is fast; commands compute in double precision where
 precision is asked for.
@@ -17,6 +17,7 @@ import typer
 
 import gmm_speciation
 from gmm_speciation.terminal import Out, Quiet, Seed
+from model_bridges.control_command import remove
 from model_bridges.entropy_command import entropy, windows
 
 app = terminal.application(
@@ -144,6 +145,7 @@ def convert(
 
 app.command()(entropy)
 app.command()(windows)
+app.command()(remove)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

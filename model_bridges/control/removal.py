@@ -1,0 +1,228 @@
+"""Removing a class from what a model draws (the experiment of Koulischer et al. 2025, arXiv 2410.14398).
+
+The model draws without a prompt, and one class is pushed away:
+
+    NP             negative prompting, one strength everywhere
+    SLD            safe latent diffusion
+    DNG            dynamic negative guidance, p(c|x) tracked against the whole law from the share 1/K
+    DNG, classes   the same with all classes tracked against each other; K + 1 evaluations a step
+    DNG, published the paper's settings for CIFAR-10: prior 0.01, temperature 0.2, offset 2e-4
+
+Every run uses the same noise image by image. Safety, the share of images that are not of the class, is
+compared at equal price, which is the class balance, KL of the kept shares from uniform, or the Frechet
+distance to the data without the class; see `quality.frontier`. Strength 1 of DNG is the exact one.
+"""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from model_bridges.control.judged import NUM_STEPS, JudgedModel
+from model_bridges.control.verdicts import at_most, bounded
+from model_bridges.guidance import (
+    DynamicNegative,
+    Guidance,
+    NegativePrompt,
+    SafeLatent,
+    TrackedClasses,
+    TrackedRatio,
+    Unguided,
+)
+from model_bridges.quality import (
+    EqualComparison,
+    Floor,
+    Quality,
+    QualityCurve,
+    floor,
+    paired_difference,
+)
+from model_bridges.quality.frontier import within_budget
+from model_bridges.results import Check
+from model_bridges.samplers import karras_sigmas
+
+NP, SLD, DNG, CLASSES, PUBLISHED = "NP", "SLD", "DNG", "DNG, classes", "DNG, published"
+STRENGTHS: dict[str, tuple[float, ...]] = {
+    NP: (0.05, 0.1, 0.2, 0.4, 0.8),
+    SLD: (0.25, 1.0, 4.0, 16.0),
+    DNG: (0.3, 1.0, 3.0, 10.0),
+    CLASSES: (0.5, 1.0, 2.0),
+    PUBLISHED: (5.0, 20.0, 80.0),
+}
+SHOWN = 20  # images of each kind in a picture
+_MAX_POSTERIOR = 0.9  # where the odds of the ratio read-out are cut
+_MANY = 16  # classes above which tracking all of them is left out
+
+
+@dataclass(frozen=True, eq=False)
+class Removal:
+    """One class removed by every kind over its strengths."""
+
+    model: str
+    removed: int
+    num_images: int
+    num_steps: int
+    unguided: Quality
+    curves: dict[str, QualityCurve]
+    evaluations: dict[str, int]  # of an image, at one strength
+    comparisons: dict[tuple[str, str, str], EqualComparison]  # kind, kind, at equal metric
+    floor: Floor
+    pictures: dict[str, Float[Tensor, "N *event"]]  # by kind, the same noise
+    checks: list[Check]
+
+
+def make_kind(name: str, strength: float, removed: int, num_classes: int) -> Guidance:
+    """The guidance of a kind of this experiment."""
+    prior = 1 / num_classes
+    if name == NP:
+        return NegativePrompt(removed, strength)
+    if name == SLD:
+        return SafeLatent(removed, strength)
+    if name == DNG:
+        source = TrackedRatio(
+            removed,
+            prior,
+            ceiling=math.log(_MAX_POSTERIOR / prior),
+            max_posterior=_MAX_POSTERIOR,
+        )
+        return DynamicNegative(removed, strength, source)
+    if name == CLASSES:
+        log_prior = torch.full((num_classes,), math.log(prior), dtype=torch.float64)
+        return DynamicNegative(removed, strength, TrackedClasses(removed, log_prior))
+    return DynamicNegative.tracked(removed, strength=strength)
+
+
+def remove_class(
+    model: JudgedModel,
+    removed: int,
+    *,
+    num_images: int = 500,
+    num_steps: int = NUM_STEPS,
+    strengths: Mapping[str, Sequence[float]] | None = None,
+    seed: int = 0,
+    step: Callable[[str], object] = lambda name: None,
+    progress: Callable[[int, int], object] = lambda done, total: None,
+) -> Removal:
+    """Run every kind over its strengths.
+
+    Args:
+        model: The model with its judge.
+        removed: The class.
+        num_images: Of each run.
+        num_steps: Of the ancestral sampler.
+        strengths: By kind, increasing; `STRENGTHS` by default.
+        seed: Of all noise.
+        step: Called with the name of each run as it begins.
+        progress: Called with `(steps done, steps in all)` within a run.
+
+    Raises:
+        ValueError: If there is no such class, a kind is unknown, or as `quality.assess`.
+    """
+    num_classes = model.denoiser.num_classes
+    if not 0 <= removed < num_classes:
+        raise ValueError(f"The class must be one of 0 to {num_classes - 1}; got {removed}.")
+    chosen = dict(STRENGTHS if strengths is None else strengths)
+    if strengths is None and num_classes > _MANY:
+        del chosen[CLASSES]
+    unknown = sorted(set(chosen) - set(STRENGTHS))
+    if unknown:
+        raise ValueError(f"kinds are {', '.join(STRENGTHS)}; got {', '.join(unknown)}.")
+    sigmas = karras_sigmas(num_steps, *model.denoiser.sigma_range)
+
+    def run(kind: Guidance) -> tuple[Quality, Tensor, int]:
+        before = model.denoiser.evaluations
+        images = model.draw(
+            lambda labels: kind, num_images, sigmas=sigmas, seed=seed, progress=progress
+        )
+        cost = (model.denoiser.evaluations - before) // num_images
+        return model.assess(images, removed), images[:SHOWN], cost
+
+    step("unguided")
+    unguided, shown, cost = run(Unguided())
+    pictures, evaluations, curves = {"unguided": shown}, {"unguided": cost}, {}
+    for name, grid in chosen.items():
+        points = [unguided]
+        for strength in grid:
+            step(f"{name}, strength {strength:g}")
+            quality, shown, cost = run(make_kind(name, strength, removed, num_classes))
+            points.append(quality)
+            pictures[f"{name}, {strength:g}"] = shown
+        evaluations[name] = cost
+        curves[name] = QualityCurve(
+            name, torch.tensor([0.0, *grid]).double().numpy(), tuple(points)
+        )
+    comparisons = {
+        (dynamic, other, metric): within_budget(
+            curves[dynamic], curves[other], metric, "removed_share"
+        )
+        for dynamic in (DNG, CLASSES)
+        for other in (NP, SLD)
+        for metric in ("balance", "frechet")
+        if dynamic in curves and other in curves
+    }
+    step("floor of the distance")
+    true = floor(
+        model.judge, model.reference, model.held_out.images, model.held_out.labels,
+        removed=removed, num_images=min(num_images, int((model.train.labels != removed).sum()) // 2),
+    )  # fmt: skip
+    return Removal(
+        model.name, removed, num_images, num_steps, unguided, curves, evaluations, comparisons, true,
+        pictures, _checks(unguided, curves, comparisons),
+    )  # fmt: skip
+
+
+def _checks(
+    unguided: Quality,
+    curves: Mapping[str, QualityCurve],
+    comparisons: Mapping[tuple[str, str, str], EqualComparison],
+) -> list[Check]:
+    names = {"balance": "class balance", "frechet": "Fréchet distance"}
+    checks = []
+    for (dynamic, other, metric), found in comparisons.items():
+        claim = (
+            f"{dynamic} leaves less of the class than {other} at equal {names[metric]}: difference"
+        )
+        used = np.isfinite(found.strength_a)
+        if used.any():
+            note = f"mean over the prices of {int(used.sum())} of {len(used)} strengths of {other}"
+            checks.append(at_most(claim, found.mean_difference, 0.0, note))
+    for name in (DNG, CLASSES):
+        if name not in curves:
+            continue
+        points = dict(zip(curves[name].strengths.tolist(), curves[name].points, strict=True))
+        exact = points.get(1.0)
+        if exact is None:
+            continue
+        assert exact.removed_share is not None  # a class was removed
+        checks += [
+            bounded(
+                f"{name}, strength 1: share of the class that is left", exact.removed_share, 0.02
+            ),
+            at_most(
+                f"{name}, strength 1: Fréchet distance minus that unguided",
+                paired_difference(exact, unguided, "frechet"),
+                0.0,
+                "to the data without the class",
+            ),
+            bounded(
+                f"{name}, strength 1: class balance, KL",
+                exact.balance,
+                0.03,
+                f"{exact.balance_floor:.3f} for as many exact draws",
+            ),
+        ]
+    if NP in curves:
+        strongest = curves[NP].points[-1]
+        checks.append(
+            at_most(
+                f"{NP} spoils the balance of the other classes: KL unguided minus that at strength "
+                f"{curves[NP].strengths[-1]:g}",
+                paired_difference(unguided, strongest, "balance"),
+                0.0,
+            )
+        )
+    return checks

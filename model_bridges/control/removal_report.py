@@ -1,0 +1,136 @@
+"""Tables, report and record of a removal."""
+
+from typing import Any
+
+import numpy as np
+
+from gmm_speciation.estimate import Estimate
+from gmm_speciation.reports import Report
+from model_bridges.control.plotting import half_widths, plot_removal, plot_rows
+from model_bridges.control.removal import DNG, NP, SLD, Removal
+from model_bridges.quality import EqualComparison, Quality
+from model_bridges.reports import check_rows
+
+METRICS = ("removed_share", "balance", "frechet", "precision", "recall", "diversity")
+HEADERS = [
+    "kind", "strength", "left, %", "balance KL", "Fréchet", "precision", "recall", "diversity",
+    "evaluations",
+]  # fmt: skip
+
+
+def show(estimate: Estimate, digits: int = 3, factor: float = 1.0) -> str:
+    """Value ± 95 % half-width."""
+    return (
+        f"{factor * float(estimate.value):.{digits}f} ± {factor * half_widths(estimate):.{digits}f}"
+    )
+
+
+def removal_rows(result: Removal) -> tuple[list[str], list[list[str]]]:
+    """Headers and one row a kind and strength."""
+
+    def row(name: str, strength: str, quality: Quality, cost: int) -> list[str]:
+        assert quality.removed_share is not None  # a class was removed
+        return [
+            name, strength, show(quality.removed_share, 1, 100), show(quality.balance),
+            show(quality.frechet, 2), show(quality.precision), show(quality.recall),
+            show(quality.diversity), str(cost),
+        ]  # fmt: skip
+
+    rows = [row("unguided", "—", result.unguided, result.evaluations["unguided"])]
+    for name, curve in result.curves.items():
+        for strength, point in zip(curve.strengths[1:], curve.points[1:], strict=True):
+            rows.append(row(name, f"{strength:g}", point, result.evaluations[name]))
+    return HEADERS, rows
+
+
+def removal_report(result: Removal, title: str) -> Report:
+    """The page of a removal."""
+    true = result.floor
+    report = Report(title).text(
+        f"{result.num_images} images a row, {result.num_steps} ancestral steps, the same noise for all. "
+        f"*left*: images that the judge names class {result.removed}. *balance*: KL divergence of the shares "
+        "of the other classes from uniform, nats; exact draws have "
+        f"{result.unguided.balance_floor:.3f} at this size. "
+        "*Fréchet*: squared distance to the training images without the class in the judge's features; "
+        f"held-out images have {show(true.held_out.frechet, 2)}, two halves of {true.num_images} training "
+        f"images {float(true.halves.value):.2f}. *diversity*: spread of features inside a class over that of "
+        "the data. *evaluations*: of the network, an image. Errors are 95 %."
+    )
+    report.table(*check_rows(result.checks))
+    report.figure(
+        plot_removal(result),
+        "removal",
+        f"Images of class {result.removed} that are left, against what it costs; lower left is better.",
+    )
+    report.table(*removal_rows(result))
+    report.text(
+        "## At equal price\n\nFor each strength of the second kind: the least that the first leaves of the "
+        "class at a price not above it, and the paired difference. No strength at that price: —."
+    )
+    for (name, other, metric), found in result.comparisons.items():
+        headers = [
+            metric,
+            *(f"{what}, {kind}" for what in ("strength", "left") for kind in (other, name)),
+        ]
+        report.table(
+            [*headers, "difference"],
+            _budget_rows(found),
+            f"{name} against {other} at equal {metric}",
+        )
+    chosen = ["unguided"]
+    for name in (NP, SLD, DNG):
+        chosen += [key for key in result.pictures if key.rpartition(", ")[0] == name]
+    report.figure(
+        plot_rows({key: result.pictures[key] for key in chosen}),
+        "images",
+        "Images of the same noise, a column each.",
+    )
+    return report
+
+
+def _budget_rows(found: EqualComparison) -> list[list[str]]:
+    rows = []
+    for i, strength in enumerate(found.strength_a):
+        there = bool(np.isfinite(strength))
+        rows.append(
+            [
+                show(found.x[i]),
+                f"{found.strength_b[i]:g}",
+                f"{strength:g}" if there else "—",
+                show(found.y_b[i]),
+                show(found.y_a[i]) if there else "—",
+                show(found.difference[i]) if there else "—",
+            ]
+        )
+    return rows
+
+
+def removal_record(result: Removal) -> dict[str, Any]:
+    """Everything measured, as plain data."""
+    return {
+        "model": result.model,
+        "removed": result.removed,
+        "num_images": result.num_images,
+        "num_steps": result.num_steps,
+        "unguided": quality_record(result.unguided),
+        "kinds": {
+            name: [
+                {"strength": float(s), **quality_record(point)}
+                for s, point in zip(curve.strengths[1:], curve.points[1:], strict=True)
+            ]
+            for name, curve in result.curves.items()
+        },
+        "evaluations_per_image": result.evaluations,
+        "at_equal_price": [
+            {"kind": a, "other": b, "price": metric, "difference": found.mean_difference}
+            for (a, b, metric), found in result.comparisons.items()
+        ],
+        "floor": {"held_out": result.floor.held_out.frechet, "halves": result.floor.halves},
+        "checks": [vars(check) for check in result.checks],
+    }
+
+
+def quality_record(quality: Quality) -> dict[str, Any]:
+    """Metrics and shares of one run."""
+    found = {name: getattr(quality, name) for name in METRICS}
+    return {k: v for k, v in found.items() if v is not None} | {"shares": quality.shares}
