@@ -11,7 +11,8 @@ that is, strength is turned up until x has its value for the last time. On a cur
 the end, as a distance from the data does, that is all the strength the price X can buy, and the rule
 is that of the monotone curve min_{s' >= s} x(s'). Curve a is read by the same rule as b: on a falling
 branch, where a weaker setting has the same x as a stronger one, both are read at the stronger. Where b never
-takes the value X, there is no comparison (NaN).
+takes the value X, there is no comparison (NaN): too dear for b, or more than b spends on its whole grid;
+exchanging a and b then may compare.
 
 The jackknife leaves out a batch of both curves at once, with the two grid points around s(X) kept: X,
 the crossing and y all move, and a smooth function of the data remains smooth.

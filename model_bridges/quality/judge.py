@@ -1,9 +1,12 @@
 """A classifier whose last hidden layer is the space in which images are compared.
 
 Perceptron with rectified hidden layers on standardised pixels, trained by cross-entropy (Adam;
-scikit-learn's `MLPClassifier`, deterministic for a seed). With `a_0 = (x - shift) / scale`,
+scikit-learn's `MLPClassifier`, deterministic for a seed). With `a_0 = (clip(x) - shift) / scale`,
 
     a_l = max(0, a_{l-1} W_l + b_l),      features(x) = a_L,      logits = a_L W + b.
+
+Pixels are clipped to the range of all training pixels, as they are when pictures are stored for an FID;
+otherwise a single image that a sampler blew up decides the distance of a thousand.
 
 It plays the part that the Inception network plays in the FID (Heusel et al. 2017), at the size of the
 data: features of digits for digits. Features have no units of their own; distances mean something
@@ -37,6 +40,7 @@ class Judge:
     """
 
     event_shape: tuple[int, ...]
+    pixel_range: tuple[float, float]  # of the training images
     shift: Float[np.ndarray, " d"]
     scale: Float[np.ndarray, " d"]
     weights: tuple[Float[np.ndarray, "_ _"], ...]  # hidden layers, then the logits
@@ -94,7 +98,10 @@ class Judge:
         if len(present) == 2:  # one logit; as two, with the first at 0
             weights[-1] = np.concatenate([np.zeros_like(weights[-1]), weights[-1]], 1)
             biases[-1] = np.concatenate([np.zeros(1), biases[-1]])
-        return cls(tuple(images.shape[1:]), shift, scale, tuple(weights), tuple(biases))
+        pixel_range = float(flat.min()), float(flat.max())
+        return cls(
+            tuple(images.shape[1:]), pixel_range, shift, scale, tuple(weights), tuple(biases)
+        )
 
     @property
     def num_classes(self) -> int:
@@ -133,7 +140,7 @@ class Judge:
         return float((self.predict(images) == _numpy(labels)).mean())
 
     def _hidden(self, flat: Float[np.ndarray, "n d"]) -> Float[np.ndarray, "n F"]:
-        active = (flat - self.shift[None]) / self.scale[None]
+        active = (flat.clip(*self.pixel_range) - self.shift[None]) / self.scale[None]
         for weight, bias in zip(self.weights[:-1], self.biases[:-1], strict=True):
             active = np.maximum(active @ weight + bias[None], 0)
         return active

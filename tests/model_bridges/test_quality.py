@@ -330,6 +330,14 @@ def test_features_lead_to_the_predictions_of_scikit_learn(digits):
     np.testing.assert_array_equal(own.predict(digits.held_out_images), expected)
 
 
+def test_pixels_beyond_the_training_images_count_as_black_or_white(judge, digits):
+    images = 1e6 * (digits.held_out_images + 0.01)
+    low, high = digits.train_images.min(), digits.train_images.max()
+    np.testing.assert_array_equal(
+        judge.features(images), judge.features(torch.where(images > 0, high, low))
+    )
+
+
 def test_two_classes_have_two_logits(digits):
     few = digits.train_labels < 2
     own = Judge.train(digits.train_images[few], digits.train_labels[few], hidden=(8,))
