@@ -12,7 +12,8 @@ the end, as a distance from the data does, that is all the strength the price X 
 is that of the monotone curve min_{s' >= s} x(s'). Curve a is read by the same rule as b: on a falling
 branch, where a weaker setting has the same x as a stronger one, both are read at the stronger. Where b never
 takes the value X, there is no comparison (NaN): too dear for b, or more than b spends on its whole grid;
-exchanging a and b then may compare.
+exchanging a and b then may compare. Nor is there one where x rises on one curve and falls on the other: the
+falling one gets cheaper from there on, and its weak strength does not show what X would buy.
 
 The jackknife leaves out a batch of both curves at once, with the two grid points around s(X) kept: X,
 the crossing and y all move, and a smooth function of the data remains smooth.
@@ -85,7 +86,7 @@ class QualityCurve:
 class EqualComparison:
     """Metric y of two curves where metric x is equal, at the values of x of the I points of curve a.
 
-    NaN where curve b never takes the value; `mean_difference` is over the others.
+    NaN where curve b never takes the value that way; `mean_difference` is over the others.
     """
 
     x_name: str
@@ -112,8 +113,13 @@ def at_equal(curve_a: QualityCurve, curve_b: QualityCurve, x: str, y: str) -> Eq
     """
     check_paired((*curve_a.points, *curve_b.points))
     level = curve_a.metric(x)
-    strength_a, y_a = _read(curve_a, x, y, level)
-    strength_b, y_b = _read(curve_b, x, y, level)
+    strength_a, y_a, way_a = _read(curve_a, x, y, level)
+    strength_b, y_b, way_b = _read(curve_b, x, y, level)
+    together = way_a * way_b >= 0
+    strength_b = np.where(together, strength_b, np.nan)
+    y_b = Jackknifed(
+        np.where(together, y_b.value, np.nan), np.where(together[None], y_b.without, np.nan)
+    )
     gap = y_a - y_b
     used = np.isfinite(strength_b)
     if used.any():
@@ -148,11 +154,11 @@ def last_crossing(
 
 def _read(
     curve: QualityCurve, x: str, y: str, level: Jackknifed
-) -> tuple[Float[np.ndarray, " I"], Jackknifed]:
-    """Strength and `y` where `x` takes each level for the last time."""
+) -> tuple[Float[np.ndarray, " I"], Jackknifed, Float[np.ndarray, " I"]]:
+    """Strength and `y` where `x` takes each level for the last time, and the sign of its slope there."""
     across, along = curve.metric(x), curve.metric(y)
     num_batches, num_levels = level.without.shape
-    strength, value = np.full(num_levels, np.nan), np.full(num_levels, np.nan)
+    strength, value, way = np.full((3, num_levels), np.nan)
     without = np.full((num_batches, num_levels), np.nan)
     for i in range(num_levels):
         found = last_crossing(across.value, level.value[i])
@@ -161,11 +167,12 @@ def _read(
         k, part = found
         strength[i] = _between(curve.strengths[k], curve.strengths[k + 1], part)
         value[i] = _between(along.value[k], along.value[k + 1], part)
+        way[i] = np.sign(across.value[k + 1] - across.value[k])
         low, high = across.without[:, k], across.without[:, k + 1]
         flat = low == high
         parts = np.where(flat, part, (level.without[:, i] - low) / np.where(flat, 1, high - low))
         without[:, i] = _between(along.without[:, k], along.without[:, k + 1], parts)
-    return strength, Jackknifed(value, without)
+    return strength, Jackknifed(value, without), way
 
 
 def _between(low, high, part):

@@ -317,15 +317,16 @@ def test_the_judge_knows_digits(judge, reference, digits):
 def test_features_lead_to_the_predictions_of_scikit_learn(digits):
     from sklearn.neural_network import MLPClassifier
 
-    own = Judge.train(digits.train_images, digits.train_labels, hidden=(16,), seed=3)
+    images, labels = digits.train_images[:400], digits.train_labels[:400]
+    own = Judge.train(images, labels, hidden=(16,), seed=3)
     features = own.features(digits.held_out_images.numpy())
     assert features.shape == (360, 16)
     assert features.dtype == np.float64
     assert features.min() == 0
     machine = MLPClassifier((16,), alpha=0.1, batch_size=200, max_iter=150, random_state=3)
-    flat = digits.train_images.flatten(1).double().numpy()
-    machine.fit(((flat - own.shift) / own.scale).astype(np.float32), digits.train_labels.numpy())
-    held_out = digits.held_out_images.flatten(1).double().numpy()
+    flat = images.flatten(1).double().numpy()
+    machine.fit(((flat - own.shift) / own.scale).astype(np.float32), labels.numpy())
+    held_out = digits.held_out_images.flatten(1).double().numpy().clip(*own.pixel_range)
     expected = machine.predict((held_out - own.shift) / own.scale)
     np.testing.assert_array_equal(own.predict(digits.held_out_images), expected)
 
@@ -515,6 +516,19 @@ def test_falling_branches_are_read_at_the_stronger_setting(template):
     np.testing.assert_allclose(found.strength_a, [2.5, 1, 2, 3])
     np.testing.assert_allclose(found.y_a.value, [0.2, 0.6, 0.3, 0.1])
     np.testing.assert_allclose(found.y_b.value, [0.6, np.nan, 0.8, 0.4])
+
+
+def test_a_price_that_falls_from_there_on_buys_nothing(template):
+    """At x = 3 curve a rises for good while b leaves it downwards: no comparison, either way round."""
+    a = curve(template, [3, 2, 4], [1, 0.8, 0.2])
+    b = curve(template, [3, 1, 2], [1, 0.6, 0.3])
+    found = at_equal(a, b, "frechet", "removed_share")
+    assert found.reached.tolist() == [False, True, False]
+    np.testing.assert_allclose(found.difference.value, [np.nan, 0.5, np.nan])
+    assert at_equal(b, a, "frechet", "removed_share").reached.tolist() == [False, False, True]
+    falling = at_equal(a, b, "removed_share", "frechet")  # a share that falls on both
+    assert falling.reached.tolist() == [True, True, False]
+    np.testing.assert_allclose(falling.difference.value, [0, 0, np.nan], atol=1e-12)
 
 
 def test_a_curve_differs_from_itself_by_exactly_nothing(judge, reference, digits):
