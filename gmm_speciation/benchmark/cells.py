@@ -1,13 +1,16 @@
 """A cell of a sweep: one estimator on one task, with n samples and a seed."""
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 from gmm_speciation.benchmark.catalogue import TASKS
-from gmm_speciation.benchmark.tasks import Task
+from gmm_speciation.benchmark.tasks import Law, Task
+from gmm_speciation.checks import decreasing_grid
 from gmm_speciation.estimators.base import Estimator
 from gmm_speciation.estimators.registry import ESTIMATORS, load, own_estimator
+from gmm_speciation.partitions import as_partition
 from gmm_speciation.terminal import pick
 
 
@@ -29,15 +32,44 @@ def task_of(id: str) -> Task:
     """The task of an id, or of the user's `module:function`.
 
     Raises:
-        ValueError: If there is none; names the nearest.
+        ValueError: If there is none, naming the nearest; or if the user's function raises.
     """
     if ":" not in id:
         return pick(id, TASKS, "task")
     made = load(id)
-    task = made() if callable(made) else made
+    with _named(id):
+        task = made() if callable(made) else made
     if not isinstance(task, Task):
         raise ValueError(f"{id!r} must return a gmm_speciation.benchmark.Task; got {type(task)}.")
     return task
+
+
+def check_task(id: str) -> None:
+    """Build a task of the user's own once, before anything runs; those of the catalogue are known.
+
+    Raises:
+        ValueError: If its function, its law or its noise levels are wrong.
+    """
+    task = task_of(id)
+    if ":" not in id:
+        return
+    with _named(id):
+        if not isinstance(task.law, Law):
+            raise ValueError(f"`build` must return a Law; got {type(task.law).__name__}")
+        if len(task.grid) < 3:
+            raise ValueError(f"a curve needs three noise levels; got {len(task.grid)}")
+        decreasing_grid(task.grid)
+        as_partition(task.law.partition, task.law.mixture.num_components)
+
+
+@contextmanager
+def _named(id: str) -> Iterator[None]:
+    """Whatever the user's code raises, as one line that says whose it is."""
+    try:
+        yield
+    except Exception as error:
+        what = "" if isinstance(error, ValueError) else f"{type(error).__name__}: "
+        raise ValueError(f"Task {id!r}: {what}{' '.join(str(error).split())}") from error
 
 
 def estimator_of(id: str) -> type[Estimator]:

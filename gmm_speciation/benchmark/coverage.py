@@ -2,7 +2,9 @@
 
 The levels of one run share their samples, so a run counts once, at the level where the truth is nearest
 half of H(C). Over four tasks and 100 seeds each the hits of an honest interval are binomial with
-probability 0.95; the two-sided test on all of them together rejects at one percent.
+probability 0.95; the two-sided test on all of them together rejects at one percent. A rejected interval
+is called biased where the mean error of a task is more than four of its standard errors from zero:
+an interval says how far chance goes, not how far the method is off.
 """
 
 from collections.abc import Mapping, Sequence
@@ -17,6 +19,7 @@ from gmm_speciation.curves import EntropyCurve
 TASKS = ("pair-d16", "pair-w0.9", "equidistant-k4", "toy-first")
 LEVEL = 0.95
 SIGNIFICANCE = 0.01
+_BIASED = 4.0  # standard errors
 
 
 class Coverage(NamedTuple):
@@ -25,6 +28,8 @@ class Coverage(NamedTuple):
     estimator: str
     hits: dict[str, int]  # by task
     runs: dict[str, int]
+    bias: dict[str, float]  # mean error at the level, nats
+    bias_stderr: dict[str, float]
     share: float
     p_value: float  # of the share being 0.95
     verdict: str
@@ -35,39 +40,77 @@ def coverage(
 ) -> list[Coverage]:
     """One line an estimator that claims an interval, in the order of the rows."""
     hits: dict[str, dict[str, list[bool]]] = {}
+    errors: dict[str, dict[str, list[float]]] = {}
     for row in rows:
         claimed = intervals(row) if row["status"] == "ok" else None
         if claimed is None:
             continue
-        exact = truths[row["task"]]
+        name, task = row["estimator"], row["task"]
+        exact = truths[task]
         entropy = np.asarray(exact.entropy.value)
         level = int(np.argmin(np.abs(entropy - exact.prior_entropy / 2)))
         low, high = (np.asarray(end)[level] for end in exact.entropy.interval())
         inside = bool(claimed[0][level] <= high and claimed[1][level] >= low)
-        hits.setdefault(row["estimator"], {}).setdefault(row["task"], []).append(inside)
-    found = []
-    for name, of in hits.items():
-        every = [one for task in of.values() for one in task]
-        p_value = float(binomtest(sum(every), len(every), LEVEL).pvalue)
-        share = float(np.mean(every))
-        verdict = "holds"
-        if p_value < SIGNIFICANCE:
-            verdict = "too narrow, or biased" if share < LEVEL else "too wide"
-        counts = {task: sum(inside) for task, inside in of.items()}
-        runs = {task: len(inside) for task, inside in of.items()}
-        found.append(Coverage(name, counts, runs, share, p_value, verdict))
-    return found
+        hits.setdefault(name, {}).setdefault(task, []).append(inside)
+        error = float(row["entropy"][level] - entropy[level])
+        errors.setdefault(name, {}).setdefault(task, []).append(error)
+    return [_line(name, hits[name], errors[name]) for name in hits]
 
 
-def table(found: Sequence[Coverage]) -> tuple[list[str], list[list[str]]]:
-    """Headers and rows of text."""
-    tasks = list(dict.fromkeys(task for one in found for task in one.runs))
+def _line(name: str, of: dict[str, list[bool]], errors: dict[str, list[float]]) -> Coverage:
+    every = [one for task in of.values() for one in task]
+    p_value = float(binomtest(sum(every), len(every), LEVEL).pvalue)
+    share = float(np.mean(every))
+    bias = {task: float(np.mean(values)) for task, values in errors.items()}
+    stderr = {
+        task: float(np.std(values, ddof=1) / np.sqrt(len(values))) if len(values) > 1 else np.inf
+        for task, values in errors.items()
+    }
+    verdict = "holds"
+    if p_value < SIGNIFICANCE:
+        verdict = "no: too narrow" if share < LEVEL else "no: too wide"
+        if any(abs(bias[task]) > _BIASED * stderr[task] for task in bias):
+            verdict = "no: biased"
+    counts = {task: sum(inside) for task, inside in of.items()}
+    runs = {task: len(inside) for task, inside in of.items()}
+    return Coverage(name, counts, runs, bias, stderr, share, p_value, verdict)
+
+
+HEADERS = ["estimator", "hits", "all", "p", "largest bias", "95 %"]
+
+
+def _worst(one: Coverage) -> float:
+    return max(one.bias.values(), key=abs)
+
+
+def table(found: Sequence[Coverage]) -> list[list[str]]:
+    """Rows of text under `HEADERS`; hits in the order of the tasks."""
+    return [
+        [
+            one.estimator,
+            " ".join(str(one.hits[task]) if task in one.hits else "—" for task in TASKS),
+            f"{100 * one.share:.1f} %", f"{one.p_value:.2g}", _signed(_worst(one)), one.verdict,
+        ]
+        for one in found
+    ]  # fmt: skip
+
+
+def long_table(found: Sequence[Coverage]) -> tuple[list[str], list[list[str]]]:
+    """Headers and rows of text, a column a task with hits and bias."""
     rows = [
         [
             one.estimator,
-            *(f"{one.hits[t]}/{one.runs[t]}" if t in one.runs else "—" for t in tasks),
+            *(
+                f"{one.hits[t]}/{one.runs[t]}, {_signed(one.bias[t])} ± {1.96 * one.bias_stderr[t]:.4f}"
+                if t in one.runs else "—"
+                for t in TASKS
+            ),
             f"{100 * one.share:.1f} %", f"{one.p_value:.2g}", one.verdict,
         ]
         for one in found
     ]  # fmt: skip
-    return ["estimator", *tasks, "all", "p", "95 %"], rows
+    return ["estimator", *TASKS, "all", "p", "95 %"], rows
+
+
+def _signed(value: float) -> str:
+    return f"{value:+.4f}".replace("-", "−")

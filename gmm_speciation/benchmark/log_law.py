@@ -8,10 +8,12 @@ draws held out its denoisers are tracked class against class, and the tracked po
 
 whose peak on the Ornstein-Uhlenbeck clock is one speciation point, the half of the tracked entropy the
 other. The peak is looked for where between 5 and 95 % of H(C) is left: beyond, where no information
-is gained, gamma times the error of the network is all there is. The law says 1/2 for separated means
-(Biroli et al. 2024, arXiv 2402.18491) and 1/4 for classes that differ in variance only (Achilli et al.
-2026, arXiv 2602.04404). The slope is that of least squares over all (d, seed); its interval is a
-percentile bootstrap over the seeds of each dimension.
+is gained, gamma times the error of the network is all there is. A rate that is largest at an end of
+that part has no peak there: it counts as not measured, and the slope is over the other dimensions.
+
+The law says 1/2 for separated means (Biroli et al. 2024, arXiv 2402.18491) and 1/4 for classes that differ
+in variance only (Achilli et al. 2026, arXiv 2602.04404). The slope is that of least squares over all
+(d, seed); its interval is a percentile bootstrap over the seeds of each dimension.
 """
 
 from collections.abc import Callable, Sequence
@@ -79,7 +81,7 @@ class LogLaw(NamedTuple):
     law: float  # the slope of the law
     dims: Float[np.ndarray, " D"]
     predicted: Float[np.ndarray, " D"]  # of the exact curve at finite d
-    measured: Float[np.ndarray, "D S"]  # by dimension and seed
+    measured: Float[np.ndarray, "D S"]  # by dimension and seed; NaN where there is no peak
     stderr: Float[np.ndarray, "D S"]  # of the paths, jackknife
     slope: float
     interval: tuple[float, float]  # 95 %
@@ -89,6 +91,11 @@ class LogLaw(NamedTuple):
     def means(self) -> Estimate:
         """Over the seeds."""
         return Estimate.from_samples(self.measured, 1)
+
+    @property
+    def used(self) -> np.ndarray:
+        """`(D,)`: whether the slope uses the dimension; those do where every network has the point."""
+        return np.isfinite(self.measured).all(1)
 
 
 def measure_log_law(
@@ -111,7 +118,8 @@ def measure_log_law(
         report: Called with what is done and the share of it that is.
 
     Raises:
-        ValueError: If there are too few dimensions or seeds, or training fails.
+        ValueError: If there are too few dimensions or seeds, training fails, or fewer than two
+            dimensions have the point.
     """
     if len(set(dims)) < 2 or len(seeds) < 2 or min(dims) < 1:
         raise ValueError(
@@ -136,21 +144,20 @@ def measure_log_law(
         exact = np.array([float(one[point].value) for one in predicted])
         values = np.array([[float(one[point].value) for one in row] for row in measured])
         errors = np.array([[float(one[point].stderr) for one in row] for row in measured])
-        slope, interval = bootstrap_slope(np.asarray(dims, float), values)
+        used = np.isfinite(values).all(1) & np.isfinite(exact)
+        if used.sum() < 2:
+            raise ValueError(
+                f"{family}: the {point} is inside the window at {used.sum()} of {len(dims)} dimensions; a "
+                "slope needs two. Train for more steps."
+            )
+        log_dim = np.log(np.asarray(dims, float))
+        slope, interval = bootstrap_slope(np.exp(log_dim[used]), values[used])
         found.append(
             LogLaw(
-                family,
-                point,
-                of.slope,
-                np.asarray(dims, float),
-                exact,
-                values,
-                errors,
-                slope,
-                interval,
-                float(np.polyfit(np.log(dims), exact, 1)[0]),
+                family, point, of.slope, np.asarray(dims, float), exact, values, errors, slope, interval,
+                float(np.polyfit(log_dim[used], exact[used], 1)[0]),
             )
-        )
+        )  # fmt: skip
     return found
 
 
@@ -211,6 +218,8 @@ def _curve(levels: np.ndarray, entropy: np.ndarray, rate: np.ndarray) -> Entropy
 def read_points(curve: EntropyCurve) -> dict[str, Estimate]:
     """Half-entropy point and peak of dH/dt, times of the Ornstein-Uhlenbeck process.
 
+    The peak is NaN where the rate is largest at an end of the part that is looked at.
+
     Raises:
         ValueError: If the curve does not pass half of H(C), or hardly leaves one of its ends.
     """
@@ -228,7 +237,11 @@ def read_points(curve: EntropyCurve) -> dict[str, Estimate]:
         curve.log_snr[part], curve.entropy[part], curve.rate[part], curve.prior_entropy, curve.method,
         batches,
     )  # fmt: skip
-    return {"half entropy": _time(half), "entropic peak": cut.on(clock).peak().time}
+    clocked = cut.on(clock)
+    peak = clocked.peak().time
+    if not clocked.times[0] < float(peak.value) < clocked.times[-1]:
+        peak = Estimate.exact(np.asarray(np.nan))
+    return {"half entropy": _time(half), "entropic peak": peak}
 
 
 def _time(log_snr: Estimate) -> Estimate:

@@ -28,5 +28,5 @@ PROFILES: dict[str, Profile] = {
         _CLASSICAL, (256,), 1, ("classifier",), (256,), 1, 30.0,
     ),
     # All tasks; at most six hours on two cores.
-    "full": Profile(tuple(TASKS), _CLASSICAL, (256, 1024), 2, LEARNED, (1024,), 1, 120.0),
+    "full": Profile(tuple(TASKS), _CLASSICAL, (256, 1024), 3, LEARNED, (256, 1024), 2, 40.0),
 }  # fmt: skip

@@ -5,7 +5,8 @@
     peak        |place of the largest rate - truth|, in log-SNR
     window      mean distance of the ends of the 80 % window, in log-SNR
     inside      share of levels whose 95 % interval meets that of the truth
-    violation   for a bound: the most by which it is on the wrong side, beyond the truth's interval
+    violation   for a bound: the most by which it is on the wrong side, beyond the truth's interval and four
+                standard errors of its own
 
 Peak and window are read off the curve as everywhere, the truth's off the truth on the same levels, so an
 estimator that returns the truth has no error. An estimator without a rate of its own gets the slope of a
@@ -21,6 +22,8 @@ from scipy.interpolate import PchipInterpolator
 from gmm_speciation.curves import EntropyCurve
 from gmm_speciation.estimate import Estimate
 from gmm_speciation.estimators.base import Kind
+
+_NOISE = 4.0  # standard errors of a bound that are chance
 
 
 def score(row: Mapping[str, Any], truth: EntropyCurve, kind: Kind) -> dict[str, float | None]:
@@ -50,7 +53,7 @@ def score(row: Mapping[str, Any], truth: EntropyCurve, kind: Kind) -> dict[str, 
         ),
         "window": _window(estimated, truth),
         "inside": _inside(row, low, high),
-        "violation": _violation(values, low, high, kind),
+        "violation": _violation(values, _NOISE * _noise(row, len(exact)), low, high, kind),
     }  # fmt: skip
 
 
@@ -77,11 +80,19 @@ def _inside(row: Mapping[str, Any], low: np.ndarray, high: np.ndarray) -> float 
     return float(np.mean((claimed[0] <= high) & (claimed[1] >= low)))
 
 
-def _violation(values: np.ndarray, low: np.ndarray, high: np.ndarray, kind: Kind) -> float | None:
+def _noise(row: Mapping[str, Any], levels: int) -> np.ndarray:
+    """Standard errors of the number itself, zero where it has none."""
+    known = row.get("stderr") or row.get("noise")
+    return np.zeros(levels) if known is None else np.asarray(known, float)
+
+
+def _violation(
+    values: np.ndarray, noise: np.ndarray, low: np.ndarray, high: np.ndarray, kind: Kind
+) -> float | None:
     if kind is Kind.ESTIMATE:
         return None
     beyond = values - high if kind is Kind.LOWER else low - values
-    return float(max(beyond.max(), 0.0))
+    return float(max((beyond - noise).max(), 0.0))
 
 
 def _window(estimated: EntropyCurve, truth: EntropyCurve) -> float | None:

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from gmm_speciation.benchmark.cells import Cell, cells, estimator_of, task_of
+from gmm_speciation.benchmark.cells import Cell, cells, check_task, estimator_of
 from gmm_speciation.benchmark.profiles import Profile
 from gmm_speciation.estimators.registry import LEARNED
 
@@ -20,10 +20,10 @@ def select(
     A learned estimator that is named runs at the sizes and seeds of all.
 
     Raises:
-        ValueError: If an id is unknown, or a size is below 2.
+        ValueError: If an id is unknown, a task of the user's own is wrong, or a size is below 2.
     """
     for id in tasks:
-        task_of(id)
+        check_task(id)
     for id in estimators:
         estimator_of(id)
     chosen_tasks = _chosen(tasks, profile.tasks)

@@ -40,10 +40,16 @@ def summarise(rows: Sequence[dict[str, Any]], directory: Path) -> Summary:
     """The scores of the rows.
 
     Raises:
-        ValueError: If there is no row, or a task or estimator in them is unknown.
+        ValueError: If no run has a result, or a task or estimator in them is unknown.
     """
     if not rows:
         raise ValueError("There is nothing to summarise: no row yet.")
+    if all(row["status"] != "ok" for row in rows):
+        first = rows[0]
+        raise ValueError(
+            f"None of {len(rows)} runs has a result; {first['estimator']} on {first['task']} with "
+            f"{first['n']} samples: {first['status']}, {first['message']}"
+        )
     tasks = {id: truth(task_of(id), directory / "truths") for id in _ids(rows, "task")}
     estimators = {id: estimator_of(id) for id in _ids(rows, "estimator")}
     found = scored(rows, tasks, estimators)

@@ -1,13 +1,18 @@
-"""A sweep: cells to rows, on all cores or on a Dask cluster, resumed where it stopped."""
+"""A sweep: cells to rows, on all cores or on a Dask cluster, resumed where it stopped.
+
+Where an estimator ran out of time or memory on a task, its cells with as many samples or more are not
+started: what is known of them becomes their row.
+"""
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from gmm_speciation.benchmark.cells import Cell
 from gmm_speciation.benchmark.isolation import Limits, run_isolated
 from gmm_speciation.benchmark.rows import appending, cell_of, read_rows, rows_file
+from gmm_speciation.benchmark.worker import cell_key
 
 
 def sweep(
@@ -41,22 +46,64 @@ def sweep(
     if jobs is not None and jobs < 1:
         raise ValueError(f"The number of jobs must be positive; got {jobs}.")
     with appending(rows_file(directory, shard)) as file:
-        done = {cell_of(row) for row in read_rows(directory)}
+        rows = read_rows(directory)
+        done = {cell_of(row) for row in rows}
         todo = [cell for cell in wanted if cell not in done and cell.in_shard(index, number)]
-        for count, row in enumerate(_run(todo, limits, jobs, cluster), start=1):
+        beyond = _Beyond(rows)
+        for count, row in enumerate(_run(todo, limits, jobs, cluster, beyond), start=1):
             file.add(row)
+            beyond.add(row)
             if report is not None:
                 report(count, len(todo), row)
     everything = {cell_of(row): row for row in read_rows(directory)}
     return [everything[cell] for cell in wanted if cell in everything]
 
 
-def _run(todo: Sequence[Cell], limits: Limits, jobs: int | None, cluster: str | None):
+class _Beyond:
+    """Fewest samples at which a limit was reached, by task and estimator."""
+
+    def __init__(self, rows: Sequence[dict[str, Any]]):
+        self._rows: dict[tuple[str, str], dict[str, Any]] = {}
+        for row in rows:
+            self.add(row)
+
+    def add(self, row: dict[str, Any]) -> None:
+        key = row["task"], row["estimator"]
+        if row["status"] in ("time-out", "memory") and (
+            key not in self._rows or row["n"] < self._rows[key]["n"]
+        ):
+            self._rows[key] = row
+
+    def row_of(self, cell: Cell) -> dict[str, Any] | None:
+        """The row of a cell that need not be started."""
+        known = self._rows.get((cell.task, cell.estimator))
+        if known is None or cell.num_samples < known["n"]:
+            return None
+        message = known["message"].removeprefix("not started: ")
+        if "at n = " not in message:
+            message += f", at n = {known['n']}, seed {known['seed']}"
+        return {
+            **cell_key(cell), "status": known["status"], "message": f"not started: {message}",
+            "seconds": 0.0,
+        }  # fmt: skip
+
+
+def _run(
+    todo: Sequence[Cell],
+    limits: Limits,
+    jobs: int | None,
+    cluster: str | None,
+    beyond: _Beyond,
+) -> Iterator[dict[str, Any]]:
     from joblib import Parallel, delayed, parallel_config
 
     if not todo:
         return
-    tasks = (delayed(run_isolated)(cell, limits) for cell in todo)
+    # A generator: what is beyond the limits is asked when a cell's turn comes.
+    tasks = (
+        delayed(run_isolated)(cell, limits) if known is None else delayed(dict)(known)
+        for cell, known in ((cell, beyond.row_of(cell)) for cell in todo)
+    )
     if cluster is None:
         # Threads: each has a child process, which does the work.
         number = min(jobs or os.cpu_count() or 1, len(todo))

@@ -7,6 +7,7 @@ down costs this process and nothing else. A row holds
     status                      ok, failed, not-applicable (and, from outside: time-out, memory, crashed)
     message                     why not ok
     entropy, stderr, dof, rate  one number a noise level; nats, nats per unit log-SNR
+    noise                       standard error of a bound or of another number that claims no interval for H
     seconds, peak_mib           of the estimate alone, its compilation included; processor time
     evaluations                 calls of posterior or denoisers, one a state and class
     versions, device, date      where it was made
@@ -49,10 +50,12 @@ def run_cell(cell: Cell) -> dict[str, Any]:
             raise ValueError(
                 f"The entropy must be finite at all {len(grid)} levels; got {np.round(values, 4)}."
             )
-        stderr = np.asarray(outcome.entropy.stderr, float) if outcome.has_interval else None
+        stderr = np.broadcast_to(np.asarray(outcome.entropy.stderr, float), grid.shape)
+        claims = outcome.has_interval
         row |= {
             "entropy": _plain(values),
-            "stderr": None if stderr is None else _plain(stderr),
+            "stderr": _plain(stderr) if claims else None,
+            "noise": None if claims or not np.any(stderr) else _plain(stderr),
             "dof": min(float(outcome.entropy.dof), 1e9),
             "rate": None if outcome.rate is None else _plain(outcome.rate.value),
         }

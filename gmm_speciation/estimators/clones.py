@@ -36,14 +36,22 @@ _BEYOND = 3  # levels past the cleanest one of the problem, so that its clones p
 
 @eqx.filter_jit
 def run_back(model: Denoisers, x, levels, first, key):
-    """States at the last level, from states at level `first`, by the ancestral kernel."""
+    """States at the last level, from states at level `first`.
+
+    The ancestral kernel, its denoiser averaged with the one where the step leads (Heun). With D(x) alone
+    a step lacks the variance of x_0 given x, and clones agree too often by an error of first order in the
+    step: 0.014 in phi at kappa = 1 and steps of 0.15.
+    """
     alpha, sigma = (scale.astype(x.dtype) for scale in variance_preserving(levels))
 
     def step(index, x):
         noisy, cleaner = (alpha[index], sigma[index]), (alpha[index + 1], sigma[index + 1])
-        mean, variance = reverse_kernel(x, model.overall(x, levels[index]), noisy, cleaner)
+        denoised = model.overall(x, levels[index])
+        mean, variance = reverse_kernel(x, denoised, noisy, cleaner)
         normals = jax.random.normal(jax.random.fold_in(key, index), x.shape, x.dtype)
-        return mean + jnp.sqrt(variance) * normals
+        shift = jnp.sqrt(variance) * normals
+        ahead = model.overall(mean + shift, levels[index + 1])
+        return reverse_kernel(x, (denoised + ahead) / 2, noisy, cleaner)[0] + shift
 
     return jax.lax.fori_loop(first, len(levels) - 1, step, x)
 
@@ -73,7 +81,7 @@ def _agreement(problem: Problem) -> Estimate:
             return jnp.sum(p * q, -1)
 
         found.append(in_batches(pairs, (x,), 4 * problem.dim))
-        problem.evaluations += 2 * len(x) * (len(levels) - 1 - int(place))
+        problem.evaluations += 4 * len(x) * (len(levels) - 1 - int(place))
     return Estimate.from_samples(np.array(found, float), 1)
 
 

@@ -70,7 +70,8 @@ def train(
     key = jax.random.key(seed)
 
     @jax.jit
-    def block(state, data, start):
+    def block(state, data, key, start):
+        # The key is an argument: one compiled program serves all seeds.
         def step(state, index):
             weights, average, moments = state
             value, slope = jax.value_and_grad(
@@ -89,7 +90,7 @@ def train(
         state, done, spent, last = _read(place, state)
     began = saved = time.perf_counter()
     while done < recipe.steps:
-        state, values = block(state, data, done)
+        state, values = block(state, data, key, done)
         done, last = done + _BLOCK, float(values.mean())
         if not np.isfinite(last):
             raise ValueError(f"The loss is {last} after {done} steps; lower the learning rate.")

@@ -10,7 +10,12 @@ benchmark     estimators of the class entropy against each other
 """
 
 from gmm_speciation.plotting.asymptotics import plot_class_criteria, plot_limit, plot_scaling
-from gmm_speciation.plotting.benchmark import plot_against, plot_front, plot_heat_map
+from gmm_speciation.plotting.benchmark import (
+    plot_against,
+    plot_front,
+    plot_heat_map,
+    plot_log_law,
+)
 from gmm_speciation.plotting.curves import plot_clock, plot_curve
 from gmm_speciation.plotting.guidance import (
     plot_divergence,
@@ -57,6 +62,7 @@ __all__ = [
     "plot_hierarchy",
     "plot_interval_gain",
     "plot_limit",
+    "plot_log_law",
     "plot_scaling",
     "plot_transitions",
     "save",

@@ -1,4 +1,4 @@
-"""Pictures of the benchmark: heat map, error against d and n, cost against accuracy."""
+"""Pictures of the benchmark: heat map, error against d and n, cost against accuracy; the log law."""
 
 from collections.abc import Mapping, Sequence
 
@@ -7,6 +7,7 @@ from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 
 from gmm_speciation.benchmark.leaderboard import Standing
+from gmm_speciation.benchmark.log_law import LogLaw
 from gmm_speciation.plotting.style import COLOURS, DASHES, panels, styled
 
 _MARKERS = "osD^vP*"
@@ -87,7 +88,7 @@ def plot_against(
 
 
 def plot_front(standings: Sequence[Standing]) -> Figure:
-    """Median processor seconds of a run against relative RMSE; the front joins those that none beats in both."""
+    """Processor seconds of a run against relative RMSE; the front joins those that none beats in both."""
     figure, (axes,) = panels((2.4,), width=9.0)
     with styled():
         families = list(dict.fromkeys(line.access for line in standings))
@@ -123,3 +124,47 @@ def _front(standings: Sequence[Standing]) -> list[Standing]:
             best = line.relative
             front.append(line)
     return front
+
+
+def plot_log_law(laws: Sequence[LogLaw]) -> Figure:
+    """Speciation times of networks and of the exact curve against log d; below, their difference.
+
+    Args:
+        laws: The legend tells their slopes with bootstrap intervals.
+    """
+    figure, (above, below) = panels((1.7, 1.0), width=8.0)
+    with styled():
+        for index, law in enumerate(laws):
+            colour, marker = COLOURS[index], _MARKERS[index]
+            low, high = law.interval
+            label = (
+                f"{law.family}, {law.point}: slope {law.slope:.3f} ({low:.3f} to {high:.3f}), exact "
+                f"{law.predicted_slope:.3f}"
+            )
+            above.plot(law.dims, law.predicted, color=colour, linewidth=1.2)
+            above.plot(
+                law.dims[law.used], law.means.value[law.used], linestyle="none", color=colour,
+                marker=marker, markersize=6, markerfacecolor="white", label=label,
+            )  # fmt: skip
+            # Side by side, so that error bars can be told apart.
+            shifted = law.dims * 1.06 ** (index - (len(laws) - 1) / 2)
+            ends = law.means[law.used].interval()
+            difference = (law.means.value - law.predicted)[law.used]
+            half = np.asarray(ends[1] - ends[0]) / 2
+            below.errorbar(
+                shifted[law.used], difference, yerr=half, fmt=marker, color=colour, markersize=5,
+                markerfacecolor="white", capsize=2, linewidth=1.0,
+            )  # fmt: skip
+        below.axhline(0, color="#444444", linewidth=0.8)
+        for axes in (above, below):
+            axes.set_xscale("log", base=2)
+            axes.set_xticks(laws[0].dims, [f"{d:g}" for d in laws[0].dims])
+        above.set_ylabel("time t  [Ornstein-Uhlenbeck]")
+        below.set_ylabel("networks − exact")
+        below.set_xlabel("dimension d")
+        figure.legend(
+            *above.get_legend_handles_labels(), loc="outside upper left", ncols=1,
+            title="Circles and other marks: trained networks; lines: the exact curve; bars: 95 % over seeds",
+            alignment="left",
+        )  # fmt: skip
+    return figure

@@ -11,6 +11,7 @@ from gmm_speciation import cli
 from gmm_speciation.benchmark import Law, Task, isolation
 from gmm_speciation.benchmark.catalogue import TASKS
 from gmm_speciation.benchmark.cells import Cell, cells, task_of
+from gmm_speciation.benchmark.coverage import coverage, long_table, table
 from gmm_speciation.benchmark.crowds import crowd_curve, is_crowd
 from gmm_speciation.benchmark.isolation import Limits
 from gmm_speciation.benchmark.leaderboard import leaderboard, scored
@@ -30,13 +31,35 @@ from gmm_speciation.reduction import reduce
 OWN = """
 import time
 import numpy as np
-from gmm_speciation.benchmark import Task
+from gmm_speciation.benchmark import Law, Task
 from gmm_speciation.estimate import Estimate
+from gmm_speciation.mixtures import GaussianMixture
 from gmm_speciation.estimators import Estimator, Outcome
 from gmm_speciation.families import symmetric_pair
 
 def small():
     return Task.of("small", symmetric_pair(2), log_snr=np.array([1.0, 0.0, -1.0, -2.0]))
+
+def unfinite():
+    return Task.from_data("unfinite", [[0.0], [np.nan]], [0, 1])
+
+def without():
+    return Task.from_data("without", [[0.0], [1.0]], [0, 2])
+
+def breaks():
+    return {}["x"]
+
+def late():
+    return Task("late", lambda: Law(GaussianMixture.isotropic([[0.0], [np.inf]], 1.0)), "late")
+
+def lawless():
+    return Task("lawless", lambda: 3, "lawless")
+
+def upward():
+    return Task.of("upward", symmetric_pair(2), log_snr=np.array([0.0, 1.0, 2.0]))
+
+def uninformed():
+    return Task.of("uninformed", GaussianMixture.isotropic([[0.0], [0.0]], 1.0))
 
 class Half(Estimator):
     title, reference = "half of what there is", "none"
@@ -154,8 +177,13 @@ def test_the_truth_has_no_error_and_a_wrong_bound_is_seen():
     exact = score(row, curve, Kind.ESTIMATE)
     assert exact["error"] == exact["peak"] == exact["rate"] == exact["window"] == 0
     assert exact["inside"] == 1
+    noisy = {**row, "stderr": None, "noise": [0.004] * 16}
+    high = np.asarray(curve.entropy.value) + 0.01
+    assert (
+        score({**noisy, "entropy": list(high), "rate": None}, curve, Kind.LOWER)["violation"] == 0
+    )
     high = {**row, "entropy": list(np.asarray(curve.entropy.value) + 0.01), "rate": None}
-    assert score(high, curve, Kind.LOWER)["violation"] == pytest.approx(0.01)
+    assert score(high, curve, Kind.LOWER)["violation"] == pytest.approx(0.01, abs=1e-5)
     assert score(high, curve, Kind.UPPER)["violation"] == 0
     assert score(high, curve, Kind.ESTIMATE)["inside"] == 0
 
@@ -205,6 +233,45 @@ def test_a_sweep_goes_on_where_it_stopped_and_every_end_is_a_row(own):
     assert (line.estimator, line.tasks, line.failed) == ("mine:Half", 1, 0)
 
 
+def test_what_ran_out_of_time_is_not_started_with_more_samples(own):
+    """The row says why; fewer samples, and other estimators, are tried."""
+    from gmm_speciation.benchmark.sweep import _Beyond
+
+    wanted = cells(["mine:small"], ["mine:Half", "mine:Spins"], [16, 32], [0, 1])
+    path = rows_file(own / "out")
+    stopped = {"task": "mine:small", "estimator": "mine:Spins", "n": 16, "seed": 0}
+    stopped |= {"status": "time-out", "message": "stopped after 40 s", "seconds": 40.0}
+    with appending(path) as file:
+        file.add(stopped)
+    rows = sweep(wanted, own / "out", jobs=1)
+    spins = [row for row in rows if row["estimator"] == "mine:Spins" and row != stopped]
+    assert [row["status"] for row in rows if row["estimator"] == "mine:Half"] == ["ok"] * 4
+    assert {row["message"] for row in spins} == {
+        "not started: stopped after 40 s, at n = 16, seed 0"
+    }
+    assert _Beyond(rows).row_of(Cell("mine:small", "mine:Spins", 8, 0)) is None
+
+
+def test_coverage_tells_a_bias_from_a_narrow_interval():
+    """Three estimators: honest, five standard errors off, and half as wide as it should be."""
+    exact = truth(TASKS["pair-d16"])
+    level = int(np.argmin(np.abs(exact.entropy.value - exact.prior_entropy / 2)))
+    rng = np.random.default_rng(0)
+    rows = []
+    for seed in range(100):
+        for name, shift, claimed in (("honest", 0, 1), ("shifted", 5, 1), ("narrow", 0, 0.5)):
+            values = np.asarray(exact.entropy.value).copy()
+            values[level] += 0.01 * (rng.normal() + shift)
+            rows.append(
+                {"task": "pair-d16", "estimator": name, "n": 256, "seed": seed, "status": "ok"}
+                | {"entropy": list(values), "stderr": [0.01 * claimed] * 16, "dof": 1e9}
+            )
+    found = coverage(rows, {"pair-d16": exact})
+    assert [one.verdict for one in found] == ["holds", "no: biased", "no: too narrow"]
+    assert found[1].bias["pair-d16"] == pytest.approx(0.05, abs=0.005)
+    assert len(table(found)) == len(long_table(found)[1]) == 3
+
+
 def test_a_second_sweep_of_one_folder_is_refused(tmp_path):
     path = rows_file(tmp_path)
     with appending(path), pytest.raises(ValueError, match="Another sweep"), appending(path):
@@ -246,12 +313,19 @@ BAD = [
     (["--jobs", "0"], "must be positive"),
     (["--estimator", "nowhere:X"], "cannot be loaded"),
     (["--task", "math:pi"], "must return a gmm_speciation.benchmark.Task"),
-]
+    (["--task", "mine:unfinite"], "Task 'mine:unfinite': Data must be finite; 1 of 2 rows are not."),
+    (["--task", "mine:without"], "Task 'mine:without': Class labels must be 0..C-1 with no class empty"),
+    (["--task", "mine:breaks"], "Task 'mine:breaks': KeyError: 'x'"),
+    (["--task", "mine:late"], "Task 'mine:late': `means` must be finite."),
+    (["--task", "mine:lawless"], "Task 'mine:lawless': "),
+    (["--task", "mine:upward"], "Task 'mine:upward': `log_snr` must decrease strictly"),
+    (["--task", "mine:uninformed"], "Task 'mine:uninformed': Noise takes nothing from these classes"),
+]  # fmt: skip
 
 
 @pytest.mark.parametrize(("words", "says"), BAD)
-def test_a_mistake_is_one_line_and_exit_code_2(tmp_path, capsys, words, says):
-    assert cli.main(["benchmark", *words, "--out", str(tmp_path / "out")]) == 2
+def test_a_mistake_is_one_line_and_exit_code_2(own, capsys, words, says):
+    assert cli.main(["benchmark", *words, "--out", str(own / "out")]) == 2
     error = capsys.readouterr().err
     assert says in error
     assert error.count("\n") == 1

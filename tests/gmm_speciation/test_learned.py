@@ -9,7 +9,9 @@ pytest.importorskip("flax")
 
 from gmm_speciation import families
 from gmm_speciation.benchmark.log_law import FAMILIES, bootstrap_slope, measure_log_law, read_points
+from gmm_speciation.curves import EntropyCurve
 from gmm_speciation.entropy import entropy_curve
+from gmm_speciation.estimate import Estimate
 from gmm_speciation.estimators import Access, problem_of
 from gmm_speciation.estimators.registry import ESTIMATORS, LEARNED
 from gmm_speciation.exact import binary_entropy
@@ -122,6 +124,19 @@ def test_the_bootstrap_holds_a_known_slope():
     assert low < 0.5 < high
     assert low < slope < high
     assert high - low < 0.03
+
+
+def test_a_rate_that_grows_to_the_end_of_its_window_has_no_peak():
+    """gamma times an error of the network: what rises to the cleanest level is no speciation."""
+    curve = entropy_curve(FAMILIES["separated means"].reduced(256), np.linspace(4, -14, 181))
+    error = np.where(np.asarray(curve.entropy.value) < 0.2, 1e-3 * np.exp(curve.log_snr + 6), 0.0)
+    noisy = EntropyCurve(
+        curve.log_snr, curve.entropy, Estimate.exact(np.asarray(curve.rate.value) + 30 * error),
+        curve.prior_entropy, "networks",
+    )  # fmt: skip
+    points = read_points(noisy)
+    assert np.isnan(points["entropic peak"].value)
+    assert np.isfinite(points["half entropy"].value)
 
 
 @pytest.mark.slow
