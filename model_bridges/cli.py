@@ -17,7 +17,7 @@ import typer
 
 import gmm_speciation
 from gmm_speciation.terminal import Out, Quiet, Seed
-from model_bridges.control_command import remove
+from model_bridges.control_command import guidance, remove
 from model_bridges.entropy_command import entropy, windows
 
 app = terminal.application(
@@ -145,6 +145,7 @@ def convert(
 
 app.command()(entropy)
 app.command()(windows)
+app.command()(guidance)
 app.command()(remove)
 
 

@@ -79,6 +79,111 @@ def remove(
         terminal.show(f"Report: {Path(out) / 'report.html'}", quiet)
 
 
+def guidance(
+    model: Annotated[
+        str, typer.Argument(metavar="MODEL", help="digits, digits-text, or module:function.")
+    ],
+    section: Annotated[
+        list[str] | None, typer.Option(help="Only this: information, intervals, grids. Repeat it.")
+    ] = None,
+    data: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            help="Of module:function: a folder of MNIST (IDX) or CIFAR-10 binary files.",
+        ),
+    ] = None,
+    mass: Annotated[float, typer.Option(help="Share of the information in the interval.")] = 0.8,
+    scale: Annotated[
+        float, typer.Option(help="Guidance scale of the intervals; 1 is unguided.")
+    ] = 2.0,
+    images: Drawn = 500,
+    paths: Annotated[int, typer.Option(min=20, help="Trajectories of each tracked run.")] = 150,
+    seed: Seed = 0,
+    quiet: Quiet = False,
+    out: Out = None,
+) -> None:
+    """What guidance does: when it decides, the interval of the entropy curve, grids in information."""
+    terminal.use_float64()
+    from gmm_speciation.reports import check_directory
+    from model_bridges.control.report import (
+        draw_rows,
+        guidance_record,
+        guidance_report,
+        information_rows,
+    )
+    from model_bridges.control.study import SECTIONS, study_guidance
+
+    if out is not None:
+        check_directory(out)
+    known = dict.fromkeys(SECTIONS, "")
+    for name in section or ():
+        terminal.pick(name, known, "section")
+    sections = tuple(dict.fromkeys(section or SECTIONS))
+    # Runs of a section: scales, intervals, feedback and the mixture; the search; the grids.
+    runs = 3 + sum({"information": 14, "intervals": 19, "grids": 18}[name] for name in sections)
+    with terminal.progress(runs, quiet) as bar:
+        bar.next("training the judge")
+        judged = _judged(model, data)
+        theory = None
+        if model in SHIPPED and "information" in sections:
+            bar.next("fitting the mixture")
+            theory = _fitted(judged, seed)
+        result = study_guidance(
+            judged, theory=theory, sections=sections, mass=mass, scale=scale, num_images=images,
+            num_paths=paths, seed=seed, step=bar.next, progress=bar.part,
+        )  # fmt: skip
+    title = f"Guidance of {model}"
+    if result.information is not None:
+        headers, rows = information_rows(result.information)
+        _show(title, headers[:4], [row[:4] for row in rows], [], quiet)
+    if result.intervals is not None:
+        found = result.intervals
+        shown = [
+            found.unguided,
+            found.entropic,
+            found.cells[found.best],
+            found.full,
+            found.feedback,
+        ]
+        headers, rows = draw_rows(shown)
+        keep = [0, 1, 4, 6]
+        _show(
+            "intervals",
+            [headers[i] for i in keep],
+            [[row[i] for i in keep] for row in rows],
+            [],
+            quiet,
+        )
+    _show("", [], [], result.checks, quiet)
+    if out is not None:
+        arguments = {
+            "model": model,
+            "sections": sections,
+            "data": data,
+            "mass": mass,
+            "scale": scale,
+        }
+        record = guidance_record(result)
+        record["provenance"] = _provenance(seed, arguments | {"images": images, "paths": paths})
+        guidance_report(result, title).write(out, record)
+        terminal.show(f"Report: {Path(out) / 'report.html'}", quiet)
+
+
+def _fitted(judged: Any, seed: int) -> Any:
+    """A mixture fitted to the states of the training images, as a model."""
+    from model_bridges.digits.study import fitted_mixture
+    from model_bridges.mixture import mixture_denoiser
+
+    train = judged.states(judged.train, seed + 1)
+    mixture, _ = fitted_mixture(train)
+    return mixture_denoiser(
+        mixture,
+        event_shape=tuple(judged.denoiser.event_shape),
+        sigma_range=judged.denoiser.sigma_range,
+    )
+
+
 def _judged(model: str, data: Path | None) -> Any:
     from model_bridges.control.judged import digits_model, own_model
 
@@ -98,6 +203,8 @@ def _show(title: str, headers: Any, rows: Any, checks: Any, quiet: bool) -> None
     from model_bridges.reports import check_rows
 
     for (head, body), name in (((headers, rows), title), (check_rows(checks), "checks")):
+        if not body:
+            continue
         # A terminal is narrow: no room around ±.
         tight = [[cell.replace(" ± ", "±") for cell in row] for row in body]
         terminal.show(terminal.table(head, tight, title=name), quiet)

@@ -9,8 +9,11 @@ from matplotlib.ticker import NullFormatter
 from torch import Tensor
 
 from gmm_speciation.estimate import Estimate
-from gmm_speciation.plotting import COLOURS, styled
+from gmm_speciation.plotting import COLOURS, band, noise_axis, panels, styled
+from model_bridges.control.information import FEEDBACK, GuidedInformation
+from model_bridges.control.interval_search import IntervalSearch
 from model_bridges.control.removal import Removal
+from model_bridges.control.time_grids import CLASS, KARRAS, METHODS, STATE, TimeGrids
 from model_bridges.plotting import show_picture
 
 MARKERS = "osD^vP"
@@ -59,7 +62,7 @@ def plot_removal(result: Removal) -> Figure:
                 label="unguided" if metric == "frechet" else None,
             )  # fmt: skip
             floors = {
-                "frechet": (float(result.floor.halves.value), "two true samples of this size"),
+                "frechet": (float(result.floor.held_out.frechet.value), "held-out images"),
                 "balance": (start.balance_floor, "as many exact draws"),
             }
             axes.axvline(floors[metric][0], color="#777777", linestyle=":", label=floors[metric][1])
@@ -78,6 +81,112 @@ def plot_removal(result: Removal) -> Figure:
             handles, labels, loc="outside upper left", ncols=4, alignment="left",
             title="Numbers: strengths. Bars: 95 %.",
         )  # fmt: skip
+    return figure
+
+
+def plot_guided(result: GuidedInformation) -> Figure:
+    """Cross-entropy of the class asked for along guided trajectories; the fitted mixture dashed."""
+    figure, (axes,) = panels((1.7,))
+    with styled():
+        for index, (scale, run) in enumerate(result.runs.items()):
+            colour = COLOURS[index % len(COLOURS)]
+            curve = run.curve
+            if (
+                scale < 1
+            ):  # heavy tails: its mean is a few trajectories', a band would hide the rest
+                axes.plot(
+                    curve.clock, np.asarray(curve.cross_entropy.value), color=colour, linewidth=1,
+                    label=f"w = {scale:g}, no band",
+                )  # fmt: skip
+            else:
+                band(axes, curve.clock, curve.cross_entropy, colour=colour, label=f"w = {scale:g}")
+            if scale in result.theory:
+                exact = result.theory[scale].curve
+                axes.plot(
+                    exact.clock, np.asarray(exact.cross_entropy.value), color=colour, linewidth=1.1,
+                    linestyle=(0, (4, 2)),
+                )  # fmt: skip
+        curve = result.feedback.curve
+        band(
+            axes, curve.clock, curve.cross_entropy, colour="#555555", linestyle=":",
+            label=f"{FEEDBACK} guidance",
+        )  # fmt: skip
+        if result.theory:
+            axes.plot([], [], color="#777777", linestyle=(0, (4, 2)), label="fitted mixture")
+        low, high = (-2 * np.log(end) for end in result.window)
+        axes.axvspan(high, low, color="#888888", alpha=0.13, linewidth=0, label="window, unguided")
+        axes.axhline(curve.prior, color="#555555", linewidth=0.9, linestyle=":")
+        # At scale ½ the tails are heavy; the others start from the prior and fall.
+        axes.set_ylim(-0.04 * curve.prior, 1.35 * curve.prior)
+        axes.set_ylabel("cross-entropy E[−log p(c|x)]  [nats]")
+        noise_axis(axes, axes, curve.clock)
+        figure.legend(loc="outside upper left", ncols=4, alignment="left")
+    return figure
+
+
+def plot_search(result: IntervalSearch) -> Figure:
+    """Frechet distance of every interval, best on top; that of the curve and the rest in colour."""
+    others = (result.unguided, result.entropic, result.feedback)
+    draws = sorted([*result.cells.values(), *others], key=lambda d: float(d.quality.frechet.value))
+    with styled():
+        figure = Figure(figsize=(8.2, 0.27 * len(draws) + 1.2), layout="constrained")
+        axes = figure.subplots()
+        for place, one in enumerate(draws):
+            colour = "#222222" if one is result.unguided else "#777777"
+            if one is result.entropic:
+                colour = COLOURS[1]
+            elif one is result.feedback:
+                colour = COLOURS[2]
+            value = float(one.quality.frechet.value)
+            axes.errorbar(
+                value, place, xerr=half_widths(one.quality.frechet), fmt="o", color=colour,
+                capsize=2, elinewidth=1, markersize=5,
+            )  # fmt: skip
+        axes.axvline(
+            float(result.floor.held_out.frechet.value), color="#777777", linestyle=":",
+            label="held-out images",
+        )  # fmt: skip
+        names = [f"{one.name}   [{one.evaluations}]" for one in draws]
+        axes.set_yticks(range(len(draws)), names, fontsize=8)
+        axes.invert_yaxis()
+        axes.set_xlabel("Fréchet distance to the training images  [squared feature units], 95 %")
+        axes.set_title(
+            "(low, high] in σ; in brackets: evaluations an image", fontsize=9, loc="left"
+        )
+        axes.legend(loc="lower right")
+    return figure
+
+
+def plot_grids(result: TimeGrids, floor: float | None = None) -> Figure:
+    """Frechet distance against the number of levels, a panel a sampler."""
+    with styled():
+        figure = Figure(figsize=(9.4, 4.3), layout="constrained")
+        panels_ = figure.subplots(1, len(METHODS), sharey=True)
+        for axes, method in zip(panels_, METHODS, strict=True):
+            for index, grid in enumerate((KARRAS, STATE, CLASS)):
+                counts = sorted(n for g, m, n in result.draws if (g, m) == (grid, method))
+                found = [result.draws[grid, method, n].quality.frechet for n in counts]
+                axes.errorbar(
+                    [n * 1.02**index for n in counts], [float(f.value) for f in found],
+                    yerr=[half_widths(f) for f in found], color=COLOURS[index],
+                    marker=MARKERS[index], capsize=2, label=grid if method == METHODS[0] else None,
+                )  # fmt: skip
+            if floor is not None:
+                axes.axhline(
+                    floor, color="#777777", linestyle=":",
+                    label="held-out images" if method == METHODS[0] else None,
+                )  # fmt: skip
+            axes.set_xscale("log")
+            axes.set_yscale("log")
+            axes.set_xticks(counts, [str(n) for n in counts])
+            axes.xaxis.set_minor_formatter(NullFormatter())
+            axes.yaxis.set_major_formatter("{x:g}")
+            axes.yaxis.set_minor_formatter(NullFormatter())
+            axes.set_xlabel(f"noise levels, {method}")
+        panels_[0].set_ylabel("Fréchet distance  [squared feature units]")
+        figure.legend(
+            loc="outside upper left", ncols=4, alignment="left", title="levels equally spaced in"
+        )
     return figure
 
 

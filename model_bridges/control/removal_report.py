@@ -52,9 +52,9 @@ def removal_report(result: Removal, title: str) -> Report:
         "of the other classes from uniform, nats; exact draws have "
         f"{result.unguided.balance_floor:.3f} at this size. "
         "*Fréchet*: squared distance to the training images without the class in the judge's features; "
-        f"held-out images have {show(true.held_out.frechet, 2)}, two halves of {true.num_images} training "
-        f"images {float(true.halves.value):.2f}. *diversity*: spread of features inside a class over that of "
-        "the data. *evaluations*: of the network, an image. Errors are 95 %."
+        f"held-out images have {show(true.held_out.frechet, 2)}. *diversity*: "
+        "spread of features inside a class over that of the data."
+        " *evaluations*: of the network, an image. Errors are 95 %."
     )
     report.table(*check_rows(result.checks))
     report.figure(

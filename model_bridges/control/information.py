@@ -1,0 +1,211 @@
+"""How guidance moves information in a trained model, with the closed-form law beside it.
+
+Trajectories of constant scales, of limited intervals and of feedback guidance from the same noise, and the
+same trajectories of a mixture fitted to the data, whose scores are exact. What is compared:
+
+    identity      E[d log P] = (2w - 1) ... at every scale, w = 1/2 neutral (`guided`)
+    commitment    the noise of the decision, log sigma, paired with the unguided one
+    intervals     how much of the effect of full guidance falls inside the window of the unguided
+                  information, at more noise, at less: of the commitment's shift, and of the fall of the
+                  cross-entropy where a tenth of it is left
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float
+
+from gmm_speciation.estimate import Estimate
+from gmm_speciation.guidance.formulae import feedback_floor, feedback_offset
+from model_bridges.control.guided import GuidedRun, Kind, commitments, constant, guided_run
+from model_bridges.control.judged import JudgedModel
+from model_bridges.control.verdicts import at_least, at_most, equal
+from model_bridges.denoiser import Denoiser
+from model_bridges.guidance import ClassifierFree, Feedback, Interval
+from model_bridges.results import Check
+
+SCALES = (0.5, 1.0, 1.5, 2.0, 4.0)
+LIMITED = 2.0  # scale of the intervals
+NUM_LEVELS = 48
+_LEFT = 0.1  # of the cross-entropy, where intervals are read
+PLACES = ("inside", "at more noise", "at less noise")
+FEEDBACK = "feedback"
+
+
+@dataclass(frozen=True, eq=False)
+class GuidedInformation:
+    """Guided runs of a model by scale, by place of an interval, and of feedback guidance."""
+
+    model: str
+    sigmas: Float[np.ndarray, " L"]
+    window: tuple[float, float]
+    runs: dict[float, GuidedRun]
+    limited: dict[str, GuidedRun]  # by PLACES, scale LIMITED
+    feedback: GuidedRun
+    theory: dict[float, GuidedRun]  # of the fitted mixture
+    shares: dict[str, tuple[Estimate, Estimate]]  # of the shift and of the fall, by PLACES
+    read_out: float  # sigma where the fall is read
+    checks: list[Check]
+
+
+def guided_information(
+    model: JudgedModel,
+    window: tuple[float, float],
+    *,
+    theory: Denoiser | None = None,
+    num_paths: int = 150,
+    num_levels: int = NUM_LEVELS,
+    seed: int = 0,
+    step: Callable[[str], object] = lambda name: None,
+    progress: Callable[[int, int], object] = lambda done, total: None,
+) -> GuidedInformation:
+    """Run and compare.
+
+    Args:
+        model: The model.
+        window: Noise levels between which most of the unguided information falls.
+        theory: The mixture as a model.
+        num_paths: Trajectories of each run.
+        num_levels: Noise levels, equally spaced in log sigma.
+        seed: Of all noise.
+        step: Called with the name of each run.
+        progress: Called with `(steps done, steps in all)` within a run.
+
+    Raises:
+        ValueError: As `guided_run`.
+    """
+    sigmas = np.geomspace(*model.denoiser.sigma_range, num_levels)
+    labels = model.balanced_labels(num_paths)
+
+    def run(denoiser: Denoiser, kind: Kind, scales: np.ndarray | None = None) -> GuidedRun:
+        return guided_run(
+            denoiser, kind, labels, sigmas, scales=scales, seed=seed, progress=progress
+        )
+
+    runs, exact = {}, {}
+    for scale in SCALES:
+        step(f"guided trajectories, w = {scale:g}")
+        runs[scale] = run(model.denoiser, constant(scale), np.full(num_levels, scale))
+    ends = dict(zip(PLACES, (window, (window[1], np.inf), (0.0, window[0])), strict=True))
+    limited = {}
+    for place, (low, high) in ends.items():
+        step(f"guided trajectories, w = {LIMITED:g} {place}")
+        scales = np.where((sigmas > low) & (sigmas <= high), LIMITED, 1.0)
+        limited[place] = run(model.denoiser, _limited(low, high), scales)
+    step("feedback guidance")
+    feedback = run(
+        model.denoiser, lambda labels: Feedback.tracked(labels, num_steps=num_levels - 1)
+    )
+    if theory is not None:
+        for scale in SCALES:
+            step(f"the same of the mixture, w = {scale:g}")
+            exact[scale] = run(theory, constant(scale), np.full(num_levels, scale))
+    shares, level = _shares(runs, limited)
+    read_out = float(sigmas[::-1][level])
+    return GuidedInformation(
+        model.name, sigmas, window, runs, limited, feedback, exact, shares, read_out,
+        _checks(runs, limited, exact, shares, read_out),
+    )  # fmt: skip
+
+
+def _limited(low: float, high: float) -> Kind:
+    return lambda labels: Interval(ClassifierFree(labels, LIMITED), low, high)
+
+
+def shift(run: GuidedRun, plain: GuidedRun) -> Estimate:
+    """How much further towards noise a run commits than the unguided one, in log sigma; paired."""
+    return Estimate.from_samples(commitments(run) - commitments(plain))
+
+
+def ratio(above: Float[np.ndarray, " N"], below: Float[np.ndarray, " N"]) -> Estimate:
+    """Ratio of two paired means, with its error to first order."""
+    value = above.mean() / below.mean()
+    residual = Estimate.from_samples((above - value * below) / below.mean())
+    return Estimate(np.asarray(value), residual.stderr, residual.dof)
+
+
+def _shares(
+    runs: Mapping[float, GuidedRun], limited: Mapping[str, GuidedRun]
+) -> tuple[dict[str, tuple[Estimate, Estimate]], int]:
+    plain, full = runs[1.0], runs[LIMITED]
+    left = np.asarray(plain.curve.cross_entropy.value) / plain.curve.prior
+    level = int(np.argmin(np.abs(left - _LEFT)))
+    shares = {}
+    for place, run in limited.items():
+        (some_shift, some_fall), (all_shift, all_fall) = (
+            (commitments(one) - commitments(plain), plain.losses[level] - one.losses[level])
+            for one in (run, full)
+        )
+        shares[place] = ratio(some_shift, all_shift), ratio(some_fall, all_fall)
+    return shares, level
+
+
+def _checks(
+    runs: Mapping[float, GuidedRun],
+    limited: Mapping[str, GuidedRun],
+    exact: Mapping[float, GuidedRun],
+    shares: Mapping[str, tuple[Estimate, Estimate]],
+    read_out: float,
+) -> list[Check]:
+    identity = "identity of guided information: log P gained minus (2w − 1)∫½γ′|D_c − D_u|²"
+    checks = [
+        equal(f"{identity}, w = {scale:g} [nats]", run.balance, 0.0)
+        for scale, run in runs.items()
+        if run.imbalance is not None and scale != 0.5
+    ]
+    if runs[0.5].imbalance is not None:
+        checks.append(
+            equal("w = ½ is the neutral point: log P gained [nats]", runs[0.5].balance, 0.0)
+        )
+    for place, run in limited.items():
+        if run.imbalance is not None:
+            checks.append(
+                equal(f"{identity}, w = {LIMITED:g} {place} of the window", run.balance, 0.0)
+            )
+    plain = runs[1.0]
+    for scale in SCALES:
+        if scale <= 1:
+            continue
+        moved = shift(runs[scale], plain)
+        checks.append(
+            at_least(
+                f"guidance moves the commitment to higher noise, w = {scale:g} [log σ]", moved, 0.0
+            )
+        )
+        if exact:
+            of_theory = shift(exact[scale], exact[1.0])
+            both = Estimate(
+                moved.value, np.hypot(moved.stderr, of_theory.stderr), min(moved.dof, of_theory.dof)
+            )
+            checks.append(
+                equal(
+                    f"by as much as in the fitted mixture, w = {scale:g} [log σ]",
+                    both,
+                    round(float(of_theory.value), 3),
+                )
+            )
+    level = int(np.argmin(np.abs(np.exp(-plain.curve.clock / 2) - read_out)))
+    raised = np.exp(-runs[LIMITED].losses[level]) - np.exp(-plain.losses[level])
+    checks.append(
+        at_least(
+            f"guidance raises the confidence in the class: p(c|x) at σ = {read_out:.3g}, w = 2 minus w = 1",
+            Estimate.from_samples(raised),
+            0.0,
+            "Wu et al. 2024",
+        )
+    )
+    what = ("the shift of the commitment", f"the fall of the cross-entropy at σ = {read_out:.3g}")
+    for index, text in enumerate(what):
+        checks.append(at_least(f"share of {text} inside the window", shares["inside"][index], 0.8))
+        for place in PLACES[1:]:
+            checks.append(at_most(f"share of {text} {place}", shares[place][index], 0.1))
+    constants = feedback_offset(0.999, 0.556, 64), feedback_floor(0.999, 10.0)
+    for name, value, wanted in zip(
+        ("δ of feedback guidance, π 0.999, t₀ 0.556, N 64", "log P_min of λ_max 10"),
+        constants,
+        (-0.2288, -6.802),
+        strict=True,
+    ):
+        checks.append(equal(name, Estimate.exact(np.asarray(value)), wanted, 5e-4))
+    return checks

@@ -1,0 +1,182 @@
+"""Tables, report and record of a study of guidance."""
+
+from typing import Any
+
+import numpy as np
+
+from gmm_speciation.reports import Report
+from model_bridges.control import plotting
+from model_bridges.control.drawing import Draw
+from model_bridges.control.guided import GuidedRun, commitment
+from model_bridges.control.information import LIMITED, GuidedInformation, shift
+from model_bridges.control.interval_search import IntervalSearch
+from model_bridges.control.removal_report import quality_record, show
+from model_bridges.control.study import GuidanceStudy
+from model_bridges.control.time_grids import TimeGrids
+from model_bridges.reports import check_rows
+
+Table = tuple[list[str], list[list[str]]]
+
+
+def information_rows(result: GuidedInformation) -> Table:
+    """Headers and rows: what every kind decides, and when."""
+    headers = [
+        "guidance", "commits at log σ", "shift [log σ]", "shift, mixture", "named at the end, %",
+        "identity, nats",
+    ]  # fmt: skip
+    plain = result.runs[1.0]
+    runs: dict[str, GuidedRun] = {f"w = {scale:g}": run for scale, run in result.runs.items()}
+    runs |= {f"w = {LIMITED:g} {place} of the window": run for place, run in result.limited.items()}
+    runs["feedback"] = result.feedback
+    theory = {f"w = {scale:g}": run for scale, run in result.theory.items()}
+    rows = []
+    for name, run in runs.items():
+        exact = "—"
+        if name in theory and run is not plain:
+            exact = show(shift(theory[name], result.theory[1.0]))
+        rows.append(
+            [
+                name,
+                show(commitment(run)),
+                "—" if run is plain else show(shift(run, plain)),
+                exact,
+                f"{100 * run.named.mean():.1f}",
+                "—" if run.imbalance is None else show(run.balance),
+            ]
+        )
+    return headers, rows
+
+
+def draw_rows(draws: list[Draw]) -> Table:
+    """Headers and rows: quality and cost."""
+    headers = [
+        "", "Fréchet", "precision", "recall", "diversity", "recognised, %", "evaluations"
+    ]  # fmt: skip
+    rows = [
+        [
+            one.name, show(one.quality.frechet, 2), show(one.quality.precision),
+            show(one.quality.recall), show(one.quality.diversity), show(one.recognised, 1, 100),
+            str(one.evaluations),
+        ]
+        for one in draws
+    ]  # fmt: skip
+    return headers, rows
+
+
+def guidance_report(result: GuidanceStudy, title: str) -> Report:
+    """The page of a study."""
+    low, high = result.interval
+    report = Report(title).text(
+        f"The central {100 * result.mass:g} % of the class is decided for σ in ({low:.3g}, {high:.3g}], by "
+        f"the entropy curve of {result.num_curve_images} held-out images tracked class against class. Errors "
+        "are 95 %; a claim holds where its whole interval does, and stays here where it does not."
+    )
+    report.table(*check_rows(result.checks))
+    if result.information is not None:
+        _information(report, result.information)
+    if result.intervals is not None:
+        _intervals(report, result.intervals)
+    if result.grids is not None:
+        _grids(report, result.grids, result.intervals)
+    return report
+
+
+def _information(report: Report, found: GuidedInformation) -> None:
+    report.text(
+        "## Information along guided trajectories\n\nThe cross-entropy of the class asked for, read out by "
+        "tracking; a conditional entropy only at w = 1. *commits*: the integral of the cross-entropy over "
+        "its start, which is where a step would be. *identity*: tracked log P gained minus what the "
+        "distance of the denoisers says, 0 for any model."
+    )
+    report.figure(
+        plotting.plot_guided(found), "guided",
+        "Cross-entropy along guided trajectories, with 95 % bands; dashed: a mixture fitted to the data.",
+    )  # fmt: skip
+    report.table(*information_rows(found))
+
+
+def _intervals(report: Report, found: IntervalSearch) -> None:
+    held_out = found.floor.held_out.frechet
+    ratio = found.curve_evaluations / found.search_evaluations
+    report.text(
+        f"## The interval of the curve against a search\n\nScale {found.scale:g} inside. The curve cost "
+        f"{found.curve_evaluations:,} evaluations, the search {found.search_evaluations:,}, ratio "
+        f"{ratio:.2g}. Held-out images have a Fréchet distance of {show(held_out, 2)}. *recognised*: named "
+        "by the judge as the class asked for."
+    )
+    report.figure(
+        plotting.plot_search(found),
+        "intervals",
+        "Every interval, best on top; orange: that of the curve.",
+    )
+    cells = sorted(found.cells.values(), key=lambda one: float(one.quality.frechet.value))
+    report.table(*draw_rows([found.unguided, found.entropic, found.feedback, *cells]))
+    shown = (found.unguided, found.entropic, found.full, found.feedback)
+    pictures = {one.name: one.pictures for one in shown}
+    report.figure(
+        plotting.plot_rows(pictures), "images", "Images of the same noise, a column each."
+    )
+
+
+def _grids(report: Report, found: TimeGrids, intervals: IntervalSearch | None) -> None:
+    report.text("## Levels equally spaced in information\n\nDrawn without a class.")
+    floor = None if intervals is None else float(intervals.floor.held_out.frechet.value)
+    report.figure(
+        plotting.plot_grids(found, floor), "grids", "Fréchet distance against the number of levels."
+    )
+    headers, rows = draw_rows(list(found.draws.values()))
+    methods = [method for _, method, _ in found.draws]
+    report.table(
+        ["sampler", *headers[:-2], headers[-1]],
+        [[method, *row[:-2], row[-1]] for method, row in zip(methods, rows, strict=True)],
+    )
+
+
+def guidance_record(result: GuidanceStudy) -> dict[str, Any]:
+    """Everything measured, as plain data."""
+    record: dict[str, Any] = {
+        "model": result.model,
+        "mass": result.mass,
+        "interval": list(result.interval),
+        "curve": {
+            "sigma": np.exp(-result.curve.log_snr / 2),
+            "entropy": result.curve.entropy,
+            "rate": result.curve.rate,
+        },
+        "checks": [vars(check) for check in result.checks],
+    }
+    if result.information is not None:
+        found = result.information
+        record["information"] = {
+            "sigma": found.sigmas[::-1],
+            "cross_entropy": {f"{w:g}": run.curve.cross_entropy for w, run in found.runs.items()},
+            "commitment": {f"{w:g}": commitment(run) for w, run in found.runs.items()},
+            "theory": {f"{w:g}": run.curve.cross_entropy for w, run in found.theory.items()},
+            "shares": {place: list(pair) for place, pair in found.shares.items()},
+        }
+    if result.intervals is not None:
+        search = result.intervals
+        draws = [search.unguided, search.entropic, search.feedback, *search.cells.values()]
+        record["intervals"] = {
+            "scale": search.scale,
+            "best": list(search.best),
+            "curve_evaluations": search.curve_evaluations,
+            "search_evaluations": search.search_evaluations,
+            "floor": {"held_out": search.floor.held_out.frechet, "halves": search.floor.halves},
+            "draws": [_draw_record(one) for one in draws],
+        }
+    if result.grids is not None:
+        record["grids"] = [
+            {"grid": grid, "method": method, "levels": result.grids.levels[grid, count]}
+            | _draw_record(one)
+            for (grid, method, count), one in result.grids.draws.items()
+        ]
+    return record
+
+
+def _draw_record(one: Draw) -> dict[str, Any]:
+    return {
+        "name": one.name,
+        "recognised": one.recognised,
+        "evaluations": one.evaluations,
+    } | quality_record(one.quality)

@@ -1,0 +1,112 @@
+"""Sampler levels equally spaced in information (Stancevic et al. 2025, arXiv 2504.13612), on a trained model.
+
+    Karras      sigma^{1/7} equally spaced (arXiv 2206.00364)
+    H(x_0|x)    dH/dsigma = sigma^{-3} E|x_0 - D|^2, D of the whole law, on data
+    H(C|x)      the tracked class entropy
+
+The model draws without a class; quality is the Frechet distance against the number of levels, by the
+ancestral sampler and by Heun's method on the probability flow.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import product
+
+import numpy as np
+import torch
+from jaxtyping import Float
+
+from model_bridges.control.drawing import Draw, draw
+from model_bridges.control.judged import JudgedModel
+from model_bridges.control.verdicts import at_most
+from model_bridges.guidance import Unguided
+from model_bridges.quality import paired_difference
+from model_bridges.readouts import tracked_curve
+from model_bridges.results import Check
+from model_bridges.samplers import Method, karras_sigmas
+from model_bridges.traces import Trace
+
+KARRAS, STATE, CLASS = "Karras, ρ = 7", "H(x₀|x)", "H(C|x)"
+METHODS: tuple[Method, ...] = ("ancestral", "probability-flow")
+NUM_LEVELS = (6, 11, 21)
+_FLAT = 1e-3  # of the class entropy, spread evenly: a grid must not stop where nothing is decided
+
+
+@dataclass(frozen=True, eq=False)
+class TimeGrids:
+    """Draws by grid, method and number of levels."""
+
+    levels: dict[tuple[str, int], Float[np.ndarray, " T"]]
+    draws: dict[tuple[str, Method, int], Draw]
+    checks: list[Check]
+
+
+def entropic_levels(
+    record: Trace, num_levels: int, of: str, sigma_range: tuple[float, float]
+) -> Float[np.ndarray, " T"]:
+    """Decreasing levels, equally spaced in an entropy measured on data.
+
+    Args:
+        record: Of data over the whole range.
+        num_levels: T.
+        of: `STATE` or `CLASS`.
+        sigma_range: Ends of the grid.
+
+    Raises:
+        ValueError: If `of` is neither, or the record has no unconditional part for `STATE`.
+    """
+    log_sigma = np.log(record.sigmas)
+    if of == CLASS:
+        entropy = np.maximum.accumulate(np.asarray(tracked_curve(record).entropy.value))
+        entropy = entropy + _FLAT * entropy[-1] * np.linspace(0, 1, len(entropy))
+    elif of == STATE and record.unconditional_error is not None:
+        # dH / dlog sigma = E|x_0 - D|^2 / sigma^2
+        rate = record.unconditional_error.mean(1) / record.sigmas**2
+        entropy = np.r_[0, np.cumsum(np.diff(log_sigma) * (rate[1:] + rate[:-1]) / 2)]
+    else:
+        raise ValueError(
+            f"`of` must be {STATE!r}, of a model with an unconditional part, or {CLASS!r}; got {of!r}."
+        )
+    even = np.linspace(entropy[-1], entropy[0], num_levels)
+    levels = np.exp(np.interp(even, entropy, log_sigma))
+    levels[0], levels[-1] = sigma_range[1], sigma_range[0]
+    return levels
+
+
+def compare_grids(
+    model: JudgedModel,
+    record: Trace,
+    *,
+    num_levels: Sequence[int] = NUM_LEVELS,
+    num_images: int = 500,
+    seed: int = 0,
+    step: Callable[[str], object] = lambda name: None,
+    progress: Callable[[int, int], object] = lambda done, total: None,
+) -> TimeGrids:
+    """Draw on every grid. Arguments as `interval_search.search_intervals`; `record` is of data."""
+    ends = model.denoiser.sigma_range
+    levels: dict[tuple[str, int], np.ndarray] = {}
+    for count in num_levels:
+        levels[KARRAS, count] = karras_sigmas(count, *ends).numpy()
+        for of in (STATE, CLASS):
+            levels[of, count] = entropic_levels(record, count, of, ends)
+    draws = {}
+    for method, (grid, count) in product(METHODS, levels):
+        step(f"{grid}, {count} levels, {method}")
+        draws[grid, method, count] = draw(
+            model, f"{grid}, {count} levels", lambda labels: Unguided(), num_images,
+            sigmas=torch.from_numpy(levels[grid, count]), method=method, seed=seed,
+            progress=progress,
+        )  # fmt: skip
+    checks = [
+        at_most(
+            f"{grid} beats Karras, {count} levels, {method}: difference of Fréchet distances",
+            paired_difference(
+                draws[grid, method, count].quality, draws[KARRAS, method, count].quality, "frechet"
+            ),
+            0.0,
+            "Stančević et al. 2025",
+        )
+        for method, grid, count in product(METHODS, (STATE, CLASS), num_levels)
+    ]
+    return TimeGrids(levels, draws, checks)
