@@ -51,14 +51,11 @@ class Feedback(Guidance):
         Raises:
             ValueError: If a parameter is out of its range.
         """
-        source = TrackedRatio(
-            label,
-            1.0,
-            temperature,
-            offset=feedback_offset(purity, start, num_steps),
-            floor=feedback_floor(purity, max_scale),
-            ceiling=max_log_ratio,
+        offset, floor = (
+            feedback_offset(purity, start, num_steps),
+            feedback_floor(purity, max_scale),
         )
+        source = TrackedRatio(label, 1.0, temperature, offset, 0.0, floor, max_log_ratio)
         return cls(label, purity, source, max_scale)
 
     @property

@@ -99,3 +99,20 @@ def safe_weight(prompted: Values, unwanted: Values, strength: Number, threshold:
     difference = prompted - unwanted
     weight = jnp.minimum(jnp.abs(strength * difference), 1.0)
     return jnp.where(difference < threshold, weight, 0.0)
+
+
+def negative_bounds(
+    prior: float, min_posterior: float, max_posterior: float
+) -> tuple[float, float]:
+    """Bounds of the tracked log P of dynamic negative guidance, from those of the posterior `prior P`.
+
+    Raises:
+        ValueError: If not `0 <= min_posterior < prior < max_posterior < 1`.
+    """
+    if not 0 <= min_posterior < prior < max_posterior < 1:
+        raise ValueError(
+            "The tracked posterior needs 0 <= min_posterior < prior < max_posterior < 1; got "
+            f"{min_posterior}, {prior}, {max_posterior}."
+        )
+    floor = math.log(min_posterior / prior) if min_posterior > 0 else -math.inf
+    return floor, math.log(max_posterior / prior)

@@ -4,8 +4,6 @@ All three start from what is drawn without them: the whole law, or the class `pr
 `scale`. A strength of 0 is off.
 """
 
-import math
-
 import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PyTree
@@ -15,6 +13,7 @@ from gmm_speciation.guidance.formulae import (
     away_from,
     classifier_free,
     dynamic_strength,
+    negative_bounds,
     safe_weight,
 )
 from gmm_speciation.guidance.posteriors import PosteriorSource, TrackedRatio
@@ -84,19 +83,9 @@ class DynamicNegative(Guidance):
         Raises:
             ValueError: If not `0 <= min_posterior < prior < max_posterior < 1`.
         """
-        if not 0 <= min_posterior < prior < max_posterior < 1:
-            raise ValueError(
-                "The tracked posterior needs 0 <= min_posterior < prior < max_posterior < 1; got "
-                f"{min_posterior}, {prior}, {max_posterior}."
-            )
+        floor, ceiling = negative_bounds(prior, min_posterior, max_posterior)
         source = TrackedRatio(
-            label,
-            prior,
-            temperature,
-            distance_offset=distance_offset,
-            floor=math.log(min_posterior / prior) if min_posterior > 0 else -math.inf,
-            ceiling=math.log(max_posterior / prior),
-            max_posterior=max_posterior,
+            label, prior, temperature, 0.0, distance_offset, floor, ceiling, max_posterior
         )
         return cls(label, strength, source, prompt, scale)
 

@@ -39,28 +39,12 @@ class Feedback(Guidance):
         max_scale: float = 10.0,
         max_log_ratio: float = 3.0,
     ) -> "Feedback":
-        """As published: P tracked from 1, with an offset a step, log P in [log P_min, 3].
-
-        Args:
-            label: The class.
-            num_steps: Steps of the sampler.
-            purity: pi.
-            start: t_0, the share of the steps left when the scale would reach 3 without evidence.
-            temperature: tau; the published code derives it from a second time t_1.
-            max_scale: Scale at `log P_min`.
-            max_log_ratio: Upper bound of log P.
-
-        Raises:
-            ValueError: If a parameter is out of its range.
-        """
-        source = TrackedRatio(
-            label,
-            1.0,
-            temperature,
-            offset=feedback_offset(purity, start, num_steps),
-            floor=feedback_floor(purity, max_scale),
-            ceiling=max_log_ratio,
+        """As published; arguments and errors as `gmm_speciation.guidance.Feedback.tracked`."""
+        offset, floor = (
+            feedback_offset(purity, start, num_steps),
+            feedback_floor(purity, max_scale),
         )
+        source = TrackedRatio(label, 1.0, temperature, offset, 0.0, floor, max_log_ratio)
         return cls(label, purity, source, max_scale)
 
     @property

@@ -1,6 +1,5 @@
 """Guidance away from a class: negative prompting, dynamic negative guidance, safe latent diffusion."""
 
-import math
 from dataclasses import dataclass
 from typing import Any, ClassVar, final
 
@@ -8,6 +7,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from gmm_speciation.guidance.formulae import negative_bounds
 from model_bridges.guidance.base import Class, Denoise, Guidance, per_state
 from model_bridges.guidance.positive import classifier_free
 from model_bridges.guidance.posteriors import PosteriorSource, TrackedRatio
@@ -77,19 +77,9 @@ class DynamicNegative(Guidance):
         Raises:
             ValueError: If not `0 <= min_posterior < prior < max_posterior < 1`.
         """
-        if not 0 <= min_posterior < prior < max_posterior < 1:
-            raise ValueError(
-                "The tracked posterior needs 0 <= min_posterior < prior < max_posterior < 1; got "
-                f"{min_posterior}, {prior}, {max_posterior}."
-            )
+        floor, ceiling = negative_bounds(prior, min_posterior, max_posterior)
         source = TrackedRatio(
-            label,
-            prior,
-            temperature,
-            distance_offset=distance_offset,
-            floor=math.log(min_posterior / prior) if min_posterior > 0 else -math.inf,
-            ceiling=math.log(max_posterior / prior),
-            max_posterior=max_posterior,
+            label, prior, temperature, 0.0, distance_offset, floor, ceiling, max_posterior
         )
         return cls(label, strength, source, prompt, scale)
 
