@@ -46,6 +46,24 @@ def test_guided_sampling_in_many_dimensions_is_the_one_dimensional_equation(key)
         assert abs(run.outcome.diversity.value - 1) < 0.05  # guidance moves along one of 16 axes
 
 
+def test_precision_and_recall_of_guided_draws(key):
+    """Draws of the class have 0.95 of both; guidance costs recall, and the same in any dimension."""
+    found = {}
+    for dim, scale in ((6, 1.0), (6, 4.0), (1, 4.0)):
+        law = gs.families.symmetric_pair(dim, float(np.sqrt(2.0 / dim)))
+        times = np.asarray(CLOCK.time(np.linspace(-8, 6, 121)))
+        found[dim, scale] = control.guided_run(
+            law, CLOCK, times, ClassifierFree(0, scale), 0, key=key, num_samples=2000
+        ).outcome
+    plain = found[6, 1.0]
+    for metric in (plain.precision, plain.recall):
+        assert abs(metric.value - 0.95) < 4 * metric.stderr + 0.005  # the bounds are sampled, too
+    guided = found[6, 4.0]
+    assert guided.recall.value < plain.recall.value - 0.1
+    assert abs(guided.recall.value - found[1, 4.0].recall.value) < 0.05
+    assert guided.confidence.value > plain.confidence.value
+
+
 LAW = gs.GaussianMixture.isotropic(
     [[-3.0, 0.0], [-1.0, 1.5], [1.0, 3.0], [3.0, -1.0]], 0.3, [0.3, 0.3, 0.2, 0.2]
 )
