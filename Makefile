@@ -5,7 +5,6 @@ STAMP := $(VENV)/.installed
 PYTEST := $(VENV)/bin/python -m pytest
 
 .PHONY: demo test test-slow lint format pictures notebooks bench bench-estimators clean
-PROFILE ?= full
 
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -48,8 +47,11 @@ bench: $(STAMP)  ## Speed and accuracy tables: minutes, on an idle machine.
 	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[bench]"
 	$(VENV)/bin/python benchmarks/speed.py --out benchmarks/results --readme README.md
 
-bench-estimators: $(STAMP)  ## Estimators of H(C|X) against known truth: hours; PROFILE=demo for two minutes.
-	$(VENV)/bin/gmm-speciation benchmark --profile $(PROFILE) --out out/benchmark
+bench-estimators: $(STAMP)  ## Estimators of H(C|X) against known truth, and the README's table: hours.
+	$(VENV)/bin/gmm-speciation benchmark --profile full --out out/benchmark
+	$(VENV)/bin/gmm-speciation benchmark coverage --out out/benchmark-coverage
+	$(VENV)/bin/gmm-speciation benchmark log-law --out out/log-law
+	$(VENV)/bin/python benchmarks/estimators.py
 
 clean:
 	rm -rf $(VENV) out

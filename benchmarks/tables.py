@@ -169,28 +169,28 @@ def write(folder: Path) -> str:
     return text
 
 
-def split(readme: Path) -> tuple[str, str]:
+def split(readme: Path, begin: str = BEGIN, end: str = END) -> tuple[str, str]:
     """What stands before and after the place of the tables in a README.
 
     Raises:
         ValueError: If the two marks are not there, once each and in order.
     """
     content = readme.read_text(encoding="utf-8")
-    before, *rest = content.split(BEGIN)
-    parts = rest[0].split(END) if len(rest) == 1 else []
+    before, *rest = content.split(begin)
+    parts = rest[0].split(end) if len(rest) == 1 else []
     if len(parts) != 2:
         raise ValueError(
-            f"{str(readme)!r} must hold the lines {BEGIN!r} and {END!r}, once each, where the "
+            f"{str(readme)!r} must hold the lines {begin!r} and {end!r}, once each, where the "
             "tables belong; add them."
         )
     return before, parts[1]
 
 
-def insert(readme: Path, text: str) -> None:
+def insert(readme: Path, text: str, begin: str = BEGIN, end: str = END) -> None:
     """Replace what stands between the two marks of a README.
 
     Raises:
         ValueError: If the marks are not there.
     """
-    before, after = split(readme)
-    readme.write_text(f"{before}{BEGIN}\n{text.strip()}\n{END}{after}", encoding="utf-8")
+    before, after = split(readme, begin, end)
+    readme.write_text(f"{before}{begin}\n{text.strip()}\n{end}{after}", encoding="utf-8")

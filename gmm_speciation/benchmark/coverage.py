@@ -68,7 +68,7 @@ def _line(name: str, of: dict[str, list[bool]], errors: dict[str, list[float]]) 
     }
     verdict = "holds"
     if p_value < SIGNIFICANCE:
-        verdict = "no: too narrow" if share < LEVEL else "no: too wide"
+        verdict = "no: narrow" if share < LEVEL else "no: wide"
         if any(abs(bias[task]) > _BIASED * stderr[task] for task in bias):
             verdict = "no: biased"
     counts = {task: sum(inside) for task, inside in of.items()}
@@ -76,7 +76,7 @@ def _line(name: str, of: dict[str, list[bool]], errors: dict[str, list[float]]) 
     return Coverage(name, counts, runs, bias, stderr, share, p_value, verdict)
 
 
-HEADERS = ["estimator", "hits", "all", "p", "largest bias", "95 %"]
+HEADERS = ["estimator", "hits", "all", "p", "largest bias", "verdict"]
 
 
 def _worst(one: Coverage) -> float:
@@ -89,7 +89,7 @@ def table(found: Sequence[Coverage]) -> list[list[str]]:
         [
             one.estimator,
             " ".join(str(one.hits[task]) if task in one.hits else "—" for task in TASKS),
-            f"{100 * one.share:.1f} %", f"{one.p_value:.2g}", _signed(_worst(one)), one.verdict,
+            f"{100 * one.share:.1f} %", _p(one), _signed(_worst(one)), one.verdict.removeprefix("no: "),
         ]
         for one in found
     ]  # fmt: skip
@@ -105,11 +105,15 @@ def long_table(found: Sequence[Coverage]) -> tuple[list[str], list[list[str]]]:
                 if t in one.runs else "—"
                 for t in TASKS
             ),
-            f"{100 * one.share:.1f} %", f"{one.p_value:.2g}", one.verdict,
+            f"{100 * one.share:.1f} %", _p(one), one.verdict,
         ]
         for one in found
     ]  # fmt: skip
     return ["estimator", *TASKS, "all", "p", "95 %"], rows
+
+
+def _p(one: Coverage) -> str:
+    return f"{one.p_value:.1g}" if one.p_value > 1e-99 else "< 1e-99"
 
 
 def _signed(value: float) -> str:

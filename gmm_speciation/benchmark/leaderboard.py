@@ -1,8 +1,9 @@
 """The leaderboard and the other tables of a sweep, from its rows.
 
 RMSE is over tasks, seeds and levels; spread the standard deviation over seeds at one task, size and
-level; both in nats, or relative to H(C) of the task, so that a task of a thousand classes does not
-outweigh all others. Seconds are those of the quickest seed, since the first run of a shape compiles.
+level; both in nats. The relative error is the median over tasks of RMSE over H(C), so that neither a task
+of a thousand classes nor one that an estimator cannot do at all outweighs the others. Seconds are those
+of the quickest seed, since the first run of a shape compiles.
 
 An estimator that did not run on every task is compared on fewer: the table counts them, and ranks by
 `place`, the mean over all tasks of its rank there, where not to finish is to be last.
@@ -36,9 +37,10 @@ class Standing(NamedTuple):
     title: str
     kind: Kind
     access: str
+    family: str
     place: float  # mean rank over tasks
     rmse: float  # nats
-    relative: float  # RMSE over H(C)
+    relative: float  # RMSE over H(C), median over tasks
     bias: float  # nats
     spread: float | None  # nats, over seeds
     rate: float  # nats per unit log-SNR
@@ -74,6 +76,7 @@ def leaderboard(
     """One line an estimator, best place first; those without any result are left out."""
     tasks = sorted({row["task"] for row in rows})
     places = _places(found, tasks, list(estimators))
+    errors = by_task(found)
     lines = []
     for name, estimator in estimators.items():
         own = [one for one in found if one.row["estimator"] == name]
@@ -86,9 +89,10 @@ def leaderboard(
                 title=estimator.title,
                 kind=estimator.kind,
                 access=str(estimator.access),
+                family=estimator.family,
                 place=places[name],
                 rmse=_rms([_number(one, "error") for one in own]),
-                relative=_rms([_number(one, "error") / one.prior_entropy for one in own]),
+                relative=float(np.median([e for (who, _), e in errors.items() if who == name])),
                 bias=float(np.mean([_number(one, "bias") for one in own])),
                 spread=_spread(own),
                 rate=_rms([_number(one, "rate") for one in own]),

@@ -127,7 +127,7 @@ def measure_log_law(
             f"{list(dims)} and {len(seeds)}."
         )
     of = FAMILIES[family]
-    predicted = [_predicted(of.reduced(d)) for d in dims]
+    predicted = predictions(family, dims)
     measured: list[list[dict[str, Estimate]]] = []
     for dim in dims:
         measured.append([])
@@ -251,11 +251,23 @@ def _time(log_snr: Estimate) -> Estimate:
     return Estimate(np.logaddexp(0, -value) / 2, slope * np.asarray(log_snr.stderr), log_snr.dof)
 
 
-def _predicted(mixture: Reducible) -> dict[str, Estimate]:
+def predictions(family: str, dims: Sequence[int]) -> list[dict[str, Estimate]]:
+    """`POINTS` of the exact curve at each dimension.
+
+    Raises:
+        ValueError: If a point does not exist, as in few dimensions, where not half of H(C) is lost.
+    """
     low, high = LOG_SNR_RANGE
-    return read_points(
-        entropy_curve(mixture, np.linspace(high, low, round((high - low) / _SPACING) + 1))
-    )
+    grid = np.linspace(high, low, round((high - low) / _SPACING) + 1)
+    found = []
+    for dim in dims:
+        try:
+            found.append(read_points(entropy_curve(FAMILIES[family].reduced(dim), grid)))
+        except ValueError as error:
+            raise ValueError(
+                f"{family}, d = {dim}: no speciation time; take more dimensions. {error}"
+            ) from error
+    return found
 
 
 def bootstrap_slope(

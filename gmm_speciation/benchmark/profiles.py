@@ -7,7 +7,8 @@ from gmm_speciation.estimators.registry import ESTIMATORS, LEARNED
 
 
 class Profile(NamedTuple):
-    """What a sweep runs; `learned` estimators, which train a network a cell, at fewer sizes and seeds."""
+    """What a sweep runs; `learned` estimators, which train a network a cell, at fewer sizes and seeds,
+    and the tasks that are `once` at the first size and one seed."""
 
     tasks: tuple[str, ...]
     estimators: tuple[str, ...]
@@ -17,6 +18,7 @@ class Profile(NamedTuple):
     learned_sizes: tuple[int, ...]
     learned_seeds: int
     seconds: float  # limit of a cell
+    once: tuple[str, ...] = ()
 
 
 _CLASSICAL = tuple(name for name in ESTIMATORS if name not in LEARNED)
@@ -28,5 +30,8 @@ PROFILES: dict[str, Profile] = {
         _CLASSICAL, (256,), 1, ("classifier",), (256,), 1, 30.0,
     ),
     # All tasks; at most six hours on two cores.
-    "full": Profile(tuple(TASKS), _CLASSICAL, (256, 1024), 3, LEARNED, (256, 1024), 2, 40.0),
+    "full": Profile(
+        tuple(TASKS), _CLASSICAL, (256, 1024), 2, LEARNED, (1024,), 2, 40.0,
+        once=("pair-d100000", "equidistant-k100", "equidistant-k1000"),
+    ),
 }  # fmt: skip

@@ -32,9 +32,17 @@ def select(
     classical = [id for id in named or profile.estimators if id not in LEARNED] + own
     learned = [id for id in named or profile.learned if id in LEARNED]
 
+    once = [id for id in chosen_tasks if id in profile.once]
+    often = [id for id in chosen_tasks if id not in profile.once]
+
     def of(ids: Sequence[str], default: Sequence[int], number: int) -> list[Cell]:
-        count = seeds or number
-        return cells(chosen_tasks, ids, sizes or default, range(first_seed, first_seed + count))
+        count, wide = seeds or number, sizes or default
+        found = cells(often, ids, wide, range(first_seed, first_seed + count))
+        if not once:
+            return found
+        # A size or a number of seeds that was asked for holds for all tasks.
+        few, single = sizes or profile.sizes[:1], seeds or 1
+        return found + cells(once, ids, few, range(first_seed, first_seed + single))
 
     fewer = not named
     return of(classical, profile.sizes, profile.seeds) + of(

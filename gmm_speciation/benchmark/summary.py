@@ -71,8 +71,9 @@ def _ids(rows: Sequence[Mapping[str, Any]], name: str) -> list[str]:
 
 HEADERS = ["estimator", "place", "RMSE/H(C)", "bias", "spread", "inside", "s", "tasks"]
 LONG_HEADERS = [
-    "estimator", "what", "kind", "knows", "place", "RMSE/H(C)", "RMSE, nats", "bias", "spread", "rate RMSE",
-    "peak, λ", "window, λ", "inside 95 %", "violation", "seconds", "MiB", "evaluations", "tasks", "failed",
+    "estimator", "what", "kind", "knows", "place", "RMSE/H(C), median", "RMSE, nats", "bias", "spread",
+    "rate RMSE", "peak, λ", "window, λ", "inside 95 %", "violation", "seconds", "MiB", "evaluations", "tasks",
+    "failed",
 ]  # fmt: skip
 
 

@@ -98,7 +98,9 @@ def sweep(
     summary = summarise(rows, out)
     title = f"Entropy estimators, {len(rows)} of {len(wanted)} runs"
     terminal.show(terminal.table(HEADERS, board(summary.standings), title=title), quiet)
-    result = {"provenance": stamp(seed, {"profile": profile, "runs": len(rows)})}
+    arguments = {"profile": profile, "runs": len(rows), "seconds of a run": limits.seconds}
+    devices = sorted({row["device"] for row in rows if "device" in row})
+    result = {"provenance": stamp(seed, arguments), "devices": devices}
     terminal.show(f"Report: {_write(summary, title, out, result)}", quiet)
 
 
@@ -182,12 +184,14 @@ def log_law(
     import numpy as np
 
     terminal.use_float64()
-    from gmm_speciation.benchmark.log_law import FAMILIES, Settings, measure_log_law
+    from gmm_speciation.benchmark.log_law import FAMILIES, Settings, measure_log_law, predictions
 
     check_place(out)
     numbers = terminal.numbers(dims, "--dims", int)
     names = {name.replace(" ", "-"): name for name in FAMILIES}
     chosen = list(FAMILIES) if family is None else [terminal.pick(family, names, "family")]
+    for name in chosen:
+        predictions(name, numbers)  # what has no speciation time is found before the work
     found = {}
     with terminal.progress(len(chosen) * len(numbers) * seeds, quiet) as bar:
         words = ""
@@ -271,9 +275,10 @@ def _write(summary: "Summary", title: str, out: Path, result: dict[str, Any]) ->
 
     report = Report(title).text(
         "Errors are root mean squares over noise levels, seeds and tasks of H(C|X) against the truth, in "
-        "nats or over H(C) of the task. *place* is the mean rank over tasks, where no result counts as "
-        "last; compare estimators that know the same. A bound is not meant to have no error: its "
-        "*violation* is the most by which it was on the wrong side."
+        "nats; RMSE/H(C) is the median over tasks. *place* is the mean rank over tasks, where no result "
+        "counts as last; compare estimators that know the same. A bound is not meant to have no error: its "
+        "*violation* is the most by which it was on the wrong side, beyond four of its standard errors. "
+        "*seconds* are processor time of the quickest seed, median over tasks and sizes."
     )
     report.table(LONG_HEADERS, long_board(summary.standings))
     report.figure(
@@ -297,7 +302,7 @@ def _write(summary: "Summary", title: str, out: Path, result: dict[str, Any]) ->
                 label,
             ),
             "dimension",
-            "Error against the dimension, two equal classes.",
+            "Error against the dimension, two equal classes; a panel a family, errors beyond 3 left out.",
         )
     if any(len(of) > 1 for of in summary.against_size.values()):
         report.figure(
@@ -308,7 +313,7 @@ def _write(summary: "Summary", title: str, out: Path, result: dict[str, Any]) ->
                 "RMSE of H over H(C)",
             ),
             "samples",
-            "Error against the number of samples, over the tasks run at every size.",
+            "Error against the number of samples, over the tasks run at every size; beyond 3 left out.",
         )
     missing = failures(summary.rows)
     if missing:

@@ -8,9 +8,10 @@ from matplotlib.figure import Figure
 
 from gmm_speciation.benchmark.leaderboard import Standing
 from gmm_speciation.benchmark.log_law import LogLaw
-from gmm_speciation.plotting.style import COLOURS, DASHES, panels, styled
+from gmm_speciation.plotting.style import COLOURS, DASHES, Axes, panels, styled
 
 _MARKERS = "osD^vP*"
+_TALLEST = 3.0  # errors beyond it are out of the picture
 _FLOOR = 1e-4  # the truth's own tolerance; nothing below it is told apart
 
 
@@ -48,7 +49,7 @@ def plot_heat_map(
 def plot_against(
     tables: Mapping[str, Mapping[int, float]], standings: Sequence[Standing], axis: str, ylabel: str
 ) -> Figure:
-    """Error against a number, one line an estimator, named at its right end.
+    """Error against a number: a panel a family, a line an estimator.
 
     Args:
         tables: By estimator, error by number.
@@ -56,65 +57,96 @@ def plot_against(
         axis: What the number is.
         ylabel: What the error is.
     """
-    figure, (axes,) = panels((2.2,), width=9.0)
     drawn = [line for line in standings if len(tables.get(line.estimator, {})) > 1]
+    families = list(dict.fromkeys(line.family for line in drawn)) or [""]
+    rows = -(-len(families) // 2)
+    ticks = sorted({number for line in drawn for number in tables[line.estimator]})
     with styled():
-        ends = []
-        for index, line in enumerate(drawn):
-            of = tables[line.estimator]
-            x, y = np.array(list(of)), np.maximum(list(of.values()), _FLOOR)
-            colour = COLOURS[index % len(COLOURS)]
-            dash = DASHES[index // len(COLOURS) % len(DASHES)]
-            axes.plot(x, y, color=colour, linestyle=dash, marker="o", markersize=3, linewidth=1.3)
-            ends.append((float(np.log10(y[-1])), line.estimator, colour, float(x[-1])))
-        axes.set_xscale("log")
-        axes.set_yscale("log")
-        axes.set_xlabel(axis)
-        axes.set_ylabel(ylabel)
-        if ends:
-            right = max(end[3] for end in ends)
-            low, high = map(float, np.log10(axes.get_ylim()))
-            # Labels pushed apart from below, in units of the panel.
-            place = low - 1.0
-            step = (high - low) / max(30, len(ends) + 1)
-            for level, name, colour, end in sorted(ends):
-                place = max(level, place + step)
-                axes.annotate(
-                    name, (end, 10**level), (right * 1.08, 10**place), textcoords="data", fontsize=7,
-                    color=colour, va="center", annotation_clip=False,
+        figure = Figure(figsize=(11.0, 1.9 * rows + 0.9), layout="constrained")
+        parts = figure.subplots(rows, 2, sharex=True, sharey=True, squeeze=False).ravel()
+        for axes, family in zip(parts, families, strict=False):
+            for index, line in enumerate(one for one in drawn if one.family == family):
+                of = tables[line.estimator]
+                colour, dash = COLOURS[index % len(COLOURS)], DASHES[index // len(COLOURS)]
+                axes.plot(
+                    list(of), np.maximum(list(of.values()), _FLOOR), color=colour, linestyle=dash,
+                    marker=_MARKERS[index % len(_MARKERS)], markersize=4, linewidth=1.3,
+                    label=line.estimator,
                 )  # fmt: skip
-            figure.get_layout_engine().set(rect=(0, 0, 0.86, 1))  # type: ignore
+            axes.set_xscale("log")
+            axes.set_yscale("log")
+            axes.set_title(family, fontsize=9, loc="left")
+            axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), fontsize=7, frameon=False)
+        for axes in parts[len(families) :]:
+            axes.remove()
+        low, high = parts[0].get_ylim()
+        parts[0].set_ylim(max(low, _FLOOR), min(high, _TALLEST))
+        parts[0].minorticks_off()
+        parts[0].set_xticks(ticks, [f"{tick:,}" for tick in ticks])
+        figure.supxlabel(axis, fontsize=10)
+        figure.supylabel(ylabel, fontsize=10)
     return figure
 
 
 def plot_front(standings: Sequence[Standing]) -> Figure:
     """Processor seconds of a run against relative RMSE; the front joins those that none beats in both."""
-    figure, (axes,) = panels((2.4,), width=9.0)
+    figure, (axes,) = panels((2.6,), width=10.0)
     with styled():
         families = list(dict.fromkeys(line.access for line in standings))
         for index, access in enumerate(families):
             group = [line for line in standings if line.access == access]
             axes.plot(
-                [line.seconds for line in group], [max(line.relative, 1e-4) for line in group],
+                [line.seconds for line in group], [_height(line) for line in group],
                 linestyle="none", marker=_MARKERS[index], color=COLOURS[index], label=f"knows the {access}",
             )  # fmt: skip
-        for line in standings:
-            axes.annotate(
-                line.estimator, (line.seconds, max(line.relative, 1e-4)), (4, 3),
-                textcoords="offset points", fontsize=6.5, color="#444444",
-            )  # fmt: skip
-        for index, access in enumerate(families):
-            front = _front([line for line in standings if line.access == access])
+            front = _front(group)
             axes.plot(
-                [line.seconds for line in front], [max(line.relative, 1e-4) for line in front],
+                [line.seconds for line in front], [_height(line) for line in front],
                 color=COLOURS[index], linewidth=1.0, alpha=0.6,
             )  # fmt: skip
         axes.set_xscale("log")
         axes.set_yscale("log")
-        axes.set_xlabel("processor seconds of a run, median")
-        axes.set_ylabel("RMSE of H over H(C)")
+        axes.margins(x=0.12)
+        axes.set_xlabel("processor seconds of a run, median over tasks")
+        axes.set_ylabel("RMSE of H over H(C), median over tasks")
         figure.legend(*axes.get_legend_handles_labels(), loc="outside upper left", ncols=3)
+        figure.draw_without_rendering()  # the layout is known, so that labels can avoid each other
+        _name(axes, standings)
     return figure
+
+
+def _height(line: Standing) -> float:
+    return max(line.relative, _FLOOR)
+
+
+def _name(axes: Axes, standings: Sequence[Standing]) -> None:
+    """The names beside their points, each in the first place where it covers no other."""
+    size, points = 6.5, 72 / axes.figure.dpi
+    at = axes.transData.transform([(line.seconds, _height(line)) for line in standings]) * points
+    taken = [(x - 4, y - 4, x + 4, y + 4) for x, y in at]
+    for line, (x, y) in zip(standings, at, strict=True):
+        width, height = 0.56 * size * len(line.estimator), 1.1 * size
+        sides = [
+            (5, -height / 2),
+            (-5 - width, -height / 2),
+            (-width / 2, 5),
+            (-width / 2, -5 - height),
+        ]
+        sides += [(5, 4), (5, -4 - height), (-5 - width, 4), (-5 - width, -4 - height)]
+        boxes = [(x + dx, y + dy, x + dx + width, y + dy + height) for dx, dy in sides]
+        overlaps = [sum(_overlap(box, other) for other in taken) for box in boxes]
+        best = int(np.argmin(overlaps))
+        taken.append(boxes[best])
+        axes.annotate(
+            line.estimator, (line.seconds, _height(line)), sides[best], textcoords="offset points",
+            fontsize=size, color="#444444", va="bottom", annotation_clip=False,
+        )  # fmt: skip
+
+
+def _overlap(one: Sequence[float], other: Sequence[float]) -> float:
+    width = min(one[2], other[2]) - max(one[0], other[0])
+    height = min(one[3], other[3]) - max(one[1], other[1])
+    return max(width, 0.0) * max(height, 0.0)
 
 
 def _front(standings: Sequence[Standing]) -> list[Standing]:

@@ -199,7 +199,14 @@ def test_selection():
     demo = PROFILES["demo"]
     chosen = select(demo, [], ["ross"], [64], 2)
     assert set(chosen) == {Cell(task, "ross", 64, seed) for task in demo.tasks for seed in (0, 1)}
-    assert {cell.task for cell in select(PROFILES["full"], [], [])} == set(TASKS)
+    full = select(PROFILES["full"], [], [])
+    assert {cell.task for cell in full} == set(TASKS)
+    assert {cell.estimator for cell in full} == set(ESTIMATORS)
+    runs = {id: {(c.num_samples, c.seed) for c in full if c.task == id} for id in TASKS}
+    assert {id for id, of in runs.items() if len(of) == 1} == set(PROFILES["full"].once)
+    assert sum(len(of) == 4 for of in runs.values()) >= 20
+    more = select(PROFILES["full"], ["pair-d100000"], ["qmc"], [64, 128], 3)
+    assert len(more) == 6
 
 
 def test_a_sweep_goes_on_where_it_stopped_and_every_end_is_a_row(own):
@@ -267,7 +274,7 @@ def test_coverage_tells_a_bias_from_a_narrow_interval():
                 | {"entropy": list(values), "stderr": [0.01 * claimed] * 16, "dof": 1e9}
             )
     found = coverage(rows, {"pair-d16": exact})
-    assert [one.verdict for one in found] == ["holds", "no: biased", "no: too narrow"]
+    assert [one.verdict for one in found] == ["holds", "no: biased", "no: narrow"]
     assert found[1].bias["pair-d16"] == pytest.approx(0.05, abs=0.005)
     assert len(table(found)) == len(long_table(found)[1]) == 3
 

@@ -1,0 +1,161 @@
+"""Tables of the benchmark of entropy estimators: from the folders of three commands into two READMEs.
+
+    gmm-speciation benchmark --profile full --out out/benchmark
+    gmm-speciation benchmark coverage --out out/benchmark-coverage
+    gmm-speciation benchmark log-law --out out/log-law
+    python benchmarks/estimators.py
+
+What the folders say is stored in `results/`; the tables are rendered from there alone, so they can be
+made again at any time without measuring: `make bench-estimators`.
+"""
+
+import json
+import shutil
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import tables
+import typer
+
+from gmm_speciation import terminal
+
+HERE = Path(__file__).parent
+STORED = {
+    "benchmark": "estimators-cpu.json",
+    "benchmark-coverage": "coverage-cpu.json",
+    "log-law": "log-law-cpu.json",
+}
+Content = Mapping[str, Any]
+app = typer.Typer(name="estimators", add_completion=False, pretty_exceptions_enable=False)
+
+
+@app.command()
+def main(
+    out: Annotated[Path, typer.Option(help="Folder of the three commands' folders.")] = Path("out"),
+    results: Annotated[Path, typer.Option(help="Where results are stored.")] = HERE / "results",
+    readme: Annotated[Path, typer.Option(help="Gets the leaderboard.")] = HERE.parent / "README.md",
+    page: Annotated[Path, typer.Option(help="Gets all tables.")] = HERE / "README.md",
+) -> None:
+    """Store what there is, and render what is stored."""
+    results.mkdir(parents=True, exist_ok=True)
+    for folder, name in STORED.items():
+        if (out / folder / "result.json").exists():
+            shutil.copyfile(out / folder / "result.json", results / name)
+    for name in ("leaderboard.csv", "scores.csv"):
+        if (out / "benchmark" / name).exists():
+            shutil.copyfile(out / "benchmark" / name, results / name)
+    stored = {
+        folder: json.loads((results / name).read_text(encoding="utf-8"))
+        for folder, name in STORED.items()
+        if (results / name).exists()
+    }
+    if "benchmark" in stored:
+        place(readme, "leaderboard", leaderboard(stored["benchmark"]))
+    if "benchmark-coverage" in stored:
+        place(page, "coverage", coverage(stored["benchmark-coverage"]))
+    if "log-law" in stored:
+        place(page, "log-law", log_law(stored["log-law"]))
+
+
+def place(file: Path, name: str, text: str) -> None:
+    """Put a table between the marks of its name."""
+    tables.insert(file, text, f"<!-- {name}: begin -->", f"<!-- {name}: end -->")
+
+
+def leaderboard(content: Content) -> str:
+    """The estimators, best mean rank first."""
+    headers = [
+        "estimator", "what", "kind", "knows", "place", "RMSE/H(C)", "RMSE", "bias", "spread", "inside 95 %",
+        "violation", "s", "tasks", "failed",
+    ]  # fmt: skip
+    rows = [
+        [
+            f"`{line['estimator']}`", line["title"], line["kind"], line["access"], f"{line['place']:.1f}",
+            digits(line["relative"]), digits(line["rmse"]), signed(line["bias"]), digits(line["spread"]),
+            share(line["inside"]), digits(line["violation"], 2), digits(line["seconds"], 2),
+            str(line["tasks"]), str(line["failed"]),
+        ]
+        for line in content["leaderboard"]
+    ]  # fmt: skip
+    return f"{made(content)}\n\n{markdown(headers, rows, text=4)}"
+
+
+def coverage(content: Content) -> str:
+    """Hits and biases of every estimator that claims an interval."""
+    lines = content["coverage"]
+    tasks = list(lines[0]["runs"])
+    rows = []
+    for line in lines:
+        cells = [
+            f"{line['hits'][t]}/{line['runs'][t]}, {signed(line['bias'][t], 4)}" if t in line["runs"] else "—"
+            for t in tasks
+        ]  # fmt: skip
+        p = f"{line['p_value']:.1g}" if line["p_value"] > 1e-99 else "< 1e-99"
+        rows.append([f"`{line['estimator']}`", *cells, share(line["share"], 1), p, line["verdict"]])
+    headers = ["estimator", *tasks, "all", "p", "95 %"]
+    return f"{made(content)}\n\n{markdown(headers, rows, text=1)}"
+
+
+def log_law(content: Content) -> str:
+    """Slopes with their intervals, and times by dimension."""
+    laws = content["laws"]
+    rows = [
+        [
+            name, f"{law['law']:g}", f"{law['predicted_slope']:.4f}", f"{law['slope']:.4f}",
+            f"{law['interval'][0]:.4f} to {law['interval'][1]:.4f}",
+        ]
+        for name, law in laws.items()
+    ]  # fmt: skip
+    headers = ["slope of t over log d", "law", "exact at these d", "networks", "95 %, bootstrap"]
+    slopes = markdown(headers, rows, text=1)
+    dims = next(iter(laws.values()))["dims"]
+    rows = []
+    for name, law in laws.items():
+        cells = [
+            time(seeds, exact)
+            for seeds, exact in zip(law["measured"], law["predicted"], strict=True)
+        ]
+        rows.append([name, *cells])
+    headers = ["t of networks − t exact", *(f"d = {dim:g}" for dim in dims)]
+    return f"{made(content)}\n\n{slopes}\n\n{markdown(headers, rows, text=1)}"
+
+
+def time(seeds: Sequence[float | None], exact: float) -> str:
+    """Mean over the seeds minus the exact time; a dash where a network has no such point."""
+    known = [value for value in seeds if value is not None]
+    if len(known) < len(seeds):
+        return "—"
+    return signed(sum(known) / len(known) - exact)
+
+
+def made(content: Content) -> str:
+    """Where it comes from, in a line."""
+    origin = content["provenance"]
+    arguments = ", ".join(f"{key}: {value}" for key, value in origin["arguments"].items())
+    versions = ", ".join(f"{name} {version}" for name, version in origin["versions"].items())
+    parts = [*content.get("devices", []), arguments, origin["date"], versions]
+    return f"{'; '.join(parts)}."
+
+
+def markdown(headers: Sequence[str], rows: Sequence[Sequence[str]], text: int) -> str:
+    """A table whose first `text` columns are words."""
+    rules = ["---"] * text + ["---:"] * (len(headers) - text)
+    return "\n".join(f"| {' | '.join(line)} |" for line in (headers, rules, *rows))
+
+
+def digits(value: float | None, number: int = 3) -> str:
+    return "—" if value is None else f"{value:.{number}g}"
+
+
+def signed(value: float, number: int = 3) -> str:
+    return f"{value:+.{number}f}".replace("-", "−")
+
+
+def share(value: float | None, number: int = 0) -> str:
+    return "—" if value is None else f"{100 * value:.{number}f} %"
+
+
+if __name__ == "__main__":
+    sys.exit(terminal.run(app))
