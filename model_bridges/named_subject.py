@@ -102,9 +102,9 @@ def named_images(
         )
     else:
         files, labels = _files(path, restricted, place, limit)
-        channels, size = pictures._picture_shape(restricted.denoiser)
+        channels, size = pictures.picture_shape(restricted.denoiser)
         pixels = np.stack([pictures.read_picture(file, size, channels) for file in files])
-        states = pictures._encode(restricted.denoiser, torch.from_numpy(pixels), seed)
+        states = pictures.encode_pictures(restricted.denoiser, torch.from_numpy(pixels), seed)
         law = f"{len(files)} pictures of the classes named in {path.name}"
         found = LabelledImages(states, torch.tensor(labels), law)
     if len(found.images) < 2:

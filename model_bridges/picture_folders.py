@@ -93,9 +93,9 @@ def folder_images(
     if path.suffix == ".npz":
         return _stored_states(path, limit)
     files, labels = labelled_files(path, class_names, limit)
-    channels, size = _picture_shape(denoiser)
+    channels, size = picture_shape(denoiser)
     pictures = np.stack([read_picture(file, size, channels) for file in files])
-    states = _encode(denoiser, torch.from_numpy(pictures), seed)
+    states = encode_pictures(denoiser, torch.from_numpy(pictures), seed)
     law = f"{len(files)} pictures in {path.name}"
     return LabelledImages(states, torch.tensor(labels), law)
 
@@ -120,7 +120,7 @@ def _autoencoder(denoiser: Any) -> Any:
     return holder.autoencoder
 
 
-def _picture_shape(denoiser: Any) -> tuple[int, int]:
+def picture_shape(denoiser: Any) -> tuple[int, int]:
     """`(channels, size)` of the pictures that become states."""
     shape = tuple(denoiser.event_shape)
     if not hasattr(denoiser, "encode"):
@@ -135,7 +135,7 @@ def _picture_shape(denoiser: Any) -> tuple[int, int]:
     return settings.in_channels, shape[-1] * 2 ** (len(settings.block_out_channels) - 1)
 
 
-def _encode(denoiser: Any, pictures: Tensor, seed: int) -> Tensor:
+def encode_pictures(denoiser: Any, pictures: Tensor, seed: int) -> Tensor:
     """States of uint8 pictures, in the units that each kind of model takes."""
     signed = pictures.float() / 127.5 - 1
     if not hasattr(denoiser, "encode"):
