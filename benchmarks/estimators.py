@@ -10,6 +10,7 @@ made again at any time without measuring: `make bench-estimators`.
 """
 
 import json
+import re
 import shutil
 import sys
 from collections.abc import Mapping, Sequence
@@ -42,7 +43,7 @@ def main(
     results.mkdir(parents=True, exist_ok=True)
     for folder, name in STORED.items():
         if (out / folder / "result.json").exists():
-            shutil.copyfile(out / folder / "result.json", results / name)
+            store(out / folder / "result.json", results / name)
     for name in ("leaderboard.csv", "scores.csv"):
         if (out / "benchmark" / name).exists():
             shutil.copyfile(out / "benchmark" / name, results / name)
@@ -57,6 +58,14 @@ def main(
         place(page, "coverage", coverage(stored["benchmark-coverage"]))
     if "log-law" in stored:
         place(page, "log-law", log_law(stored["log-law"]))
+
+
+def store(source: Path, target: Path) -> None:
+    """A result without the place where it was made."""
+    content = json.loads(source.read_text(encoding="utf-8"))
+    origin = content["provenance"]
+    origin["command"] = re.sub(r" --out \S+", "", origin["command"] or "")
+    target.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 def place(file: Path, name: str, text: str) -> None:

@@ -128,3 +128,36 @@ def test_quartiles_of_nothing_are_refused(modules):
     assert Measured.of([1.0, 2.0, 3.0]).value == 2.0
     with pytest.raises(ValueError, match="finite values"):
         Measured.of([math.nan])
+
+
+def test_tables_of_the_estimators_come_from_what_is_stored(modules, tmp_path):
+    """Rendered from the results in the repository, into two files with marks."""
+    import estimators
+
+    readme, page = tmp_path / "README.md", tmp_path / "page.md"
+    readme.write_text("a\n<!-- leaderboard: begin -->\nold\n<!-- leaderboard: end -->\nb\n")
+    marks = [
+        f"<!-- {name}: {end} -->" for name in ("coverage", "log-law") for end in ("begin", "end")
+    ]
+    page.write_text("\n".join(marks))
+    estimators.main(tmp_path / "nowhere", BENCHMARKS / "results", readme, page)
+    text = readme.read_text()
+    assert text.startswith("a\n")
+    assert text.endswith("b\n")
+    assert "old" not in text
+    assert "| `qmc` | quasi-Monte Carlo on the reduction | estimate | mixture |" in text
+    assert "| `tracking-ratio` |" in page.read_text()
+    assert "| separated means, half entropy | 0.5 |" in page.read_text()
+
+
+def test_the_readmes_show_the_stored_results(modules, tmp_path):
+    """Rendering again changes nothing."""
+    import estimators
+
+    copies = [tmp_path / "README.md", tmp_path / "page.md"]
+    sources = [BENCHMARKS.parent / "README.md", BENCHMARKS / "README.md"]
+    for copy, source in zip(copies, sources, strict=True):
+        copy.write_text(source.read_text())
+    estimators.main(tmp_path / "nowhere", BENCHMARKS / "results", *copies)
+    for copy, source in zip(copies, sources, strict=True):
+        assert copy.read_text() == source.read_text()

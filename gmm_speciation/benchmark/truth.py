@@ -71,7 +71,7 @@ def compute(task: Task, tolerance: float = TOLERANCE) -> EntropyCurve:
         ValueError: If the tolerance cannot be reached with 2^24 points, or as `crowd_curve`.
     """
     law, grid = task.law, task.grid
-    if is_crowd(law):
+    if law.reduced is None and is_crowd(law):
         return crowd_curve(law, grid, tolerance)
     points = 2**14
     while True:

@@ -108,7 +108,7 @@ def sweep(
 def list_all(quiet: Quiet = False) -> None:
     """The tasks and the estimators, with their sources and what they are told."""
     from gmm_speciation.benchmark.catalogue import TASKS
-    from gmm_speciation.estimators.registry import ESTIMATORS
+    from gmm_speciation.estimators.registry import ESTIMATORS, LEFT_OUT
 
     rows = [[id, task.what] for id, task in TASKS.items()]
     terminal.show(terminal.table(["task", "what"], rows), quiet)
@@ -118,6 +118,7 @@ def list_all(quiet: Quiet = False) -> None:
     ]
     headers = ["estimator", "what", "kind", "knows", "source"]
     terminal.show(terminal.table(headers, rows), quiet)
+    terminal.show(LEFT_OUT, quiet)
 
 
 @benchmark.command("coverage")

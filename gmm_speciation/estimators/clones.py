@@ -82,7 +82,10 @@ def _agreement(problem: Problem) -> Estimate:
 
         found.append(in_batches(pairs, (x,), 4 * problem.dim))
         problem.evaluations += 4 * len(x) * (len(levels) - 1 - int(place))
-    return Estimate.from_samples(np.array(found, float), 1)
+    phi = Estimate.from_samples(np.array(found, float), 1)
+    # No parting among n pairs does not say that none ever part: no error below 1 / n.
+    stderr = np.maximum(np.asarray(phi.stderr), 1 / problem.num_samples)
+    return Estimate(phi.value, stderr, phi.dof)
 
 
 class ClonesLower(Estimator):
@@ -113,8 +116,11 @@ class ClonesUpper(Estimator):
                 f"the upper bound is for two classes; there are {problem.num_classes}"
             )
         phi = _agreement(problem)
-        disagreement = np.clip(2 * (1 - np.asarray(phi.value)), 1e-12, 1.0)
-        power = 1 / np.log(4)
-        value = np.log(2) * disagreement**power
-        slope = 2 * np.log(2) * power * disagreement ** (power - 1)
-        return Outcome(Estimate(value, slope * np.asarray(phi.stderr), phi.dof))
+        parted = 1 - np.asarray(phi.value)
+        value = _upper(parted)
+        # Not by its slope, which is infinite where no clones part.
+        return Outcome(Estimate(value, _upper(parted + np.asarray(phi.stderr)) - value, phi.dof))
+
+
+def _upper(parted: np.ndarray) -> np.ndarray:
+    return np.log(2) * np.clip(2 * parted, 0.0, 1.0) ** (1 / np.log(4))

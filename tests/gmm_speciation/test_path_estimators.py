@@ -136,3 +136,12 @@ def test_own_denoisers_are_those_of_the_class():
     every = np.asarray(problem.model.classes(x, level))
     own = problem.model.own(x, level, classes)
     np.testing.assert_allclose(own, every[np.arange(16), labels], atol=1e-10)
+
+
+def test_a_bound_from_clones_that_never_parted_is_not_certain():
+    """64 pairs that agree say little about one in a hundred that would not."""
+    problem = problem_of(PAIR, [level_of_kappa(12.0), level_of_kappa(10.0)], 64, seed=3)
+    upper = ESTIMATORS["clones-upper"]().curve(problem).entropy
+    exact = np.asarray(binary_entropy(np.array([12.0, 10.0])))
+    assert np.all(np.asarray(upper.stderr) > 0.01)
+    assert np.all(np.asarray(upper.value) + 4 * np.asarray(upper.stderr) >= exact)
