@@ -10,7 +10,8 @@ import typer
 
 from gmm_speciation.terminal import Out, Quiet, Seed
 
-Drawn = Annotated[int, typer.Option("--images", metavar="N", help="Images of each run.")]
+# At least two images in each of the twenty batches that errors come from.
+Drawn = Annotated[int, typer.Option("--images", metavar="N", min=40, help="Images of each run.")]
 SHIPPED = ("digits", "digits-text")
 PACKAGES = ("torch", "diffusers", "transformers", "scikit-learn", "safetensors")
 
@@ -112,13 +113,14 @@ def guidance(
         guidance_report,
         information_rows,
     )
-    from model_bridges.control.study import SECTIONS, study_guidance
+    from model_bridges.control.study import SECTIONS, check_mass, study_guidance
 
     if out is not None:
         check_directory(out)
     known = dict.fromkeys(SECTIONS, "")
     for name in section or ():
         terminal.pick(name, known, "section")
+    check_mass(mass)
     sections = tuple(dict.fromkeys(section or SECTIONS))
     # Runs of a section: scales, intervals, feedback and the mixture; the search; the grids.
     runs = 3 + sum({"information": 14, "intervals": 19, "grids": 18}[name] for name in sections)
@@ -191,6 +193,8 @@ def _judged(model: str, data: Path | None) -> Any:
         if data is not None:
             raise ValueError(f"{model} brings its own data; `--data` goes with module:function.")
         return digits_model(model)
+    if ":" not in model:
+        terminal.pick(model, dict.fromkeys((*SHIPPED, "module:function")), "model")
     if data is None:
         raise ValueError(
             f"{model!r} needs images to be judged on: `--data DIR` with MNIST (IDX) or CIFAR-10 binary "

@@ -11,6 +11,7 @@ from gmm_speciation.estimate import Estimate
 from model_bridges.control.guided import Kind
 from model_bridges.control.judged import JudgedModel
 from model_bridges.quality import Quality
+from model_bridges.quality.jackknife import NUM_BATCHES, batch_index, mean_of, share_estimate
 from model_bridges.samplers import Method
 
 SHOWN = 20
@@ -18,7 +19,10 @@ SHOWN = 20
 
 @dataclass(frozen=True, eq=False)
 class Draw:
-    """One run: its quality, the share recognised as the class asked for, and its cost."""
+    """One run: its quality, the share recognised as the class asked for, and its cost.
+
+    Without a guidance towards the classes in turn `recognised` says nothing.
+    """
 
     name: str
     quality: Quality
@@ -45,7 +49,6 @@ def draw(
     )
     cost = (model.denoiser.evaluations - before) // num_images
     right = model.judge.predict(images) == model.balanced_labels(num_images).numpy()
-    return Draw(
-        name, model.assess(images), Estimate.from_samples(np.asarray(right, float)), cost,
-        images[:SHOWN],
-    )  # fmt: skip
+    batches = batch_index(num_images, NUM_BATCHES)
+    share = mean_of(np.asarray(right, float), batches, NUM_BATCHES)
+    return Draw(name, model.assess(images), share_estimate(share, num_images), cost, images[:SHOWN])

@@ -15,7 +15,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from gmm_speciation.estimate import Estimate
@@ -39,9 +39,8 @@ class GuidedRun:
     curve: GuidedCurve
     losses: Float[np.ndarray, "L N"]
     imbalance: Float[np.ndarray, " N"] | None
-    named: Float[np.ndarray, " N"]  # whether the tracked posterior ends on the class asked for
+    named: Bool[np.ndarray, " N"]  # whether the tracked posterior ends on the class asked for
     states: Float[Tensor, "N *event"]
-    evaluations: int
 
     @property
     def balance(self) -> Estimate:
@@ -103,10 +102,7 @@ def guided_run(
         precision = -np.diff(1 / sigmas**2)  # gamma' - gamma of the step that leaves level i + 1
         drift = (2 * scales[1:] - 1) * precision / 2
         imbalance = gained - drift @ record.labelled_gap[1:]
-    return GuidedRun(
-        curve, losses, imbalance, losses[-1] < np.log(2), ends,
-        record.evaluations + num * len(sigmas),
-    )  # fmt: skip
+    return GuidedRun(curve, losses, imbalance, losses[-1] < np.log(2), ends)
 
 
 def constant(scale: float) -> Kind:

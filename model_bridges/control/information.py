@@ -30,6 +30,9 @@ LIMITED = 2.0  # scale of the intervals
 NUM_LEVELS = 48
 _LEFT = 0.1  # of the cross-entropy, where intervals are read
 PLACES = ("inside", "at more noise", "at less noise")
+WHERE = dict(
+    zip(PLACES, ("inside the window", *(f"{p} than the window" for p in PLACES[1:])), strict=True)
+)
 FEEDBACK = "feedback"
 
 
@@ -90,7 +93,7 @@ def guided_information(
     ends = dict(zip(PLACES, (window, (window[1], np.inf), (0.0, window[0])), strict=True))
     limited = {}
     for place, (low, high) in ends.items():
-        step(f"guided trajectories, w = {LIMITED:g} {place}")
+        step(f"guided trajectories, w = {LIMITED:g} {WHERE[place]}")
         scales = np.where((sigmas > low) & (sigmas <= high), LIMITED, 1.0)
         limited[place] = run(model.denoiser, _limited(low, high), scales)
     step("feedback guidance")
@@ -161,7 +164,7 @@ def _checks(
     for place, run in limited.items():
         if run.imbalance is not None:
             checks.append(
-                equal(f"{identity}, w = {LIMITED:g} {place} of the window", run.balance, 0.0)
+                equal(f"{identity}, w = {LIMITED:g} {WHERE[place]} [nats]", run.balance, 0.0)
             )
     plain = runs[1.0]
     for scale in SCALES:
@@ -174,15 +177,14 @@ def _checks(
             )
         )
         if exact:
-            of_theory = shift(exact[scale], exact[1.0])
-            both = Estimate(
-                moved.value, np.hypot(moved.stderr, of_theory.stderr), min(moved.dof, of_theory.dof)
-            )
+            pairs = ((runs[scale], plain), (exact[scale], exact[1.0]))
+            own, theory = (commitments(one) - commitments(two) for one, two in pairs)
+            gap = Estimate.from_samples(own - theory)  # the same noise drives both
             checks.append(
                 equal(
                     f"by as much as in the fitted mixture, w = {scale:g} [log σ]",
-                    both,
-                    round(float(of_theory.value), 3),
+                    Estimate(moved.value, gap.stderr, gap.dof),
+                    float(theory.mean()),
                 )
             )
     level = int(np.argmin(np.abs(np.exp(-plain.curve.clock / 2) - read_out)))

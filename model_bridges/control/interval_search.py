@@ -65,7 +65,8 @@ def search_intervals(
         interval: Of the entropy curve.
         curve_evaluations: What the curve cost.
         scale: w inside.
-        edges: Ends of the grid's intervals, increasing; 0.15 to 12 times the data's spread by default.
+        edges: Ends of the grid's intervals, increasing; by default 0, those of 0.3, 1, 3 and 10 times the
+            data's spread that the model's range holds, and its upper end.
         num_images: Of each run.
         seed: Of all noise.
         step: Called with the name of each run.
@@ -77,7 +78,8 @@ def search_intervals(
     high = model.denoiser.sigma_range[1]
     if edges is None:
         spread = float(model.states(model.train, seed).images.std())
-        edges = [0.0, *(spread * factor for factor in (0.3, 1.0, 3.0, 10.0)), high]
+        inner = [spread * factor for factor in (0.3, 1.0, 3.0, 10.0)]
+        edges = [0.0, *(edge for edge in inner if edge < high), high]
 
     def run(name: str, kind) -> Draw:
         step(name)

@@ -4,13 +4,14 @@ The model draws without a prompt, and one class is pushed away:
 
     NP             negative prompting, one strength everywhere
     SLD            safe latent diffusion
-    DNG            dynamic negative guidance, p(c|x) tracked against the whole law from the share 1/K
+    DNG            dynamic negative guidance, p(c|x) tracked against the whole law from the class's share
     DNG, classes   the same with all classes tracked against each other; K + 1 evaluations a step
     DNG, published the paper's settings for CIFAR-10: prior 0.01, temperature 0.2, offset 2e-4
 
 Every run uses the same noise image by image. Safety, the share of images that are not of the class, is
 compared at equal price, which is the class balance, KL of the kept shares from uniform, or the Frechet
-distance to the data without the class; see `quality.frontier`. Strength 1 of DNG is the exact one.
+distance to the data without the class; see `quality.frontier`. Strength 1 of DNG is the exact one. The
+class's share is that of the model's `class_prior`, 1/K by default.
 """
 
 import math
@@ -22,6 +23,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from gmm_speciation.estimate import Estimate
 from model_bridges.control.judged import NUM_STEPS, JudgedModel
 from model_bridges.control.verdicts import at_most, bounded
 from model_bridges.guidance import (
@@ -44,6 +46,7 @@ from model_bridges.quality import (
 from model_bridges.quality.frontier import within_budget
 from model_bridges.results import Check
 from model_bridges.samplers import karras_sigmas
+from model_bridges.tracking import class_weights
 
 NP, SLD, DNG, CLASSES, PUBLISHED = "NP", "SLD", "DNG", "DNG, classes", "DNG, published"
 STRENGTHS: dict[str, tuple[float, ...]] = {
@@ -75,9 +78,11 @@ class Removal:
     checks: list[Check]
 
 
-def make_kind(name: str, strength: float, removed: int, num_classes: int) -> Guidance:
-    """The guidance of a kind of this experiment."""
-    prior = 1 / num_classes
+def make_kind(
+    name: str, strength: float, removed: int, shares: Float[np.ndarray, " K"]
+) -> Guidance:
+    """The guidance of a kind of this experiment; `shares` are those of the classes in the model's law."""
+    prior = float(shares[removed])
     if name == NP:
         return NegativePrompt(removed, strength)
     if name == SLD:
@@ -91,7 +96,7 @@ def make_kind(name: str, strength: float, removed: int, num_classes: int) -> Gui
         )
         return DynamicNegative(removed, strength, source)
     if name == CLASSES:
-        log_prior = torch.full((num_classes,), math.log(prior), dtype=torch.float64)
+        log_prior = torch.from_numpy(np.log(shares))
         return DynamicNegative(removed, strength, TrackedClasses(removed, log_prior))
     return DynamicNegative.tracked(removed, strength=strength)
 
@@ -120,7 +125,8 @@ def remove_class(
         progress: Called with `(steps done, steps in all)` within a run.
 
     Raises:
-        ValueError: If there is no such class, a kind is unknown, or as `quality.assess`.
+        ValueError: If there is no such class, a kind is unknown, strengths are not positive and
+            increasing, or as `quality.assess`.
     """
     num_classes = model.denoiser.num_classes
     if not 0 <= removed < num_classes:
@@ -131,6 +137,13 @@ def remove_class(
     unknown = sorted(set(chosen) - set(STRENGTHS))
     if unknown:
         raise ValueError(f"kinds are {', '.join(STRENGTHS)}; got {', '.join(unknown)}.")
+    for name, grid in chosen.items():
+        rises = np.diff([0.0, *grid])
+        if not (len(rises) and np.all(rises > 0) and np.isfinite(rises).all()):
+            raise ValueError(
+                f"strengths must be positive, finite and increase strictly; got {list(grid)} for {name}."
+            )
+    shares = class_weights(None, model.denoiser)
     sigmas = karras_sigmas(num_steps, *model.denoiser.sigma_range)
 
     def run(kind: Guidance) -> tuple[Quality, Tensor, int]:
@@ -148,7 +161,7 @@ def remove_class(
         points = [unguided]
         for strength in grid:
             step(f"{name}, strength {strength:g}")
-            quality, shown, cost = run(make_kind(name, strength, removed, num_classes))
+            quality, shown, cost = run(make_kind(name, strength, removed, shares))
             points.append(quality)
             pictures[f"{name}, {strength:g}"] = shown
         evaluations[name] = cost
@@ -171,25 +184,38 @@ def remove_class(
     )  # fmt: skip
     return Removal(
         model.name, removed, num_images, num_steps, unguided, curves, evaluations, comparisons, true,
-        pictures, _checks(unguided, curves, comparisons),
+        pictures, _checks(unguided, curves, comparisons, num_images),
     )  # fmt: skip
+
+
+def share_difference(gap: Estimate, num_images: int) -> Estimate:
+    """A paired difference of two shares of n images, whose error is not below that of one image seen.
+
+    The jackknife of two runs that agree on every image is 0; by Laplace's rule they differ on one in n.
+    """
+    return Estimate(gap.value, np.maximum(np.asarray(gap.stderr), 1 / num_images), gap.dof)
 
 
 def _checks(
     unguided: Quality,
     curves: Mapping[str, QualityCurve],
     comparisons: Mapping[tuple[str, str, str], EqualComparison],
+    num_images: int,
 ) -> list[Check]:
     names = {"balance": "class balance", "frechet": "Fréchet distance"}
     checks = []
     for (dynamic, other, metric), found in comparisons.items():
         claim = (
-            f"{dynamic} leaves less of the class than {other} at equal {names[metric]}: difference"
+            f"{dynamic} leaves less of the class than {other} at equal {names[metric]}: "
+            "difference of shares"
         )
-        used = np.isfinite(found.strength_a)
+        used = found.reached
         if used.any():
             note = f"mean over the prices of {int(used.sum())} of {len(used)} strengths of {other}"
-            checks.append(at_most(claim, found.mean_difference, 0.0, note))
+            if not used.all():
+                note += f"; at the others only {other} is to be had"
+            gap = share_difference(found.mean_difference, num_images)
+            checks.append(at_most(claim, gap, 0.0, note))
     for name in (DNG, CLASSES):
         if name not in curves:
             continue

@@ -7,11 +7,12 @@ import numpy as np
 from gmm_speciation.estimate import Estimate
 from gmm_speciation.reports import Report
 from model_bridges.control.plotting import half_widths, plot_removal, plot_rows
-from model_bridges.control.removal import DNG, NP, SLD, Removal
-from model_bridges.quality import EqualComparison, Quality
+from model_bridges.control.removal import DNG, NP, SLD, Removal, share_difference
+from model_bridges.quality import Quality
 from model_bridges.reports import check_rows
 
 METRICS = ("removed_share", "balance", "frechet", "precision", "recall", "diversity")
+PRICES = {"balance": "balance KL", "frechet": "Fréchet distance"}
 HEADERS = [
     "kind", "strength", "left, %", "balance KL", "Fréchet", "precision", "recall", "diversity",
     "evaluations",
@@ -64,21 +65,23 @@ def removal_report(result: Removal, title: str) -> Report:
     )
     report.table(*removal_rows(result))
     report.text(
-        "## At equal price\n\nFor each strength of the second kind: the least that the first leaves of the "
-        "class at a price not above it, and the paired difference. No strength at that price: —."
+        "## At equal price\n\nFor the price of each strength of the second kind: the strength of either kind "
+        "that leaves least of the class at a price not above it, and the paired difference, first minus "
+        "second. No strength at that price: —."
     )
-    for (name, other, metric), found in result.comparisons.items():
+    for name, other, metric in result.comparisons:
         headers = [
-            metric,
-            *(f"{what}, {kind}" for what in ("strength", "left") for kind in (other, name)),
+            f"{PRICES[metric]}, at most",
+            *(f"strength of {kind}" for kind in (other, name)),
+            *(f"left of {kind}, %" for kind in (other, name)),
         ]
         report.table(
-            [*headers, "difference"],
-            _budget_rows(found),
-            f"{name} against {other} at equal {metric}",
+            [*headers, "difference, %"],
+            _budget_rows(result, name, other, metric),
+            f"{name} against {other} at equal {PRICES[metric]}",
         )
     chosen = ["unguided"]
-    for name in (NP, SLD, DNG):
+    for name in [name for name in (NP, SLD, DNG) if name in result.curves] or result.curves:
         chosen += [key for key in result.pictures if key.rpartition(", ")[0] == name]
     report.figure(
         plot_rows({key: result.pictures[key] for key in chosen}),
@@ -88,18 +91,28 @@ def removal_report(result: Removal, title: str) -> Report:
     return report
 
 
-def _budget_rows(found: EqualComparison) -> list[list[str]]:
+def _budget_rows(result: Removal, name: str, other: str, metric: str) -> list[list[str]]:
+    found = result.comparisons[name, other, metric]
+
+    def left(kind: str, strength: float) -> str:
+        """As in the table of all runs: a share of none is not known to be none."""
+        curve = result.curves[kind]
+        share = curve.points[int(np.searchsorted(curve.strengths, strength))].removed_share
+        assert share is not None  # a class was removed
+        return show(share, 1, 100)
+
     rows = []
-    for i, strength in enumerate(found.strength_a):
-        there = bool(np.isfinite(strength))
+    for i, (own, others) in enumerate(zip(found.strength_a, found.strength_b, strict=True)):
+        there = bool(found.reached[i])
+        gap = share_difference(found.difference[i], result.num_images)
         rows.append(
             [
-                show(found.x[i]),
-                f"{found.strength_b[i]:g}",
-                f"{strength:g}" if there else "—",
-                show(found.y_b[i]),
-                show(found.y_a[i]) if there else "—",
-                show(found.difference[i]) if there else "—",
+                f"{float(found.x[i].value):.3f}",
+                f"{others:g}",
+                f"{own:g}" if there else "—",
+                left(other, others),
+                left(name, own) if there else "—",
+                show(gap, 1, 100) if there else "—",
             ]
         )
     return rows

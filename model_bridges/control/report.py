@@ -8,7 +8,7 @@ from gmm_speciation.reports import Report
 from model_bridges.control import plotting
 from model_bridges.control.drawing import Draw
 from model_bridges.control.guided import GuidedRun, commitment
-from model_bridges.control.information import LIMITED, GuidedInformation, shift
+from model_bridges.control.information import LIMITED, WHERE, GuidedInformation, shift
 from model_bridges.control.interval_search import IntervalSearch
 from model_bridges.control.removal_report import quality_record, show
 from model_bridges.control.study import GuidanceStudy
@@ -26,7 +26,7 @@ def information_rows(result: GuidedInformation) -> Table:
     ]  # fmt: skip
     plain = result.runs[1.0]
     runs: dict[str, GuidedRun] = {f"w = {scale:g}": run for scale, run in result.runs.items()}
-    runs |= {f"w = {LIMITED:g} {place} of the window": run for place, run in result.limited.items()}
+    runs |= {f"w = {LIMITED:g} {WHERE[place]}": run for place, run in result.limited.items()}
     runs["feedback"] = result.feedback
     theory = {f"w = {scale:g}": run for scale, run in result.theory.items()}
     rows = []
@@ -168,7 +168,7 @@ def guidance_record(result: GuidanceStudy) -> dict[str, Any]:
     if result.grids is not None:
         record["grids"] = [
             {"grid": grid, "method": method, "levels": result.grids.levels[grid, count]}
-            | _draw_record(one)
+            | {k: v for k, v in _draw_record(one).items() if k != "recognised"}
             for (grid, method, count), one in result.grids.draws.items()
         ]
     return record

@@ -43,6 +43,18 @@ class GuidanceStudy:
         return [check for part in parts if part is not None for check in part.checks]
 
 
+def check_mass(mass: float) -> None:
+    """Refuse what is no share of the information.
+
+    Raises:
+        ValueError: If `mass` is not inside (0, 1).
+    """
+    if not 0 < mass < 1:
+        raise ValueError(
+            f"The interval holds a share of the information inside (0, 1); got {mass}."
+        )
+
+
 def study_guidance(
     model: JudgedModel,
     *,
@@ -77,10 +89,7 @@ def study_guidance(
     unknown = [name for name in sections if name not in SECTIONS]
     if unknown or not sections:
         raise ValueError(f"Sections are {', '.join(SECTIONS)}; got {', '.join(unknown) or 'none'}.")
-    if not 0 < mass < 1:
-        raise ValueError(
-            f"The interval holds a share of the information inside (0, 1); got {mass}."
-        )
+    check_mass(mass)
     step("the entropy curve of held-out images")
     data = model.states(model.held_out, seed)
     chosen = slice(0, min(curve_images, len(data.labels)))

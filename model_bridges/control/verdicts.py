@@ -24,7 +24,7 @@ def equal(
     """That a number agrees with what is expected: the interval, widened by `slack`, holds it."""
     low, high = (float(end) for end in measured.interval())
     inside = low - slack <= expected <= high + slack
-    text = f"{expected:g}" + (f" ± {slack:g}" if slack else "")
+    text = f"{expected:.4g}" + (f" ± {slack:g}" if slack else "")
     return _check(claim, text, measured, inside, not inside, note)
 
 

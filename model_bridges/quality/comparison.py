@@ -102,7 +102,7 @@ class EqualComparison:
     @property
     def reached(self) -> Bool[np.ndarray, " I"]:
         """Where there is a comparison."""
-        return np.isfinite(self.strength_b)
+        return np.isfinite(self.strength_a) & np.isfinite(self.strength_b)
 
 
 def at_equal(curve_a: QualityCurve, curve_b: QualityCurve, x: str, y: str) -> EqualComparison:
