@@ -7,7 +7,7 @@ import jax
 import numpy as np
 import pytest
 
-from gmm_speciation import cli
+from gmm_speciation import cli, families
 from gmm_speciation.benchmark import Law, Task, isolation
 from gmm_speciation.benchmark.catalogue import TASKS
 from gmm_speciation.benchmark.cells import Cell, cells, task_of
@@ -143,9 +143,11 @@ def test_sobol_points_of_the_state_agree_with_the_reduction():
 
 
 def test_a_law_that_brings_its_reduction_is_integrated():
-    """A thousand equidistant classes are a crowd, too, but exact in seconds."""
-    task = TASKS["equidistant-k1000"]
-    assert is_crowd(task.law)
+    """Equidistant classes may be a crowd, too, but their integral is exact and quick."""
+    means, reduced = (families.equidistant(256, 256, 8.0, reduced=flag) for flag in (False, True))
+    law = Law(means, None, reduced)
+    assert is_crowd(law)
+    task = Task("many", lambda: law, "many", log_snr=np.array([0.0, -1.0, -2.0]))
     assert compute(task).method == "exact"
 
 
@@ -363,10 +365,42 @@ def test_a_task_needs_a_name_that_can_name_a_file():
         Task.of("Mine/own", symmetric_pair(2))
 
 
+def test_the_list_names_everything_and_what_is_missing(capsys):
+    assert cli.main(["benchmark", "list"]) == 0
+    shown = capsys.readouterr().out.replace("\n", " ")
+    for word in ("pair-d100000", "digits", "qmc", "minde", "Ding & Ashok 2021"):
+        assert word in shown
+
+
+def test_a_dimension_without_a_speciation_time_is_named(tmp_path, capsys):
+    words = ["log-law", "--family", "equal-means", "--dims", "4,8", "--seeds", "2"]
+    assert cli.main(["benchmark", *words, "--out", str(tmp_path)]) == 2
+    error = capsys.readouterr().err
+    assert "equal means, d = 4: no speciation time" in error
+    assert error.count("\n") == 1
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    "id", [id for id in TASKS if id != "digits"]
-)  # that one takes half an hour
+def test_the_commands_of_coverage_and_log_law_report(tmp_path, capsys):
+    words = ["coverage", "--estimator", "posterior", "--estimator", "tracking-forced"]
+    words += ["--seeds", "8", "--jobs", "1", "--out", str(tmp_path / "a")]
+    assert cli.main(["benchmark", *words]) == 0
+    shown = capsys.readouterr().out
+    assert "holds" in shown
+    assert "biased" in shown
+    words = ["log-law", "--family", "separated-means", "--dims", "4,8,16", "--seeds", "2"]
+    words += ["--steps", "300", "--paths", "128", "--out", str(tmp_path / "b")]
+    assert cli.main(["benchmark", *words]) == 0
+    assert "half entropy" in capsys.readouterr().out
+    assert (tmp_path / "b" / "log-law.png").exists()
+    kept = sorted((tmp_path / "b" / "trained").iterdir())
+    dates = [path.stat().st_mtime for path in kept]
+    assert cli.main(["benchmark", *words]) == 0
+    assert dates == [path.stat().st_mtime for path in kept]  # nothing was trained again
+
+
+@pytest.mark.slow  # all but the digits, which take half an hour
+@pytest.mark.parametrize("id", [id for id in TASKS if id != "digits"])
 def test_every_shipped_truth_is_computed_again(id):
     again, shipped = compute(TASKS[id]), truth(TASKS[id])
     np.testing.assert_allclose(again.log_snr, shipped.log_snr, atol=1e-4)
