@@ -21,7 +21,7 @@ def remove(
         str, typer.Argument(metavar="MODEL", help="digits, digits-text, or module:function.")
     ],
     label: Annotated[
-        int, typer.Option("--class", metavar="C", help="The class to remove, from 0.")
+        int, typer.Option("--class", metavar="C", min=0, max=9, help="The class to remove.")
     ] = 7,
     data: Annotated[
         Path | None,

@@ -1,11 +1,12 @@
 """Pictures of control: what a removal costs, and samples. Plots take results and recompute nothing."""
 
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float
 from matplotlib.figure import Figure
-from matplotlib.ticker import NullFormatter
+from matplotlib.ticker import LogLocator, NullFormatter
 from torch import Tensor
 
 from gmm_speciation.estimate import Estimate
@@ -17,6 +18,7 @@ from model_bridges.control.time_grids import CLASS, KARRAS, METHODS, STATE, Time
 from model_bridges.plotting import show_picture
 
 MARKERS = "osD^vP"
+_BARS: dict[str, Any] = {"fmt": "none", "elinewidth": 0.6, "alpha": 0.45, "zorder": 1}
 
 
 def half_widths(estimate: Estimate) -> float:
@@ -26,7 +28,10 @@ def half_widths(estimate: Estimate) -> float:
 
 
 def plot_removal(result: Removal) -> Figure:
-    """What is left of the class against the two prices, a line a kind; all start at the star, unguided."""
+    """What is left of the class against the two prices, a line a kind; all start at the star, unguided.
+
+    Points are often crowded: bars stay in the background, and each axis shows the points, not every bar.
+    """
     prices = {
         "frechet": "Fréchet distance to the data without the class  [squared feature units]",
         "balance": "class balance: KL of the kept shares from uniform  [nats]",
@@ -41,45 +46,66 @@ def plot_removal(result: Removal) -> Figure:
                     [getattr(point, field) for point in curve.points]
                     for field in ("removed_share", metric)
                 )
+                x, y = [float(p.value) for p in price], [100 * float(s.value) for s in left]
+                colour = COLOURS[index % len(COLOURS)]
                 axes.errorbar(
-                    [float(p.value) for p in price], [100 * float(s.value) for s in left],
-                    xerr=[half_widths(p) for p in price], yerr=[100 * half_widths(s) for s in left],
-                    color=COLOURS[index % len(COLOURS)], marker=MARKERS[index % len(MARKERS)],
-                    markersize=4, linewidth=1.2, elinewidth=0.7, capsize=2,
-                    label=name if metric == "frechet" else None,
+                    x[1:], y[1:], xerr=[half_widths(p) for p in price[1:]],
+                    yerr=[100 * half_widths(s) for s in left[1:]], color=colour, **_BARS,
                 )  # fmt: skip
-                strengths = zip(curve.strengths[1:], price[1:], left[1:], strict=True)
-                for strength, p, s in strengths:
+                axes.plot(
+                    x, y, color=colour, marker=MARKERS[index % len(MARKERS)], markersize=5,
+                    linewidth=1.3, label=name if metric == "frechet" else None,
+                )  # fmt: skip
+                for strength, at in zip(
+                    curve.strengths[1:], zip(x[1:], y[1:], strict=True), strict=True
+                ):
                     axes.annotate(
-                        f"{strength:g}", (float(p.value), 100 * float(s.value)), (4, 4),
-                        textcoords="offset points", fontsize=7, color=COLOURS[index % len(COLOURS)],
+                        f"{strength:g}", at, (5, 4), textcoords="offset points", fontsize=7.5,
+                        color=colour, zorder=5,
+                        bbox={"boxstyle": "square,pad=0.08", "fc": "white", "ec": "none", "alpha": 0.7},
                     )  # fmt: skip
             start = result.unguided
             assert start.removed_share is not None  # a class was removed
+            at = float(getattr(start, metric).value), 100 * float(start.removed_share.value)
+            axes.errorbar(
+                *at, xerr=half_widths(getattr(start, metric)),
+                yerr=100 * half_widths(start.removed_share), color="#222222", **_BARS,
+            )  # fmt: skip
             axes.plot(
-                float(getattr(start, metric).value), 100 * float(start.removed_share.value), "*",
-                color="#222222", markersize=12, zorder=4,
+                *at, "*", color="#222222", markersize=12, zorder=4,
                 label="unguided" if metric == "frechet" else None,
             )  # fmt: skip
             floors = {
                 "frechet": (float(result.floor.held_out.frechet.value), "held-out images"),
                 "balance": (start.balance_floor, "as many exact draws"),
             }
-            axes.axvline(floors[metric][0], color="#777777", linestyle=":", label=floors[metric][1])
+            floor, name = floors[metric]
+            axes.axvline(floor, color="#777777", linestyle=":")
+            axes.text(
+                floor, 0.99, f" {name}", transform=axes.get_xaxis_transform(), rotation=90,
+                ha="right", va="top", fontsize=8, color="#555555",
+            )  # fmt: skip
             axes.set_xscale("log")
+            axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+            shown = [
+                floor,
+                *(
+                    float(getattr(p, metric).value)
+                    for c in result.curves.values()
+                    for p in c.points
+                ),
+            ]
+            shown = [value for value in shown if value > 0]
+            axes.set_xlim(min(shown) / 1.35, max(shown) * 1.35)
             axes.xaxis.set_major_formatter("{x:g}")
             axes.xaxis.set_minor_formatter(NullFormatter())
             axes.set_xlabel(label)
         figure.axes[0].set_ylabel(f"images of class {result.removed} that are left  [%]")
         figure.axes[0].set_ylim(bottom=-0.5)
-        handles, labels = [], []
-        for axes in figure.axes:
-            for handle, label in zip(*axes.get_legend_handles_labels(), strict=True):
-                handles.append(handle)
-                labels.append(label)
         figure.legend(
-            handles, labels, loc="outside upper left", ncols=4, alignment="left",
-            title="Numbers: strengths. Bars: 95 %.",
+            loc="outside upper left", ncols=6, alignment="left",
+            title="Numbers: strengths. Bars: 95 % of each point; all share their noise, so differences are "
+            "known better.",
         )  # fmt: skip
     return figure
 

@@ -19,7 +19,7 @@ HEADERS = [
 ]  # fmt: skip
 
 
-def show(estimate: Estimate, digits: int = 3, factor: float = 1.0) -> str:
+def show(estimate: Estimate, digits: int = 3, factor: float | int = 1) -> str:
     """Value ± 95 % half-width."""
     return (
         f"{factor * float(estimate.value):.{digits}f} ± {factor * half_widths(estimate):.{digits}f}"
