@@ -75,11 +75,11 @@ def search_intervals(
     Raises:
         ValueError: As `Interval` and `quality.assess`.
     """
-    high = model.denoiser.sigma_range[1]
+    top = model.denoiser.sigma_range[1]
     if edges is None:
         spread = float(model.states(model.train, seed).images.std())
         inner = [spread * factor for factor in (0.3, 1.0, 3.0, 10.0)]
-        edges = [0.0, *(edge for edge in inner if edge < high), high]
+        edges = [0.0, *(edge for edge in inner if edge < top), top]
 
     def run(name: str, kind) -> Draw:
         step(name)
@@ -89,7 +89,10 @@ def search_intervals(
         return lambda labels: Interval(ClassifierFree(labels, scale), *ends)
 
     unguided = run("unguided", lambda labels: Unguided(labels))
-    entropic = run(f"interval of the curve, w = {scale:g}", limited(interval))
+    low, high = interval
+    entropic = run(
+        f"interval of the curve ({low:.3g}, {high:.3g}], w = {scale:g}", limited(interval)
+    )
     feedback = run(
         "feedback guidance", lambda labels: Feedback.tracked(labels, num_steps=NUM_STEPS - 1)
     )

@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 from jaxtyping import Float
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullFormatter
 from torch import Tensor
@@ -15,7 +16,7 @@ from model_bridges.control.information import FEEDBACK, GuidedInformation
 from model_bridges.control.interval_search import IntervalSearch
 from model_bridges.control.removal import Removal
 from model_bridges.control.time_grids import CLASS, KARRAS, METHODS, STATE, TimeGrids
-from model_bridges.plotting import show_picture
+from model_bridges.quality import paired_difference
 
 MARKERS = "osD^vP"
 _BARS: dict[str, Any] = {"fmt": "none", "elinewidth": 0.6, "alpha": 0.45, "zorder": 1}
@@ -80,11 +81,7 @@ def plot_removal(result: Removal) -> Figure:
                 "balance": (start.balance_floor, "as many exact draws"),
             }
             floor, name = floors[metric]
-            axes.axvline(floor, color="#777777", linestyle=":")
-            axes.text(
-                floor, 0.99, f" {name}", transform=axes.get_xaxis_transform(), rotation=90,
-                ha="right", va="top", fontsize=8, color="#555555",
-            )  # fmt: skip
+            _marked(axes, floor, name)
             axes.set_xscale("log")
             axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
             shown = [
@@ -140,7 +137,9 @@ def plot_guided(result: GuidedInformation) -> Figure:
         if result.theory:
             axes.plot([], [], color="#777777", linestyle=(0, (4, 2)), label="fitted mixture")
         low, high = (-2 * np.log(end) for end in result.window)
-        axes.axvspan(high, low, color="#888888", alpha=0.13, linewidth=0, label="window, unguided")
+        axes.axvspan(
+            high, low, color="#888888", alpha=0.13, linewidth=0, label="window of the curve"
+        )
         axes.axhline(curve.prior, color="#555555", linewidth=0.9, linestyle=":")
         # At scale ½ the tails are heavy; the others start from the prior and fall.
         axes.set_ylim(-0.04 * curve.prior, 1.35 * curve.prior)
@@ -151,36 +150,43 @@ def plot_guided(result: GuidedInformation) -> Figure:
 
 
 def plot_search(result: IntervalSearch) -> Figure:
-    """Frechet distance of every interval, best on top; that of the curve and the rest in colour."""
+    """Frechet distance of every interval, best on top, and its paired difference to that of the curve."""
     others = (result.unguided, result.entropic, result.feedback)
     draws = sorted([*result.cells.values(), *others], key=lambda d: float(d.quality.frechet.value))
+    named = {id(result.unguided): "#222222", id(result.entropic): COLOURS[1]}
+    named[id(result.feedback)] = COLOURS[2]
+    distances = [one.quality.frechet for one in draws]
+    gaps = [paired_difference(one.quality, result.entropic.quality, "frechet") for one in draws]
     with styled():
-        figure = Figure(figsize=(8.2, 0.27 * len(draws) + 1.2), layout="constrained")
-        axes = figure.subplots()
-        for place, one in enumerate(draws):
-            colour = "#222222" if one is result.unguided else "#777777"
-            if one is result.entropic:
-                colour = COLOURS[1]
-            elif one is result.feedback:
-                colour = COLOURS[2]
-            value = float(one.quality.frechet.value)
-            axes.errorbar(
-                value, place, xerr=half_widths(one.quality.frechet), fmt="o", color=colour,
-                capsize=2, elinewidth=1, markersize=5,
-            )  # fmt: skip
-        axes.axvline(
-            float(result.floor.held_out.frechet.value), color="#777777", linestyle=":",
-            label="held-out images",
-        )  # fmt: skip
+        figure = Figure(figsize=(10.4, 0.27 * len(draws) + 1.3), layout="constrained")
+        left, right = figure.subplots(1, 2, sharey=True)
+        for axes, estimates in ((left, distances), (right, gaps)):
+            for place, (one, estimate) in enumerate(zip(draws, estimates, strict=True)):
+                axes.errorbar(
+                    float(estimate.value), place, xerr=half_widths(estimate), fmt="o", capsize=2,
+                    color=named.get(id(one), "#777777"), elinewidth=1, markersize=5,
+                )  # fmt: skip
+        _marked(left, float(result.floor.held_out.frechet.value), "held-out images")
+        right.axvline(0.0, color=COLOURS[1], linestyle=":")
         names = [f"{one.name}   [{one.evaluations}]" for one in draws]
-        axes.set_yticks(range(len(draws)), names, fontsize=8)
-        axes.invert_yaxis()
-        axes.set_xlabel("Fréchet distance to the training images  [squared feature units], 95 %")
-        axes.set_title(
-            "(low, high] in σ; in brackets: evaluations an image", fontsize=9, loc="left"
-        )
-        axes.legend(loc="lower right")
+        left.set_yticks(range(len(draws)), names, fontsize=8)
+        left.invert_yaxis()
+        left.set_xlabel("Fréchet distance to the training images, 95 %")
+        right.set_xlabel("the same minus the interval of the curve, paired, 95 %")
+        left.set_title(
+            "(low, high] in σ; in brackets: evaluations an image. Distances in squared feature units.",
+            fontsize=9, loc="left",
+        )  # fmt: skip
     return figure
+
+
+def _marked(axes: Axes, place: float, name: str) -> None:
+    """A dotted vertical line with its name along it."""
+    axes.axvline(place, color="#777777", linestyle=":")
+    axes.text(
+        place, 0.99, f" {name}", transform=axes.get_xaxis_transform(), rotation=90, ha="right",
+        va="top", fontsize=8, color="#555555",
+    )  # fmt: skip
 
 
 def plot_grids(result: TimeGrids, floor: float | None = None) -> Figure:
@@ -206,30 +212,53 @@ def plot_grids(result: TimeGrids, floor: float | None = None) -> Figure:
             axes.set_yscale("log")
             axes.set_xticks(counts, [str(n) for n in counts])
             axes.xaxis.set_minor_formatter(NullFormatter())
+            axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
             axes.yaxis.set_major_formatter("{x:g}")
             axes.yaxis.set_minor_formatter(NullFormatter())
             axes.set_xlabel(f"noise levels, {method}")
         panels_[0].set_ylabel("Fréchet distance  [squared feature units]")
         figure.legend(
-            loc="outside upper left", ncols=4, alignment="left", title="levels equally spaced in"
+            loc="outside upper left",
+            ncols=4,
+            alignment="left",
+            title="levels equally spaced in (Karras: in σ to the power 1/7)",
         )
     return figure
 
 
 def plot_rows(pictures: Mapping[str, Float[Tensor, "N *event"]], columns: int = 20) -> Figure:
-    """Rows of pictures by name; one column is one noise."""
+    """Rows of pictures by name; one column is one noise. Grey levels are those of the first row."""
+    rows = [[_tile(image) for image in images[:columns]] for images in pictures.values()]
+    first = np.stack(rows[0])
+    height, width = first.shape[1:3]
+    paper, ink = np.quantile(first, (0.01, 0.99))
+    gap = max(1, height // 8)
+    canvas = np.full(
+        (len(rows) * (height + gap), columns * (width + gap), *first.shape[3:]), np.nan
+    )
+    for i, row in enumerate(rows):
+        for j, tile in enumerate(row):
+            at = i * (height + gap), j * (width + gap)
+            canvas[at[0] : at[0] + height, at[1] : at[1] + width] = tile
+    if first.ndim == 4:
+        canvas = np.nan_to_num(canvas, nan=1.0)
     with styled():
-        figure = Figure(
-            figsize=(0.45 * columns + 2.0, 0.47 * len(pictures) + 0.2), layout="constrained"
-        )
-        grid = figure.subplots(len(pictures), columns, squeeze=False)
-        for line, (name, images) in zip(grid, pictures.items(), strict=True):
-            shown: Float[np.ndarray, "N *event"] = images.cpu().numpy()
-            for axes in line:
-                axes.set_axis_off()
-            for axes, image in zip(line, shown, strict=False):
-                show_picture(axes, image)
-            line[0].text(
-                -0.2, 0.5, name, transform=line[0].transAxes, ha="right", va="center", fontsize=8
-            )
+        size = 0.45 * columns + 2.0, 0.45 * len(rows) * (height + gap) / (width + gap) + 0.2
+        figure = Figure(figsize=size, layout="constrained")
+        axes = figure.subplots()
+        axes.imshow(canvas, cmap="gray_r", vmin=paper, vmax=ink, interpolation="nearest")
+        places = (height - 1) / 2 + (height + gap) * np.arange(len(rows))
+        axes.set_yticks(places, list(pictures), fontsize=8)
+        axes.set_xticks([])
+        axes.tick_params(length=0)
+        axes.grid(visible=False)
+        axes.spines[:].set_visible(False)
     return figure
+
+
+def _tile(image: Float[Tensor, "*event"]) -> Float[np.ndarray, "height width *colour"]:
+    """Colours 0 to 1 of `(3, height, width)` in [-1, 1], anything else as it is in rows."""
+    picture: Float[np.ndarray, "*event"] = image.cpu().numpy()
+    if picture.ndim == 3 and len(picture) == 3:
+        return np.clip(picture.transpose(1, 2, 0) / 2 + 0.5, 0, 1)
+    return picture.reshape(-1, picture.shape[-1])

@@ -90,7 +90,8 @@ def _information(report: Report, found: GuidedInformation) -> None:
     )
     report.figure(
         plotting.plot_guided(found), "guided",
-        "Cross-entropy along guided trajectories, with 95 % bands; dashed: a mixture fitted to the data.",
+        "Cross-entropy along guided trajectories, with 95 % bands"
+        + ("; dashed: a mixture fitted to the data." if found.theory else "."),
     )  # fmt: skip
     report.table(*information_rows(found))
 
@@ -107,7 +108,8 @@ def _intervals(report: Report, found: IntervalSearch) -> None:
     report.figure(
         plotting.plot_search(found),
         "intervals",
-        "Every interval, best on top; orange: that of the curve.",
+        "Every interval, best on top; orange: that of the curve, green: feedback guidance, black: unguided. "
+        "Right: paired, as all share their noise.",
     )
     cells = sorted(found.cells.values(), key=lambda one: float(one.quality.frechet.value))
     report.table(*draw_rows([found.unguided, found.entropic, found.feedback, *cells]))
