@@ -74,7 +74,7 @@ class Removal:
     evaluations: dict[str, int]  # of an image, at one strength
     comparisons: dict[tuple[str, str, str], EqualComparison]  # kind, kind, at equal metric
     floor: Floor
-    pictures: dict[str, Float[Tensor, "N *event"]]  # by kind, the same noise
+    pictures: dict[str, Float[Tensor, "N *event"]]  # by kind, the same noise; the class first
     checks: list[Check]
 
 
@@ -152,18 +152,21 @@ def remove_class(
             lambda labels: kind, num_images, sigmas=sigmas, seed=seed, progress=progress
         )
         cost = (model.denoiser.evaluations - before) // num_images
-        return model.assess(images, removed), images[:SHOWN], cost
+        return model.assess(images, removed), images, cost
 
     step("unguided")
-    unguided, shown, cost = run(Unguided())
-    pictures, evaluations, curves = {"unguided": shown}, {"unguided": cost}, {}
+    unguided, images, cost = run(Unguided())
+    # Half of the pictures shown are of the class, when nothing is done about it.
+    of_class = model.judge.predict(images) == removed
+    shown = np.r_[np.flatnonzero(of_class)[: SHOWN // 2], np.flatnonzero(~of_class)][:SHOWN]
+    pictures, evaluations, curves = {"unguided": images[shown]}, {"unguided": cost}, {}
     for name, grid in chosen.items():
         points = [unguided]
         for strength in grid:
             step(f"{name}, strength {strength:g}")
-            quality, shown, cost = run(make_kind(name, strength, removed, shares))
+            quality, images, cost = run(make_kind(name, strength, removed, shares))
             points.append(quality)
-            pictures[f"{name}, {strength:g}"] = shown
+            pictures[f"{name}, {strength:g}"] = images[shown]
         evaluations[name] = cost
         curves[name] = QualityCurve(
             name, torch.tensor([0.0, *grid]).double().numpy(), tuple(points)

@@ -7,7 +7,7 @@ import numpy as np
 from gmm_speciation.estimate import Estimate
 from gmm_speciation.reports import Report
 from model_bridges.control.plotting import half_widths, plot_removal, plot_rows
-from model_bridges.control.removal import DNG, NP, SLD, Removal, share_difference
+from model_bridges.control.removal import Removal, share_difference
 from model_bridges.quality import Quality
 from model_bridges.reports import check_rows
 
@@ -81,12 +81,13 @@ def removal_report(result: Removal, title: str) -> Report:
             f"{name} against {other} at equal {PRICES[metric]}",
         )
     chosen = ["unguided"]
-    for name in [name for name in (NP, SLD, DNG) if name in result.curves] or result.curves:
-        chosen += [key for key in result.pictures if key.rpartition(", ")[0] == name]
+    for name in result.curves:
+        own = [key for key in result.pictures if key.rpartition(", ")[0] == name]
+        chosen += own[-3:-1] or own  # the strongest spoils everything
     report.figure(
         plot_rows({key: result.pictures[key] for key in chosen}),
         "images",
-        "Images of the same noise, a column each.",
+        "Images of the same noise, a column each; on the left those that are of the class unguided.",
     )
     return report
 
