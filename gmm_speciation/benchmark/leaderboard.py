@@ -1,9 +1,10 @@
 """The leaderboard and the other tables of a sweep, from its rows.
 
-RMSE is over tasks, seeds and levels; spread the standard deviation over seeds at one task, size and
-level; both in nats. The relative error is the median over tasks of RMSE over H(C), so that neither a task
-of a thousand classes nor one that an estimator cannot do at all outweighs the others. Seconds are those
-of the quickest seed, since the first run of a shape compiles.
+Estimators are compared at the largest number of samples of each task; other sizes show how errors fall.
+RMSE is over tasks, seeds and levels; spread the standard deviation over seeds at one task and level; both
+in nats. The relative error is the median over tasks of RMSE over H(C), so that neither a task of a
+thousand classes nor one that an estimator cannot do at all outweighs the others. Seconds are those of the
+quickest seed, since the first run of a shape compiles.
 
 An estimator that did not run on every task is compared on fewer: the table counts them, and ranks by
 `place`, the mean over all tasks of its rank there, where not to finish is to be last.
@@ -48,7 +49,7 @@ class Standing(NamedTuple):
     window: float | None  # log-SNR, median
     inside: float | None  # share of levels covered
     violation: float | None  # nats, largest
-    seconds: float  # of the quickest seed, median over tasks and sizes
+    seconds: float  # of the quickest seed, median over tasks
     mib: float | None
     evaluations: float
     tasks: int  # tasks with a result
@@ -74,9 +75,10 @@ def leaderboard(
     rows: Rows, found: Sequence[Scored], estimators: Mapping[str, type[Estimator]]
 ) -> list[Standing]:
     """One line an estimator, best place first; those without any result are left out."""
+    rows, found = at_largest(rows), _at_largest(rows, found)
     tasks = sorted({row["task"] for row in rows})
     places = _places(found, tasks, list(estimators))
-    errors = by_task(found)
+    errors = _by_task(found)
     lines = []
     for name, estimator in estimators.items():
         own = [one for one in found if one.row["estimator"] == name]
@@ -112,8 +114,25 @@ def leaderboard(
     return sorted(lines, key=lambda line: line.place)
 
 
-def by_task(found: Sequence[Scored]) -> dict[tuple[str, str], float]:
-    """RMSE over H(C), by estimator and task, at all sizes and seeds."""
+def at_largest(rows: Rows) -> Rows:
+    """The rows with the most samples of their task."""
+    most: dict[str, int] = {}
+    for row in rows:
+        most[row["task"]] = max(row["n"], most.get(row["task"], 0))
+    return [row for row in rows if row["n"] == most[row["task"]]]
+
+
+def _at_largest(rows: Rows, found: Sequence[Scored]) -> list[Scored]:
+    kept = {id(row) for row in at_largest(rows)}
+    return [one for one in found if id(one.row) in kept]
+
+
+def by_task(rows: Rows, found: Sequence[Scored]) -> dict[tuple[str, str], float]:
+    """RMSE over H(C), by estimator and task, at the most samples of the task."""
+    return _by_task(_at_largest(rows, found))
+
+
+def _by_task(found: Sequence[Scored]) -> dict[tuple[str, str], float]:
     groups: dict[tuple[str, str], list[float]] = defaultdict(list)
     for one in found:
         key = one.row["estimator"], one.row["task"]
@@ -141,10 +160,12 @@ def by_size(found: Sequence[Scored]) -> dict[str, dict[int, float]]:
     return table
 
 
-def by_dimension(found: Sequence[Scored], tasks: Mapping[str, int]) -> dict[str, dict[int, float]]:
-    """RMSE in nats against d, on tasks given with their dimension."""
+def by_dimension(
+    rows: Rows, found: Sequence[Scored], tasks: Mapping[str, int]
+) -> dict[str, dict[int, float]]:
+    """RMSE in nats against d at the most samples, on tasks given with their dimension."""
     groups: dict[str, dict[int, list[float]]] = defaultdict(lambda: defaultdict(list))
-    for one in found:
+    for one in _at_largest(rows, found):
         if one.row["task"] in tasks:
             groups[one.row["estimator"]][tasks[one.row["task"]]].append(_number(one, "error"))
     return {
@@ -155,7 +176,7 @@ def by_dimension(found: Sequence[Scored], tasks: Mapping[str, int]) -> dict[str,
 def _places(
     found: Sequence[Scored], tasks: Sequence[str], names: Sequence[str]
 ) -> dict[str, float]:
-    table = by_task(found)
+    table = _by_task(found)
     ranks: dict[str, list[float]] = {name: [] for name in names}
     for task in tasks:
         errors = np.array([table.get((name, task), np.inf) for name in names])

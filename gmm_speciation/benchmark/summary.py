@@ -59,9 +59,9 @@ def summarise(rows: Sequence[dict[str, Any]], directory: Path) -> Summary:
         leaderboard(rows, found, estimators),
         tasks,
         estimators,
-        by_task(found),
+        by_task(rows, found),
         by_size(found),
-        by_dimension(found, DIMENSIONS),
+        by_dimension(rows, found, DIMENSIONS),
     )
 
 

@@ -275,11 +275,12 @@ def _write(summary: "Summary", title: str, out: Path, result: dict[str, Any]) ->
     from gmm_speciation.reports import Report
 
     report = Report(title).text(
-        "Errors are root mean squares over noise levels, seeds and tasks of H(C|X) against the truth, in "
-        "nats; RMSE/H(C) is the median over tasks. *place* is the mean rank over tasks, where no result "
-        "counts as last; compare estimators that know the same. A bound is not meant to have no error: its "
-        "*violation* is the most by which it was on the wrong side, beyond four of its standard errors. "
-        "*seconds* are processor time of the quickest seed, median over tasks and sizes."
+        "Estimators are compared at the largest number of samples of each task. Errors are root mean "
+        "squares over noise levels, seeds and tasks of H(C|X) against the truth, in nats; RMSE/H(C) is the "
+        "median over tasks. *place* is the mean rank over tasks, where no result counts as last; compare "
+        "estimators that know the same. A bound is not meant to have no error: its *violation* is the most "
+        "by which it was on the wrong side, beyond four of its standard errors. *seconds* are processor time "
+        "of the quickest seed, median over tasks."
     )
     report.table(LONG_HEADERS, long_board(summary.standings))
     report.figure(

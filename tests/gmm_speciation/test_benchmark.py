@@ -14,7 +14,7 @@ from gmm_speciation.benchmark.cells import Cell, cells, task_of
 from gmm_speciation.benchmark.coverage import coverage, long_table, table
 from gmm_speciation.benchmark.crowds import crowd_curve, is_crowd
 from gmm_speciation.benchmark.isolation import Limits
-from gmm_speciation.benchmark.leaderboard import leaderboard, scored
+from gmm_speciation.benchmark.leaderboard import by_size, by_task, leaderboard, scored
 from gmm_speciation.benchmark.profiles import PROFILES
 from gmm_speciation.benchmark.rows import appending, read_rows, rows_file
 from gmm_speciation.benchmark.scores import score
@@ -195,6 +195,24 @@ def test_the_truth_has_no_error_and_a_wrong_bound_is_seen():
     assert score(high, curve, Kind.LOWER)["violation"] == pytest.approx(0.01, abs=1e-5)
     assert score(high, curve, Kind.UPPER)["violation"] == 0
     assert score(high, curve, Kind.ESTIMATE)["inside"] == 0
+
+
+def test_estimators_are_compared_at_the_same_number_of_samples():
+    """Runs with fewer samples do not move a place; they are in the error against n."""
+    exact = truth(TASKS["pair-d16"])
+    values = np.asarray(exact.entropy.value)
+    rows = []
+    for name, n, error in (("ross", 64, 0.3), ("ross", 256, 0.01), ("ksg", 256, 0.02)):
+        row = {"task": "pair-d16", "estimator": name, "n": n, "seed": 0, "status": "ok"}
+        row |= {"entropy": list(values + error), "stderr": None, "rate": None, "seconds": 1.0}
+        rows.append(row | {"evaluations": 0})
+    estimators = {name: ESTIMATORS[name] for name in ("ross", "ksg")}
+    found = scored(rows, {"pair-d16": exact}, estimators)
+    first, second = leaderboard(rows, found, estimators)
+    assert (first.estimator, second.estimator) == ("ross", "ksg")
+    assert first.rmse == pytest.approx(0.01)
+    assert by_task(rows, found)["ross", "pair-d16"] == pytest.approx(0.01 / np.log(2))
+    assert list(by_size(found)["ross"]) == [64, 256]
 
 
 def test_shards_split_the_sweep():
