@@ -18,7 +18,7 @@ from gmm_speciation import GaussianMixture, entropy_curve, exact
 from gmm_speciation.estimate import Estimate
 from gmm_speciation.guidance import GuidedCurve, guided_curve
 from model_bridges.cli import main
-from model_bridges.control import interval_search, time_grids
+from model_bridges.control import interval_search
 from model_bridges.control.drawing import draw
 from model_bridges.control.guided import (
     GuidedRun,
@@ -29,19 +29,24 @@ from model_bridges.control.guided import (
 )
 from model_bridges.control.information import SCALES, guided_information, ratio
 from model_bridges.control.interval_search import search_intervals
-from model_bridges.control.judged import JudgedModel
+from model_bridges.control.judged import JudgedModel, own_model
 from model_bridges.control.removal import CLASSES, DNG, NP, SLD, remove_class, share_difference
+from model_bridges.control.report import guidance_record, guidance_report, information_rows
+from model_bridges.control.study import GuidanceStudy
 from model_bridges.control.time_grids import CLASS, KARRAS, STATE, compare_grids, entropic_levels
 from model_bridges.control.verdicts import at_least, at_most, bounded, equal
 from model_bridges.denoiser import Unconditional
 from model_bridges.guidance import ClassifierFree, Interval, Unguided
+from model_bridges.image_files import read_image_files
 from model_bridges.metered import Metered
 from model_bridges.mixture import mixture_denoiser
 from model_bridges.quality import Judge, Quality, QualityCurve, Reference
 from model_bridges.quality.frontier import within_budget
 from model_bridges.quality.jackknife import Jackknifed
+from model_bridges.readouts import tracked_curve
 from model_bridges.results import LabelledImages
 from model_bridges.tracking import trace
+from model_bridges.windows import guidance_interval
 from model_bridges.wrapping import WrappedDenoiser
 
 WEIGHTS = (0.4, 0.2, 0.2, 0.2)  # the class that is removed has a share of its own
@@ -129,12 +134,12 @@ def extrapolated(denoiser, scale, labels, sigma_max, sigma_min, num=31):
 
 def test_unguided_cross_entropy_is_the_conditional_entropy_of_the_class():
     mixture = GaussianMixture.isotropic([[-2.0, 0.0], [2.0, 0.0], [0.0, 3.0]], 0.5, [1 / 3] * 3)
-    labels = turns(2400, 3)
+    labels = turns(1800, 3)
     sigma, value, error = extrapolated(mixture_denoiser(mixture), 1.0, labels, 100.0, 0.3)
-    curve = entropy_curve(
-        mixture, np.sort(-2 * np.log(sigma))[::-1], num_samples=2**15, key=jax.random.key(0)
-    )
-    wanted = np.asarray(curve.entropy.value)[::-1]
+    grid = np.sort(-2 * np.log(sigma))[::-1]
+    curve = entropy_curve(mixture, grid, num_samples=2**13, key=jax.random.key(0))
+    wanted, known = (np.asarray(a)[::-1] for a in (curve.entropy.value, curve.entropy.stderr))
+    error = np.hypot(error, known)
     print(f"largest deviation {np.abs(value - wanted).max():.4f} nats, error {error.max():.4f}")
     np.testing.assert_array_less(np.abs(value - wanted), 4 * error + 2e-3)
     assert error.max() < 0.05
@@ -232,10 +237,15 @@ def judged():
     )  # fmt: skip
 
 
-def test_information_of_a_model_that_is_the_theory(judged):
-    found = guided_information(
-        judged, (0.5, 4.0), theory=judged.denoiser, num_paths=40, num_levels=14
+@pytest.fixture(scope="module")
+def information(judged):
+    return guided_information(
+        judged, (0.7, 4.0), theory=judged.denoiser, num_paths=40, num_levels=14
     )
+
+
+def test_information_of_a_model_that_is_the_theory(information):
+    found = information
     assert all(np.isfinite(check.measured) for check in found.checks)
     by_claim = {check.claim: check for check in found.checks}
     assert len(by_claim) == len(found.checks)
@@ -312,20 +322,30 @@ def test_levels_of_two_classes_are_equally_spaced_in_the_class_entropy(rng):
         entropic_levels(alone, 8, STATE, ends)
 
 
-def test_grids_of_the_same_number_of_levels_cost_the_same(judged, monkeypatch):
-    monkeypatch.setattr(time_grids, "METHODS", ("ancestral",))
+@pytest.fixture(scope="module")
+def record(judged):
+    """The judged model's classes, tracked on data."""
     chosen = judged.held_out
-    record = trace(
+    return trace(
         judged.denoiser, chosen.images[:100].double(), chosen.labels[:100],
         sigmas=np.geomspace(*judged.denoiser.sigma_range, 24),
     )  # fmt: skip
-    found = compare_grids(judged, record, num_levels=(5, 24), num_images=120)
+
+
+@pytest.fixture(scope="module")
+def grids(judged, record):
+    return compare_grids(judged, record, num_levels=(5, 24), num_images=120)
+
+
+def test_grids_of_the_same_number_of_levels_cost_the_same(judged, grids):
+    found = grids
     for (grid, count), levels in found.levels.items():
         assert len(levels) == count
         np.testing.assert_allclose(levels[[0, -1]], judged.denoiser.sigma_range[::-1], rtol=1e-9)
         assert found.draws[grid, "ancestral", count].evaluations == count
+        assert found.draws[grid, "probability-flow", count].evaluations == 2 * count - 1  # Heun
     assert all(np.isfinite(check.measured) for check in found.checks)
-    assert len(found.checks) == 4
+    assert len(found.checks) == 8
     many, few = (found.draws[KARRAS, "ancestral", n].quality.frechet.value for n in (24, 5))
     assert many < few
 
@@ -333,10 +353,16 @@ def test_grids_of_the_same_number_of_levels_cost_the_same(judged, monkeypatch):
 # The interval of the curve against a search
 
 
-def test_search_of_intervals(judged, monkeypatch):
-    monkeypatch.setattr(interval_search, "NUM_STEPS", 16)
-    monkeypatch.setattr("model_bridges.control.judged.NUM_STEPS", 16)
-    found = search_intervals(judged, (0.7, 4.0), 1000, num_images=240)
+@pytest.fixture(scope="module")
+def search(judged):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(interval_search, "NUM_STEPS", 16)
+        patch.setattr("model_bridges.control.judged.NUM_STEPS", 16)
+        return search_intervals(judged, (0.7, 4.0), 1000, num_images=240)
+
+
+def test_search_of_intervals(search):
+    found = search
     # Of the inner edges 0.3, 1, 3 and 10 times the spread of about 1.9 the last is out of range.
     edges = sorted({end for ends in found.cells for end in ends})
     assert len(edges) == 5
@@ -354,6 +380,33 @@ def test_search_of_intervals(judged, monkeypatch):
     assert found.curve_evaluations == 1000
     # Diversity: guidance everywhere draws images more alike than those of the law.
     assert found.full.quality.diversity.value < found.unguided.quality.diversity.value
+
+
+def test_the_page_of_a_study(judged, information, search, grids, record, tmp_path):
+    """Tables, pictures and the record of all sections, and of one."""
+    curve = tracked_curve(record)
+    parts = information, search, grids
+    study = GuidanceStudy(
+        judged.name, 0.8, curve, guidance_interval(curve), 100, information, search, grids
+    )
+    assert len(study.checks) == sum(len(part.checks) for part in parts)
+    guidance_report(study, "All").write(tmp_path / "all", guidance_record(study))
+    content = written(tmp_path / "all", {"guided.png", "intervals.png", "images.png", "grids.png"})
+    assert len(content["checks"]) == len(study.checks)
+    assert set(content["information"]["theory"]) == {f"{w:g}" for w in SCALES}
+    assert len(content["intervals"]["draws"]) == 13
+    assert tuple(content["intervals"]["best"]) == search.best
+    assert "recognised" in content["intervals"]["draws"][0]
+    assert "recognised" not in content["grids"][0]  # no class was asked for
+    headers, rows = information_rows(information)
+    assert [row[0] for row in rows] == [
+        *(f"w = {w:g}" for w in SCALES), "w = 2 inside the window",
+        "w = 2 at more noise than the window", "w = 2 at less noise than the window", "feedback",
+    ]  # fmt: skip
+    shifts = headers.index("shift [log σ]"), headers.index("shift, mixture")
+    assert rows[0][shifts[0]] == rows[0][shifts[1]]  # the model is the mixture
+    assert rows[-1][-1] == "—"  # feedback has no constant scale
+    assert {len(row) for row in rows} == {len(headers)}
 
 
 def test_an_exact_model_is_at_the_floor(judged):
@@ -551,6 +604,19 @@ def mine(tmp_path, monkeypatch):
     return folder
 
 
+def test_held_out_files_are_shuffled_as_pairs(mine):
+    """Some files list class by class; the first images are taken for the entropy curve."""
+    found = own_model("mine:model", mine).held_out
+    files = read_image_files(mine).test
+    assert not torch.equal(found.labels, files.labels)
+
+    def listed(part):
+        rows = zip(part.images.flatten(1).tolist(), part.labels.tolist(), strict=True)
+        return sorted((*pixels, label) for pixels, label in rows)
+
+    assert listed(found) == listed(files)
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
@@ -653,25 +719,37 @@ def test_removal_on_the_shipped_digits(tmp_path, capsys):
     assert written(tmp_path / "out", {"images.png", "removal.png"})["model"] == "digits"
 
 
+def test_grids_for_a_model_of_ones_own(mine, tmp_path, capsys):
+    out = tmp_path / "out"
+    words = ["--section", "grids", "--images", "40", "--data", str(mine), "--out", str(out)]
+    assert main(["guidance", "mine:model", *words]) == 0
+    assert "beats Karras" in capsys.readouterr().out
+    record = written(out, {"grids.png"})
+    assert record["interval"][0] < record["interval"][1]
+    assert len(record["grids"]) == 18
+
+
+EVERY = {"guided.png", "intervals.png", "images.png", "grids.png"}
+
+
+@pytest.mark.slow
 def test_guidance_of_a_model_of_ones_own(mine, tmp_path, capsys):
-    """Every section without a theory beside it."""
+    """All sections, without a theory beside them."""
     out = tmp_path / "out"
     words = ["--images", "40", "--paths", "20", "--data", str(mine), "--out", str(out)]
     assert main(["guidance", "mine:model", *words]) == 0
     printed = capsys.readouterr().out
-    assert "commits at" in printed
-    assert "interval of the curve" in printed
-    record = written(out, {"guided.png", "intervals.png", "images.png", "grids.png"})
-    assert len(record["checks"]) > 30
-    assert record["interval"][0] < record["interval"][1]
-    assert "recognised" not in record["grids"][0]  # no class was asked for
-    assert record["information"]["theory"] == {}
+    for text in ("commits at", "neutral point", "interval of the curve"):
+        assert text in printed
+    assert written(out, EVERY)["information"]["theory"] == {}
+    assert "fitted to the data" not in (out / "report.md").read_text()
 
 
 @pytest.mark.slow
 def test_guidance_of_the_shipped_digits(tmp_path):
     words = ["--images", "40", "--paths", "20", "--out", str(tmp_path / "out"), "--quiet"]
     assert main(["guidance", "digits", *words]) == 0
-    record = written(tmp_path / "out", {"guided.png", "intervals.png", "images.png", "grids.png"})
+    record = written(tmp_path / "out", EVERY)
     identity = [c for c in record["checks"] if c["claim"].startswith("identity")]
     assert sum(c["holds"] for c in identity) >= len(identity) - 1
+    assert "shift, mixture" in (tmp_path / "out" / "report.md").read_text()
