@@ -168,9 +168,7 @@ def remove_class(
             points.append(quality)
             pictures[f"{name}, {strength:g}"] = images[shown]
         evaluations[name] = cost
-        curves[name] = QualityCurve(
-            name, torch.tensor([0.0, *grid]).double().numpy(), tuple(points)
-        )
+        curves[name] = QualityCurve(name, np.array([0.0, *grid]), tuple(points))
     comparisons = {
         (dynamic, other, metric): within_budget(
             curves[dynamic], curves[other], metric, "removed_share"
