@@ -2,8 +2,8 @@
 
 The time-out counts processor time, which other work on the machine does not lengthen; a child that waits
 without computing is stopped after `_PATIENCE` times as long. Each thread that runs cells keeps one child,
-started when first needed and again after it was ended. A child ends by itself when its stdin closes, so
-none outlives the sweep.
+started when first needed and again after it was ended. A child ends by itself when its stdin closes or
+its parent is gone, so none outlives the sweep.
 """
 
 import json

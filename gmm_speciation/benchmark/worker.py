@@ -20,6 +20,7 @@ import json
 import os
 import platform
 import sys
+import threading
 import time
 from functools import cache
 from typing import Any
@@ -135,8 +136,16 @@ def _peak_mib() -> float | None:
     return None
 
 
+def _end_with(parent: int) -> None:
+    """A long cell reads no stdin; without this it would go on after its sweep was killed."""
+    while os.getppid() == parent:
+        time.sleep(1.0)
+    os._exit(1)
+
+
 def serve() -> None:
     """Answer cells until stdin ends. Everything else that is printed goes to stderr."""
+    threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
     sys.path.insert(0, os.getcwd())  # the user's own tasks and estimators

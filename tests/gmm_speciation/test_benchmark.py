@@ -1,7 +1,9 @@
 """The benchmark: tasks and their truth, scores, and a runner that survives what it runs."""
 
 import json
+import subprocess
 import sys
+import time
 
 import jax
 import numpy as np
@@ -304,6 +306,24 @@ def test_coverage_tells_a_bias_from_a_narrow_interval():
     assert [one.verdict for one in found] == ["holds", "no: biased", "no: narrow"]
     assert found[1].bias["pair-d16"] == pytest.approx(0.05, abs=0.005)
     assert len(table(found)) == len(long_table(found)[1]) == 3
+
+
+def test_a_child_ends_with_its_sweep(own):
+    """Killed while a cell runs: the child is gone soon after, though it never looks at its stdin."""
+    program = (
+        "import subprocess, sys; child = subprocess.Popen([sys.executable, '-m', "
+        "'gmm_speciation.benchmark.worker'], stdin=subprocess.PIPE, stdout=subprocess.PIPE); "
+        'child.stdout.readline(); child.stdin.write(b\'["mine:small", "mine:Spins", 16, 0]\\n\'); '
+        "child.stdin.flush(); print(child.pid, flush=True); child.wait()"
+    )
+    sweep = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE)
+    child = int(sweep.stdout.readline())
+    sweep.kill()
+    sweep.wait()
+    deadline = time.monotonic() + 30
+    while isolation._processor_seconds(child) and time.monotonic() < deadline:
+        time.sleep(0.2)
+    assert isolation._processor_seconds(child) == 0
 
 
 def test_a_second_sweep_of_one_folder_is_refused(tmp_path):
