@@ -14,14 +14,13 @@ import numpy as np
 
 from gmm_speciation.estimate import Estimate
 from model_bridges.control.drawing import Draw, draw
-from model_bridges.control.judged import JudgedModel
+from model_bridges.control.judged import NUM_STEPS, JudgedModel
 from model_bridges.control.verdicts import at_most, bounded
 from model_bridges.guidance import ClassifierFree, Feedback, Interval, Unguided
 from model_bridges.quality import Floor, floor, paired_difference
 from model_bridges.results import Check
 
 SCALE = 2.0
-NUM_STEPS = 32
 
 
 @dataclass(frozen=True, eq=False)
