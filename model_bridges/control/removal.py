@@ -57,7 +57,9 @@ STRENGTHS: dict[str, tuple[float, ...]] = {
     PUBLISHED: (5.0, 20.0, 80.0),
 }
 SHOWN = 20  # images of each kind in a picture
-_MAX_POSTERIOR = 0.9  # where the odds of the ratio read-out are cut
+# Where the odds are cut: beyond, p / (1 - p) multiplies what the two networks disagree by for no reason.
+_MAX_POSTERIOR = 0.9
+_MAX_LOG_ODDS = math.log(_MAX_POSTERIOR / (1 - _MAX_POSTERIOR))
 _MANY = 16  # classes above which tracking all of them is left out
 
 
@@ -74,6 +76,9 @@ class Removal:
     evaluations: dict[str, int]  # of an image, at one strength
     comparisons: dict[tuple[str, str, str], EqualComparison]  # kind, kind, at equal metric
     floor: Floor
+    wild: dict[
+        tuple[str, float], float
+    ]  # share of images with a pixel far outside the data's range
     pictures: dict[str, Float[Tensor, "N *event"]]  # by kind, the same noise; the class first
     checks: list[Check]
 
@@ -97,7 +102,9 @@ def make_kind(
         return DynamicNegative(removed, strength, source)
     if name == CLASSES:
         log_prior = torch.from_numpy(np.log(shares))
-        return DynamicNegative(removed, strength, TrackedClasses(removed, log_prior))
+        return DynamicNegative(
+            removed, strength, TrackedClasses(removed, log_prior), max_log_odds=_MAX_LOG_ODDS
+        )
     return DynamicNegative.tracked(removed, strength=strength)
 
 
@@ -146,16 +153,22 @@ def remove_class(
     shares = class_weights(None, model.denoiser)
     sigmas = karras_sigmas(num_steps, *model.denoiser.sigma_range)
 
-    def run(kind: Guidance) -> tuple[Quality, Tensor, int]:
+    low, high = model.train.images.aminmax()
+    margin = (high - low) / 2
+
+    def run(name: str, strength: float, kind: Guidance) -> tuple[Quality, Tensor, int]:
         before = model.denoiser.evaluations
         images = model.draw(
             lambda labels: kind, num_images, sigmas=sigmas, seed=seed, progress=progress
         )
         cost = (model.denoiser.evaluations - before) // num_images
+        far = (images < low - margin) | (images > high + margin)
+        wild[name, strength] = float(far.flatten(1).any(1).double().mean())
         return model.assess(images, removed), images, cost
 
+    wild: dict[tuple[str, float], float] = {}
     step("unguided")
-    unguided, images, cost = run(Unguided())
+    unguided, images, cost = run("unguided", 0.0, Unguided())
     # Half of the pictures shown are of the class, when nothing is done about it.
     of_class = model.judge.predict(images) == removed
     shown = np.r_[np.flatnonzero(of_class)[: SHOWN // 2], np.flatnonzero(~of_class)][:SHOWN]
@@ -164,7 +177,7 @@ def remove_class(
         points = [unguided]
         for strength in grid:
             step(f"{name}, strength {strength:g}")
-            quality, images, cost = run(make_kind(name, strength, removed, shares))
+            quality, images, cost = run(name, strength, make_kind(name, strength, removed, shares))
             points.append(quality)
             pictures[f"{name}, {strength:g}"] = images[shown]
         evaluations[name] = cost
@@ -185,7 +198,7 @@ def remove_class(
     )  # fmt: skip
     return Removal(
         model.name, removed, num_images, num_steps, unguided, curves, evaluations, comparisons, true,
-        pictures, _checks(unguided, curves, comparisons, num_images),
+        wild, pictures, _checks(unguided, curves, comparisons, num_images),
     )  # fmt: skip
 
 

@@ -15,7 +15,7 @@ METRICS = ("removed_share", "balance", "frechet", "precision", "recall", "divers
 PRICES = {"balance": "balance KL", "frechet": "Fréchet distance"}
 HEADERS = [
     "kind", "strength", "left, %", "balance KL", "Fréchet", "precision", "recall", "diversity",
-    "evaluations",
+    "wild, %", "evaluations",
 ]  # fmt: skip
 
 
@@ -29,18 +29,19 @@ def show(estimate: Estimate, digits: int = 3, factor: float | int = 1) -> str:
 def removal_rows(result: Removal) -> tuple[list[str], list[list[str]]]:
     """Headers and one row a kind and strength."""
 
-    def row(name: str, strength: str, quality: Quality, cost: int) -> list[str]:
+    def row(name: str, strength: float, quality: Quality) -> list[str]:
         assert quality.removed_share is not None  # a class was removed
         return [
-            name, strength, show(quality.removed_share, 1, 100), show(quality.balance),
-            show(quality.frechet, 2), show(quality.precision), show(quality.recall),
-            show(quality.diversity), str(cost),
+            name, f"{strength:g}" if strength else "—", show(quality.removed_share, 1, 100),
+            show(quality.balance), show(quality.frechet, 2), show(quality.precision),
+            show(quality.recall), show(quality.diversity),
+            f"{100 * result.wild[name, strength]:.1f}", str(result.evaluations[name]),
         ]  # fmt: skip
 
-    rows = [row("unguided", "—", result.unguided, result.evaluations["unguided"])]
+    rows = [row("unguided", 0.0, result.unguided)]
     for name, curve in result.curves.items():
         for strength, point in zip(curve.strengths[1:], curve.points[1:], strict=True):
-            rows.append(row(name, f"{strength:g}", point, result.evaluations[name]))
+            rows.append(row(name, float(strength), point))
     return HEADERS, rows
 
 
@@ -55,6 +56,7 @@ def removal_report(result: Removal, title: str) -> Report:
         "*Fréchet*: squared distance to the training images without the class in the judge's features; "
         f"held-out images have {show(true.held_out.frechet, 2)}. *diversity*: "
         "spread of features inside a class over that of the data."
+        " *wild*: images with a pixel beyond the data's range by more than half of it, which the judge clips."
         " *evaluations*: of the network, an image. Errors are 95 %."
     )
     report.table(*check_rows(result.checks))
@@ -129,7 +131,7 @@ def removal_record(result: Removal) -> dict[str, Any]:
         "unguided": quality_record(result.unguided),
         "kinds": {
             name: [
-                {"strength": float(s), **quality_record(point)}
+                {"strength": float(s), "wild": result.wild[name, float(s)], **quality_record(point)}
                 for s, point in zip(curve.strengths[1:], curve.points[1:], strict=True)
             ]
             for name, curve in result.curves.items()
