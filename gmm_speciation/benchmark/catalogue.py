@@ -92,7 +92,7 @@ _EQUIDISTANT = [
         f"equidistant-k{k}", partial(_equidistant, k, d, 8.0),
         f"{k} equidistant classes, d = {d}", needed,
     )
-    for k, d, needed in ((4, 16, 32), (10, 64, 80), (100, 128, 1600), (1000, 1024, 8000))
+    for k, d, needed in ((4, 16, 32), (10, 64, 80), (100, 128, 1600), (1000, 1024, 2000))
 ]  # fmt: skip
 _TWO_LEVELS = ((2, 5), (16.0, 4.0), 32)
 _FOUR_LEVELS = ((2, 2, 2, 2), (48.0, 24.0, 12.0, 6.0), 32)

@@ -160,13 +160,17 @@ def by_size(found: Sequence[Scored]) -> dict[str, dict[int, float]]:
     return table
 
 
-def by_dimension(
-    rows: Rows, found: Sequence[Scored], tasks: Mapping[str, int]
-) -> dict[str, dict[int, float]]:
-    """RMSE in nats against d at the most samples, on tasks given with their dimension."""
+def by_dimension(found: Sequence[Scored], tasks: Mapping[str, int]) -> dict[str, dict[int, float]]:
+    """RMSE in nats against d, on tasks given with their dimension, at the one number of samples that most of
+    them were run with; the largest of several."""
+    own = [one for one in found if one.row["task"] in tasks]
+    ran: dict[int, set[str]] = defaultdict(set)
+    for one in own:
+        ran[one.row["n"]].add(one.row["task"])
+    size = max(ran, key=lambda n: (len(ran[n]), n), default=0)
     groups: dict[str, dict[int, list[float]]] = defaultdict(lambda: defaultdict(list))
-    for one in _at_largest(rows, found):
-        if one.row["task"] in tasks:
+    for one in own:
+        if one.row["n"] == size:
             groups[one.row["estimator"]][tasks[one.row["task"]]].append(_number(one, "error"))
     return {
         name: {d: _rms(values) for d, values in sorted(of.items())} for name, of in groups.items()

@@ -61,7 +61,7 @@ def summarise(rows: Sequence[dict[str, Any]], directory: Path) -> Summary:
         estimators,
         by_task(rows, found),
         by_size(found),
-        by_dimension(rows, found, DIMENSIONS),
+        by_dimension(found, DIMENSIONS),
     )
 
 

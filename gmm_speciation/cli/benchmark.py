@@ -304,7 +304,8 @@ def _write(summary: "Summary", title: str, out: Path, result: dict[str, Any]) ->
                 label,
             ),
             "dimension",
-            "Error against the dimension, two equal classes; a panel a family, errors beyond 3 left out.",
+            "Error against the dimension, two equal classes, all with the same number of samples; a panel a "
+            "family, errors beyond 3 left out.",
         )
     if any(len(of) > 1 for of in summary.against_size.values()):
         report.figure(

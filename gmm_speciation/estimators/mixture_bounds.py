@@ -132,7 +132,7 @@ def _curvature(noisy: GaussianMixture, partition: Partition | None) -> np.ndarra
         # Hess log g = -P + P Cov(mu_j | x) P: in the metric P a variance of the means.
         gram = np.asarray(noisy.precision().gram(noisy.offsets), float)
         mean_square = posterior @ np.diag(gram)
-        return -noisy.dim + mean_square - np.einsum("kj,jl,kl->k", posterior, gram, posterior)
+        return -noisy.dim + mean_square - np.sum((posterior @ gram) * posterior, 1)
     if noisy.dim > _MAX_HESSIAN:
         raise ValueError(
             f"The expansion forms Hessians up to {_MAX_HESSIAN} dimensions where covariances differ; "

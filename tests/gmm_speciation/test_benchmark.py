@@ -16,7 +16,13 @@ from gmm_speciation.benchmark.cells import Cell, cells, task_of
 from gmm_speciation.benchmark.coverage import coverage, long_table, table
 from gmm_speciation.benchmark.crowds import crowd_curve, is_crowd
 from gmm_speciation.benchmark.isolation import Limits
-from gmm_speciation.benchmark.leaderboard import by_size, by_task, leaderboard, scored
+from gmm_speciation.benchmark.leaderboard import (
+    by_dimension,
+    by_size,
+    by_task,
+    leaderboard,
+    scored,
+)
 from gmm_speciation.benchmark.profiles import PROFILES
 from gmm_speciation.benchmark.rows import appending, read_rows, rows_file
 from gmm_speciation.benchmark.scores import score
@@ -215,6 +221,8 @@ def test_estimators_are_compared_at_the_same_number_of_samples():
     assert first.rmse == pytest.approx(0.01)
     assert by_task(rows, found)["ross", "pair-d16"] == pytest.approx(0.01 / np.log(2))
     assert list(by_size(found)["ross"]) == [64, 256]
+    assert by_dimension(found, {"pair-d16": 16})["ross"] == {16: pytest.approx(0.01)}
+    assert by_dimension(found[:1], {"pair-d16": 16})["ross"] == {16: pytest.approx(0.3)}
 
 
 def test_shards_split_the_sweep():
