@@ -37,6 +37,11 @@ pictures: demo  ## The README's pictures, from fresh runs.
 	cp out/crosscheck-digits/crosscheck.png out/crosscheck-digits/images.png docs/pictures/
 	$(VENV)/bin/model-bridges crosscheck digits-text --out out/crosscheck-digits-text
 	cp out/crosscheck-digits-text/crosscheck.png docs/pictures/crosscheck-text.png
+	$(VENV)/bin/model-bridges remove digits --out out/remove-digits
+	cp out/remove-digits/removal.png docs/pictures/
+	cp out/remove-digits/images.png docs/pictures/removal-images.png
+	$(VENV)/bin/model-bridges guidance digits --out out/guidance-digits
+	cp out/guidance-digits/guided.png docs/pictures/
 
 notebooks: $(STAMP)  ## Executed notebooks, pictures included, in out/notebooks.
 	mkdir -p out/notebooks

@@ -31,11 +31,11 @@ class Feedback(Guidance):
         label: int,
         *,
         num_steps: int,
-        purity: float = 0.999,
-        start: float = 0.556,
-        temperature: float = 1.0,
-        max_scale: float = 10.0,
-        max_log_ratio: float = 3.0,
+        purity: float | int = 0.999,
+        start: float | int = 0.556,
+        temperature: float | int = 1.0,
+        max_scale: float | int = 10.0,
+        max_log_ratio: float | int = 3.0,
     ) -> "Feedback":
         """As published: P tracked from 1, with an offset a step, log P in [log P_min, 3].
 

@@ -69,14 +69,14 @@ class DynamicNegative(Guidance):
         cls,
         label: int,
         *,
-        strength: float = 5.0,
-        prior: float = 0.01,
-        temperature: float = 0.2,
-        distance_offset: float = 2e-4,
-        min_posterior: float = 0.0,
-        max_posterior: float = 0.8,
+        strength: float | int = 5.0,
+        prior: float | int = 0.01,
+        temperature: float | int = 0.2,
+        distance_offset: float | int = 2e-4,
+        min_posterior: float | int = 0.0,
+        max_posterior: float | int = 0.8,
         prompt: int | None = None,
-        scale: float = 1.0,
+        scale: float | int = 1.0,
     ) -> "DynamicNegative":
         """As published: p tracked from `prior` against the whole law and clamped; defaults of CIFAR-10.
 

@@ -22,9 +22,9 @@ class Feedback(Guidance):
     """
 
     label: Class
-    purity: float
+    purity: float | int
     posterior: PosteriorSource
-    max_scale: float = 1e3
+    max_scale: float | int = 1e3
     remembers: ClassVar[bool] = True
 
     @classmethod
@@ -33,11 +33,11 @@ class Feedback(Guidance):
         label: Class,
         *,
         num_steps: int,
-        purity: float = 0.999,
-        start: float = 0.556,
-        temperature: float = 1.0,
-        max_scale: float = 10.0,
-        max_log_ratio: float = 3.0,
+        purity: float | int = 0.999,
+        start: float | int = 0.556,
+        temperature: float | int = 1.0,
+        max_scale: float | int = 10.0,
+        max_log_ratio: float | int = 3.0,
     ) -> "Feedback":
         """As published; arguments and errors as `gmm_speciation.guidance.Feedback.tracked`."""
         offset, floor = (

@@ -27,8 +27,8 @@ class Interval(Guidance):
     """
 
     guidance: Guidance
-    low: float
-    high: float
+    low: float | int
+    high: float | int
 
     def __post_init__(self) -> None:
         if not 0 <= self.low < self.high:

@@ -26,9 +26,9 @@ class NegativePrompt(Guidance):
     """`D - strength (D_c - D)` with one strength everywhere: what is commonly used."""
 
     label: Class
-    strength: float
+    strength: float | int
     prompt: Class = None
-    scale: float = 1.0
+    scale: float | int = 1.0
 
     @property
     def base_label(self) -> Class:
@@ -51,11 +51,11 @@ class DynamicNegative(Guidance):
     """
 
     label: Class
-    strength: float
+    strength: float | int
     posterior: PosteriorSource
     prompt: Class = None
-    scale: float = 1.0
-    max_log_odds: float = 20.0
+    scale: float | int = 1.0
+    max_log_odds: float | int = 20.0
     remembers: ClassVar[bool] = True
 
     @classmethod
@@ -63,14 +63,14 @@ class DynamicNegative(Guidance):
         cls,
         label: Class,
         *,
-        strength: float = 5.0,
-        prior: float = 0.01,
-        temperature: float = 0.2,
-        distance_offset: float = 2e-4,
-        min_posterior: float = 0.0,
-        max_posterior: float = 0.8,
+        strength: float | int = 5.0,
+        prior: float | int = 0.01,
+        temperature: float | int = 0.2,
+        distance_offset: float | int = 2e-4,
+        min_posterior: float | int = 0.0,
+        max_posterior: float | int = 0.8,
         prompt: Class = None,
-        scale: float = 1.0,
+        scale: float | int = 1.0,
     ) -> "DynamicNegative":
         """As published: p tracked from `prior` against the whole law and clamped; defaults of CIFAR-10.
 
@@ -116,13 +116,13 @@ class SafeLatent(Guidance):
     """
 
     label: Class
-    strength: float
-    threshold: float = 0.01
-    momentum_scale: float = 0.3
-    momentum_decay: float = 0.4
+    strength: float | int
+    threshold: float | int = 0.01
+    momentum_scale: float | int = 0.3
+    momentum_decay: float | int = 0.4
     warmup: int = 0
     prompt: Class = None
-    scale: float = 1.0
+    scale: float | int = 1.0
     remembers: ClassVar[bool] = True
 
     @property

@@ -142,7 +142,7 @@ class _Hook:
         return unet.forward(sample, timestep, encoder_hidden_states=text).sample.float()
 
 
-def interval_callback(low: float, high: float) -> Any:
+def interval_callback(low: float | int, high: float | int) -> Any:
     """A `callback_on_step_end` that guides where `low < sigma <= high`, and spares half the cost elsewhere.
 
         pipe(prompt, guidance_scale=7.5, callback_on_step_end=interval_callback(0.5, 7.0))

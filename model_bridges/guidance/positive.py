@@ -26,7 +26,7 @@ class ClassifierFree(Guidance):
     """
 
     label: Class
-    scale: float
+    scale: float | int
     reference: Class = None
 
     @property

@@ -135,13 +135,13 @@ class TrackedRatio(PosteriorSource):
     """
 
     label: Class
-    prior: float
-    temperature: float = 1.0
-    offset: float = 0.0
-    distance_offset: float = 0.0
-    floor: float = -math.inf
-    ceiling: float = math.inf
-    max_posterior: float = 0.99
+    prior: float | int
+    temperature: float | int = 1.0
+    offset: float | int = 0.0
+    distance_offset: float | int = 0.0
+    floor: float | int = -math.inf
+    ceiling: float | int = math.inf
+    max_posterior: float | int = 0.99
 
     def init(self, x: Float[Tensor, "B *event"]) -> Any:
         return x.new_zeros(len(x), dtype=torch.float64), None
