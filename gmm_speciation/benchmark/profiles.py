@@ -31,7 +31,7 @@ PROFILES: dict[str, Profile] = {
     ),
     # All tasks; at most six hours on two cores.
     "full": Profile(
-        tuple(TASKS), _CLASSICAL, (64, 256), 2, LEARNED, (256,), 2, 25.0,
+        tuple(TASKS), _CLASSICAL, (64, 256), 2, LEARNED, (256,), 1, 25.0,
         once=("pair-d100000", "equidistant-k100", "equidistant-k1000"),
     ),
 }  # fmt: skip
