@@ -326,7 +326,7 @@ def test_the_pipelines_of_the_readme_are_guided_as_it_says():
     assert len(blocks) == 1
     names = {}
     torch.manual_seed(0)
-    exec(blocks[0], names)  # noqa: S102  our own README
+    exec(blocks[0], names)  # our own README
     digits = load_digits()
     judge = DigitClassifier(digits)
     for drawn in (names["limited"], names["called"], names["without"]):
