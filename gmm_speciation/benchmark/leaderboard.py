@@ -161,12 +161,12 @@ def by_size(found: Sequence[Scored]) -> dict[str, dict[int, float]]:
 
 
 def by_dimension(found: Sequence[Scored], tasks: Mapping[str, int]) -> dict[str, dict[int, float]]:
-    """RMSE in nats against d, on tasks given with their dimension, at the one number of samples that most of
-    them were run with; the largest of several."""
+    """RMSE in nats against d, on tasks given with their dimension, at the one number of samples that has the
+    most results; the largest of several."""
     own = [one for one in found if one.row["task"] in tasks]
-    ran: dict[int, set[str]] = defaultdict(set)
+    ran: dict[int, set[tuple[str, str]]] = defaultdict(set)
     for one in own:
-        ran[one.row["n"]].add(one.row["task"])
+        ran[one.row["n"]].add((one.row["estimator"], one.row["task"]))
     size = max(ran, key=lambda n: (len(ran[n]), n), default=0)
     groups: dict[str, dict[int, list[float]]] = defaultdict(lambda: defaultdict(list))
     for one in own:

@@ -35,20 +35,22 @@ def select(
     once = [id for id in chosen_tasks if id in profile.once]
     often = [id for id in chosen_tasks if id not in profile.once]
 
-    def of(ids: Sequence[str], default: Sequence[int], number: int) -> list[Cell]:
+    def of(
+        ids: Sequence[str], default: Sequence[int], number: int, without: Sequence[str] = ()
+    ) -> list[Cell]:
         count, wide = seeds or number, sizes or default
         found = cells(often, ids, wide, range(first_seed, first_seed + count))
-        if not once:
-            return found
+        rest = [id for id in once if id not in without]
         # A size or a number of seeds that was asked for holds for all tasks.
         few, single = sizes or profile.sizes[:1], seeds or 1
-        return found + cells(once, ids, few, range(first_seed, first_seed + single))
+        return found + cells(rest, ids, few, range(first_seed, first_seed + single))
 
     fewer = not named
     return of(classical, profile.sizes, profile.seeds) + of(
         learned,
         profile.learned_sizes if fewer else profile.sizes,
         profile.learned_seeds if fewer else profile.seeds,
+        profile.untrained if fewer and not tasks else (),
     )
 
 

@@ -114,7 +114,9 @@ class _Critic(_Network):
 
         values, labels, frequency = self._values(problem)
         found = [information(level, labels, frequency, self.objective) for level in values]
-        return Outcome(Estimate.exact(problem.prior_entropy - np.array(found)))
+        value = np.array([float(one.value) for one in found])
+        stderr = np.array([float(one.stderr) for one in found])
+        return Outcome(Estimate(problem.prior_entropy - value, stderr, found[0].dof))
 
 
 class InfoNCE(_Critic):

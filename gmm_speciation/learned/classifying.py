@@ -18,6 +18,7 @@ import numpy as np
 from flax import nnx
 from jaxtyping import Array, Float
 
+from gmm_speciation.estimate import Estimate
 from gmm_speciation.learned.data import Data, noised
 from gmm_speciation.learned.networks import ClassNetwork, ClassNetworks
 from gmm_speciation.learned.training import Recipe, train
@@ -86,13 +87,16 @@ def train_each_level(
 
 def information(
     values: Float[np.ndarray, "n C"], labels: np.ndarray, frequency: np.ndarray, objective: str
-) -> float:
-    """I(X; C) in nats that a critic reports on states held out."""
+) -> Estimate:
+    """I(X; C) in nats that a critic reports on states held out.
+
+    The standard error is that of the mean over the states; SMILE, a logarithm of a mean, has none.
+    """
     own = values[np.arange(len(labels)), labels]
     log_f = np.log(np.maximum(frequency, 1e-300))
     if objective == "infonce":
-        return float(np.mean(own - np.logaddexp.reduce(values + log_f, axis=1)))
+        return Estimate.from_samples(own - np.logaddexp.reduce(values + log_f, axis=1))
     if objective == "nwj":
-        return float(own.mean() - np.mean(np.exp(np.minimum(values, 80.0) - 1) @ frequency))
+        return Estimate.from_samples(own - np.exp(np.minimum(values, 80.0) - 1) @ frequency)
     clipped = np.exp(np.clip(values, -_CLIP, _CLIP))
-    return float(own.mean() - np.log(np.mean(clipped @ frequency)))
+    return Estimate.exact(np.asarray(own.mean() - np.log(np.mean(clipped @ frequency))))
