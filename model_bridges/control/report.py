@@ -22,7 +22,7 @@ def information_rows(result: GuidedInformation) -> Table:
     """Headers and rows: what every kind decides, and when."""
     headers = [
         "guidance", "commits at log σ", "shift [log σ]", "shift, mixture", "named at the end, %",
-        "identity, nats",
+        "identity, nats", "90 % left at λ", "half left at λ", "10 % left at λ",
     ]  # fmt: skip
     plain = result.runs[1.0]
     runs: dict[str, GuidedRun] = {f"w = {scale:g}": run for scale, run in result.runs.items()}
@@ -42,9 +42,18 @@ def information_rows(result: GuidedInformation) -> Table:
                 exact,
                 f"{100 * run.named.mean():.1f}",
                 "—" if run.imbalance is None else show(run.balance),
+                *(_place(run, share) for share in (0.9, 0.5, 0.1)),
             ]
         )
     return headers, rows
+
+
+def _place(run: GuidedRun, share: float) -> str:
+    """Log-SNR at which a share of the cross-entropy is left."""
+    try:
+        return show(run.curve.crossing(share * run.curve.prior), 2)
+    except ValueError:  # it is never that low
+        return "—"
 
 
 def draw_rows(draws: list[Draw]) -> Table:
@@ -86,7 +95,8 @@ def _information(report: Report, found: GuidedInformation) -> None:
         "## Information along guided trajectories\n\nThe cross-entropy of the class asked for, read out by "
         "tracking; a conditional entropy only at w = 1. *commits*: the integral of the cross-entropy over "
         "its start, which is where a step would be. *identity*: tracked log P gained minus what the "
-        "distance of the denoisers says, 0 for any model."
+        "distance of the denoisers says, 0 for any model. The last columns: the window "
+        "of guided information."
     )
     report.figure(
         plotting.plot_guided(found), "guided",

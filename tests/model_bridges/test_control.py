@@ -405,8 +405,10 @@ def test_the_page_of_a_study(judged, information, search, grids, record, tmp_pat
     ]  # fmt: skip
     shifts = headers.index("shift [log σ]"), headers.index("shift, mixture")
     assert rows[0][shifts[0]] == rows[0][shifts[1]]  # the model is the mixture
-    assert rows[-1][-1] == "—"  # feedback has no constant scale
+    assert rows[-1][headers.index("identity, nats")] == "—"  # feedback has no constant scale
     assert {len(row) for row in rows} == {len(headers)}
+    half = [float(row[headers.index("half left at λ")].split()[0]) for row in rows[1:5]]
+    assert half == sorted(half, reverse=True)  # the larger w, the more noise
 
 
 def test_an_exact_model_is_at_the_floor(judged):
