@@ -159,6 +159,7 @@ def test_a_law_that_brings_its_reduction_is_integrated():
     assert compute(task).method == "exact"
 
 
+@pytest.mark.slow
 def test_a_crowd_of_points_has_the_entropy_of_its_mixture(rng):
     points, labels = rng.normal(size=(300, 2)), rng.integers(0, 3, 300)
     task = Task.from_data("crowd", points, labels, log_snr=np.array([2.0, 0.0, -2.0]))

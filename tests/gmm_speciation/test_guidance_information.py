@@ -134,6 +134,7 @@ def test_many_classes_with_two_are_the_closed_form():
         assert np.all(np.abs(got.value - want) < 4 * got.stderr + 1e-3)
 
 
+@pytest.mark.slow
 def test_many_classes_obey_the_identity():
     """-dCE/ds = (2w - 1)/2 E|e_c - softmax Y|^2, and the cross-entropy stands still at w = 1/2."""
     s = np.linspace(0.5, 4.5, 21)

@@ -121,6 +121,7 @@ def test_the_reduction_has_one_gram_matrix_an_axis_and_one_across():
         np.testing.assert_allclose(a @ a.T, b @ b.T, atol=1e-9)
 
 
+@pytest.mark.slow
 def test_a_manifold_in_a_hundred_thousand_dimensions():
     """The posterior in d = 1e5 is that of the span of means and factors; no d x d array is formed."""
     dim, rng = 100_000, np.random.default_rng(0)

@@ -65,6 +65,7 @@ def test_half_entropy_of_many_classes_comes_before_the_spectral_point():
     assert np.log(num) < s["half entropy"] < 1.3 * np.log(num)
 
 
+@pytest.mark.slow
 def test_coarse_levels_speciate_at_higher_noise():
     mixture, levels = gs.families.hierarchy((2, 2, 2), (64.0, 8.0, 1.0), 8, variance=0.01)
     points = [

@@ -721,6 +721,7 @@ def test_removal_on_the_shipped_digits(tmp_path, capsys):
     assert written(tmp_path / "out", {"images.png", "removal.png"})["model"] == "digits"
 
 
+@pytest.mark.slow
 def test_grids_for_a_model_of_ones_own(mine, tmp_path, capsys):
     out = tmp_path / "out"
     words = ["--section", "grids", "--images", "40", "--data", str(mine), "--out", str(out)]

@@ -38,6 +38,7 @@ def test_two_classes_by_name_from_states_of_all(model, tmp_path):
     assert "class_samples" not in content
 
 
+@pytest.mark.slow
 def test_groups_of_a_file_are_sampled_and_the_dependence_is_shown(model, tmp_path, capsys):
     (tmp_path / "animals.json").write_text(json.dumps({"dogs": ["dog"], "cats": ["domestic cat"]}))
     words = ["--partition", "animals.json", "--max-classes", "4", "--generate", "8"]
