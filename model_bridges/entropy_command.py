@@ -16,7 +16,7 @@ import typer
 
 from gmm_speciation.terminal import Out, Quiet, Seed
 
-NAMES = "digits, digits-text, edm2:COND.pkl,UNCOND.pkl, sd:PATH_OR_REPO, or module:function."
+NAMES = "digits, digits-text, edm2:COND,UNCOND, sd:PATH_OR_REPO, or module:function."
 Model = Annotated[str, typer.Argument(metavar="MODEL", help=NAMES)]
 Data = Annotated[
     str | None,

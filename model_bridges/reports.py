@@ -66,6 +66,11 @@ def summary_rows(result: CrossCheck) -> tuple[list[str], list[list[str]]]:
     return headers, rows
 
 
+def _digits(check: Check) -> int:
+    """Decimals of a measured value: one more where its error would be 0.000."""
+    return 4 if check.half_width is not None and check.half_width < 5e-4 else 3
+
+
 def check_rows(checks: list[Check]) -> tuple[list[str], list[list[str]]]:
     """Headers and rows: claim, expected, measured, 95 % half-width, verdict."""
     headers = ["claim", "expected", "measured", "± 95 %", "holds"]
@@ -73,9 +78,9 @@ def check_rows(checks: list[Check]) -> tuple[list[str], list[list[str]]]:
         [
             check.claim + (f" ({check.note})" if check.note else ""),
             check.expected,
-            f"{check.measured:.3f}",
-            "" if check.half_width is None else f"{check.half_width:.3f}",
-            "yes" if check.holds else "no",
+            f"{check.measured:.{_digits(check)}f}",
+            "" if check.half_width is None else f"{check.half_width:.{_digits(check)}f}",
+            "yes" if check.holds else "open" if "not resolved" in check.note else "no",
         ]
         for check in checks
     ]

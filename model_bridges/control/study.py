@@ -89,6 +89,8 @@ def study_guidance(
     unknown = [name for name in sections if name not in SECTIONS]
     if unknown or not sections:
         raise ValueError(f"Sections are {', '.join(SECTIONS)}; got {', '.join(unknown) or 'none'}.")
+    if not scale > 1:
+        raise ValueError(f"The scale of the intervals must be above 1, unguided; got {scale}.")
     check_mass(mass)
     step("the entropy curve of held-out images")
     data = model.states(model.held_out, seed)

@@ -31,7 +31,7 @@ def equal(
 def bounded(claim: str, measured: Estimate, bound: float, note: str = "") -> Check:
     """That a number is not above a bound: the claim fails where its interval lies above."""
     low, _ = (float(end) for end in measured.interval())
-    return _check(claim, f"≤ {bound:g}", measured, low <= bound, low > bound, note)
+    return _check(claim, f"not above {bound:g}", measured, low <= bound, low > bound, note)
 
 
 def _check(

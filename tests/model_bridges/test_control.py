@@ -32,7 +32,7 @@ from model_bridges.control.interval_search import search_intervals
 from model_bridges.control.judged import JudgedModel, own_model
 from model_bridges.control.removal import CLASSES, DNG, NP, SLD, remove_class, share_difference
 from model_bridges.control.report import guidance_record, guidance_report, information_rows
-from model_bridges.control.study import GuidanceStudy
+from model_bridges.control.study import GuidanceStudy, study_guidance
 from model_bridges.control.time_grids import CLASS, KARRAS, STATE, compare_grids, entropic_levels
 from model_bridges.control.verdicts import at_least, at_most, bounded, equal
 from model_bridges.denoiser import Unconditional
@@ -44,6 +44,7 @@ from model_bridges.quality import Judge, Quality, QualityCurve, Reference
 from model_bridges.quality.frontier import within_budget
 from model_bridges.quality.jackknife import Jackknifed
 from model_bridges.readouts import tracked_curve
+from model_bridges.reports import check_rows
 from model_bridges.results import LabelledImages
 from model_bridges.tracking import trace
 from model_bridges.windows import guidance_interval
@@ -551,6 +552,8 @@ def test_verdicts_need_the_whole_interval():
     assert (check.claim, check.expected, check.measured) == ("a claim", "≤ 0", 0.1)
     assert check.half_width == pytest.approx(0.196, abs=1e-4)
     assert check.note == "a source; not resolved"
+    verdicts = [row[-1] for row in check_rows([at_most("a", e, 0.0) for e in (low, near, high)])[1]]
+    assert verdicts == ["yes", "open", "no"]
     assert at_least("a", near, 0.0).expected == "≥ 0"
     # Few samples widen the interval; nothing known decides nothing.
     assert not at_most("a", Estimate(-0.3, 0.1, 1.0), 0.0).holds
@@ -756,3 +759,8 @@ def test_guidance_of_the_shipped_digits(tmp_path):
     identity = [c for c in record["checks"] if c["claim"].startswith("identity")]
     assert sum(c["holds"] for c in identity) >= len(identity) - 1
     assert "shift, mixture" in (tmp_path / "out" / "report.md").read_text()
+
+
+def test_a_scale_of_intervals_guides(judged):
+    with pytest.raises(ValueError, match="above 1"):
+        study_guidance(judged, scale=1.0)
