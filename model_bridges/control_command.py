@@ -10,6 +10,15 @@ import typer
 
 from gmm_speciation.terminal import Out, Quiet, Seed
 
+Model = Annotated[
+    str, typer.Argument(metavar="MODEL", help="digits, digits-text, or module:function.")
+]
+ImageFiles = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="DIR", help="Of module:function: a folder of MNIST (IDX) or CIFAR-10 binary files."
+    ),
+]
 # At least two images in each of the twenty batches that errors come from.
 Drawn = Annotated[int, typer.Option("--images", metavar="N", min=40, help="Images of each run.")]
 SHIPPED = ("digits", "digits-text")
@@ -17,19 +26,11 @@ PACKAGES = ("torch", "diffusers", "transformers", "scikit-learn", "safetensors")
 
 
 def remove(
-    model: Annotated[
-        str, typer.Argument(metavar="MODEL", help="digits, digits-text, or module:function.")
-    ],
+    model: Model,
     label: Annotated[
         int, typer.Option("--class", metavar="C", min=0, max=9, help="The class to remove.")
     ] = 7,
-    data: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="DIR",
-            help="Of module:function: a folder of MNIST (IDX) or CIFAR-10 binary files.",
-        ),
-    ] = None,
+    data: ImageFiles = None,
     images: Drawn = 500,
     steps: Annotated[int, typer.Option(min=4, help="Of the sampler.")] = 32,
     kind: Annotated[
@@ -81,22 +82,14 @@ def remove(
 
 
 def guidance(
-    model: Annotated[
-        str, typer.Argument(metavar="MODEL", help="digits, digits-text, or module:function.")
-    ],
+    model: Model,
     section: Annotated[
         list[str] | None, typer.Option(help="Only this: information, intervals, grids. Repeat it.")
     ] = None,
-    data: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="DIR",
-            help="Of module:function: a folder of MNIST (IDX) or CIFAR-10 binary files.",
-        ),
-    ] = None,
+    data: ImageFiles = None,
     mass: Annotated[float, typer.Option(help="Share of the information in the interval.")] = 0.8,
     scale: Annotated[
-        float, typer.Option(help="Guidance scale of the intervals; 1 is unguided.")
+        float, typer.Option(help="Guidance scale of the intervals, above 1, which is unguided.")
     ] = 2.0,
     images: Drawn = 500,
     paths: Annotated[int, typer.Option(min=20, help="Trajectories of each tracked run.")] = 150,
