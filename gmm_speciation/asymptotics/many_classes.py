@@ -7,10 +7,12 @@ As K -> infinity at fixed `u = s / log K` the posterior freezes like a random-en
 
 So half the entropy is gone at s = log K, while the largest rate per unit log-SNR, `s |dH/ds|`, and the
 clones both move towards the edge s = 2 log K. The spectral and the curvature criterion ask when the
-noise leaves one direction of the covariance standing: without cluster variance at s = K, far inside the
-phase in which the class has long been decided (K = 1000: 1000 against 7.2 and 10.2).
+noise leaves one direction of the covariance standing. Without cluster variance the K - 1 eigenvalues of
+the covariance between the means are delta^2 / (2 K), at the symmetric point that of the posterior, too: both
+criteria say s = K, far inside the phase in which the class has long been decided (K = 1000: 1000 against
+7.2 and 10.2).
 
-Everything at finite K comes from the exact integrals; nothing is taken from its limit.
+Everything else at finite K comes from the exact integrals; nothing is taken from its limit.
 """
 
 import equinox as eqx
@@ -19,15 +21,9 @@ from jaxtyping import Float
 from scipy.interpolate import PPoly, make_interp_spline
 from scipy.optimize import brentq
 
-from gmm_speciation import exact, families
+from gmm_speciation import exact
 from gmm_speciation.checks import ArrayLike
-from gmm_speciation.speciation import (
-    CLONE_SHARE,
-    SpeciationPoint,
-    curvature_point,
-    spectral_point,
-    top_eigenvalue,
-)
+from gmm_speciation.speciation import CLONE_SHARE
 
 _POINTS = 96
 _DEGREE = 7  # the spline's error on this grid is below that of the integrals
@@ -69,8 +65,8 @@ class ClassCriteria(eqx.Module):
     half_entropy: Float[np.ndarray, " N"]  # H = (1/2) log K
     entropic_peak: Float[np.ndarray, " N"]  # of -dH/dlambda = s |dH/ds|
     cloning: Float[np.ndarray, " N"]  # clones agree by 0.55 of the way from chance to certainty
-    spectral: Float[np.ndarray, " N"]  # of the whole covariance
-    curvature: Float[np.ndarray, " N"]  # of log p at the symmetric point
+    spectral: Float[np.ndarray, " N"]  # of the whole covariance: s = K
+    curvature: Float[np.ndarray, " N"]  # of log p at the symmetric point: s = K
 
     @property
     def limits(self) -> dict[str, Float[np.ndarray, " N"]]:
@@ -97,43 +93,34 @@ def criteria_by_classes(num_classes: ArrayLike) -> ClassCriteria:
     counts = np.atleast_1d(np.asarray(num_classes, float))
     if counts.ndim != 1 or not np.all((counts >= 2) & (counts == np.round(counts))):
         raise ValueError(f"`num_classes` must be whole numbers of at least 2; got {num_classes}.")
-    rows = np.array([_criteria(int(count)) for count in counts])
-    return ClassCriteria(counts, *rows.T)
+    half, peak, cloning = np.array([_entropic_criteria(count) for count in counts]).T
+    return ClassCriteria(counts, half, peak, cloning, counts, counts)
 
 
-def _criteria(num_classes: int) -> tuple[float, ...]:
+def _entropic_criteria(num_classes: float) -> tuple[float, float, float]:
+    """Half entropy, peak and cloning point, by splines of H and its slope in log s."""
     log_k = np.log(num_classes)
     log_s = np.linspace(np.log(0.4 * log_k), np.log(3.2 * log_k + 4), _POINTS)
-    # H and its slope from one integral: a spline of high degree in log s, on which H is smooth.
+    s = np.exp(log_s)
+    mmse = np.asarray(exact.equidistant_mmse(num_classes, s))
     entropy = make_interp_spline(
-        log_s, np.asarray(exact.equidistant_entropy(num_classes, np.exp(log_s))), k=_DEGREE
+        log_s, np.asarray(exact.equidistant_entropy(num_classes, s)), k=_DEGREE
     )
-    rate = entropy.derivative()  # dH/dlog s = -s mmse / 2
+    error = make_interp_spline(log_s, mmse, k=_DEGREE)
+    rate = make_interp_spline(log_s, s * mmse / 2, k=_DEGREE)
     # (phi - 1/K) / (1 - 1/K) = share, with phi = 1 - mmse.
     aim = (1 - CLONE_SHARE) * (1 - 1 / num_classes)
     half = _root(lambda x: float(entropy(x)) - log_k / 2, log_s)
-    clones = _root(lambda x: -2 * float(rate(x)) / np.exp(x) - aim, log_s)
-    return np.exp(half), np.exp(_lowest(rate, log_s)), np.exp(clones), *_of_the_law(num_classes)
+    clones = _root(lambda x: float(error(x)) - aim, log_s)
+    return np.exp(half), np.exp(_highest(rate, log_s)), np.exp(clones)
 
 
 def _root(function, log_s: np.ndarray) -> float:
     return float(brentq(function, log_s[0], log_s[-1], xtol=1e-13))
 
 
-def _lowest(rate, log_s: np.ndarray) -> float:
-    """Where the slope is most negative."""
+def _highest(rate, log_s: np.ndarray) -> float:
+    """Where the rate is largest."""
     places = PPoly.from_spline(rate.derivative()).roots(extrapolate=False)
     inside = places[(places > log_s[0]) & (places < log_s[-1])]
-    return float(inside[int(np.argmin(rate(inside)))])
-
-
-def _of_the_law(num_classes: int) -> tuple[float, float]:
-    """Spectral and curvature point: of the whole law, at pairwise distance sqrt(2), where s = e^lambda."""
-    law = families.equidistant(num_classes, num_classes, np.sqrt(2), 0.0, reduced=True)
-    return _clock(spectral_point(top_eigenvalue(law))), _clock(curvature_point(law))
-
-
-def _clock(point: SpeciationPoint) -> float:
-    if point.log_snr is None:
-        raise ValueError(point.reason)
-    return float(np.exp(point.log_snr.value))
+    return float(inside[int(np.argmax(rate(inside)))])

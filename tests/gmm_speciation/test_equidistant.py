@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import mpmath
 import numpy as np
 import pytest
+from scipy.interpolate import make_interp_spline
 
 from gmm_speciation import exact
 
@@ -20,6 +21,68 @@ def test_two_equidistant_classes_are_the_binary_channel():
     np.testing.assert_allclose(
         exact.equidistant_agreement(2, s), exact.clone_agreement(s / 2), atol=1e-12
     )
+
+
+def test_the_tail_of_two_classes_is_that_of_the_binary_channel():
+    s = jnp.array([1e-9, 0.5, 30.0, 88.0, 100.0, 150.0, 400.0, 1000.0, 2600.0])
+    entropy, mmse = exact.equidistant_entropy(2, s), exact.equidistant_mmse(2, s)
+    np.testing.assert_allclose(entropy, exact.binary_entropy(s / 2), rtol=1e-10)
+    np.testing.assert_allclose(mmse, exact.binary_mmse(s / 2) / 2, rtol=1e-10)  # 2 p (1 - p)
+
+
+def _three_classes(s: float) -> float:
+    """H of three means at mutual distance sqrt(2 s) in the plane with unit noise: a dense double sum over the
+    plane, posterior by Bayes' rule, small probabilities kept."""
+    angle = np.arange(3) * 2 * np.pi / 3
+    means = np.sqrt(2 * s / 3) * np.stack([np.cos(angle), np.sin(angle)], -1)
+    line = np.arange(-9 - np.sqrt(s), 9 + np.sqrt(s), 0.02)
+    x, y = np.meshgrid(line, line, indexing="ij")
+    logits = -((x[..., None] - means[:, 0]) ** 2 + (y[..., None] - means[:, 1]) ** 2) / 2
+    logits = np.sort(logits, -1)
+    rest = np.exp(logits[..., :2] - logits[..., 2:])
+    log_total = np.log1p(rest.sum(-1))
+    share = rest / (1 + rest.sum(-1, keepdims=True))
+    entropy = (1 - share.sum(-1)) * log_total
+    entropy += np.sum(share * (log_total[..., None] - (logits[..., :2] - logits[..., 2:])), -1)
+    density = np.exp(logits[..., 2] + log_total) / (3 * 2 * np.pi)
+    return float(np.sum(density * entropy) * 0.02**2)
+
+
+@pytest.mark.parametrize("s", [0.4, 8.0, 90.0, 150.0, 400.0])
+def test_three_classes_are_an_integral_in_the_plane(s):
+    assert float(exact.equidistant_entropy(3, s)) == pytest.approx(_three_classes(s), rel=1e-8)
+
+
+@pytest.mark.parametrize("num_classes", [10, 10**6, 10**30])
+def test_far_out_every_pair_counts_alone(num_classes):
+    """H tends to K - 1 times that of two classes: three means tie at the price e^{-s/3}, two at e^{-s/4}."""
+    s = 12 * np.log(float(num_classes)) + np.array([200.0, 600.0])
+    ratio = exact.equidistant_entropy(num_classes, s) / exact.binary_entropy(s / 2)
+    np.testing.assert_allclose(ratio / (float(num_classes) - 1), 1.0, rtol=1e-3)
+    ratio = exact.equidistant_mmse(num_classes, s) / (exact.binary_mmse(s / 2) / 2)
+    np.testing.assert_allclose(ratio / (float(num_classes) - 1), 1.0, rtol=1e-3)
+
+
+def test_values_checked_by_other_code():
+    found = exact.equidistant_entropy(10, jnp.array([100.0, 120.0]))
+    np.testing.assert_allclose(found[0], 2.12445e-11, rtol=3e-6)
+    assert 0 < float(found[1]) < 2e-13
+    assert float(exact.equidistant_entropy(2, 150.0)) == pytest.approx(7.27985e-18, rel=2e-6)
+
+
+@pytest.mark.parametrize("num_classes", [2, 10, 10**60])
+def test_the_curve_falls_and_its_slope_is_its_own(num_classes):
+    """From s = 0 to the last number: 0 <= H <= log K, falling, and `int mmse / 2 ds` is what is lost."""
+    log_k = np.log(float(num_classes))
+    s = 4 * (log_k + 160) * np.linspace(0.0, 1.0, 1501) ** 2
+    entropy = np.asarray(exact.equidistant_entropy(num_classes, s))
+    mmse = np.asarray(exact.equidistant_mmse(num_classes, s))
+    assert entropy[0] == pytest.approx(log_k, rel=1e-12)
+    assert np.all(np.diff(entropy) < 0)
+    assert np.all(entropy > 0)
+    assert np.all((mmse > 0) & (mmse <= 1 + 1e-12))
+    lost = np.asarray(make_interp_spline(s, mmse / 2, k=5).antiderivative()(s))
+    np.testing.assert_allclose(lost, log_k - entropy, atol=1e-6)
 
 
 @pytest.mark.parametrize(("num_classes", "s"), [(3, 0.2), (10, 8.0)])
@@ -99,4 +162,6 @@ def test_bad_input_is_a_value_error():
         exact.equidistant_entropy(0, 1.0)
     with pytest.raises(ValueError, match="must not be negative"):
         exact.equidistant_entropy(3, -1.0)
+    with pytest.raises(ValueError, match="NaN"):
+        exact.equidistant_entropy(3, np.nan)
     assert float(exact.equidistant_entropy(1, 2.0)) == pytest.approx(0, abs=1e-12)
