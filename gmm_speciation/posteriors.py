@@ -31,6 +31,15 @@ class PosteriorStatistics(eqx.Module):
     agreement: Float[Array, "*n"]  # sum_c p_c^2
 
 
+EXACT = 1e-10  # nats: an estimate of an integral's error below this counts as none
+
+
+def counted_error(error: Float[Array, "*n"], value: Float[Array, "*n"]) -> Float[Array, "*n"]:
+    """The error as a standard error: 0 where it is below 1e-10, or below rounding in low precision."""
+    least = max(EXACT, 32 * float(jnp.finfo(value.dtype).eps))
+    return jnp.where(error <= least * jnp.maximum(1.0, jnp.abs(value)), 0.0, error)
+
+
 class LevelStatistics(eqx.Module):
     """Posterior statistics averaged over X at every noise level, with their standard errors."""
 
@@ -45,6 +54,11 @@ class LevelStatistics(eqx.Module):
     def exact(cls, mean: PosteriorStatistics) -> "LevelStatistics":
         """Deterministic values: standard errors 0."""
         return cls(mean, jax.tree.map(jnp.zeros_like, mean), None, np.inf)
+
+    @classmethod
+    def integrated(cls, mean: PosteriorStatistics, error: PosteriorStatistics) -> "LevelStatistics":
+        """Deterministic values with an estimate of their error, which stands for a standard error."""
+        return cls(mean, error, None, np.inf)
 
     @classmethod
     def from_replicates(cls, batches: PosteriorStatistics) -> "LevelStatistics":

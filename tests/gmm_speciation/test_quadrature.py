@@ -100,7 +100,7 @@ def test_derivatives_are_those_of_the_integral():
 
     def entropy(level, variance):
         mixture = gs.GaussianMixture.isotropic(jnp.asarray(means), variance)
-        return quadrature_levels(gs.reduce(mixture), level[None]).entropy[0]
+        return quadrature_levels(gs.reduce(mixture), level[None]).mean.entropy[0]
 
     level, variance = jnp.asarray(0.3), jnp.array([0.5, 1.0, 1.4])
     by_level, by_variance = jax.grad(entropy, (0, 1))(level, variance)
