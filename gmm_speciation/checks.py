@@ -44,6 +44,8 @@ def is_concrete(x: Any) -> bool:
 def require(x: Any, condition: Any, message: str) -> Any:
     """Return `x` if `condition` holds everywhere, else raise `ValueError(message)`.
 
+    A NaN fails every condition on a range; the error then says that NaN came before it says the range.
+
     Args:
         x: Any array; returned unchanged, so that a traced check stays in the computation.
         condition: Boolean array computed from `x`.
@@ -52,11 +54,14 @@ def require(x: Any, condition: Any, message: str) -> Any:
     Raises:
         ValueError: If `condition` is concrete and false somewhere.
     """
-    if is_concrete(condition):
-        if not np.all(np.asarray(condition)):
-            raise ValueError(message)
+    if is_concrete(condition) and np.all(np.asarray(condition)):
         return x
-    return eqx.error_if(x, jnp.logical_not(condition), message)
+    nan = jnp.any(jnp.isnan(x)) if jnp.issubdtype(jnp.result_type(x), jnp.floating) else False
+    about_nan = f"Got NaN. {message}"
+    if is_concrete(condition):
+        raise ValueError(about_nan if nan else message)
+    failed = jnp.logical_not(jnp.all(condition))
+    return eqx.error_if(eqx.error_if(x, failed & nan, about_nan), failed, message)
 
 
 def _readable(x: Any, name: str) -> Any:

@@ -1,11 +1,12 @@
-"""Mixtures from and to a fitted `sklearn.mixture.GaussianMixture`.
+"""Mixtures from and to fitted models of scikit-learn; a `sklearn.mixture.GaussianMixture` keeps
 
     isotropic, own or shared      spherical, one variance a component
     diagonal, own or shared       diag, one row a component
     full or low-rank, own         full
     full or low-rank, shared      tied
 
-Both sides describe one law: `predict_proba` is the posterior, `score_samples` the log-density in nats.
+Both sides describe one distribution: `predict_proba` is the posterior, `score_samples` the log-density
+in nats. Classifiers that are such a posterior convert too, and nothing else does.
 scikit-learn keeps variances a component, never shared ones, and d x d arrays for low-rank covariances.
 """
 
@@ -22,20 +23,102 @@ _MAX_ENTRIES = 2**27  # of dense covariances: 1 GB
 
 
 def from_scikit_learn(model: Any) -> GaussianMixture:
-    """The mixture of a fitted `sklearn.mixture.GaussianMixture`, of any covariance type.
+    """The mixture whose posterior is the `predict_proba` of a fitted scikit-learn model.
+
+    `GaussianMixture` of any covariance type, `GaussianNB` (diagonal), `QuadraticDiscriminantAnalysis`
+    (full) and `LinearDiscriminantAnalysis` (full, shared; of the solver "svd" with
+    `store_covariance=True`). Exactly these classes: a subclass may predict something else.
 
     Raises:
-        ValueError: If the model is not fitted.
+        ValueError: If the model is of another class, is not fitted, or its `predict_proba` is no posterior of
+            a Gaussian mixture: discriminants whose covariance is singular or is not the one they use.
+        ModuleNotFoundError: If scikit-learn (the `bridge` extra) is missing.
     """
-    if not hasattr(model, "covariances_"):
-        raise ValueError("The scikit-learn mixture is not fitted; call its `fit` first.")
-    means, weights, covariances = model.means_, model.weights_, model.covariances_
-    weights = weights / weights.sum()
-    if model.covariance_type == "spherical":
-        return GaussianMixture.isotropic(means, covariances, weights)
-    if model.covariance_type == "diag":
-        return GaussianMixture.diagonal(means, covariances, weights)
-    return GaussianMixture.full(means, covariances, weights)
+    from sklearn.discriminant_analysis import (
+        LinearDiscriminantAnalysis,
+        QuadraticDiscriminantAnalysis,
+    )
+    from sklearn.mixture import BayesianGaussianMixture
+    from sklearn.mixture import GaussianMixture as Model
+    from sklearn.naive_bayes import GaussianNB
+
+    known = {
+        Model: _of_mixture,
+        GaussianNB: lambda model: GaussianMixture.diagonal(
+            model.theta_, model.var_, _normalised(model.class_prior_)
+        ),
+        QuadraticDiscriminantAnalysis: _of_quadratic,
+        LinearDiscriminantAnalysis: _of_linear,
+    }
+    name, convert = type(model).__name__, known.get(type(model))
+    if isinstance(model, BayesianGaussianMixture):
+        raise ValueError(
+            f"The `predict_proba` of a {name} averages over its parameters and is the posterior of no "
+            "Gaussian mixture. Fit a sklearn.mixture.GaussianMixture, or build one of its averages, "
+            "such as `GaussianMixture.full(model.means_, model.covariances_, model.weights_)`."
+        )
+    if convert is None:
+        raise ValueError(
+            f"A {type(model).__module__}.{name} is not known to predict the posterior of a Gaussian "
+            f"mixture; {', '.join(kind.__name__ for kind in known)} are. Build the mixture from its "
+            "means, covariances and weights, or fit one by `gmm_speciation.fit`."
+        )
+    if not (hasattr(model, "means_") or hasattr(model, "theta_")):
+        raise ValueError(f"The {name} is not fitted; call its `fit` first.")
+    return convert(model)
+
+
+def _normalised(weights: Float[np.ndarray, " K"]) -> Float[np.ndarray, " K"]:
+    return weights / weights.sum()
+
+
+def _of_mixture(model: Any) -> GaussianMixture:
+    makers = {"spherical": GaussianMixture.isotropic, "diag": GaussianMixture.diagonal}
+    make = makers.get(model.covariance_type, GaussianMixture.full)
+    return make(model.means_, model.covariances_, _normalised(model.weights_))
+
+
+def _of_quadratic(model: Any) -> GaussianMixture:
+    dim = model.means_.shape[1]
+    if any(rotation.shape != (dim, dim) for rotation in model.rotations_) or not all(
+        np.all(scaling > 0) for scaling in model.scalings_
+    ):
+        raise ValueError(
+            "The QuadraticDiscriminantAnalysis has a singular covariance, so that its `predict_proba` is "
+            "the posterior of no Gaussian mixture; fit it with a `reg_param` above 0."
+        )
+    pairs = zip(model.rotations_, model.scalings_, strict=True)
+    covariances = np.stack([(rotation * scaling) @ rotation.T for rotation, scaling in pairs])
+    symmetric = (covariances + covariances.mT) / 2
+    return GaussianMixture.full(model.means_, symmetric, _normalised(model.priors_))
+
+
+def _of_linear(model: Any) -> GaussianMixture:
+    """Accepted if `Sigma (w_k - w_0) = mu_k - mu_0` for the discriminants' weights, and so the offsets."""
+    covariance = getattr(model, "covariance_", None)
+    if covariance is None:
+        raise ValueError(
+            "The LinearDiscriminantAnalysis kept no covariance; fit it with `store_covariance=True` or "
+            "`solver='lsqr'`."
+        )
+    slopes, offsets = model.coef_, model.intercept_
+    if len(model.means_) == 2:  # kept as the difference of the two
+        slopes, offsets = np.stack([0 * slopes[0], slopes[0]]), np.array([0.0, offsets[0]])
+    slopes, offsets = slopes - slopes[0], offsets - offsets[0]
+    means, log_priors = model.means_, np.log(model.priors_)
+    spread = means - means[0]
+    level = log_priors - log_priors[0] - np.sum((means + means[0]) * slopes, 1) / 2
+    if (
+        np.linalg.matrix_rank(covariance, hermitian=True) < len(covariance)
+        or not np.allclose(slopes @ covariance, spread, rtol=1e-7, atol=1e-9 * np.abs(spread).max())
+        or not np.allclose(offsets, level, rtol=1e-7, atol=1e-7)
+    ):
+        raise ValueError(
+            "The LinearDiscriminantAnalysis does not predict by its `covariance_` (singular, or of other "
+            "weights than its discriminants), so no Gaussian mixture has its `predict_proba`; fit it with "
+            "`solver='lsqr'`, with a `shrinkage` where points are few."
+        )
+    return GaussianMixture.full(means, covariance, _normalised(model.priors_))
 
 
 def to_scikit_learn(mixture: GaussianMixture, *, random_state: int | None = None) -> Any:

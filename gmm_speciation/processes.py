@@ -10,6 +10,7 @@ on arrays of times and are safe under jit, vmap and grad.
 """
 
 import abc
+from typing import NamedTuple
 
 import equinox as eqx
 import jax
@@ -17,7 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from gmm_speciation.checks import ArrayLike, require
+from gmm_speciation.checks import ArrayLike, as_float_array, as_numpy, is_concrete, require
 
 Times = Float[Array, "*T"]
 
@@ -28,8 +29,31 @@ def variance_preserving(log_snr: ArrayLike) -> tuple[Times, Times]:
     return jnp.sqrt(jax.nn.sigmoid(log_snr)), jnp.sqrt(jax.nn.sigmoid(-log_snr))
 
 
+class Kernel(NamedTuple):
+    """The perturbation kernel at some times: scales and log-SNR."""
+
+    alpha: Times
+    sigma: Times
+    log_snr: Times
+
+
+class Rates(NamedTuple):
+    """What changes per unit of `t`: `f`, `g^2` and `d lambda / dt`; at an end of the range their limits."""
+
+    drift: Times
+    diffusion_squared: Times
+    log_snr_slope: Times
+
+
 class DiffusionProcess(eqx.Module):
-    """Interface of a forward process. Subclasses give `alpha`, `sigma` and `time`."""
+    """Interface of a forward process. Subclasses give the kernel, its rates and the inverse clock.
+
+    Every method takes times inside `time_range`, ends included, and there gives limits: the log-SNR may be
+    infinite, a rate too.
+
+    Raises:
+        ValueError: By every method, if a time is NaN or outside the range (under jit: a runtime error).
+    """
 
     @property
     @abc.abstractmethod
@@ -37,53 +61,76 @@ class DiffusionProcess(eqx.Module):
         """Times on which the process is defined, from signal to noise."""
 
     @abc.abstractmethod
-    def alpha(self, t: ArrayLike) -> Times:
-        """Signal scale: positive, non-increasing in `t`."""
+    def _kernel(self, t: Times) -> Kernel:
+        """Scales and log-SNR, in closed form: none may cost another its digits."""
 
     @abc.abstractmethod
-    def sigma(self, t: ArrayLike) -> Times:
-        """Noise scale: non-negative, non-decreasing in `t`."""
+    def _rates(self, t: Times) -> Rates:
+        """Their rates in closed form: products of the scales are 0 times infinity at an end."""
 
     @abc.abstractmethod
     def _time(self, log_snr: Times) -> Times:
         """Inverse of `log_snr`, not checked."""
 
+    def alpha(self, t: ArrayLike) -> Times:
+        """Signal scale: positive, non-increasing in `t`."""
+        return self._kernel(self._times(t)).alpha
+
+    def sigma(self, t: ArrayLike) -> Times:
+        """Noise scale: non-negative, non-decreasing in `t`."""
+        return self._kernel(self._times(t)).sigma
+
     def log_snr(self, t: ArrayLike) -> Times:
         """`log(alpha^2 / sigma^2)`, strictly decreasing in `t`."""
-        return 2 * (jnp.log(self.alpha(t)) - jnp.log(self.sigma(t)))
+        return self._kernel(self._times(t)).log_snr
 
     def log_snr_slope(self, t: ArrayLike) -> Times:
-        """`d lambda / dt < 0`, per unit of `t`."""
-        t = jnp.asarray(t, float)
-        return jax.jvp(self.log_snr, (t,), (jnp.ones_like(t),))[1]
+        """`d lambda / dt < 0`, per unit of `t`; where it jumps, the value after the jump."""
+        return self._rates(self._times(t)).log_snr_slope
 
     def drift(self, t: ArrayLike) -> Times:
         """`f(t) = d log alpha / dt`: the forward SDE is `dx = f x dt + g dW`."""
-        t = jnp.asarray(t, float)
-        return jax.jvp(lambda u: jnp.log(self.alpha(u)), (t,), (jnp.ones_like(t),))[1]
+        return self._rates(self._times(t)).drift
 
     def diffusion_squared(self, t: ArrayLike) -> Times:
         """`g(t)^2 = -sigma^2 d lambda / dt`, the squared diffusion coefficient."""
-        return -(self.sigma(t) ** 2) * self.log_snr_slope(t)
+        return self._rates(self._times(t)).diffusion_squared
 
     def time(self, log_snr: ArrayLike) -> Times:
         """The time at which the process has this log-SNR.
 
+        A level beyond an end by no more than 1e-5 of it is that end: levels come rounded.
+
         Raises:
-            ValueError: If the process never has this log-SNR (under jit: a runtime error).
+            ValueError: If the process never has this log-SNR, or it is NaN (under jit: a runtime error).
         """
-        level = jnp.asarray(log_snr, float)
+        first, last = self.time_range
         with jax.ensure_compile_time_eval():
-            high, low = (float(self.log_snr(t)) for t in self.time_range)
-        # Rounding of the two logarithms must not turn away the end points themselves.
+            high, low = (float(self._kernel(jnp.asarray(t)).log_snr) for t in (first, last))
         slack = 1e-5 * max(1.0, *(abs(end) for end in (low, high) if np.isfinite(end)), 0.0)
-        level = require(
-            level,
-            (level >= low - slack) & (level <= high + slack),
-            f"`log_snr` must lie in [{low:.4g}, {high:.4g}], the range of "
-            f"{type(self).__name__}; choose a process that reaches this noise.",
+        remedy = "choose a process that reaches this noise"
+        t = self._time(self._inside(log_snr, "log_snr", (low, high), slack, remedy))
+        return jnp.where(t < first, first, jnp.where(t > last, last, t))
+
+    def _times(self, t: ArrayLike) -> Times:
+        return self._inside(t, "t", self.time_range, 0.0, "`time` gives the time of a log-SNR")
+
+    def _inside(
+        self, x: ArrayLike, name: str, ends: tuple[float, float], slack: float, remedy: str
+    ) -> Times:
+        x = as_float_array(x, name, copy=False).astype(float)
+        low, high = ends
+        message = (
+            f"`{name}` must lie in [{low:.6g}, {high:.6g}], the range of {type(self).__name__}"
         )
-        return self._time(level)
+        if is_concrete(x) and x.size:
+            message += f"; got {float(np.min(x)):.6g} to {float(np.max(x)):.6g}"
+        return require(x, (x >= low - slack) & (x <= high + slack), f"{message}; {remedy}.")
+
+
+def _constant(value: float, t: Times) -> Times:
+    """A value that needs `t`: compiled code drops what nothing needs, and its check with it."""
+    return jnp.where(t >= 0, value, jnp.nan)
 
 
 class OrnsteinUhlenbeck(DiffusionProcess):
@@ -96,15 +143,12 @@ class OrnsteinUhlenbeck(DiffusionProcess):
     def time_range(self) -> tuple[float, float]:
         return 0.0, np.inf
 
-    def alpha(self, t: ArrayLike) -> Times:
-        return jnp.exp(-jnp.asarray(t, float))
+    def _kernel(self, t: Times) -> Kernel:
+        variance = -jnp.expm1(-2 * t)  # 1 - e^{-2t} loses digits near 0
+        return Kernel(jnp.exp(-t), jnp.sqrt(variance), -2 * t - jnp.log(variance))
 
-    def sigma(self, t: ArrayLike) -> Times:
-        return jnp.sqrt(-jnp.expm1(-2 * jnp.asarray(t, float)))  # 1 - e^{-2t} loses digits near 0
-
-    def log_snr(self, t: ArrayLike) -> Times:
-        t = jnp.asarray(t, float)
-        return -2 * t - jnp.log(-jnp.expm1(-2 * t))
+    def _rates(self, t: Times) -> Rates:
+        return Rates(_constant(-1.0, t), _constant(2.0, t), 2 / jnp.expm1(-2 * t))
 
     def _time(self, log_snr: Times) -> Times:
         return jax.nn.softplus(-log_snr) / 2
@@ -117,28 +161,31 @@ class VarianceExploding(DiffusionProcess):
     def time_range(self) -> tuple[float, float]:
         return 0.0, np.inf
 
-    def alpha(self, t: ArrayLike) -> Times:
-        return jnp.ones_like(jnp.asarray(t, float))
+    def _kernel(self, t: Times) -> Kernel:
+        return Kernel(_constant(1.0, t), t, -2 * jnp.log(t))
 
-    def sigma(self, t: ArrayLike) -> Times:
-        return jnp.asarray(t, float)
+    def _rates(self, t: Times) -> Rates:
+        return Rates(_constant(0.0, t), 2 * t, -2 / t)
 
     def _time(self, log_snr: Times) -> Times:
         return jnp.exp(-log_snr / 2)
 
 
 class LinearInterpolant(DiffusionProcess):
-    """`alpha = 1 - t`, `sigma = t`, t in [0, 1]: flow matching (Lipman et al. 2023)."""
+    """`alpha = 1 - t`, `sigma = t`, t in [0, 1]: flow matching (Lipman et al. 2023).
+
+    At t = 1 the drift is minus infinity and `g^2` infinite.
+    """
 
     @property
     def time_range(self) -> tuple[float, float]:
         return 0.0, 1.0
 
-    def alpha(self, t: ArrayLike) -> Times:
-        return 1 - jnp.asarray(t, float)
+    def _kernel(self, t: Times) -> Kernel:
+        return Kernel(1 - t, t, 2 * (jnp.log1p(-t) - jnp.log(t)))
 
-    def sigma(self, t: ArrayLike) -> Times:
-        return jnp.asarray(t, float)
+    def _rates(self, t: Times) -> Rates:
+        return Rates(-1 / (1 - t), 2 * t / (1 - t), -2 / (t * (1 - t)))
 
     def _time(self, log_snr: Times) -> Times:
         return jax.nn.sigmoid(-log_snr / 2)
@@ -147,38 +194,51 @@ class LinearInterpolant(DiffusionProcess):
 class Cosine(DiffusionProcess):
     """`alpha^2 = cos^2(u(t)) / cos^2(u(0))`, `u(t) = (pi / 2) (t + 0.008) / 1.008`, t in [0, 1].
 
-    Nichol & Dhariwal 2021, Eq. 17. Their bound `beta <= 0.999` binds in the last of 1000 steps only;
-    on `[0.999, 1]` log alpha^2 is therefore the straight line that falls by log 0.001.
+    Nichol & Dhariwal 2021, Eq. 17. Their bound `beta <= 0.999` binds in the last of 1000 steps only: on
+    `[0.999, 1]` log alpha^2 is therefore the straight line that falls by log 1000, and the log-SNR ends
+    at -19.836 where the unbounded schedule would fall to minus infinity.
+
+    With `d = u(t) - u(0)` and `v = pi / 2 - u(t)`, which lose no digits at the two ends,
+
+        alpha = sin v / cos u(0),       sigma^2 = sin d sin(2 u(0) + d) / cos^2 u(0),
+        tan d = sigma^2 cos u(0) / (sin u(0) + alpha sqrt(sin^2 u(0) + sigma^2 cos^2 u(0))).
     """
 
-    _offset = 0.008
+    _speed = np.pi / 2 / 1.008  # du/dt
+    _start = 0.008 * _speed  # u(0)
     _knee = 0.999
 
     @property
     def time_range(self) -> tuple[float, float]:
         return 0.0, 1.0
 
-    def _angle(self, t):
-        return jnp.pi / 2 * (t + self._offset) / (1 + self._offset)
+    def _kernel(self, t: Times) -> Kernel:
+        body, last = jnp.minimum(t, self._knee), jnp.maximum(t - self._knee, 0)
+        cosine, turned = np.cos(self._start), self._speed * body
+        alpha = jnp.sin(self._speed * (1 - body)) / cosine
+        variance = jnp.sin(turned) * jnp.sin(2 * self._start + turned) / cosine**2
+        alpha = alpha * jnp.exp(-self._fall * last)
+        variance = jnp.where(t < self._knee, variance, 1 - alpha**2)
+        return Kernel(alpha, jnp.sqrt(variance), 2 * jnp.log(alpha) - jnp.log(variance))
 
-    def _log_alpha_squared(self, t):
-        start = np.log(np.cos(np.pi / 2 * self._offset / (1 + self._offset)))
-        body = 2 * (jnp.log(jnp.cos(self._angle(jnp.minimum(t, self._knee)))) - start)
-        return body + jnp.log(1 - 0.999) * jnp.maximum(t - self._knee, 0) / (1 - self._knee)
-
-    def alpha(self, t: ArrayLike) -> Times:
-        return jnp.exp(self._log_alpha_squared(jnp.asarray(t, float)) / 2)
-
-    def sigma(self, t: ArrayLike) -> Times:
-        return jnp.sqrt(-jnp.expm1(self._log_alpha_squared(jnp.asarray(t, float))))
+    def _rates(self, t: Times) -> Rates:
+        body = -self._speed / jnp.tan(self._speed * (1 - jnp.minimum(t, self._knee)))
+        drift = jnp.where(t < self._knee, body, -self._fall)
+        return Rates(drift, -2 * drift, 2 * drift / self._kernel(t).sigma ** 2)
 
     def _time(self, log_snr: Times) -> Times:
-        log_alpha_squared = jax.nn.log_sigmoid(log_snr)
-        at_knee = self._log_alpha_squared(self._knee)
-        cosine = jnp.cos(self._angle(0.0)) * jnp.exp(jnp.maximum(log_alpha_squared, at_knee) / 2)
-        body = jnp.arccos(cosine) * 2 / jnp.pi * (1 + self._offset) - self._offset
-        tail = jnp.minimum(log_alpha_squared - at_knee, 0) / jnp.log(1 - 0.999)
-        return body + (1 - self._knee) * tail
+        alpha, sigma = variance_preserving(log_snr)
+        sine, cosine = np.sin(self._start), np.cos(self._start)
+        root = jnp.sqrt(sine**2 + (sigma * cosine) ** 2)
+        body = jnp.arctan(sigma**2 * cosine / (sine + alpha * root)) / self._speed
+        at_knee = np.log(np.sin(self._speed * (1 - self._knee)) / cosine)
+        last = (at_knee - jax.nn.log_sigmoid(log_snr) / 2) / self._fall
+        return jnp.where(last < 0, body, self._knee + last)
+
+    @property
+    def _fall(self) -> float:
+        """`-d log alpha / dt` in the last step, `log(1000) / 2` over its length."""
+        return np.log(1000) / 2 / (1 - self._knee)
 
 
 class DDPM(DiffusionProcess):
@@ -203,10 +263,8 @@ class DDPM(DiffusionProcess):
         Raises:
             ValueError: If there are fewer than two or one is not inside (0, 1).
         """
-        betas = np.asarray(betas, float)
-        if betas.ndim != 1 or not np.all((betas > 0) & (betas < 1)):
-            raise ValueError("`betas` must be one-dimensional with values inside (0, 1).")
-        return cls.from_alphas_cumprod(np.exp(np.cumsum(np.log1p(-betas))))
+        betas = _inside_unit(betas, "betas")
+        return cls._of(np.cumsum(np.log1p(-betas)))
 
     @classmethod
     def from_alphas_cumprod(cls, alphas_cumprod: ArrayLike) -> "DDPM":
@@ -215,10 +273,12 @@ class DDPM(DiffusionProcess):
         Raises:
             ValueError: If they do not decrease strictly inside (0, 1).
         """
-        alphas_cumprod = np.asarray(alphas_cumprod, float)
-        if alphas_cumprod.ndim != 1 or not np.all((alphas_cumprod > 0) & (alphas_cumprod < 1)):
-            raise ValueError("`alphas_cumprod` must be one-dimensional with values inside (0, 1).")
-        return cls(tuple((np.log(alphas_cumprod) - np.log1p(-alphas_cumprod)).tolist()))
+        return cls._of(np.log(_inside_unit(alphas_cumprod, "alphas_cumprod")))
+
+    @classmethod
+    def _of(cls, log_alpha_squared: Float[np.ndarray, " N"]) -> "DDPM":
+        log_snr = log_alpha_squared - np.log(-np.expm1(log_alpha_squared))
+        return cls(tuple(log_snr.tolist()))
 
     @classmethod
     def linear(cls, start: float = 1e-4, end: float = 2e-2, num_steps: int = 1000) -> "DDPM":
@@ -236,22 +296,26 @@ class DDPM(DiffusionProcess):
     def time_range(self) -> tuple[float, float]:
         return 0.0, float(len(self.step_log_snr) - 1)
 
-    def log_snr(self, t: ArrayLike) -> Times:
-        steps = jnp.arange(len(self.step_log_snr), dtype=float)
-        return jnp.interp(jnp.asarray(t, float), steps, jnp.asarray(self.step_log_snr))
+    def _kernel(self, t: Times) -> Kernel:
+        log_snr = jnp.interp(t, self._steps, jnp.asarray(self.step_log_snr))
+        return Kernel(*variance_preserving(log_snr), log_snr)
 
-    def log_snr_slope(self, t: ArrayLike) -> Times:
-        """`d lambda / dt`: constant inside each step; at a step, the slope of the interval after it."""
-        last = len(self.step_log_snr) - 2
-        index = jnp.clip(jnp.floor(jnp.asarray(t, float)).astype(int), 0, last)
-        return jnp.asarray(np.diff(self.step_log_snr))[index]
-
-    def alpha(self, t: ArrayLike) -> Times:
-        return variance_preserving(self.log_snr(t))[0]
-
-    def sigma(self, t: ArrayLike) -> Times:
-        return variance_preserving(self.log_snr(t))[1]
+    def _rates(self, t: Times) -> Rates:
+        # Constant inside each step; at a step, that of the interval after it.
+        index = jnp.clip(jnp.floor(t).astype(int), 0, len(self.step_log_snr) - 2)
+        slope = jnp.asarray(np.diff(self.step_log_snr))[index]
+        diffusion_squared = -(self._kernel(t).sigma ** 2) * slope
+        return Rates(-diffusion_squared / 2, diffusion_squared, slope)
 
     def _time(self, log_snr: Times) -> Times:
-        steps = jnp.arange(len(self.step_log_snr), dtype=float)
-        return jnp.interp(-log_snr, -jnp.asarray(self.step_log_snr), steps)
+        return jnp.interp(-log_snr, -jnp.asarray(self.step_log_snr), self._steps)
+
+    @property
+    def _steps(self) -> Times:
+        return jnp.arange(len(self.step_log_snr), dtype=float)
+
+
+def _inside_unit(values: ArrayLike, name: str) -> Float[np.ndarray, " N"]:
+    array = as_numpy(values, name).astype(float)
+    inside = (array.ndim == 1) & (array > 0) & (array < 1)
+    return require(array, inside, f"`{name}` must be one-dimensional with values inside (0, 1).")

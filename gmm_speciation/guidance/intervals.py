@@ -26,9 +26,10 @@ class Interval(Guidance):
     high: Parameter = eqx.field(converter=parameter)
 
     def __check_init__(self):
+        low, high = parameter(self.low), parameter(self.high)
         require(
-            self.low,
-            (parameter(self.low) >= 0) & (parameter(self.high) > parameter(self.low)),
+            jnp.stack([low, high]),
+            (low >= 0) & (high > low),
             "An interval of noise per signal needs 0 <= low < high; give sigma, not log-SNR.",
         )
 

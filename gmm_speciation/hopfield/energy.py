@@ -24,7 +24,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from gmm_speciation.checks import ArrayLike, as_float_array, require
-from gmm_speciation.covariances import product
+from gmm_speciation.covariances import add_row, product
 from gmm_speciation.families import empirical
 from gmm_speciation.mixtures import GaussianMixture
 
@@ -78,12 +78,25 @@ def energy(patterns: ArrayLike, xi: ArrayLike, beta: ArrayLike) -> Float[Array, 
 
 @eqx.filter_jit
 def _energy(rows: Array, state: Array, beta: Array) -> Array:
-    # (1/beta) (log N - log sum exp) as a log-mean-exp: the large terms cancel inside.
-    overlaps = product(state, rows.T)
+    # (1/beta) (log N - log sum exp) as a log-mean-exp, and patterns and states from the patterns' mean m:
+    # the large terms |xi|^2, M^2 and x_i . xi cancel before they are formed.
+    mean = jnp.mean(rows, 0, keepdims=True)
+    residuals = rows - mean
+    overlaps, top = _overlaps(residuals, state)
+    soft_top = jnp.log(jnp.mean(jnp.exp(beta * overlaps), -1)) / beta + top
+    largest = jnp.max(jnp.sum(residuals * (rows + mean), -1))  # M^2 - |m|^2
+    return jnp.sum(add_row(state, -mean[0]) ** 2, -1) / 2 - soft_top + largest / 2
+
+
+def _overlaps(residuals: Array, state: Array) -> tuple[Array, Array]:
+    """`(x_i - m) . xi` below the largest, and the largest.
+
+    The maximum comes off before beta multiplies: fused, the product with beta may be rounded differently in
+    the maximum than in what it is taken from, and at 1e10 the exponential of that difference overflows.
+    """
+    overlaps = product(state, residuals.T)
     top = jax.lax.stop_gradient(jnp.max(overlaps, -1, keepdims=True))
-    soft_top = jnp.log(jnp.mean(jnp.exp(beta * (overlaps - top)), -1)) / beta + top[..., 0]
-    largest = jnp.max(jnp.sum(rows**2, -1))
-    return jnp.sum(state**2, -1) / 2 - soft_top + largest / 2
+    return overlaps - top, top[..., 0]
 
 
 def retrieve(
@@ -107,8 +120,11 @@ def retrieve(
 
 @eqx.filter_jit
 def _retrieve(rows: Array, state: Array, beta: Array, num_steps: int) -> Array:
+    residuals = rows - jnp.mean(rows, 0, keepdims=True)  # what all overlaps share is no evidence
+
     def step(_, xi):
-        return product(jax.nn.softmax(beta * product(xi, rows.T), -1), rows)
+        weights = jnp.exp(beta * _overlaps(residuals, xi)[0])
+        return product(weights / jnp.sum(weights, -1, keepdims=True), rows)
 
     return jax.lax.fori_loop(0, num_steps, step, state)
 
@@ -122,7 +138,9 @@ def as_mixture(patterns: ArrayLike, beta: ArrayLike) -> GaussianMixture:
         ValueError: As `energy`.
     """
     rows = as_patterns(patterns)
-    half_squares = _inverse_temperature(beta, rows) * jnp.sum(rows**2, -1) / 2
+    half_squares = jnp.sum(rows**2, -1) / 2
     # Logarithms are kept: a weight may be far below the smallest float.
-    log_weights = jax.nn.log_softmax(half_squares)
+    log_weights = jax.nn.log_softmax(
+        _inverse_temperature(beta, rows) * (half_squares - jnp.max(half_squares))
+    )
     return eqx.tree_at(lambda mixture: mixture.log_weights, empirical(rows), log_weights)

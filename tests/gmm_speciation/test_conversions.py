@@ -1,9 +1,16 @@
 """Mixtures from and to scikit-learn: one law on both sides."""
 
+import inspect
+
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from sklearn.discriminant_analysis import LinearDiscriminantAnalysis, QuadraticDiscriminantAnalysis
+from sklearn.linear_model import LogisticRegression
+from sklearn.mixture import BayesianGaussianMixture
 from sklearn.mixture import GaussianMixture as Other
+from sklearn.naive_bayes import GaussianNB
+from sklearn.utils import all_estimators
 from theory_contracts import random_mixtures
 
 import gmm_speciation as gs
@@ -88,3 +95,107 @@ def test_what_scikit_learn_cannot_hold_is_refused():
         gs.to_scikit_learn(wide)
     with pytest.raises(ValueError, match="not fitted"):
         gs.from_scikit_learn(Other(2))
+
+
+DISCRIMINANTS = {
+    "gaussian-nb": lambda: GaussianNB(),
+    "gaussian-nb-priors": lambda: GaussianNB(priors=[0.1, 0.2, 0.7], var_smoothing=0.1),
+    "quadratic": lambda: QuadraticDiscriminantAnalysis(),
+    "quadratic-regularised": lambda: QuadraticDiscriminantAnalysis(
+        reg_param=0.2, priors=[0.1, 0.2, 0.7]
+    ),
+    "linear-least-squares": lambda: LinearDiscriminantAnalysis(solver="lsqr"),
+    "linear-shrunk": lambda: LinearDiscriminantAnalysis(
+        solver="eigen", shrinkage=0.3, priors=[0.1, 0.2, 0.7]
+    ),
+}
+
+
+def _labelled(rng, num_classes=3, per_class=60, dim=3):
+    labels = np.repeat(np.arange(num_classes), per_class + 10 * np.arange(num_classes))
+    roots = rng.normal(size=(num_classes, dim, dim))
+    noise = rng.normal(size=(len(labels), dim))
+    return np.einsum("nij,nj->ni", roots[labels], noise) + labels[:, None], labels
+
+
+@pytest.mark.parametrize("name", DISCRIMINANTS)
+def test_the_posterior_of_a_classifier_is_its_predict_proba(name, rng):
+    x, labels = _labelled(rng)
+    model = DISCRIMINANTS[name]().fit(x, labels)
+    points = rng.normal(size=(40, 3)) * 4
+    mixture = gs.from_scikit_learn(model)
+    np.testing.assert_allclose(mixture.posterior(points), model.predict_proba(points), atol=1e-9)
+
+
+@pytest.mark.parametrize("kind", [LinearDiscriminantAnalysis, QuadraticDiscriminantAnalysis])
+def test_two_classes_and_a_label_that_is_no_number(kind, rng):
+    x, labels = _labelled(rng, 2)
+    model = kind(store_covariance=True).fit(x, np.array(["a", "b"])[labels])
+    try:
+        mixture = gs.from_scikit_learn(model)
+    except ValueError as error:  # older versions divide by n - K where their covariance has n
+        assert "does not predict by its `covariance_`" in str(error)
+        return
+    np.testing.assert_allclose(mixture.posterior(x), model.predict_proba(x), atol=1e-9)
+
+
+def test_every_model_of_these_modules_converts_to_its_own_posterior_or_is_refused(rng):
+    """All of scikit-learn's mixtures, naive Bayes models and discriminants, also those to come."""
+    x, labels = _labelled(rng)
+    modules = ("mixture", "naive_bayes", "discriminant_analysis")
+    found = [kind for _, kind in all_estimators() if kind.__module__.split(".")[1] in modules]
+    assert len(found) >= 9
+    accepted = set()
+    for kind in found:
+        parameters = inspect.signature(kind).parameters
+        model = (
+            kind(n_components=3)
+            if "n_components" in parameters and "mix" in kind.__module__
+            else kind()
+        )
+        with pytest.raises(ValueError, match=kind.__name__):
+            gs.from_scikit_learn(model)
+        model.fit(np.abs(np.round(x)), labels)
+        try:
+            mixture = gs.from_scikit_learn(model)
+        except ValueError as error:
+            assert kind.__name__ in str(error)
+            assert "not fitted" not in str(error)
+            continue
+        accepted.add(kind.__name__)
+        points = np.abs(np.round(x[::7]))
+        np.testing.assert_allclose(
+            mixture.posterior(points), model.predict_proba(points), atol=1e-9
+        )
+    assert accepted == {"GaussianMixture", "GaussianNB", "QuadraticDiscriminantAnalysis"}
+
+
+def test_models_that_are_no_gaussian_mixtures_are_refused_with_the_remedy(rng):
+    x, labels = _labelled(rng)
+
+    class Sharper(Other):
+        def predict_proba(self, X):
+            return super().predict_proba(X) ** 2
+
+    for model, message in [
+        (BayesianGaussianMixture(n_components=3).fit(x), "averages over its parameters"),
+        (Sharper(2).fit(x), "Sharper is not known"),
+        (LogisticRegression().fit(x, labels), "LogisticRegression is not known"),
+        (object(), "object is not known"),
+        (LinearDiscriminantAnalysis().fit(x, labels), "store_covariance=True"),
+        (GaussianNB(), "GaussianNB is not fitted"),
+        (LinearDiscriminantAnalysis(), "LinearDiscriminantAnalysis is not fitted"),
+    ]:
+        with pytest.raises(ValueError, match=message):
+            gs.from_scikit_learn(model)
+
+
+def test_a_discriminant_that_uses_another_covariance_is_refused(rng):
+    """A singular one, and one whose classes are weighted by priors where the rule counts points."""
+    x, labels = _labelled(rng)
+    flat = np.column_stack([x, x[:, 0]])
+    uneven = LinearDiscriminantAnalysis(store_covariance=True, priors=[0.1, 0.1, 0.8])
+    singular = LinearDiscriminantAnalysis(solver="lsqr").fit(flat, labels)
+    for model in (uneven.fit(x, labels), singular):
+        with pytest.raises(ValueError, match="does not predict by its `covariance_`"):
+            gs.from_scikit_learn(model)

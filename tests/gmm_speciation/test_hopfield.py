@@ -103,6 +103,36 @@ def test_transformations_and_precision(patterns, states, precision):
     assert np.isfinite(slope)
 
 
+@pytest.mark.parametrize("beta", [1e-7, 1e-5, 1e-3, 1.0, 1e3, 1e6, 1e12, 1e20, 1e30])
+def test_raw_grey_levels_are_patterns(beta, rng, precision):
+    """0..255 in 784 dimensions, at any beta and in every way of compiling, against numpy in float64."""
+    base = rng.integers(0, 256, 784)
+    x = np.clip(np.round(base + rng.normal(size=(10, 784)) * 30), 0, 255)
+    xi = np.clip(np.round(x[:4] + rng.normal(size=(4, 784)) * 20), 0, 255)
+    overlaps = xi @ x.T
+    top = overlaps.max(-1, keepdims=True)
+    weights = np.exp(beta * (overlaps - top))
+    retrieved = weights @ x / weights.sum(-1, keepdims=True)
+    soft_top = np.log(weights.mean(-1)) / beta + top[:, 0]
+    energy = (xi**2).sum(-1) / 2 - soft_top + (x**2).sum(-1).max() / 2
+    for function, expected in ((hopfield.retrieve, retrieved), (hopfield.energy, energy)):
+        states = jnp.asarray(xi)
+        for found in (
+            function(x, states, beta),
+            [function(x, one, beta) for one in xi],
+            jax.jit(lambda one, f=function: f(x, one, beta))(states),
+            jax.vmap(lambda one, f=function: f(x, one, beta))(states),
+        ):
+            np.testing.assert_allclose(found, expected, rtol=precision, atol=precision)
+        assert np.isfinite(jax.grad(lambda one, f=function: f(x, one, beta).sum())(states)).all()
+    log_weights = jax.jit(lambda rows: hopfield.as_mixture(rows, beta).log_weights)(jnp.asarray(x))
+    squares = beta * ((x**2).sum(-1) - (x**2).sum(-1).max()) / 2
+    expected = squares - np.log(np.exp(squares).sum())
+    np.testing.assert_allclose(
+        log_weights, expected, rtol=precision, atol=beta * 8 * (precision > 1e-9)
+    )
+
+
 def test_a_large_beta_gives_the_nearest_pattern_and_no_overflow(patterns):
     unit = patterns / np.linalg.norm(patterns, axis=1, keepdims=True)
     found = hopfield.retrieve(unit, unit + 0.01, 1e6)
