@@ -1,7 +1,7 @@
 """Mixtures from labelled data: one Gaussian a class.
 
-Means and covariances are the class averages. A covariance of d dimensions from few points is
-singular; it is shrunk towards the isotropic one of the same trace,
+Means and covariances are the class averages, of points that may count more than once. A covariance
+of d dimensions from few points is singular; it is shrunk towards the isotropic one of the same trace,
 
     Sigma_c(rho) = (1 - rho) S_c + rho (tr S_c / d) I     (Ledoit & Wolf 2004, linear shrinkage),
 
@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float, Int
 
-from gmm_speciation.checks import ArrayLike, as_numpy
+from gmm_speciation.checks import ArrayLike, as_numpy, require
 from gmm_speciation.mixtures import GaussianMixture
 
 KINDS = ("isotropic", "diagonal", "full", "low-rank")
@@ -27,10 +27,10 @@ def fit(
     labels: ArrayLike,
     covariance: str = "full",
     *,
+    sample_weight: ArrayLike | None = None,
     shrinkage: float | str = 0.0,
     shared: bool = False,
     rank: int | None = None,
-    num_folds: int = 5,
     seed: int = 0,
 ) -> GaussianMixture:
     """Mixture of one Gaussian per class, weights the class frequencies.
@@ -40,17 +40,18 @@ def fit(
         labels: Class of each, integers `0 .. C-1`, shape `(n,)`.
         covariance: "isotropic", "diagonal", "full" or "low-rank" (maximum likelihood: divided by the
             count).
+        sample_weight: How often each point counts, `(n,)`, not negative; only ratios matter. Whole numbers
+            are that many copies of the point, 0 is none. Each point counts once by default.
         shrinkage: rho in [0, 1], not for isotropic, or "cross-validated" (see `best_shrinkage`).
         shared: One pooled within-class covariance for all classes.
         rank: Of a low-rank covariance, r < d: leading directions that keep a variance of their own.
-        num_folds: Folds of the cross-validation.
         seed: Of the folds.
 
     Raises:
-        ValueError: If shapes disagree, data are not finite, a class is empty or has a single point
-            where its own covariance is asked for, or an option is unknown.
+        ValueError: If shapes disagree, data or weights are not finite, a weight is negative, a class is empty
+            or has a single point where its own covariance is asked for, or an option is unknown.
     """
-    x, labels = _checked(x, labels)
+    x, labels, counts = _checked(x, labels, sample_weight)
     if covariance not in KINDS:
         raise ValueError(
             f"`covariance` must be 'isotropic', 'diagonal', 'full' or 'low-rank'; got {covariance!r}."
@@ -63,7 +64,7 @@ def fit(
         )
     if shrinkage == "cross-validated":
         rho, _ = best_shrinkage(
-            x, labels, covariance, shared=shared, rank=rank, num_folds=num_folds, seed=seed
+            x, labels, covariance, sample_weight=counts, shared=shared, rank=rank, seed=seed
         )
     elif isinstance(shrinkage, str) or not 0 <= shrinkage <= 1:
         raise ValueError(
@@ -71,25 +72,28 @@ def fit(
         )
     else:
         rho = float(shrinkage)
-    counts = np.bincount(labels)
-    means = np.stack([x[labels == c].mean(0) for c in range(len(counts))])
-    residuals = x - means[labels]
-    groups = [residuals] if shared else [residuals[labels == c] for c in range(len(counts))]
+    totals = np.bincount(labels, counts)
+    of_class = [labels == c for c in range(len(totals))]
+    means = np.stack([np.average(x[own], 0, counts[own].astype(x.dtype)) for own in of_class])
+    # Scaled so that the covariance of a group is R^T R.
+    share = counts / (totals.sum() if shared else totals[labels])
+    residuals = (x - means[labels]) * np.sqrt(share).astype(x.dtype)[:, None]
+    groups = [residuals] if shared else [residuals[own] for own in of_class]
     if min(len(group) for group in groups) < 2:
         raise ValueError(
             "A class with a single point has no covariance; use `shared=True` or drop the class."
         )
-    weights = counts / counts.sum()
+    weights = totals / totals.sum()
     if rank is not None:
         parts = [_principal(group, rank, rho) for group in groups]
         factors, variance = (np.stack(part) for part in zip(*parts, strict=True))
         return GaussianMixture.low_rank(means, factors[0] if shared else factors, variance, weights)
     if covariance == "full":
-        matrices = np.stack([group.T @ group / len(group) for group in groups])
+        matrices = np.stack([group.T @ group for group in groups])
         traces = np.trace(matrices, axis1=1, axis2=2)[:, None, None] / x.shape[1]
         shrunk = (1 - rho) * matrices + rho * traces * np.eye(x.shape[1])
         return GaussianMixture.full(means, shrunk[0] if shared else shrunk, weights)
-    variances = np.stack([(group**2).mean(0) for group in groups])
+    variances = np.stack([(group**2).sum(0) for group in groups])
     average = variances.mean(1)
     if covariance == "isotropic":
         return GaussianMixture.isotropic(means, average[0] if shared else average, weights)
@@ -102,6 +106,7 @@ def best_shrinkage(
     labels: ArrayLike,
     covariance: str = "full",
     *,
+    sample_weight: ArrayLike | None = None,
     shared: bool = False,
     rank: int | None = None,
     num_folds: int = 5,
@@ -109,9 +114,9 @@ def best_shrinkage(
 ) -> tuple[float, Float[np.ndarray, " R"]]:
     """The rho of `SHRINKAGES` with the highest held-out log-likelihood, and the mean of each in nats.
 
-    Arguments and errors as `fit`.
+    Arguments and errors as `fit`; a point of any weight lies in one of the `num_folds` folds.
     """
-    x, labels = _checked(x, labels)
+    x, labels, counts = _checked(x, labels, sample_weight)
     order = np.random.default_rng(seed).permutation(len(x))
     # Folds dealt class by class, so that no class is empty in a training part.
     order = order[np.argsort(labels[order], kind="stable")]
@@ -122,21 +127,28 @@ def best_shrinkage(
         train, held_out = fold != f, fold == f
         for i, rho in enumerate(SHRINKAGES):
             model = fit(
-                x[train], labels[train], covariance, shrinkage=float(rho), shared=shared, rank=rank
+                x[train],
+                labels[train],
+                covariance,
+                sample_weight=counts[train],
+                shrinkage=float(rho),
+                shared=shared,
+                rank=rank,
             )
-            scores[f, i] = float(model.log_prob(jnp.asarray(x[held_out])).mean())
-    mean = scores.mean(0)
+            log_prob = np.asarray(model.log_prob(jnp.asarray(x[held_out])), float)
+            scores[f, i] = log_prob @ counts[held_out] / counts.sum()
+    mean = scores.sum(0)
     return float(SHRINKAGES[int(np.argmax(mean))]), mean
 
 
 def _principal(
     residuals: Float[np.ndarray, "n d"], rank: int, rho: float
 ) -> tuple[Float[np.ndarray, "d r"], float]:
-    """Factor and variance of `F F^T + v I` for the shrunk covariance of centred points; no d x d array."""
-    count, dim = residuals.shape
-    _, singular, axes = np.linalg.svd(residuals / np.sqrt(count), full_matrices=False)
+    """Factor and variance of `F F^T + v I` for the shrunk covariance `R^T R`; no d x d array."""
+    dim = residuals.shape[1]
+    _, singular, axes = np.linalg.svd(residuals, full_matrices=False)
     kept = min(rank, len(singular))
-    total, leading = np.sum(residuals**2) / count, singular[:kept] ** 2
+    total, leading = np.sum(residuals**2), singular[:kept] ** 2
     variance = (1 - rho) * max(total - leading.sum(), 0.0) / (dim - kept) + rho * total / dim
     excess = (1 - rho) * leading + rho * total / dim - variance
     factor = np.zeros((dim, rank), residuals.dtype)
@@ -145,8 +157,9 @@ def _principal(
 
 
 def _checked(
-    x: ArrayLike, labels: ArrayLike
-) -> tuple[Float[np.ndarray, "n d"], Int[np.ndarray, " n"]]:
+    x: ArrayLike, labels: ArrayLike, sample_weight: ArrayLike | None
+) -> tuple[Float[np.ndarray, "n d"], Int[np.ndarray, " n"], Float[np.ndarray, " n"]]:
+    """Points, labels and counts; points that count nothing are left out."""
     x, labels = as_numpy(x, "x"), as_numpy(labels, "labels")
     x = x if x.dtype == np.float32 else x.astype(float)
     if x.ndim != 2 or labels.shape != x.shape[:1]:
@@ -157,9 +170,21 @@ def _checked(
         raise ValueError("`x` must be finite; drop or impute the points with NaN or infinity.")
     if not np.issubdtype(labels.dtype, np.integer) or labels.min(initial=0) < 0 or not len(labels):
         raise ValueError("`labels` must be integers 0..C-1, at least one.")
-    counts = np.bincount(labels)
-    if (counts == 0).any():
+    counts = np.ones(len(x)) if sample_weight is None else as_numpy(sample_weight, "sample_weight")
+    if counts.shape != labels.shape:
         raise ValueError(
-            f"Class {int(np.argmin(counts))} is empty; labels must be 0..C-1 without gaps."
+            f"`sample_weight` must be one number a point, {labels.shape}; got {counts.shape}."
         )
-    return x, labels
+    counts = require(
+        counts.astype(float),
+        np.isfinite(counts) & (counts >= 0),
+        "`sample_weight` must be finite and not negative; a point of weight 0 is left out.",
+    )
+    present = np.bincount(labels, counts > 0)
+    if (present == 0).any():
+        raise ValueError(
+            f"Class {int(np.argmin(present))} is empty; labels must be 0..C-1 without gaps, and a point "
+            "of each class must count."
+        )
+    used = counts > 0
+    return x[used], labels[used], counts[used] / counts.max()  # their sum must not overflow

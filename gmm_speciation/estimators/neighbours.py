@@ -13,9 +13,14 @@ in each,
     I = psi(k) + psi(n) - < psi(n_x + 1) + psi(n_y + 1) >,
 
 with x scaled to unit variance; the distance of two classes is sqrt(2).
+
+Both need a density, and data that were rounded have none: neighbours are then at distance 0. Ties are
+broken by independent noise, uniform on one step h of the rounding, seeded. Rounding gives the tied value back,
+so H(C|X) is what it was.
 """
 
 import numpy as np
+from jaxtyping import Float
 from scipy.special import digamma
 
 from gmm_speciation.estimate import Estimate
@@ -29,6 +34,39 @@ def entropy_of_prior(prior: np.ndarray) -> float:
     return float(-np.sum(positive * np.log(positive)))
 
 
+def untied(x: np.ndarray, rng: np.random.Generator) -> Float[np.ndarray, "n d"]:
+    """The points about their mean, coordinates with equal values spread uniformly over one step.
+
+    The step is the smallest difference between two values of such a coordinate, the same for all.
+
+    Raises:
+        ValueError: If more than 1 % of the points repeat others and the step does not separate points: they are
+            then copies, and no density has any.
+    """
+    from sklearn.neighbors import NearestNeighbors
+
+    values = [np.unique(column) for column in x.T]
+    tied = np.array([len(distinct) < len(x) for distinct in values])
+    points = x.astype(float) - x.mean(0, dtype=float)
+    if not tied.any():
+        return points
+    rounding = 8 * np.finfo(np.result_type(x, np.float32)).eps * float(np.abs(x).max())
+    gaps = np.concatenate([np.diff(values[index]) for index in np.flatnonzero(tied)])
+    gaps = gaps[gaps > rounding]
+    step = float(gaps.min()) if len(gaps) else max(rounding, 1e-30)
+    distinct = np.unique(points, axis=0) if tied.all() else points
+    copies = len(x) - len(distinct)
+    if copies > 0.01 * len(x) and len(distinct) > 1:
+        apart = NearestNeighbors(n_neighbors=1).fit(distinct).kneighbors()[0]
+        if step < 0.01 * np.median(apart):
+            raise ValueError(
+                f"{copies} of {len(x)} points repeat others and are not rounded to a common step, so "
+                "neighbours at distance 0 say nothing of a density. Drop the repeated points, or add "
+                "noise as wide as the resolution of the data."
+            )
+    return points + np.where(tied, rng.uniform(-step / 2, step / 2, x.shape), 0.0)
+
+
 class Ross(LevelEstimator):
     title = "k nearest neighbours, discrete-continuous"
     reference = "Ross 2014, PLoS ONE 9(2) e87357"
@@ -38,7 +76,7 @@ class Ross(LevelEstimator):
         from sklearn.metrics import pairwise_distances
         from sklearn.neighbors import NearestNeighbors
 
-        check_samples(x, labels, len(prior), _NEIGHBOURS + 1)
+        x = untied(check_samples(x, labels, len(prior), _NEIGHBOURS + 1), rng)
         counts = np.bincount(labels, minlength=len(prior))
         radius = np.empty(len(x))
         for c in range(len(prior)):
@@ -54,7 +92,8 @@ class Ross(LevelEstimator):
             within = np.sum(distance <= radius[:, None] * (1 + 1e-6), axis=1)
         information = (
             digamma(len(x)) + digamma(_NEIGHBOURS)
-            - digamma(counts[labels]).mean() - digamma(within - 1).mean()  # not x_i itself
+            - digamma(counts[labels]).mean()
+            - digamma(np.maximum(within - 1, _NEIGHBOURS)).mean()  # not x_i itself
         )  # fmt: skip
         return Estimate.exact(np.asarray(entropy_of_prior(prior) - max(information, 0.0)))
 
@@ -67,7 +106,7 @@ class KraskovOneHot(LevelEstimator):
     def level(self, x, labels, prior, rng):
         from sklearn.metrics import pairwise_distances
 
-        check_samples(x, labels, len(prior), _NEIGHBOURS + 1)
+        x = untied(check_samples(x, labels, len(prior), _NEIGHBOURS + 1), rng)
         distance = pairwise_distances(x / np.maximum(x.std(), 1e-30))
         apart = np.where(labels[:, None] == labels[None, :], 0.0, np.sqrt(2.0))
         joint = np.maximum(distance, apart)

@@ -128,3 +128,88 @@ def test_bad_options(data):
 
     with pytest.raises(ValueError, match="not fitted"):
         gs.from_scikit_learn(Other(2))
+
+
+OPTIONS = [
+    {
+        "covariance": kind,
+        "shared": shared,
+        "rank": 2 if kind == "low-rank" else None,
+        "shrinkage": rho,
+    }
+    for kind in gs.fitting.KINDS
+    for shared in (False, True)
+    for rho in (0.0, 0.3)
+    if not (kind == "isotropic" and rho)
+]
+
+
+@pytest.mark.parametrize("options", OPTIONS, ids=lambda o: "-".join(map(str, o.values())))
+def test_whole_weights_are_copies_of_points(data, rng, options):
+    x, labels = data
+    counts = rng.integers(0, 5, len(x))
+    weighted = gs.fit(x, labels, sample_weight=counts, **options)
+    copied = gs.fit(np.repeat(x, counts, 0), np.repeat(labels, counts), **options)
+    np.testing.assert_allclose(weighted.weights, copied.weights, rtol=1e-12)
+    np.testing.assert_allclose(weighted.means, copied.means, rtol=1e-12)
+    np.testing.assert_allclose(
+        weighted.covariance.matrices(4), copied.covariance.matrices(4), rtol=1e-9, atol=1e-12
+    )
+    # Only the ratios of weights matter, however large.
+    scaled = gs.fit(x, labels, sample_weight=counts * 1e306, **options)
+    np.testing.assert_allclose(scaled.log_prob(x), weighted.log_prob(x), rtol=1e-9)
+
+
+@pytest.mark.parametrize("kind", ["full", "diagonal", "isotropic"])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_real_weights_against_numpy(data, rng, kind, dtype):
+    x, labels = data[0].astype(dtype), data[1]
+    w = rng.exponential(size=len(x))
+    mixture = gs.fit(x, labels, kind, sample_weight=w)
+    assert mixture.centre.dtype == dtype
+    rtol = 1e-9 if dtype == "float64" else 2e-4
+    np.testing.assert_allclose(mixture.weights, np.bincount(labels, w) / w.sum(), rtol=rtol)
+    for c in range(3):
+        own = labels == c
+        expected = np.cov(x[own].T.astype(float), aweights=w[own], ddof=0)
+        if kind != "full":
+            expected = np.diag(np.diag(expected))
+        if kind == "isotropic":
+            expected = np.eye(4) * np.trace(expected) / 4
+        np.testing.assert_allclose(
+            mixture.means[c], np.average(x[own].astype(float), 0, w[own]), rtol=rtol
+        )
+        found = np.broadcast_to(mixture.covariance.matrices(4), (3, 4, 4))[c]
+        np.testing.assert_allclose(found, expected, rtol=rtol, atol=rtol)
+
+
+def test_cross_validation_with_weights(data, rng):
+    """Equal weights are none, and points that count nothing are not there."""
+    x, labels = data
+    rho, scores = gs.best_shrinkage(x, labels)
+    np.testing.assert_allclose(
+        gs.best_shrinkage(x, labels, sample_weight=np.full(len(x), 3.0))[1], scores, rtol=1e-12
+    )
+    junk = np.concatenate([x, 1e3 * rng.normal(size=(50, 4))])
+    weights = np.concatenate([np.ones(len(x)), np.zeros(50)])
+    more = np.concatenate([labels, np.zeros(50, int)])
+    found, with_junk = gs.best_shrinkage(junk, more, sample_weight=weights)
+    assert found == rho
+    np.testing.assert_allclose(with_junk, scores, rtol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda w: w[:-1], r"one number a point, \(200,\); got \(199,\)"),
+        (lambda w: np.where(np.arange(200) == 7, np.nan, w), "Got NaN. `sample_weight`"),
+        (lambda w: np.where(np.arange(200) == 7, -1.0, w), "not negative"),
+        (lambda w: np.where(np.arange(200) == 7, np.inf, w), "finite"),
+        (lambda w: np.where(np.arange(200) >= 150, 0.0, w), "Class 2 is empty"),
+        (lambda w: np.where((np.arange(200) >= 1) & (np.arange(200) < 60), 0.0, w), "single point"),
+        (lambda w: 0 * w, "Class 0 is empty"),
+    ],
+)
+def test_bad_weights(data, change, message):
+    with pytest.raises(ValueError, match=message):
+        gs.fit(*data, sample_weight=change(np.ones(200)))

@@ -112,12 +112,12 @@ def _stepwise(betas):
 
 def _cosine_alpha_squared(t):
     knee, start = mp.mpf("0.999"), mp.mpf("0.008")
-    cosine = lambda t: (
-        mp.cos(mp.pi / 2 * (t + start) / (1 + start))
-        / mp.cos(  # noqa: E731
+
+    def cosine(t):
+        return mp.cos(mp.pi / 2 * (t + start) / (1 + start)) / mp.cos(
             mp.pi / 2 * start / (1 + start)
         )
-    )
+
     if t <= knee:
         return cosine(t) ** 2
     return cosine(knee) ** 2 * mp.mpf("0.001") ** ((t - knee) / (1 - knee))
@@ -183,7 +183,7 @@ def _log_snr(name, t):
 @pytest.mark.parametrize("precision", ["float64", "float32"])
 @pytest.mark.parametrize("name", REFERENCES)
 def test_the_clock_runs_there_and_back_over_all_that_a_float_can_hold(name, precision):
-    """Against many digits: t of lambda to rounding, lambda of t to 1e-9, beyond the spacing of floats at t."""
+    """Against many digits: lambda of t of lambda is lambda to 1e-9 and the spacing of floats at t."""
     process, unit = PROCESSES[name][0], np.finfo(precision).eps
     with jax.enable_x64(precision == "float64"), mp.workdps(700):
         levels = _levels(name, precision)
