@@ -15,8 +15,8 @@ in each,
 with x scaled to unit variance; the distance of two classes is sqrt(2).
 
 Both need a density, and data that were rounded have none: neighbours are then at distance 0. Ties are
-broken by independent noise, uniform on one step h of the rounding, seeded. Rounding gives the tied value back,
-so H(C|X) is what it was.
+broken by seeded independent noise, uniform on one step of the rounding. Rounding once more gives the tied
+value back, so H(C|X) is what it was.
 """
 
 import numpy as np
@@ -40,8 +40,8 @@ def untied(x: np.ndarray, rng: np.random.Generator) -> Float[np.ndarray, "n d"]:
     The step is the smallest difference between two values of such a coordinate, the same for all.
 
     Raises:
-        ValueError: If more than 1 % of the points repeat others and the step does not separate points: they are
-            then copies, and no density has any.
+        ValueError: If more than 1 % of the points repeat others and the step does not separate points:
+            they are then copies, which no density has.
     """
     from sklearn.neighbors import NearestNeighbors
 

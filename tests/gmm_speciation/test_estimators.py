@@ -4,11 +4,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from scipy import integrate
+from scipy.stats import norm
 
 from gmm_speciation import families
 from gmm_speciation.estimators import Access, Kind, problem_of
 from gmm_speciation.estimators.base import check_samples
-from gmm_speciation.estimators.neighbours import Ross
+from gmm_speciation.estimators.neighbours import Ross, untied
 from gmm_speciation.estimators.pairwise import divergences
 from gmm_speciation.estimators.registry import ESTIMATORS, own_estimator
 from gmm_speciation.exact import binary_entropy
@@ -240,3 +241,81 @@ def test_a_bad_estimator_of_ones_own_is_named(spec, says):
 def test_every_estimator_names_its_source(name):
     assert ESTIMATORS[name].title
     assert ESTIMATORS[name].reference
+
+
+# Tied data
+
+
+def _cells(mean, step, ends=None):
+    """Probabilities of the values of a rounded normal of unit variance; beyond the ends they pile up."""
+    number = int(np.ceil((abs(mean) + 9) / step))
+    edges = (np.arange(-number, number + 2) - 0.5) * step
+    low, high = ends if ends else (edges[0], edges[-1])
+    inner = edges[(edges > low) & (edges < high)]
+    return np.diff(norm.cdf(np.concatenate([[-np.inf], inner, [np.inf]]) - mean))
+
+
+def _entropy_of_tables(joint):
+    """H(C | X) of probabilities `(C, ...)`, by the sum that defines it."""
+    total = np.broadcast_to(joint.sum(0), joint.shape)
+    kept = joint > 0
+    return float(-np.sum(joint[kept] * np.log(joint[kept] / total[kept])))
+
+
+@pytest.mark.parametrize("name", ["ross", "ksg"])
+@pytest.mark.parametrize("dim", [1, 2])
+@pytest.mark.parametrize("step", [0.05, 0.5, 1.0, 2.0])
+def test_neighbours_on_rounded_data(name, dim, step, rng):
+    """Two classes at -+m, every coordinate rounded; the truth is a sum over the cells."""
+    mean = 1.3 / np.sqrt(dim)
+    one = [_cells(sign * mean, step) for sign in (-1, 1)]
+    size = max(map(len, one))
+    tables = [table if dim == 1 else np.outer(table, table) for table in one]
+    assert {len(table) for table in one} == {size}
+    truth = _entropy_of_tables(np.stack(tables) / 2)
+    n = 4000
+    labels = np.arange(n) % 2
+    x = rng.normal(size=(n, dim)) + mean * (2 * labels - 1)[:, None]
+    rounded = np.round(x / step) * step
+    level = ESTIMATORS[name]().level
+    found = float(level(rounded, labels, np.full(2, 0.5), np.random.default_rng(0)).value)
+    again = float(level(rounded, labels, np.full(2, 0.5), np.random.default_rng(0)).value)
+    assert found == again
+    assert found == pytest.approx(truth, abs=0.03)
+
+
+@pytest.mark.parametrize("name", ["ross", "ksg"])
+@pytest.mark.parametrize("dtype", ["uint8", "float32", "float64"])
+def test_neighbours_on_eight_bits(name, dtype, rng):
+    """Grey levels 0..255 that saturate at both ends, 1.2 sigma a class, so that thousands coincide."""
+    n, scale = 4000, 60.0
+    labels = np.arange(n) % 2
+    x = np.clip(np.round(127.5 + scale * (rng.normal(size=n) + 1.2 * (2 * labels - 1))), 0, 255)
+    edges = np.concatenate([[-np.inf], np.arange(255) + 0.5, [np.inf]])
+    tables = [np.diff(norm.cdf(edges, 127.5 + sign * 1.2 * scale, scale)) for sign in (-1, 1)]
+    truth = _entropy_of_tables(np.stack(tables) / 2)
+    assert 0.2 < truth < 0.3
+    level = ESTIMATORS[name]().level
+    found = level(x[:, None].astype(dtype), labels, np.full(2, 0.5), np.random.default_rng(0))
+    assert float(found.value) == pytest.approx(truth, abs=0.03)
+
+
+def test_noise_on_ties_is_below_the_resolution(rng):
+    """The tied values come back by rounding; coordinates without ties, and data without any, stay."""
+    x = np.column_stack([np.round(rng.normal(size=500), 1), rng.normal(size=500), np.ones(500)])
+    moved = untied(x, rng) + x.mean(0)
+    np.testing.assert_allclose(moved[:, 1], x[:, 1], rtol=1e-12)
+    np.testing.assert_allclose(np.round(moved[:, 0], 1), x[:, 0], atol=1e-12)
+    assert len(np.unique(moved[:, 0])) == 500
+    np.testing.assert_allclose(untied(x[:, 1:2], rng) + x[:, 1].mean(), x[:, 1:2], rtol=1e-12)
+
+
+@pytest.mark.parametrize("name", ["ross", "ksg"])
+@pytest.mark.parametrize("dim", [1, 3, 12])
+def test_copies_of_points_are_refused(name, dim, rng):
+    """Drawn with replacement from a density: no noise below a resolution makes a sample of it."""
+    labels = np.arange(400) % 2
+    x = rng.normal(size=(400, dim))
+    drawn = rng.integers(0, 400, 400)
+    with pytest.raises(ValueError, match="points repeat others and are not rounded"):
+        ESTIMATORS[name]().level(x[drawn], labels[drawn], np.full(2, 0.5), rng)
