@@ -96,11 +96,12 @@ def _preserving(sigma: Tensor) -> Tensor:
     return (1 + sigma**2).rsqrt()
 
 
-# (skip, out) of what a network of a variance-preserving schedule predicts, by diffusers' names.
+# (skip, out) of what a network predicts, by diffusers' names.
 COEFFICIENTS: dict[str, Callable[[Tensor], tuple[Tensor, Tensor]]] = {
     "epsilon": lambda sigma: (torch.ones_like(sigma), -sigma),
     "v_prediction": lambda sigma: (1 / (1 + sigma**2), -sigma * _preserving(sigma)),
     "sample": lambda sigma: (torch.zeros_like(sigma), torch.ones_like(sigma)),
+    "flow_prediction": lambda sigma: (1 / (1 + sigma), -sigma / (1 + sigma)),
 }
 
 
@@ -218,7 +219,7 @@ def from_flow(
         fn,
         lambda sigma: 1 / (1 + sigma),
         lambda sigma: sigma / (1 + sigma),
-        lambda sigma: (1 / (1 + sigma), -sigma / (1 + sigma)),
+        COEFFICIENTS["flow_prediction"],
         unconditional_label,
         sigma_range,
         options,

@@ -6,7 +6,7 @@ Guidance outside of it pushes towards a class before, or after, the choice is op
 """
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 
@@ -38,18 +38,23 @@ class GuidanceInterval(tuple[float, float]):
         See `model_bridges.guidance.interval_callback`.
 
         Raises:
-            ValueError: If no noise level of the pipeline's schedule lies inside.
+            ValueError: If the pipeline or its scheduler is unknown, or no noise level of the schedule lies
+                inside.
         """
         from model_bridges.guidance import interval_callback
+        from model_bridges.schedulers import noise_range
 
-        signal = np.asarray(pipe.scheduler.alphas_cumprod)
-        self.steps(np.sqrt((1 - signal) / signal))
-        return interval_callback(*self)
+        low, high = noise_range(pipe.scheduler)
+        if not (self[0] < high and low <= self[1]):
+            self._refuse(high, low)
+        return interval_callback(pipe, *self)
 
     def steps(self, sigmas: Any) -> dict[str, Any]:
-        """First and last guided step of a sampler's decreasing levels, and their share of all steps.
+        """First and last guided step of a sampler's decreasing levels, and the shares of all steps.
 
-        The shares are what diffusers' `guidance_start` and `guidance_stop` of a pipeline's guider mean.
+        `start` and `stop` are those of a guider of diffusers, such as `ClassifierFreeGuidance`, which
+        guides the steps from `int(start * num_steps)` to before `int(stop * num_steps)`. They lie half a
+        step further, so that no rounding moves them.
 
         Raises:
             ValueError: If no level lies inside.
@@ -57,18 +62,21 @@ class GuidanceInterval(tuple[float, float]):
         levels = np.asarray(sigmas, float)
         inside = np.flatnonzero([self.contains(level) for level in levels])
         if len(inside) == 0:
-            raise ValueError(
-                f"No level of the sampler lies in ({self[0]:.3g}, {self[1]:.3g}]; it has "
-                f"{levels.max():.3g} to {levels.min():.3g}."
-            )
+            self._refuse(levels.max(), levels.min())
         first, last = int(inside[0]), int(inside[-1])
         return {
             "first_step": first,
             "last_step": last,
             "num_steps": len(levels),
-            "start": first / len(levels),
-            "stop": (last + 1) / len(levels),
+            "start": (first + 0.5) / len(levels),
+            "stop": min((last + 1.5) / len(levels), 1.0),
         }
+
+    def _refuse(self, high: float, low: float) -> NoReturn:
+        raise ValueError(
+            f"No level of the sampler lies in ({self[0]:.3g}, {self[1]:.3g}]; it has {high:.3g} to "
+            f"{low:.3g}."
+        )
 
 
 @dataclass(frozen=True, eq=False)

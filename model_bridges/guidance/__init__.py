@@ -28,15 +28,11 @@ model is consistent; where it is not, what is exact for a mixture holds only app
 """
 
 from model_bridges.guidance.base import Class, Denoise, Guidance, Guided, Unguided, denoise_at
+from model_bridges.guidance.callbacks import interval_callback
 from model_bridges.guidance.feedback import Feedback
 from model_bridges.guidance.intervals import Interval
 from model_bridges.guidance.negative import DynamicNegative, NegativePrompt, SafeLatent
-from model_bridges.guidance.pipelines import (
-    PROMPT,
-    UNWANTED,
-    interval_callback,
-    on_pipeline,
-)
+from model_bridges.guidance.pipelines import PROMPT, UNWANTED, on_pipeline
 from model_bridges.guidance.positive import ClassifierFree
 from model_bridges.guidance.posteriors import (
     ClassEvidence,

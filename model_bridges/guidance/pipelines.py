@@ -5,16 +5,23 @@
 
 A pipeline asks its UNet for two outputs at once, of the negative or empty prompt and of the prompt, and
 mixes them as `F_u + w (F_p - F_u)`. Within `on_pipeline` both halves of what it gets are the guided output,
-so that its own mixing does nothing. The posterior mean is `D = skip x + out F` in EDM coordinates (see
-`model_bridges.parametrisation`), where x is the UNet's input times `sqrt(1 + sigma^2)` and sigma comes from
-the scheduler: its `sigmas`, where it has them, or `sqrt((1 - abar) / abar)` of the step.
+so that its own mixing does nothing. What the UNet sees and what its output stands for is the scheduler's:
+`model_bridges.schedulers`.
 
 Labels: `None` is the negative or empty prompt, `PROMPT` the prompt, `UNWANTED` a further prompt to push
-away from, which costs an evaluation of its own. Kinds that track a posterior assume stochastic steps of the
-reverse kernel, DDPM or a fully stochastic DDIM; under a deterministic scheduler the tracked number is a
-heuristic.
+away from, which costs an evaluation of its own; it gets whatever else the pipeline gives to the prompt.
+Kinds that track a posterior assume stochastic steps of the reverse kernel, DDPM or a fully stochastic DDIM;
+under a deterministic scheduler the tracked number is a heuristic.
+
+A guidance's state lives for one call of the pipeline and moves on once a level: at an evaluation that a
+scheduler of second order does not keep the guidance acts from the state of the level, as in
+`samplers.sample`.
 """
 
+import functools
+import inspect
+import math
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -23,164 +30,253 @@ import torch
 from torch import Tensor
 
 from model_bridges.guidance.base import Class, Guidance
-from model_bridges.parametrisation import COEFFICIENTS
+from model_bridges.schedulers import Level, family_of, identified, level_at
 
 PROMPT, UNWANTED = 0, 1
+# Pipelines whose network gets the negative prompt and the prompt, in this order, as one batch, and the
+# tensors of both that a callback may change.
+_XL = ("prompt_embeds", "add_text_embeds", "add_time_ids")
+PIPELINES: dict[str, tuple[str, ...]] = {
+    "StableDiffusionPipeline": ("prompt_embeds",),
+    "StableDiffusionImg2ImgPipeline": ("prompt_embeds",),
+    "StableDiffusionControlNetPipeline": ("prompt_embeds", "image"),
+    "StableDiffusionXLPipeline": _XL,
+    "StableDiffusionXLImg2ImgPipeline": _XL,
+    "StableDiffusionXLControlNetPipeline": (*_XL, "image"),
+    "StableDiffusion3Pipeline": ("prompt_embeds", "pooled_prompt_embeds"),
+}
+
+
+def known_pipeline(pipe: Any) -> str:
+    """The class in `PIPELINES` that a pipeline is or inherits.
+
+    Raises:
+        ValueError: If there is none.
+    """
+    for kind in type(pipe).__mro__:
+        if kind.__name__ in PIPELINES:
+            return kind.__name__
+    raise ValueError(
+        f"`pipe` must be one of {', '.join(PIPELINES)}; what others give to their networks is not known "
+        f"here. Got {type(pipe).__name__}. Use `Guided` with a sampler of your own."
+    )
 
 
 @contextmanager
 def on_pipeline(pipe: Any, guidance: Guidance, *, unwanted: str | None = None) -> Iterator[None]:
-    """Guide every run of a pipeline inside the `with` block.
+    """Guide every call of a pipeline inside the `with` block; of this one only, whoever shares its parts.
 
     Args:
-        pipe: A pipeline with `unet`, `scheduler` and `encode_prompt`, such as
-            `StableDiffusionPipeline`, called with `guidance_scale` above 1, whose value plays no part.
+        pipe: One of `PIPELINES` with a UNet, called with `guidance_scale` above 1, whose value plays no
+            part.
         guidance: Labels are `None`, `PROMPT` and `UNWANTED`.
         unwanted: The prompt of `UNWANTED`.
 
     Raises:
-        ValueError: If a part is missing, or the scheduler's `prediction_type` is unknown; at a run, if the
-            pipeline asks for one output only, or the guidance for a prompt that is not there.
+        ValueError: If the pipeline, its scheduler or its `prediction_type` is unknown, or it is guided
+            already; at a call, if the pipeline asks for one output only, the guidance for a prompt that
+            is not there, or another thread is in the same pipeline.
     """
-    for part in ("unet", "scheduler", "encode_prompt"):
-        if not hasattr(pipe, part):
+    known_pipeline(pipe)
+    if not hasattr(pipe, "unet"):
+        raise ValueError(
+            f"`pipe` must be a pipeline with a UNet; {type(pipe).__name__} has no `unet`. Limit its own "
+            "guidance with `interval_callback`."
+        )
+    family_of(*identified(pipe.scheduler))
+    kind: Any = type(pipe)
+    calls = threading.Lock()
+    if hasattr(kind, "guided_by"):
+        raise ValueError(
+            f"This pipeline is guided already, by {kind.guided_by}: leave that `with` block first."
+        )
+
+    @functools.wraps(kind.__call__)
+    def call(self: Any, *args: Any, **options: Any) -> Any:
+        if not calls.acquire(blocking=False):
             raise ValueError(
-                f"`pipe` must be a pipeline with a UNet, as StableDiffusionPipeline; {type(pipe).__name__} "
-                f"has no `{part}`. Use `Guided` with a sampler of your own."
+                "This pipeline is in a call already, and its scheduler and its guidance have one state: "
+                "give each thread a pipeline of its own (`copy.deepcopy(pipe)`)."
             )
-    _coefficients(pipe.scheduler, 1.0)
-    with torch.no_grad():
-        text = None if unwanted is None else _embedded(pipe, unwanted)
-    handle = pipe.unet.register_forward_hook(_Hook(pipe, guidance, text), with_kwargs=True)
+        try:
+            with _Run(pipe, guidance, unwanted).hooked():
+                return kind.__call__(self, *args, **options)
+        finally:
+            calls.release()
+
+    def reduce(self: Any, protocol: Any) -> Any:  # copies are not guided
+        make, (_, *rest), *state = kind.__reduce_ex__(self, protocol)
+        return (make, (kind, *rest), *state)
+
+    # Python looks `__call__` up in the class. One class for this one object keeps the rest as it was.
+    names = {"__call__": call, "__reduce_ex__": reduce, "guided_by": type(guidance).__name__}
+    pipe.__class__ = type(kind.__name__, (kind,), {**names, "__module__": kind.__module__})
     try:
         yield
     finally:
-        handle.remove()
+        pipe.__class__ = kind
 
 
-def _embedded(pipe: Any, prompt: str) -> Tensor:
-    embedded, _ = pipe.encode_prompt(prompt, pipe.unet.device, 1, False)
-    return embedded
+class _Run:
+    """One call of a pipeline: replaces the outputs of its UNet by the guided one."""
 
-
-def sigma_of(scheduler: Any, timestep: Any) -> float:
-    """Noise per signal of the state that the UNet sees at this step of a scheduler.
-
-    Raises:
-        ValueError: If the scheduler has neither `sigmas` nor `alphas_cumprod`.
-    """
-    step = float(timestep)
-    sigmas = getattr(scheduler, "sigmas", None)
-    if isinstance(sigmas, Tensor):
-        index = getattr(scheduler, "step_index", None)
-        if index is None or index >= len(sigmas) or float(scheduler.timesteps[index]) != step:
-            index = int((scheduler.timesteps - step).abs().argmin())
-        return float(sigmas[index])
-    if not hasattr(scheduler, "alphas_cumprod"):
-        raise ValueError(
-            f"{type(scheduler).__name__} has neither `sigmas` nor `alphas_cumprod`: its noise is unknown."
-        )
-    signal = float(scheduler.alphas_cumprod[round(step)])
-    return ((1 - signal) / signal) ** 0.5
-
-
-def _coefficients(scheduler: Any, sigma: float) -> tuple[float, float]:
-    predicted = scheduler.config.get("prediction_type", "epsilon")
-    if predicted not in COEFFICIENTS:
-        raise ValueError(
-            f"`prediction_type` must be one of {', '.join(COEFFICIENTS)}; the scheduler has {predicted!r}."
-        )
-    skip, out = COEFFICIENTS[predicted](torch.tensor(sigma, dtype=torch.float64))
-    return float(skip), float(out)
-
-
-class _Hook:
-    """Replaces the outputs of a UNet by the guided one; the guidance's state lives from step to step."""
-
-    def __init__(self, pipe: Any, guidance: Guidance, unwanted: Tensor | None):
+    def __init__(self, pipe: Any, guidance: Guidance, unwanted: str | None):
         self.pipe, self.guidance, self.unwanted = pipe, guidance, unwanted
-        self.state: Any = None
-        self.sigma = 0.0
+        self.thread = threading.get_ident()
+        self.inputs: dict[str, Any] = {}
+        self.sigma = math.inf  # the level reached
+        self.before: Any = None  # the guidance's state ahead of it
+        self.after: Any = None
 
-    def __call__(self, unet: Any, args: Any, kwargs: dict[str, Any], output: Any) -> Any:
-        sample, timestep = (*args, *(kwargs[k] for k in ("sample", "timestep") if k in kwargs))[:2]
-        if not self.pipe.do_classifier_free_guidance or len(sample) % 2:
-            raise ValueError(
-                "The pipeline asks for the prompt alone; call it with `guidance_scale` above 1, so that the "
-                "empty prompt is there to guide against."
-            )
-        outputs = (output[0] if isinstance(output, tuple) else output.sample).float()
-        sigma = sigma_of(self.pipe.scheduler, timestep)
-        skip, out = _coefficients(self.pipe.scheduler, sigma)
+    @contextmanager
+    def hooked(self) -> Iterator[None]:
+        hooks = (
+            self.pipe.unet.register_forward_pre_hook(self._note, with_kwargs=True),
+            self.pipe.unet.register_forward_hook(self._guide, with_kwargs=True),
+        )
+        try:
+            yield
+        finally:
+            for hook in hooks:
+                hook.remove()
+
+    def __deepcopy__(self, memo: Any) -> "_Run":
+        return self  # a copy of the network, made within the call, carries hooks that do nothing
+
+    def _mine(self, unet: Any) -> bool:
+        """Not of another thread, whose pipeline shares the network, nor of a copy."""
+        return threading.get_ident() == self.thread and unet is self.pipe.unet
+
+    def _note(self, unet: Any, args: Any, kwargs: dict[str, Any]) -> None:
+        """Keep what the UNet is given, as it is given: it takes entries out of its lists."""
+        if self._mine(unet):
+            bound = inspect.signature(unet.forward).bind(*args, **kwargs).arguments
+            self.inputs = {
+                name: list(value) if isinstance(value, list) else value
+                for name, value in bound.items()
+            }
+
+    def _guide(self, unet: Any, args: Any, kwargs: dict[str, Any], output: Any) -> Any:
+        if not self._mine(unet):
+            return None
+        raw = output[0] if isinstance(output, tuple) else output.sample
+        sample = self.inputs["sample"]
+        self._check(sample, raw)
+        level = level_at(self.pipe.scheduler, self.inputs["timestep"])
         half = len(sample) // 2
-        x = sample[:half].float() * (1 + sigma**2) ** 0.5
-        known: dict[Any, Tensor] = {None: outputs[:half], PROMPT: outputs[half:]}
+        x = sample[:half].to(torch.promote_types(sample.dtype, torch.float32)) / level.scale
+        known: dict[Any, Tensor] = {None: raw[:half], PROMPT: raw[half:]}
 
         def denoise(label: Class) -> Tensor:
             if label not in known:
-                known[label] = self._further(unet, sample[:half], timestep, label)
-            return skip * x + out * known[label]
+                known[label] = self._further(unet, label)
+            return level.skip * x + level.out * known[label].to(x)
 
-        if sigma >= self.sigma:  # a new picture
-            self.state = self.guidance.init(x)
-        guided, self.state = self.guidance.step(self.state, x, sigma, denoise)
-        self.sigma = sigma
-        result = torch.cat([(guided - skip * x) / out] * 2).to(sample.dtype)
+        guided = self._step(x, level, denoise)
+        result = torch.cat([(guided - level.skip * x) / level.out] * 2).to(raw.dtype)
         if isinstance(output, tuple):
             return (result, *output[1:])
         output.sample = result
         return output
 
-    def _further(self, unet: Any, sample: Tensor, timestep: Any, label: Class) -> Tensor:
+    def _check(self, sample: Tensor, raw: Tensor) -> None:
+        if not self.pipe.do_classifier_free_guidance or len(sample) % 2:
+            raise ValueError(
+                "The pipeline asks for the prompt alone; call it with `guidance_scale` above 1, so that the "
+                "empty prompt is there to guide against."
+            )
+        if getattr(self.pipe, "guidance_rescale", 0):
+            raise ValueError(
+                "`guidance_rescale` acts on the pipeline's own mixture, which does nothing here; call the "
+                "pipeline without it."
+            )
+        first, second = sample.chunk(2)
+        if raw.shape != sample.shape or not torch.equal(first, second):
+            raise ValueError(
+                "The network must be given one state twice and return what it takes; got "
+                f"{tuple(sample.shape)} with halves that differ, or an output {tuple(raw.shape)}, as "
+                "networks for inpainting or with a learned variance have."
+            )
+
+    def _step(self, x: Tensor, level: Level, denoise: Any) -> Tensor:
+        """The guided posterior mean; the state moves on once a level."""
+        if self.sigma == math.inf:
+            self.after = self.guidance.init(x)
+        if level.provisional:
+            return self.guidance.step(self.after, x, level.sigma, denoise)[0]
+        if level.sigma > self.sigma:
+            raise ValueError(
+                f"Within one call the noise must not rise; the scheduler went from {self.sigma:g} to "
+                f"{level.sigma:g}."
+            )
+        if level.sigma < self.sigma:
+            self.before, self.sigma = self.after, level.sigma
+        guided, self.after = self.guidance.step(self.before, x, level.sigma, denoise)
+        return guided
+
+    def _further(self, unet: Any, label: Class) -> Tensor:
+        """The UNet's output for one more prompt, in the place of the prompt."""
         if label != UNWANTED or self.unwanted is None:
             raise ValueError(
                 f"The guidance asks for label {label!r}; a pipeline has None, PROMPT and, where "
                 "`on_pipeline` is given `unwanted`, UNWANTED."
             )
-        text = self.unwanted.expand(len(sample), -1, -1)
-        # Not through the hooks: this one would come again.
-        return unet.forward(sample, timestep, encoder_hidden_states=text).sample.float()
+        rows = len(self.inputs["sample"])
+        inputs = {name: last_half(value, rows, name) for name, value in self.inputs.items()}
+        text, pooled = self._text
+        inputs["encoder_hidden_states"] = _for_all(text, inputs["encoder_hidden_states"])
+        added = inputs.get("added_cond_kwargs") or {}
+        if "text_embeds" in added:
+            inputs["added_cond_kwargs"] = added | {
+                "text_embeds": _for_all(pooled, added["text_embeds"])
+            }
+        if inputs.get("encoder_attention_mask") is not None:
+            raise ValueError(
+                "The pipeline masks tokens of its prompt (`encoder_attention_mask`); which ones of "
+                "`unwanted` it would mask is not known."
+            )
+        inputs["return_dict"] = False
+        # Not through the hooks: these would come again.
+        return unet.forward(**inputs)[0]
+
+    @functools.cached_property
+    def _text(self) -> tuple[Tensor, Tensor | None]:
+        """Embedding of the unwanted prompt and its pooled one, made as the pipeline makes its own."""
+        pipe = self.pipe
+        attention = getattr(pipe, "cross_attention_kwargs", None) or {}
+        with torch.no_grad():
+            text, _, *pooled = pipe.encode_prompt(
+                prompt=self.unwanted,
+                device=self.inputs["sample"].device,
+                num_images_per_prompt=1,
+                do_classifier_free_guidance=False,
+                lora_scale=attention.get("scale"),
+                clip_skip=getattr(pipe, "clip_skip", None),
+            )
+        return text, pooled[0] if pooled else None
 
 
-def interval_callback(low: float | int, high: float | int) -> Any:
-    """A `callback_on_step_end` that guides where `low < sigma <= high`, and spares half the cost elsewhere.
+def _for_all(one: Tensor | None, given: Tensor) -> Tensor:
+    """One prompt's embedding, a row a state."""
+    assert one is not None  # pipelines that give pooled embeddings make them
+    return one.to(given).expand(len(given), *one.shape[1:])
 
-        pipe(prompt, guidance_scale=7.5, callback_on_step_end=interval_callback(0.5, 7.0))
 
-    A callback speaks after a step: the first one is guided as the pipeline is told. Where that matters, use
-    `on_pipeline`.
-
-    Args:
-        low, high: Noise per signal, as of `guidance_interval`.
+def last_half(value: Any, rows: int, name: str) -> Any:
+    """The prompt's part of what goes with both prompts, in tensors of any nesting.
 
     Raises:
-        ValueError: If not `0 <= low < high`.
+        ValueError: If a tensor has neither one row for all, nor one for every state of both.
     """
-    from diffusers.callbacks import PipelineCallback
-
-    from model_bridges.guidance.intervals import Interval
-    from model_bridges.guidance.positive import ClassifierFree
-
-    interval = Interval(ClassifierFree(PROMPT, 1.0), low, high)
-
-    class IntervalCallback(PipelineCallback):
-        tensor_inputs = ["prompt_embeds"]  # noqa: RUF012  as diffusers has it
-
-        def callback_fn(
-            self, pipeline: Any, step_index: int, timesteps: Any, callback_kwargs: dict[str, Any]
-        ) -> dict[str, Any]:
-            if step_index == 0:
-                self.scale, self.both = pipeline.guidance_scale, callback_kwargs["prompt_embeds"]
-                if not pipeline.do_classifier_free_guidance:
-                    raise ValueError(
-                        "The pipeline is not guided; call it with `guidance_scale` above 1."
-                    )
-            steps = pipeline.scheduler.timesteps
-            if step_index + 1 < len(steps):
-                acts = interval.contains(sigma_of(pipeline.scheduler, steps[step_index + 1]))
-                pipeline._guidance_scale = self.scale if acts else 1.0
-                text = self.both if acts else self.both.chunk(2)[1]
-                callback_kwargs["prompt_embeds"] = text
-            return callback_kwargs
-
-    return IntervalCallback()
+    if isinstance(value, dict):
+        return {key: last_half(entry, rows, f"{name}[{key!r}]") for key, entry in value.items()}
+    if isinstance(value, list | tuple):
+        return type(value)(last_half(entry, rows, name) for entry in value)
+    if not isinstance(value, Tensor) or value.ndim == 0 or len(value) == 1:
+        return value
+    if len(value) != rows:
+        raise ValueError(
+            f"`{name}` must have one row, or {rows}, those of the negative prompt and of the prompt; got "
+            f"{tuple(value.shape)}. Which of them go with a further prompt is not known."
+        )
+    return value[rows // 2 :]

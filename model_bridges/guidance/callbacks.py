@@ -1,0 +1,75 @@
+"""An interval of noise for the guidance that a pipeline of diffusers has of its own."""
+
+from typing import Any
+
+from model_bridges.guidance.base import Unguided
+from model_bridges.guidance.intervals import Interval
+from model_bridges.guidance.pipelines import PIPELINES, known_pipeline, last_half
+from model_bridges.schedulers import level_at
+
+
+def interval_callback(pipe: Any, low: float | int, high: float | int) -> Any:
+    """A `callback_on_step_end` that guides where `low < sigma <= high`, and spares half the cost elsewhere.
+
+        pipe(prompt, guidance_scale=7.5, callback_on_step_end=interval_callback(pipe, 0.5, 7.0))
+
+    A callback speaks after a step: the first one is guided as the pipeline is told. Where that matters, use
+    `on_pipeline`.
+
+    Args:
+        pipe: The pipeline that will be called, one of `PIPELINES`.
+        low, high: Noise per signal, as of `guidance_interval`.
+
+    Raises:
+        ValueError: If not `0 <= low < high`, or the pipeline is unknown; at a call, if it is not guided, its
+            scheduler is unknown, or images prompt it, whose halves no callback can change.
+    """
+    from diffusers.callbacks import PipelineCallback
+
+    interval = Interval(Unguided(), low, high)
+    tensors = PIPELINES[known_pipeline(pipe)]
+
+    class IntervalCallback(PipelineCallback):
+        tensor_inputs = list(tensors)  # noqa: RUF012  as diffusers has it
+
+        def callback_fn(
+            self, pipeline: Any, step_index: int, timestep: Any, callback_kwargs: dict[str, Any]
+        ) -> dict[str, Any]:
+            steps = pipeline.scheduler.timesteps
+            if step_index == 0:
+                self._start(pipeline, callback_kwargs)
+                # A run may begin in the middle, as image-to-image does.
+                self.first = int((steps == timestep).nonzero()[0])
+            index = self.first + step_index + 1
+            if index < len(steps):
+                acts = interval.contains(level_at(pipeline.scheduler, steps[index]).sigma)
+                pipeline._guidance_scale = self.scale if acts else 1.0
+                callback_kwargs.update(self.both if acts else self.prompt)
+            return callback_kwargs
+
+        def _start(self, pipeline: Any, both: dict[str, Any]) -> None:
+            if not pipeline.do_classifier_free_guidance:
+                raise ValueError(
+                    "The pipeline is not guided; call it with `guidance_scale` above 1."
+                )
+            network = getattr(pipeline, "unet", None)
+            if getattr(network, "encoder_hid_proj", None) is not None:
+                raise ValueError(
+                    "The pipeline is prompted by images, too, whose halves a callback cannot change. Use "
+                    "`on_pipeline`."
+                )
+            self.scale, self.both = pipeline.guidance_scale, {name: both[name] for name in tensors}
+            rows = len(self.both["prompt_embeds"])
+            # ControlNet's guess mode has one image for both halves.
+            self.prompt = {
+                name: value
+                if name == "image" and _rows(value) != rows
+                else last_half(value, rows, name)
+                for name, value in self.both.items()
+            }
+
+    return IntervalCallback()
+
+
+def _rows(images: Any) -> int:
+    return len(images[0] if isinstance(images, list) else images)
