@@ -38,8 +38,10 @@ def interval_callback(pipe: Any, low: float | int, high: float | int) -> Any:
             steps = pipeline.scheduler.timesteps
             if step_index == 0:
                 self._start(pipeline, callback_kwargs)
-                # A run may begin in the middle, as image-to-image does.
-                self.first = int((steps == timestep).nonzero()[0])
+                # A run may begin in the middle, as image-to-image does, even between two equal steps.
+                places = (steps == timestep).flatten().nonzero().flatten().tolist()
+                middle = len(steps) - pipeline.num_timesteps
+                self.first = middle if middle in places else places[0]
             index = self.first + step_index + 1
             if index < len(steps):
                 acts = interval.contains(level_at(pipeline.scheduler, steps[index]).sigma)

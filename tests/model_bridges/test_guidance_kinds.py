@@ -1,23 +1,18 @@
-"""Guidance in torch: the same numbers as the theory's, removal of a class, pipelines of diffusers."""
-
-import re
-from pathlib import Path
+"""Guidance in torch: the same numbers as the theory's, removal of a class."""
 
 import jax.numpy as jnp
 import numpy as np
 import pytest
 import torch
-from tiny_pipeline import write_pipeline
 
 from gmm_speciation import GaussianMixture
 from gmm_speciation import guidance as theory
 from gmm_speciation.partitions import Partition
 from gmm_speciation.samplers import label_denoiser
 from model_bridges import guidance
-from model_bridges.guidance import PROMPT, UNWANTED, Guided, denoise_at
+from model_bridges.guidance import Guided, denoise_at
 from model_bridges.mixture import mixture_denoiser
 from model_bridges.samplers import karras_sigmas, sample
-from model_bridges.windows import GuidanceInterval
 
 SIGMAS = [float(s) for s in np.geomspace(8.0, 0.05, 9)]
 
@@ -182,155 +177,3 @@ def test_bad_input(subject):
     _, state = kind.step(kind.init(x), x, 1.0, denoise_at(model, x, 1.0))
     with pytest.raises(ValueError, match="lower, positive noise"):
         kind.step(state, x, 2.0, denoise_at(model, x, 2.0))
-
-
-# Pipelines of diffusers, whose old schedulers warn about NumPy and about their own defaults.
-
-
-pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
-
-
-@pytest.fixture(scope="module")
-def pipe(tmp_path_factory):
-    return _pipeline(write_pipeline(tmp_path_factory.mktemp("pipeline")))
-
-
-def _pipeline(folder, scheduler=None):
-    from diffusers import (
-        AutoencoderKL,
-        DDIMScheduler,
-        StableDiffusionPipeline,
-        UNet2DConditionModel,
-    )
-    from transformers import CLIPTextModel, CLIPTokenizer
-
-    made = StableDiffusionPipeline(
-        AutoencoderKL.from_pretrained(folder / "vae", use_safetensors=True),
-        CLIPTextModel.from_pretrained(folder / "text_encoder", use_safetensors=True),
-        CLIPTokenizer.from_pretrained(folder / "tokenizer"),
-        UNet2DConditionModel.from_pretrained(folder / "unet", use_safetensors=True),
-        scheduler or DDIMScheduler.from_pretrained(folder / "scheduler"),
-        None, None, requires_safety_checker=False,
-    )  # fmt: skip
-    made.set_progress_bar_config(disable=True)
-    return made
-
-
-def _draw(pipe, scale=3.0, **options):
-    generator = torch.Generator().manual_seed(0)
-    return pipe(
-        ["a cat", "a dog"], num_inference_steps=6, guidance_scale=scale, output_type="latent",
-        height=16, width=16, generator=generator, **options,
-    ).images  # fmt: skip
-
-
-@pytest.mark.parametrize(
-    "scheduler",
-    ["DDIMScheduler", "EulerDiscreteScheduler", "DPMSolverMultistepScheduler", "DDPMScheduler"],
-)
-@pytest.mark.parametrize("prediction", ["epsilon", "v_prediction"])
-def test_classifier_free_guidance_on_a_pipeline_is_its_own(pipe, scheduler, prediction):
-    import diffusers
-
-    settings = dict(pipe.scheduler.config) | {"prediction_type": prediction}
-    used = pipe.scheduler
-    pipe.scheduler = getattr(diffusers, scheduler).from_config(settings)
-    try:
-        own = _draw(pipe, 3.0)
-        with guidance.on_pipeline(pipe, guidance.ClassifierFree(PROMPT, 3.0)):
-            ours = _draw(pipe, 9.0)  # the pipe's own scale plays no part
-        torch.testing.assert_close(ours, own, rtol=1e-4, atol=1e-4)
-        assert (_draw(pipe, 9.0) - own).abs().max() > 1e-3  # outside the block it does
-    finally:
-        pipe.scheduler = used
-
-
-def test_an_interval_on_a_pipeline_guides_the_steps_it_names(pipe):
-    sigmas = []
-    pipe.scheduler.set_timesteps(6)
-    for step in pipe.scheduler.timesteps:
-        signal = float(pipe.scheduler.alphas_cumprod[step])
-        sigmas.append(((1 - signal) / signal) ** 0.5)
-    low, high = (sigmas[4] + sigmas[3]) / 2, (sigmas[0] + sigmas[1]) / 2
-
-    acts = []
-
-    class Watch(guidance.Guidance):
-        @property
-        def base_label(self):
-            return PROMPT
-
-        def step(self, state, x, sigma, denoise):
-            acts.append(sigma)
-            return guidance.ClassifierFree(PROMPT, 3.0).step(state, x, sigma, denoise)
-
-    with guidance.on_pipeline(pipe, guidance.Interval(Watch(), low, high)):
-        limited = _draw(pipe)
-    np.testing.assert_allclose(acts, sigmas[1:4], rtol=1e-6)
-    # The callback guides the first step as the pipeline is told; the rest is the same.
-    called = _draw(pipe, callback_on_step_end=GuidanceInterval((low, high)).as_callback(pipe))
-    with guidance.on_pipeline(
-        pipe, guidance.Interval(guidance.ClassifierFree(PROMPT, 3.0), low, 1e3)
-    ):
-        torch.testing.assert_close(called, _draw(pipe), rtol=1e-4, atol=1e-4)
-    assert (called - limited).abs().max() > 1e-3
-
-
-def test_tracked_kinds_on_a_pipeline(pipe):
-    plain = _draw(pipe)
-    away = guidance.DynamicNegative(
-        UNWANTED, 5.0, guidance.TrackedRatio(UNWANTED, 0.3), PROMPT, 3.0
-    )
-    with guidance.on_pipeline(pipe, away, unwanted="a dog"):
-        pushed = _draw(pipe, eta=1.0)
-    with guidance.on_pipeline(pipe, guidance.Feedback.tracked(PROMPT, num_steps=6)):
-        fed = _draw(pipe, eta=1.0)
-    for result in (pushed, fed):
-        assert torch.isfinite(result).all()
-        assert (result - plain).abs().max() > 1e-3
-
-
-def test_a_pipeline_says_what_it_lacks(pipe):
-    with (
-        pytest.raises(ValueError, match="no `unet`"),
-        guidance.on_pipeline(object(), guidance.Unguided()),
-    ):
-        pass
-    with (
-        pytest.raises(ValueError, match="`guidance_scale` above 1"),
-        guidance.on_pipeline(pipe, guidance.ClassifierFree(PROMPT, 3.0)),
-    ):
-        _draw(pipe, 1.0)
-    with (
-        pytest.raises(ValueError, match="asks for label 1"),
-        guidance.on_pipeline(pipe, guidance.NegativePrompt(UNWANTED, 1.0)),
-    ):
-        _draw(pipe)
-    assert not pipe.unet._forward_hooks
-    with pytest.raises(ValueError, match="No level of the sampler"):
-        GuidanceInterval((1e3, 1e4)).as_callback(pipe)
-
-
-def test_the_pipelines_of_the_readme_are_guided_as_it_says():
-    """The README's own lines, on the shipped pipeline; the digit asked for is drawn."""
-    from model_bridges.digits import load_digits
-    from model_bridges.digits.classifier import DigitClassifier
-    from model_bridges.digits_text.data import to_digits
-
-    readme = Path(__file__).parents[2] / "README.md"
-    blocks = [
-        block
-        for block in re.findall(r"```python\n(.*?)```", readme.read_text(encoding="utf-8"), re.S)
-        if "on_pipeline" in block
-    ]
-    assert len(blocks) == 1
-    names = {}
-    torch.manual_seed(0)
-    exec(blocks[0], names)  # our own README
-    digits = load_digits()
-    judge = DigitClassifier(digits)
-    for drawn in (names["limited"], names["called"], names["without"]):
-        pixels = np.stack([np.asarray(picture, np.float32) for picture in drawn]) / 127.5 - 1
-        shown = judge.predict(to_digits(digits, torch.from_numpy(pixels)[:, None]))
-        wanted = shown != 7 if drawn is names["without"] else shown == 7
-        assert wanted.mean() >= 0.7

@@ -180,3 +180,28 @@ def test_every_other_class_of_diffusers_is_refused_by_name(name):
 def test_the_table_names_classes_that_there_are():
     assert set(KNOWN) <= set(EXPORTED)
     assert len(EXPORTED) > 40
+
+
+def test_states_of_a_scheduler_that_cannot_be_are_refused():
+    scheduler = diffusers.EulerDiscreteScheduler()
+    scheduler.set_timesteps(5)
+    steps = scheduler.timesteps
+    assert level_at(scheduler, steps[0]).sigma == float(scheduler.sigmas[0])
+    scheduler.scale_model_input(torch.zeros(1), steps[0])
+    with pytest.raises(ValueError, match="stands at step 999 and the network is called at 499"):
+        level_at(scheduler, steps[2])
+    with pytest.raises(ValueError, match="One step for all states"):
+        level_at(scheduler, steps[:2])
+    ddim = diffusers.DDIMScheduler()
+    for step in (-1, 1000, 3.5):
+        with pytest.raises(ValueError, match=r"whole number in 0\.\.999"):
+            level_at(ddim, step)
+    for settings, message in (
+        ({"prediction_type": "flow_prediction"}, "use_flow_sigmas=False"),
+        ({"use_flow_sigmas": True}, "use_flow_sigmas=True"),
+        ({"prediction_type": "noise"}, "must be one of epsilon"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            level_at(diffusers.UniPCMultistepScheduler(**settings), 1)
+    with pytest.raises(ValueError, match="invert_sigmas"):
+        level_at(diffusers.FlowMatchEulerDiscreteScheduler(invert_sigmas=True), 1)

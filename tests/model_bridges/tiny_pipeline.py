@@ -3,16 +3,71 @@
 import json
 from pathlib import Path
 
+import diffusers
 import torch
 
 PROMPTS = ("a cat", "a dog", "a red cat")
 LETTERS = "abcdefghijklmnopqrstuvwxyz"
+PARTS = {
+    "unet": "UNet2DConditionModel",
+    "vae": "AutoencoderKL",
+    "text_encoder": "CLIPTextModel",
+    "tokenizer": "CLIPTokenizer",
+    "scheduler": "DDPMScheduler",
+}
+SCHEDULE = {
+    "beta_start": 0.00085,
+    "beta_end": 0.012,
+    "beta_schedule": "scaled_linear",
+    "clip_sample": False,
+}
+UNET = {
+    "sample_size": 8, "in_channels": 4, "out_channels": 4, "block_out_channels": (8, 16),
+    "down_block_types": ("DownBlock2D", "CrossAttnDownBlock2D"),
+    "up_block_types": ("CrossAttnUpBlock2D", "UpBlock2D"), "layers_per_block": 1,
+    "cross_attention_dim": 16, "attention_head_dim": 2, "norm_num_groups": 4,
+}  # fmt: skip
+XL_UNET = {
+    "cross_attention_dim": 32,
+    "addition_embed_type": "text_time",
+    "addition_time_embed_dim": 8,
+    "projection_class_embeddings_input_dim": 16 + 6 * 8,
+}
 
 
 def write_pipeline(folder: Path, *, prediction: str = "epsilon", **unet_options) -> Path:
-    """UNet, autoencoder, text encoder, tokenizer and schedule, as `save_pretrained` writes them."""
-    from diffusers import AutoencoderKL, DDPMScheduler, UNet2DConditionModel
-    from transformers import CLIPTextConfig, CLIPTextModel
+    """UNet, autoencoder, text encoder, tokenizer and schedule, as `save_pretrained` writes a pipeline."""
+    from diffusers import DDPMScheduler, UNet2DConditionModel
+
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        UNet2DConditionModel(**{**UNET, **unet_options}).save_pretrained(folder / "unet")
+        autoencoder().save_pretrained(folder / "vae")
+        text_encoder().save_pretrained(folder / "text_encoder")
+    letters_tokenizer().save_pretrained(folder / "tokenizer")
+    DDPMScheduler(prediction_type=prediction, **SCHEDULE).save_pretrained(folder / "scheduler")
+    index = {"_class_name": "StableDiffusionPipeline", "_diffusers_version": "0.42.1"}
+    for part, kind in PARTS.items():
+        index[part] = ["transformers" if "CLIP" in kind else "diffusers", kind]
+    (folder / "model_index.json").write_text(json.dumps(index))
+    return folder
+
+
+def stable_diffusion(folder: Path, scheduler=None):
+    """The pipeline of a written folder."""
+    from diffusers import DDIMScheduler, StableDiffusionPipeline
+
+    used = scheduler or DDIMScheduler.from_pretrained(folder / "scheduler")
+    pipe = StableDiffusionPipeline.from_pretrained(
+        folder, scheduler=used, use_safetensors=True, safety_checker=None, feature_extractor=None,
+        image_encoder=None, requires_safety_checker=False,
+    )  # fmt: skip
+    pipe.set_progress_bar_config(disable=True)
+    return pipe
+
+
+def text_encoder(with_projection: bool = False):
+    from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
 
     tokenizer = letters_tokenizer()
     text = CLIPTextConfig(
@@ -21,28 +76,80 @@ def write_pipeline(folder: Path, *, prediction: str = "epsilon", **unet_options)
         bos_token_id=tokenizer.bos_token_id, eos_token_id=tokenizer.eos_token_id,
         pad_token_id=tokenizer.pad_token_id,
     )  # fmt: skip
-    settings = {
-        "sample_size": 8, "in_channels": 4, "out_channels": 4, "block_out_channels": (8, 16),
-        "down_block_types": ("DownBlock2D", "CrossAttnDownBlock2D"),
-        "up_block_types": ("CrossAttnUpBlock2D", "UpBlock2D"), "layers_per_block": 1,
-        "cross_attention_dim": 16, "attention_head_dim": 2, "norm_num_groups": 4,
-    }  # fmt: skip
+    return (CLIPTextModelWithProjection if with_projection else CLIPTextModel)(text)
+
+
+def stable_diffusion_xl():
+    """Two text encoders, their pooled embedding and the sizes as further inputs."""
+    from diffusers import DDIMScheduler, StableDiffusionXLPipeline, UNet2DConditionModel
+
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        UNet2DConditionModel(**{**settings, **unet_options}).save_pretrained(folder / "unet")
-        AutoencoderKL(
-            in_channels=3, out_channels=3, down_block_types=("DownEncoderBlock2D",) * 2,
-            up_block_types=("UpDecoderBlock2D",) * 2, block_out_channels=(4, 8),
-            layers_per_block=1, latent_channels=4, norm_num_groups=2, sample_size=16,
-            scaling_factor=0.25,
-        ).save_pretrained(folder / "vae")  # fmt: skip
-        CLIPTextModel(text).save_pretrained(folder / "text_encoder")
-    tokenizer.save_pretrained(folder / "tokenizer")
-    DDPMScheduler(
-        beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear",
-        prediction_type=prediction, clip_sample=False,
-    ).save_pretrained(folder / "scheduler")  # fmt: skip
-    return folder
+        torch.manual_seed(1)
+        pipe = StableDiffusionXLPipeline(
+            vae=autoencoder(),
+            text_encoder=text_encoder(),
+            text_encoder_2=text_encoder(with_projection=True),
+            tokenizer=letters_tokenizer(),
+            tokenizer_2=letters_tokenizer(),
+            unet=UNet2DConditionModel(**UNET | XL_UNET),
+            scheduler=DDIMScheduler(**SCHEDULE),
+            add_watermarker=False,
+        )
+    pipe.set_progress_bar_config(disable=True)
+    return pipe
+
+
+def controlnet(unet):
+    """A ControlNet for a UNet, with weights that say something."""
+    from diffusers import ControlNetModel
+
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(2)
+        made = ControlNetModel.from_unet(unet, conditioning_embedding_out_channels=(4, 8))
+        for value in made.parameters():
+            if not value.any():  # its last layers start at zero
+                torch.nn.init.normal_(value, std=0.3)
+    return made
+
+
+def stable_diffusion_3():
+    """A flow of a transformer, without its largest text encoder."""
+    from diffusers import (
+        FlowMatchEulerDiscreteScheduler,
+        SD3Transformer2DModel,
+        StableDiffusion3Pipeline,
+    )
+
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(3)
+        pipe = StableDiffusion3Pipeline(
+            transformer=SD3Transformer2DModel(
+                sample_size=8, patch_size=1, in_channels=4, num_layers=1, attention_head_dim=8,
+                num_attention_heads=2, joint_attention_dim=32, caption_projection_dim=16,
+                pooled_projection_dim=32, out_channels=4,
+            ),
+            scheduler=FlowMatchEulerDiscreteScheduler(shift=3.0),
+            vae=autoencoder(shift_factor=0.1),
+            text_encoder=text_encoder(with_projection=True),
+            text_encoder_2=text_encoder(with_projection=True),
+            text_encoder_3=None,
+            tokenizer=letters_tokenizer(),
+            tokenizer_2=letters_tokenizer(),
+            tokenizer_3=None,
+        )  # fmt: skip
+    pipe.set_progress_bar_config(disable=True)
+    return pipe
+
+
+def autoencoder(**options):
+    from diffusers import AutoencoderKL
+
+    return AutoencoderKL(
+        in_channels=3, out_channels=3, down_block_types=("DownEncoderBlock2D",) * 2,
+        up_block_types=("UpDecoderBlock2D",) * 2, block_out_channels=(4, 8),
+        layers_per_block=1, latent_channels=4, norm_num_groups=2, sample_size=16,
+        **{"scaling_factor": 0.25, **options},
+    )  # fmt: skip
 
 
 def letters_tokenizer():
@@ -52,6 +159,51 @@ def letters_tokenizer():
     tokens = [*LETTERS, *(f"{c}</w>" for c in LETTERS), "<|startoftext|>", "<|endoftext|>"]
     vocabulary = {token: index for index, token in enumerate(tokens)}
     return CLIPTokenizer(vocab=vocabulary, merges=[], model_max_length=16)
+
+
+def draw(pipe, scale=3.0, prompts=("a cat", "a dog"), **options):
+    generator = torch.Generator().manual_seed(0)
+    return pipe(
+        list(prompts), guidance_scale=scale, output_type="latent", generator=generator,
+        **{"num_inference_steps": 6, "height": 16, "width": 16, **options},
+    ).images  # fmt: skip
+
+
+def change(pipe, name, **settings):
+    if name == "DPMSolverSDEScheduler":  # it draws from a seed of its own
+        settings["noise_sampler_seed"] = 0
+    kind = getattr(diffusers, name)
+    pipe.scheduler = kind.from_config(dict(pipe.scheduler.config) | settings)
+
+
+def close(ours, own):
+    torch.testing.assert_close(ours, own, rtol=1e-4, atol=1e-4 * float(own.abs().max()))
+
+
+def controlled(kind, pipe):
+    net = controlnet(pipe.unet)
+    parts = {name: part for name, part in pipe.components.items() if name != "image_encoder"}
+    extra = {"add_watermarker": False} if "XL" in kind else {"requires_safety_checker": False}
+    made = getattr(diffusers, kind)(**parts, controlnet=net, **extra)
+    made.set_progress_bar_config(disable=True)
+    return made
+
+
+PICTURE = {"image": torch.rand(2, 3, 16, 16, generator=torch.Generator().manual_seed(5))}
+
+
+def made_as(name, pipe):
+    """A pipeline of this class, and what else its call needs."""
+    base = stable_diffusion_xl() if "XL" in name else pipe
+    if name == "StableDiffusion3Pipeline":
+        return stable_diffusion_3(), {}
+    if "ControlNet" in name:
+        return controlled(name, base), PICTURE
+    if "Img2Img" in name:
+        made = getattr(diffusers, name).from_pipe(base)
+        made.set_progress_bar_config(disable=True)
+        return made, {**PICTURE, "strength": 0.7, "height": None, "width": None}
+    return base, {}
 
 
 def rewrite_json(path: Path, **changes) -> None:

@@ -1,0 +1,100 @@
+"""Intervals of noise for the guidance that pipelines and guiders of diffusers have of their own."""
+
+import copy
+
+import pytest
+import torch
+from tiny_pipeline import change, close, draw, made_as, stable_diffusion, write_pipeline
+
+from model_bridges.guidance import PROMPT, ClassifierFree, Interval, on_pipeline
+from model_bridges.guidance.pipelines import PIPELINES
+from model_bridges.schedulers import level_at
+from model_bridges.windows import GuidanceInterval
+
+pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory):
+    return stable_diffusion(write_pipeline(tmp_path_factory.mktemp("pipeline")))
+
+
+@pytest.fixture
+def pipe(shared):
+    used = shared.scheduler
+    yield shared
+    shared.scheduler = used
+
+
+@pytest.mark.parametrize("name", sorted(PIPELINES))
+@pytest.mark.parametrize("scheduler", ["DDIMScheduler", "KDPM2DiscreteScheduler", "PNDMScheduler"])
+def test_a_callback_guides_the_levels_it_names(pipe, name, scheduler):
+    made, options = made_as(name, pipe)
+    network = made.unet if hasattr(made, "unet") else made.transformer
+    if name == "StableDiffusion3Pipeline":
+        if scheduler != "DDIMScheduler":
+            return
+    else:
+        used = made.scheduler
+        change(made, scheduler, skip_prk_steps=True)
+    sizes, levels = [], []
+
+    def count(module, args, kwargs, output):
+        given = kwargs.get("sample", kwargs.get("hidden_states", args[0] if args else None))
+        sizes.append(len(given))
+        levels.append(
+            level_at(made.scheduler, kwargs.get("timestep", args[1] if len(args) > 1 else None))
+        )
+
+    hook = network.register_forward_hook(count, with_kwargs=True)
+    own = draw(made, **options)
+    sigmas = [level.sigma for level in levels]
+    kept = sorted({*sigmas}, reverse=True)
+    low, high = (kept[3] + kept[2]) / 2, (kept[0] + kept[1]) / 2  # two levels of the middle
+    sizes.clear()
+    called = draw(
+        made, callback_on_step_end=GuidanceInterval((low, high)).as_callback(made), **options
+    )
+    hook.remove()
+    acts = [index == 0 or low < sigma <= high for index, sigma in enumerate(sigmas)]
+    assert sizes == [4 if act else 2 for act in acts]
+    assert 0 < sum(acts) < len(acts)
+    everywhere = GuidanceInterval((0.0, 1e9)).as_callback(made)
+    assert torch.equal(draw(made, callback_on_step_end=everywhere, **options), own)
+    if name != "StableDiffusion3Pipeline":
+        top = max(sigma for sigma, act in zip(sigmas, acts, strict=True) if act)
+        with on_pipeline(made, Interval(ClassifierFree(PROMPT, 3.0), low, top)):
+            close(called, draw(made, **options))
+        made.scheduler = used
+
+
+def test_a_callback_on_a_pipeline_of_images_is_refused(pipe):
+    made = copy.deepcopy(pipe)
+    made.unet.encoder_hid_proj = torch.nn.Identity()
+    callback = GuidanceInterval((0.1, 1.0)).as_callback(made)
+    with pytest.raises(ValueError, match="prompted by images"):
+        draw(made, callback_on_step_end=callback)
+    with pytest.raises(ValueError, match="not guided"):
+        draw(pipe, 1.0, callback_on_step_end=GuidanceInterval((0.1, 1.0)).as_callback(pipe))
+
+
+def test_half_steps_of_a_guider_are_the_steps_meant():
+    """All first and last steps of up to 40, against the guider's own rule."""
+    from diffusers.guiders import ClassifierFreeGuidance
+
+    guided = GuidanceInterval((1.0, 2.0))
+    for num_steps in range(1, 41):
+        guider = ClassifierFreeGuidance()
+        for first in range(num_steps):
+            for last in range(first, num_steps):
+                sigmas = [3.0] * first + [1.5] * (last + 1 - first) + [0.5] * (num_steps - 1 - last)
+                found = guided.steps(sigmas)
+                guider._start, guider._stop = found["start"], found["stop"]
+                assert 0 <= found["start"] <= found["stop"] <= 1
+                acts = []
+                for step in range(num_steps):
+                    guider.set_state(step, num_steps, torch.tensor(0))
+                    acts.append(guider._is_cfg_enabled())
+                assert acts == [first <= step <= last for step in range(num_steps)]
+    found = guided.steps([3.0, 1.5, 0.5])
+    ClassifierFreeGuidance(start=found["start"], stop=found["stop"])  # it has these names
