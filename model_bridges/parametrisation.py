@@ -18,6 +18,7 @@ A wrapped function is called as `fn(x_native, t_native, label)` with `x_native` 
 every entry where one is given, else `None`.
 """
 
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -45,10 +46,19 @@ class Schedule:
     def from_alphas_cumprod(cls, alphas_cumprod: ArrayLike) -> "Schedule":
         """The schedule with these `abar` per step.
 
+        A last step without any signal, `abar = 0`, has sigma infinite and no place in EDM coordinates. It is
+        left out, with a warning: the range of noise ends at the step before.
+
         Raises:
             ValueError: If they are not at least two, strictly decreasing inside (0, 1).
         """
         values = np.asarray(alphas_cumprod, float)
+        if values.ndim == 1 and len(values) and values[-1] == 0:
+            values = values[:-1]
+            warnings.warn(
+                "The last step of the schedule has no signal, sigma = inf; it is left out.",
+                stacklevel=2,
+            )
         inside = values.ndim == 1 and np.all((values > 0) & (values < 1))
         if not (inside and len(values) > 1 and np.all(np.diff(values) < 0)):
             raise ValueError(

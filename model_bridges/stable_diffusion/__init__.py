@@ -4,11 +4,14 @@
     latents = denoiser.encode(pictures)
     denoiser(latents + 2.0 * noise, 2.0, labels)
 
-Works on the layout that diffusers writes: SD 1.x and 2.x, predicting epsilon, v or x_0 (Rombach et al. 2022).
+Works on the layout that diffusers writes: SD 1.x and 2.x, predicting epsilon, v, x_0 (Rombach et al. 2022) or
+the velocity of a flow.
 Weights are read from safetensors only. Nothing is fetched unless `local_files_only=False`.
 """
 
-from collections.abc import Sequence
+import functools
+import inspect
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,15 +19,22 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from model_bridges.parametrisation import from_epsilon, from_velocity, from_x0
+from model_bridges.network_denoiser import NetworkDenoiser
+from model_bridges.parametrisation import from_epsilon, from_flow, from_velocity, from_x0
+from model_bridges.schedulers import family_of
 from model_bridges.stable_diffusion.latent_diffusion import LatentDiffusion
+from model_bridges.stable_diffusion.latents import latent_scale
 from model_bridges.stable_diffusion.parts import Source
 from model_bridges.stable_diffusion.prompts import check_prompts, embed
-from model_bridges.stable_diffusion.schedules import PREDICTIONS, alphas_cumprod
+from model_bridges.stable_diffusion.schedules import alphas_cumprod
 
 __all__ = ["LatentDiffusion", "load"]
 
-WRAPPERS = dict(zip(PREDICTIONS, (from_epsilon, from_velocity, from_x0), strict=True))
+WRAPPERS: dict[str, Callable[..., NetworkDenoiser]] = {
+    "epsilon": from_epsilon,
+    "v_prediction": from_velocity,
+    "sample": from_x0,
+}
 
 
 def load(
@@ -66,13 +76,8 @@ def load(
     if max_batch < 1:
         raise ValueError(f"`max_batch` must be at least 1; got {max_batch}.")
     source = Source(str(path_or_repo), revision, local_files_only)
-    configuration = source.scheduler()
-    prediction = configuration.get("prediction_type", "epsilon")
-    if prediction not in WRAPPERS:
-        raise ValueError(
-            f"`prediction_type` must be one of {', '.join(WRAPPERS)}; got {prediction!r}."
-        )
-    schedule = alphas_cumprod(configuration)
+    parametrisation = _parametrisation(source.settings("scheduler"))
+    scale = latent_scale(source.settings("vae"))
     if embeddings is None:
         if empty_embedding is not None:
             raise ValueError("`empty_embedding` goes with `embeddings`; got it alone.")
@@ -93,22 +98,45 @@ def load(
 
     source.announce_licence()
     name = f"{source.name}@{revision}" if revision else source.name
-    denoiser = WRAPPERS[prediction](
+    denoiser = parametrisation(
         network,
-        schedule,
         num_classes=len(texts),
         event_shape=_event_shape(unet.config),
         has_unconditional=empty_embedding is not None,
         device=device,
         **{"provenance": f"the pipeline {name} with prompts {' | '.join(texts)}", **options},
     )
-    return LatentDiffusion(denoiser, texts, source, max_batch)
+    return LatentDiffusion(denoiser, texts, source, scale, max_batch)
+
+
+def _parametrisation(configuration: Mapping[str, Any]) -> Callable[..., NetworkDenoiser]:
+    """What makes a denoiser of a network with this scheduler.
+
+    Raises:
+        ValueError: If the scheduler, its `prediction_type` or its schedule is unknown.
+    """
+    import diffusers
+
+    name = configuration.get("_class_name") or "one without `_class_name`"
+    family, prediction = family_of(name, configuration)
+    taken = inspect.signature(getattr(diffusers, name).__init__).parameters
+    # What the file does not say is what the class says; what the class does not know it does not use.
+    settings = {key: configuration.get(key, value.default) for key, value in taken.items()}
+    if family == "flow":
+        steps = settings["num_train_timesteps"]
+        return lambda network, **options: from_flow(
+            lambda x, time, label: network(x, steps * time, label), **options
+        )
+    if family == "edm" or "beta_start" not in settings or "snr_shift_scale" in settings:
+        raise ValueError(
+            f"{name} does not give its noise by betas alone; a pipeline with it is not read here. Wrap its "
+            "network with `NetworkDenoiser`, or guide it with `on_pipeline`."
+        )
+    return functools.partial(WRAPPERS[prediction], alphas_cumprod=alphas_cumprod(settings))
 
 
 def _event_shape(configuration: Any) -> tuple[int, ...]:
     size = configuration.sample_size
-    if size is None:
-        raise ValueError("`sample_size` must be in the UNet's config.json; it is not there.")
     height, width = (size, size) if isinstance(size, int) else size
     return configuration.in_channels, height, width
 

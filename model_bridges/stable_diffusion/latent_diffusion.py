@@ -1,7 +1,7 @@
 """A latent diffusion pipeline as a denoiser whose classes are prompts.
 
-The state is the scaled latent `z = scaling_factor (draw of the encoder)`, x = z + sigma eps. The label k
-is prompt k. `UNCONDITIONAL` is the empty prompt, which stands for the mean over *all* captions of the
+The state is the scaled latent z of the encoder's draw (see `latents`), x = z + sigma eps. The label k is
+prompt k. `UNCONDITIONAL` is the empty prompt, which stands for the mean over *all* captions of the
 training data, and not for the mixture of the prompts given here: a decision between the prompts uses the
 Bayes mixture `sum_k p(k|x) D_k`, and a distance to the unconditional output measures I(prompt; x).
 """
@@ -17,6 +17,7 @@ from torch import Tensor
 
 from gmm_speciation.partitions import Partition
 from model_bridges.network_denoiser import NetworkDenoiser
+from model_bridges.stable_diffusion.latents import LatentScale
 from model_bridges.stable_diffusion.parts import Source
 from model_bridges.wrapping import WrappedDenoiser
 
@@ -30,12 +31,14 @@ class LatentDiffusion(WrappedDenoiser):
         denoiser: The network with its prompts.
         prompts: What the classes are.
         source: Where the autoencoder is read from, when it is first needed.
+        scale: The scale of its latents.
         max_batch: Largest batch given to the networks at once.
     """
 
     denoiser: NetworkDenoiser
     prompts: tuple[str, ...]
     source: Source
+    scale: LatentScale
     max_batch: int
 
     @property
@@ -60,7 +63,7 @@ class LatentDiffusion(WrappedDenoiser):
             generator: Draws from the encoder's posterior, as in training; its mean without one.
 
         Raises:
-            ValueError: If the channels do not fit.
+            ValueError: If the channels or the size do not fit.
         """
         channels = self.autoencoder.config.in_channels
         if pictures.ndim != 4 or pictures.shape[1] != channels:
@@ -76,15 +79,23 @@ class LatentDiffusion(WrappedDenoiser):
                 noise = torch.randn(draw.shape, generator=generator, device=generator.device)
                 draw = draw + posterior.std * noise.to(draw)
             rows.append(draw)
-        return torch.cat(rows) * self.autoencoder.config.scaling_factor
+        mean, scale = (part.to(self.denoiser.device) for part in self.scale)
+        latents = (torch.cat(rows) - mean) * scale
+        if tuple(latents.shape[1:]) != self.event_shape:
+            raise ValueError(
+                f"The pictures' latents must have shape {self.event_shape}; those of pictures of "
+                f"{tuple(pictures.shape[2:])} have {tuple(latents.shape[1:])}. Resize the pictures."
+            )
+        return latents
 
     @torch.no_grad()
     def decode(
         self, latents: Float[Tensor, "B *event"]
     ) -> Float[Tensor, "B channels height width"]:
         """Pictures of scaled latents, values about -1 to 1, not clipped."""
-        scaled = latents.to(self.denoiser.device).float() / self.autoencoder.config.scaling_factor
-        return torch.cat([self.autoencoder.decode(p).sample for p in scaled.split(self.max_batch)])
+        mean, scale = (part.to(self.denoiser.device) for part in self.scale)
+        draws = latents.to(self.denoiser.device).float() / scale + mean
+        return torch.cat([self.autoencoder.decode(p).sample for p in draws.split(self.max_batch)])
 
     def partition(self, groups: Mapping[str, Sequence[str]]) -> Partition:
         """Groups of prompts as classes of a coarser variable.

@@ -54,19 +54,19 @@ class Source:
             _announced.add(self.name)
             print(LICENCE_NOTICE.format(name=self.name), file=sys.stderr)
 
-    def scheduler(self) -> dict[str, Any]:
-        """The configuration of the noise schedule.
+    def settings(self, part: str) -> dict[str, Any]:
+        """The configuration of a part: the scheduler, the UNet or the autoencoder.
 
         Raises:
             ValueError: If it is missing or damaged.
         """
-        with self._reading("scheduler"):
-            from diffusers import DDPMScheduler
+        with self._reading(part):
+            from diffusers import AutoencoderKL, DDPMScheduler, UNet2DConditionModel
 
-            configuration: Any = DDPMScheduler.load_config(
-                self.name, subfolder="scheduler", **self._options
-            )
-            return dict(configuration)
+            # The class says no more than the file's name.
+            kinds = {"scheduler": DDPMScheduler, "unet": UNet2DConditionModel, "vae": AutoencoderKL}
+            loaded: Any = kinds[part].load_config(self.name, subfolder=part, **self._options)
+            return dict(loaded)
 
     def unet(self, dtype: torch.dtype) -> Any:
         """The `UNet2DConditionModel`, in evaluation mode, without gradients.
@@ -74,13 +74,9 @@ class Source:
         Raises:
             ValueError: If it is missing, damaged, without safetensors, or of another kind of pipeline.
         """
-        with self._reading("unet"):
-            from diffusers import UNet2DConditionModel
+        check_unet(self.settings("unet"))
+        from diffusers import UNet2DConditionModel
 
-            settings: Any = UNet2DConditionModel.load_config(
-                self.name, subfolder="unet", **self._options
-            )
-        check_unet(dict(settings))
         unet = self._network(UNet2DConditionModel, "unet", dtype)
         # Channels last is the faster layout of convolutions, on CPUs and on GPUs in half precision.
         return unet.to(memory_format=torch.channels_last)
@@ -148,6 +144,7 @@ class Source:
                 f"{self.name}/{part} must hold every tensor of a {kind.__name__} with its "
                 f"config.json; {len(lacking)} are missing or of another shape, {lacking[0]} first."
             )
+        check_weights(f"{self.name}/{part}", network)
         return network.eval().requires_grad_(False)
 
     @contextmanager
@@ -181,7 +178,7 @@ def check_unet(settings: Mapping[str, Any]) -> None:
     Raises:
         ValueError: If it is no network of latents, time and text alone.
     """
-    kind = settings.get("_class_name", "UNet2DConditionModel")
+    kind = settings.get("_class_name")
     if kind != "UNet2DConditionModel":
         raise ValueError(f"`unet` must be a UNet2DConditionModel; got {kind}.")
     foreign = [name for name in FOREIGN if settings.get(name) is not None]
@@ -195,4 +192,38 @@ def check_unet(settings: Mapping[str, Any]) -> None:
         raise ValueError(
             f"`unet` must return what it takes; got {channels[0]} channels in and {channels[1]} "
             "out, as networks for inpainting, depth or upscaling have."
+        )
+    levels = len(settings.get("block_out_channels", ()))
+    size = settings.get("sample_size")
+    sizes = size if isinstance(size, list | tuple) else (size, size)
+    fits = [isinstance(n, int) and n >= 2 ** max(levels - 1, 0) for n in sizes]
+    if not (len(fits) == 2 and all(fits)):
+        raise ValueError(
+            f"`sample_size` in the UNet's config.json must be a whole number, or two, of at least "
+            f"{2 ** max(levels - 1, 0)} for its {levels} levels; got {size!r}."
+        )
+
+
+def check_weights(name: str, network: torch.nn.Module) -> None:
+    """Refuse weights that are damaged, or integers of a quantised file read as if they were the weights.
+
+    Raises:
+        ValueError: If a tensor has values that are not finite, or a matrix whole numbers only; if all
+            matrices are zero.
+    """
+    matrices = [(key, value) for key, value in network.named_parameters() if value.ndim > 1]
+    for key, value in network.named_parameters():
+        if not value.isfinite().all():
+            raise ValueError(
+                f"{name} must hold finite weights; {key} has others. The file is damaged."
+            )
+    for key, value in matrices:
+        if value.any() and not (value != value.round()).any():
+            raise ValueError(
+                f"{name} must hold floating weights; {key} has whole numbers only, as a quantised file "
+                "has. Give the weights themselves."
+            )
+    if not any(value.any() for _, value in matrices):
+        raise ValueError(
+            f"{name}: all its matrices are zero. The file is damaged, or was never trained."
         )

@@ -10,24 +10,23 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
-PREDICTIONS = ("epsilon", "v_prediction", "sample")
-
 
 def alphas_cumprod(configuration: Mapping[str, Any]) -> Float[np.ndarray, " T"]:
-    """`abar` at every training step.
+    """`abar` at every training step; 0 at the last one with `rescale_betas_zero_snr`.
 
     Args:
         configuration: Contents of `scheduler_config.json`.
 
     Raises:
-        ValueError: If the schedule is unknown, incomplete, or ends without any signal.
+        ValueError: If the schedule is unknown or incomplete.
     """
-    if configuration.get("rescale_betas_zero_snr"):
-        raise ValueError(
-            "the schedule ends at zero signal (`rescale_betas_zero_snr`), where sigma is infinite. "
-            "Set it to false in scheduler_config.json where the network was trained without it."
-        )
-    return np.cumprod(1 - _betas(configuration))
+    signal = np.cumprod(1 - _betas(configuration))
+    if configuration.get(
+        "rescale_betas_zero_snr"
+    ):  # Lin et al. 2023 (arXiv 2305.08891), Algorithm 1
+        root = np.sqrt(signal)
+        signal = ((root - root[-1]) * root[0] / (root[0] - root[-1])) ** 2
+    return signal
 
 
 def _betas(configuration: Mapping[str, Any]) -> Float[np.ndarray, " T"]:

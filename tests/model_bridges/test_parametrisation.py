@@ -110,3 +110,20 @@ def test_outside_the_schedule_a_level_is_refused(sigma):
 def test_a_schedule_that_is_none_is_refused(alphas):
     with pytest.raises(ValueError, match="`alphas_cumprod` must be a vector that decreases"):
         mb.from_epsilon(lambda x, t, c: x, alphas, num_classes=2, event_shape=(3,))
+
+
+@pytest.mark.parametrize("target", ["epsilon", "velocity", "x0 on a schedule"])
+def test_a_last_step_without_signal_is_left_out_with_a_word(target):
+    """The levels that are left are the same denoiser; sigma = inf has no place in EDM coordinates."""
+    x, labels = torch.ones(3, 64, dtype=torch.float64), torch.tensor([0, 4, 9])
+    plain = oracle_as(target)
+    make = {"epsilon": mb.from_epsilon, "velocity": mb.from_velocity}.get(target, mb.from_x0)
+    with pytest.warns(match="no signal"):
+        cut = make(lambda x, t, c: x, [*ABAR, 0.0], **SETTINGS)
+    assert cut.sigma_range == plain.sigma_range
+    steps = make(lambda x, t, c: t[:, None] + 0 * x, ABAR, **SETTINGS).raw(x, 2.0, labels)
+    with pytest.warns(match="no signal"):
+        again = make(lambda x, t, c: t[:, None] + 0 * x, [*ABAR, 0.0], **SETTINGS)
+    assert torch.equal(again.raw(x, 2.0, labels), steps)
+    with pytest.warns(match="no signal"), pytest.raises(ValueError, match="decreases strictly"):
+        make(lambda x, t, c: x, [0.5, 0.0], **SETTINGS)

@@ -9,12 +9,14 @@ import inspect
 import warnings
 
 import diffusers
+import numpy as np
 import pytest
 import torch
 from diffusers import schedulers as library
 from diffusers.schedulers import deprecated
 
 from model_bridges.schedulers import KNOWN, level_at, noise_range
+from model_bridges.stable_diffusion import _parametrisation
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
 
@@ -205,3 +207,37 @@ def test_states_of_a_scheduler_that_cannot_be_are_refused():
             level_at(diffusers.UniPCMultistepScheduler(**settings), 1)
     with pytest.raises(ValueError, match="invert_sigmas"):
         level_at(diffusers.FlowMatchEulerDiscreteScheduler(invert_sigmas=True), 1)
+
+
+# Betas are not all of their noise.
+OTHER_NOISE = {"CogVideoXDDIMScheduler", "CogVideoXDPMScheduler", "UnCLIPScheduler"}
+READ = sorted(
+    name for name, family in KNOWN.items() if family.name != "edm" and name not in OTHER_NOISE
+)
+
+
+@pytest.mark.parametrize("name", READ)
+def test_a_folder_with_a_scheduler_has_its_levels(name):
+    """`abar` of the class with its own defaults, in the file or not in it, and with others."""
+    kind = scheduler_class(name)
+    if KNOWN[name].name == "flow":
+        denoiser = _parametrisation({"_class_name": name, "num_train_timesteps": 800})(
+            lambda x, time, label: time[:, None] + 0 * x, num_classes=1, event_shape=(1,)
+        )
+        assert float(denoiser.raw(torch.ones(1, 1), 3.0, torch.tensor([0]))) == 0.75 * 800
+        return
+    other = kind(beta_start=0.001, beta_end=0.015, num_train_timesteps=800)
+    for scheduler, told in (
+        (kind(), {}),
+        (kind(), dict(kind().config)),
+        (other, dict(other.config)),
+    ):
+        parametrisation = _parametrisation({"_class_name": name, **told})
+        found, own = parametrisation.keywords["alphas_cumprod"], scheduler.alphas_cumprod
+        np.testing.assert_allclose(found, own.double().numpy(), rtol=2e-3, atol=1e-7)
+
+
+@pytest.mark.parametrize("name", sorted(set(EXPORTED) - set(READ)))
+def test_a_folder_with_any_other_scheduler_is_refused_by_name(name):
+    with pytest.raises(ValueError, match=name):
+        _parametrisation({"_class_name": name})

@@ -90,9 +90,13 @@ class ExactUNet:
 
     def __call__(self, noisy, time, encoder_hidden_states):
         label = encoder_hidden_states[:, 0, 0].round().long() - 1
-        grid = np.arange(len(self.schedule.log_sigma))
-        sigma = torch.from_numpy(np.exp(np.interp(time.numpy(), grid, self.schedule.log_sigma)))
-        signal = torch.rsqrt(1 + sigma**2)[:, None, None, None]
+        if self.prediction == "flow":
+            sigma = time.double() / (1000 - time.double())
+            signal = (1 / (1 + sigma))[:, None, None, None]
+        else:
+            grid = np.arange(len(self.schedule.log_sigma))
+            sigma = torch.from_numpy(np.exp(np.interp(time.numpy(), grid, self.schedule.log_sigma)))
+            signal = torch.rsqrt(1 + sigma**2)[:, None, None, None]
         noise_scale = sigma[:, None, None, None] * signal
         noisy, clean = noisy.double(), torch.empty_like(noisy.double())
         for index in label.unique():
@@ -104,17 +108,31 @@ class ExactUNet:
             "epsilon": noise,
             "v_prediction": signal * noise - noise_scale * clean,
             "sample": clean,
+            "flow": noise - clean,
         }[self.prediction]
         return type("Output", (), {"sample": sample})()
 
 
-@pytest.mark.parametrize("prediction", ["epsilon", "v_prediction", "sample"])
+def as_flow(configuration):
+    flow = {
+        "_class_name": "FlowMatchEulerDiscreteScheduler",
+        "num_train_timesteps": 1000,
+        "shift": 3.0,
+    }
+    configuration.write_text(json.dumps(flow))
+
+
+@pytest.mark.parametrize("prediction", ["epsilon", "v_prediction", "sample", "flow"])
 def test_a_perfect_network_gives_the_posterior_mean(copy, monkeypatch, prediction):
-    """Epsilon, v and x_0 of the same exact model are one denoiser: that of the mixture."""
+    """Epsilon, v, x_0 and flow of the same exact model are one denoiser: that of the mixture."""
     mixture = gs.families.equidistant(3, 6, 3.0, variance=0.5)
     exact = mb.mixture_denoiser(mixture, event_shape=(2, 1, 3))
     schedule = Schedule.from_alphas_cumprod(alphas_cumprod(SCALED_LINEAR))
-    rewrite_json(copy / "scheduler" / "scheduler_config.json", prediction_type=prediction)
+    configuration = copy / "scheduler" / "scheduler_config.json"
+    if prediction == "flow":
+        as_flow(configuration)
+    else:
+        rewrite_json(configuration, prediction_type=prediction)
     network = ExactUNet(exact, schedule, prediction)
     monkeypatch.setattr(stable_diffusion.Source, "unet", lambda self, dtype: network)
     wrapped = stable_diffusion.load(
@@ -354,7 +372,16 @@ def test_missing_tensors_are_an_error_not_a_random_start(copy):
         ("unet", "config.json", {"addition_embed_type": "text_time"}, "another kind"),
         ("unet", "config.json", {"_class_name": "UNet2DModel"}, "UNet2DConditionModel"),
         ("scheduler", "scheduler_config.json", {"prediction_type": "flow"}, "prediction_type"),
-        ("scheduler", "scheduler_config.json", {"rescale_betas_zero_snr": True}, "zero signal"),
+        ("scheduler", "scheduler_config.json", {"_class_name": "EDMEulerScheduler"}, "betas alone"),
+        ("scheduler", "scheduler_config.json", {"_class_name": "Mine"}, "got Mine, whose noise"),
+        (
+            "scheduler",
+            "scheduler_config.json",
+            {"_class_name": None},
+            "got one without `_class_name`",
+        ),
+        ("unet", "config.json", {"_class_name": None}, "got None"),
+        ("vae", "config.json", {"_class_name": "AutoencoderTiny"}, "must be an AutoencoderKL"),
         ("scheduler", "scheduler_config.json", {"beta_schedule": "mine"}, "beta_schedule"),
     ],
 )
@@ -372,6 +399,116 @@ def test_damaged_and_missing_parts_are_one_clear_line(copy, tmp_path):
     assert "\n" not in str(caught.value)
     with pytest.raises(ValueError, match="local_files_only=False"):
         stable_diffusion.load("nobody/nothing-at-all", PROMPTS)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda tensor: (100 * tensor).to(torch.int8), "floating weights"),
+        (torch.zeros_like, "are zero"),
+        (lambda tensor: tensor * torch.nan, "finite weights"),
+        (lambda tensor: tensor / 0.0, "finite weights"),
+    ],
+)
+@pytest.mark.parametrize("part", ["unet", "text_encoder", "vae"])
+def test_damaged_weights_are_refused(copy, part, change, message):
+    from safetensors.torch import load_file, save_file
+
+    file = next((copy / part).glob("*.safetensors"))
+    tensors = {name: change(tensor) for name, tensor in load_file(file).items()}
+    save_file(tensors, file, {"format": "pt"})
+    with pytest.raises(ValueError, match=message):
+        stable_diffusion.load(copy, PROMPTS).decode(states(1, 0.0))
+
+
+@pytest.mark.parametrize("size", [0, -8, 1, 7.5, "8", None, [8], [8, 0], [8, 8, 8]])
+def test_a_size_that_fits_no_network_is_refused(copy, size):
+    rewrite_json(copy / "unet" / "config.json", sample_size=size)
+    with pytest.raises(ValueError, match=r"`sample_size`.* whole number"):
+        stable_diffusion.load(copy, PROMPTS)
+
+
+def test_pictures_of_another_size_are_refused(copy):
+    rewrite_json(copy / "unet" / "config.json", sample_size=4)
+    with pytest.raises(
+        ValueError, match=r"must have shape \(4, 4, 4\); those of pictures of \(16, 16\)"
+    ):
+        stable_diffusion.load(copy, PROMPTS).encode(states(1, 0.0, (3, 16, 16)))
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"scaling_factor": 0},
+        {"scaling_factor": -1.0},
+        {"scaling_factor": float("nan")},
+        {"scaling_factor": float("inf")},
+        {"scaling_factor": None},
+        {"scaling_factor": "0.25"},
+        {"shift_factor": float("nan")},
+        {"latents_mean": [0.0] * 4},
+        {"latents_mean": [0.0] * 4, "latents_std": [1.0, 1.0, 1.0, 0.0]},
+        {"latents_mean": [0.0] * 3, "latents_std": [1.0] * 3},
+        {"latents_mean": [0.0] * 4, "latents_std": [1.0] * 4, "shift_factor": 0.1},
+    ],
+    ids=str,
+)
+def test_latents_without_a_scale_are_refused_before_any_curve(copy, changes):
+    rewrite_json(copy / "vae" / "config.json", **changes)
+    with pytest.raises(ValueError, match="`vae` must have"):
+        stable_diffusion.load(copy, PROMPTS)
+
+
+def test_normalised_latents_are_those_of_the_pipelines_that_have_them(copy):
+    """A mean and a deviation a channel as diffusers' image-to-image pipeline applies them; a shift."""
+    import tiny_pipeline
+    from diffusers import AutoencoderKL, StableDiffusionXLImg2ImgPipeline
+
+    pictures = torch.tanh(states(3, 0.0, (3, 16, 16)))
+    normal = {"latents_mean": [0.1, -0.2, 0.3, 0.0], "latents_std": [0.5, 2.0, 1.0, 1.5]}
+    rewrite_json(copy / "vae" / "config.json", **normal)
+    pipe = StableDiffusionXLImg2ImgPipeline.from_pipe(tiny_pipeline.stable_diffusion_xl())
+    pipe.vae = AutoencoderKL.from_pretrained(copy / "vae")
+    theirs = pipe.prepare_latents(
+        pictures,
+        None,
+        3,
+        1,
+        torch.float32,
+        "cpu",
+        torch.Generator().manual_seed(7),
+        add_noise=False,
+    )
+    ours = stable_diffusion.load(copy, PROMPTS)
+    torch.testing.assert_close(ours.encode(pictures, torch.Generator().manual_seed(7)), theirs)
+    rewrite_json(
+        copy / "vae" / "config.json", latents_mean=None, latents_std=None, shift_factor=0.4
+    )
+    shifted = stable_diffusion.load(copy, PROMPTS)
+    with torch.no_grad():
+        mean = pipe.vae.encode(pictures).latent_dist.mean
+        torch.testing.assert_close(shifted.encode(pictures), 0.25 * (mean - 0.4))
+        for denoiser in (ours, shifted):
+            again = denoiser.decode(denoiser.encode(pictures))
+            torch.testing.assert_close(again, pipe.vae.decode(mean).sample, rtol=1e-4, atol=1e-5)
+
+
+def test_a_schedule_that_ends_without_signal_ends_a_step_before(copy):
+    from diffusers import DDIMScheduler
+
+    rewrite_json(
+        copy / "scheduler" / "scheduler_config.json",
+        _class_name="DDIMScheduler", rescale_betas_zero_snr=True, prediction_type="v_prediction",
+    )  # fmt: skip
+    with pytest.warns(UserWarning, match="no signal"):
+        denoiser = stable_diffusion.load(copy, PROMPTS)
+    theirs = DDIMScheduler.from_config(
+        DDIMScheduler.load_config(copy / "scheduler")
+    ).alphas_cumprod.double()
+    assert theirs[-1] == 0
+    sigma = ((1 - theirs[:-1]) / theirs[:-1]) ** 0.5
+    np.testing.assert_allclose(denoiser.sigma_range, (sigma[0], sigma[-1]), rtol=1e-3)
+    check_denoiser(denoiser, states(4, 1.0), 1.0, 2e-4)
 
 
 def test_the_licence_of_weights_from_the_hub_is_said_once(capsys):
