@@ -27,10 +27,17 @@ def interval_callback(pipe: Any, low: float | int, high: float | int) -> Any:
     from diffusers.callbacks import PipelineCallback
 
     interval = Interval(Unguided(), low, high)
-    tensors = PIPELINES[known_pipeline(pipe)]
+    name = known_pipeline(pipe)
+    halved = PIPELINES[name]
+    if halved is None:
+        raise ValueError(
+            f"A callback cannot halve all that {name} gives to its network. Use `on_pipeline`."
+        )
+
+    tensors = list(halved)
 
     class IntervalCallback(PipelineCallback):
-        tensor_inputs = list(tensors)  # noqa: RUF012  as diffusers has it
+        tensor_inputs = tensors
 
         def callback_fn(
             self, pipeline: Any, step_index: int, timestep: Any, callback_kwargs: dict[str, Any]

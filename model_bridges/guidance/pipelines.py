@@ -34,9 +34,9 @@ from model_bridges.schedulers import Level, family_of, identified, level_at
 
 PROMPT, UNWANTED = 0, 1
 # Pipelines whose network gets the negative prompt and the prompt, in this order, as one batch, and the
-# tensors of both that a callback may change.
+# tensors of both that a callback must halve; `None` where some are out of its reach.
 _XL = ("prompt_embeds", "add_text_embeds", "add_time_ids")
-PIPELINES: dict[str, tuple[str, ...]] = {
+PIPELINES: dict[str, tuple[str, ...] | None] = {
     "StableDiffusionPipeline": ("prompt_embeds",),
     "StableDiffusionImg2ImgPipeline": ("prompt_embeds",),
     "StableDiffusionControlNetPipeline": ("prompt_embeds", "image"),
@@ -44,6 +44,14 @@ PIPELINES: dict[str, tuple[str, ...]] = {
     "StableDiffusionXLImg2ImgPipeline": _XL,
     "StableDiffusionXLControlNetPipeline": (*_XL, "image"),
     "StableDiffusion3Pipeline": ("prompt_embeds", "pooled_prompt_embeds"),
+    "StableDiffusionInpaintPipeline": None,
+    "StableDiffusionXLInpaintPipeline": None,
+    "StableDiffusionControlNetImg2ImgPipeline": None,
+    "StableDiffusionControlNetInpaintPipeline": None,
+    "StableDiffusionXLControlNetImg2ImgPipeline": None,
+    "StableDiffusionXLControlNetInpaintPipeline": None,
+    "StableDiffusionAdapterPipeline": None,
+    "StableDiffusionXLAdapterPipeline": None,
 }
 
 

@@ -1,5 +1,6 @@
 """Pipelines of the released layout with tiny networks of random weights, written to a folder."""
 
+import inspect
 import json
 from pathlib import Path
 
@@ -163,9 +164,12 @@ def letters_tokenizer():
 
 def draw(pipe, scale=3.0, prompts=("a cat", "a dog"), **options):
     generator = torch.Generator().manual_seed(0)
+    size = {"height": 16, "width": 16}
+    taken = inspect.signature(type(pipe).__call__).parameters
+    options = {key: value for key, value in size.items() if key in taken} | options
     return pipe(
-        list(prompts), guidance_scale=scale, output_type="latent", generator=generator,
-        **{"num_inference_steps": 6, "height": 16, "width": 16, **options},
+        prompt=list(prompts), guidance_scale=scale, output_type="latent", generator=generator,
+        **{"num_inference_steps": 6, **options},
     ).images  # fmt: skip
 
 
@@ -180,30 +184,46 @@ def close(ours, own):
     torch.testing.assert_close(ours, own, rtol=1e-4, atol=1e-4 * float(own.abs().max()))
 
 
-def controlled(kind, pipe):
-    net = controlnet(pipe.unet)
-    parts = {name: part for name, part in pipe.components.items() if name != "image_encoder"}
-    extra = {"add_watermarker": False} if "XL" in kind else {"requires_safety_checker": False}
-    made = getattr(diffusers, kind)(**parts, controlnet=net, **extra)
-    made.set_progress_bar_config(disable=True)
-    return made
-
-
-PICTURE = {"image": torch.rand(2, 3, 16, 16, generator=torch.Generator().manual_seed(5))}
+PICTURE = torch.rand(2, 3, 16, 16, generator=torch.Generator().manual_seed(5))
 
 
 def made_as(name, pipe):
-    """A pipeline of this class, and what else its call needs."""
-    base = stable_diffusion_xl() if "XL" in name else pipe
+    """A pipeline of this class with the parts of a tiny one, and what else its call needs."""
     if name == "StableDiffusion3Pipeline":
         return stable_diffusion_3(), {}
+    base = stable_diffusion_xl() if "XL" in name else pipe
+    parts = {key: part for key, part in base.components.items() if key != "image_encoder"}
+    options = {"add_watermarker": False} if "XL" in name else {"requires_safety_checker": False}
+    given = {}
     if "ControlNet" in name:
-        return controlled(name, base), PICTURE
-    if "Img2Img" in name:
-        made = getattr(diffusers, name).from_pipe(base)
-        made.set_progress_bar_config(disable=True)
-        return made, {**PICTURE, "strength": 0.7, "height": None, "width": None}
-    return base, {}
+        parts["controlnet"] = controlnet(base.unet)
+        changes = "Img2Img" in name or "Inpaint" in name
+        given["control_image" if changes else "image"] = PICTURE
+    if "Adapter" in name:
+        parts |= adapter(base.unet)
+        given["image"] = PICTURE
+    if "Img2Img" in name or "Inpaint" in name:
+        given |= {"image": PICTURE, "strength": 0.7}
+    if "Inpaint" in name:
+        given["mask_image"] = (PICTURE[:, :1] > 0.5).float()
+    taken = inspect.signature(getattr(diffusers, name).__init__).parameters
+    parts = {key: part for key, part in (parts | options).items() if key in taken}
+    made = getattr(diffusers, name)(**parts)
+    made.set_progress_bar_config(disable=True)
+    return made, given
+
+
+def adapter(unet):
+    """A T2I adapter, and a UNet like this one that it fits: it acts within blocks of attention."""
+    blocks = ("CrossAttnDownBlock2D",) * 2
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(6)
+        return {
+            "adapter": diffusers.T2IAdapter(
+                in_channels=3, channels=[8, 16], num_res_blocks=1, downscale_factor=2
+            ),
+            "unet": type(unet).from_config(unet.config, down_block_types=blocks),
+        }
 
 
 def rewrite_json(path: Path, **changes) -> None:
