@@ -33,7 +33,6 @@ def interval_callback(pipe: Any, low: float | int, high: float | int) -> Any:
         raise ValueError(
             f"A callback cannot halve all that {name} gives to its network. Use `on_pipeline`."
         )
-
     tensors = list(halved)
 
     class IntervalCallback(PipelineCallback):

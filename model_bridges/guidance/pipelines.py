@@ -238,11 +238,6 @@ class _Run:
             inputs["added_cond_kwargs"] = added | {
                 "text_embeds": _for_all(pooled, added["text_embeds"])
             }
-        if inputs.get("encoder_attention_mask") is not None:
-            raise ValueError(
-                "The pipeline masks tokens of its prompt (`encoder_attention_mask`); which ones of "
-                "`unwanted` it would mask is not known."
-            )
         inputs["return_dict"] = False
         # Not through the hooks: these would come again.
         return unet.forward(**inputs)[0]

@@ -25,7 +25,7 @@ from tiny_pipeline import (
 
 from model_bridges import guidance
 from model_bridges.guidance import PROMPT, UNWANTED, ClassifierFree, on_pipeline
-from model_bridges.guidance.pipelines import PIPELINES
+from model_bridges.guidance.pipelines import PIPELINES, last_half
 from model_bridges.schedulers import KNOWN, noise_range
 from model_bridges.windows import GuidanceInterval
 
@@ -301,6 +301,19 @@ def test_a_pipeline_says_what_it_lacks(pipe):
     assert not pipe.unet._forward_hooks
     with pytest.raises(ValueError, match="No level of the sampler"):
         GuidanceInterval((1e3, 1e4)).as_callback(pipe)
+
+    change(pipe, "EulerDiscreteScheduler")
+    with pytest.raises(ValueError, match="the noise must not rise"), on_pipeline(pipe, plain):
+        draw(pipe, num_inference_steps=None, timesteps=[100, 500, 900])
+    made, options = made_as("StableDiffusionInpaintPipeline", pipe)
+    made.unet = type(pipe.unet).from_config(pipe.unet.config, in_channels=9)
+    with pytest.raises(ValueError, match="networks for inpainting"), on_pipeline(made, plain):
+        draw(made, **options)
+    for rows in (torch.zeros(3, 2), {"boxes": [torch.zeros(2, 2)]}):
+        with pytest.raises(
+            ValueError, match=r"must have one row, or 4.*further prompt is not known"
+        ):
+            last_half(rows, 4, "cross_attention_kwargs")
 
     class Own(diffusers.DDIMScheduler):
         pass

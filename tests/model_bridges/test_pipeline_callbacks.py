@@ -26,15 +26,21 @@ def pipe(shared):
     shared.scheduler = used
 
 
-@pytest.mark.parametrize("name", sorted(name for name, tensors in PIPELINES.items() if tensors))
-@pytest.mark.parametrize("scheduler", ["DDIMScheduler", "KDPM2DiscreteScheduler", "PNDMScheduler"])
+# A flow has its own scheduler.
+CASES = [
+    (name, scheduler)
+    for name, tensors in PIPELINES.items()
+    if tensors
+    for scheduler in ("DDIMScheduler", "KDPM2DiscreteScheduler", "PNDMScheduler", None)
+    if (scheduler is None) == (name == "StableDiffusion3Pipeline")
+]
+
+
+@pytest.mark.parametrize(("name", "scheduler"), CASES)
 def test_a_callback_guides_the_levels_it_names(pipe, name, scheduler):
     made, options = made_as(name, pipe)
     network = made.unet if hasattr(made, "unet") else made.transformer
-    if name == "StableDiffusion3Pipeline":
-        if scheduler != "DDIMScheduler":
-            return
-    else:
+    if scheduler:
         used = made.scheduler
         change(made, scheduler, skip_prk_steps=True)
     sizes, levels = [], []
@@ -61,7 +67,7 @@ def test_a_callback_guides_the_levels_it_names(pipe, name, scheduler):
     assert 0 < sum(acts) < len(acts)
     everywhere = GuidanceInterval((0.0, 1e9)).as_callback(made)
     assert torch.equal(draw(made, callback_on_step_end=everywhere, **options), own)
-    if name != "StableDiffusion3Pipeline":
+    if scheduler:
         top = max(sigma for sigma, act in zip(sigmas, acts, strict=True) if act)
         with on_pipeline(made, Interval(ClassifierFree(PROMPT, 3.0), low, top)):
             close(called, draw(made, **options))

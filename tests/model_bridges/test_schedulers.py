@@ -69,6 +69,8 @@ def cases():
                 settings["use_flow_sigmas"] = True
             yield name, settings
         taken = inspect.signature(scheduler_class(name).__init__).parameters
+        if "skip_prk_steps" in taken:
+            yield name, {"prediction_type": "epsilon", "skip_prk_steps": True}
         if "use_karras_sigmas" in taken:
             yield name, {"use_karras_sigmas": True}
         if "rescale_betas_zero_snr" in taken:  # no signal at the first step

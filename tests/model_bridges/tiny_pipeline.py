@@ -23,11 +23,17 @@ SCHEDULE = {
     "clip_sample": False,
 }
 UNET = {
-    "sample_size": 8, "in_channels": 4, "out_channels": 4, "block_out_channels": (8, 16),
+    "sample_size": 8,
+    "in_channels": 4,
+    "out_channels": 4,
+    "block_out_channels": (8, 16),
     "down_block_types": ("DownBlock2D", "CrossAttnDownBlock2D"),
-    "up_block_types": ("CrossAttnUpBlock2D", "UpBlock2D"), "layers_per_block": 1,
-    "cross_attention_dim": 16, "attention_head_dim": 2, "norm_num_groups": 4,
-}  # fmt: skip
+    "up_block_types": ("CrossAttnUpBlock2D", "UpBlock2D"),
+    "layers_per_block": 1,
+    "cross_attention_dim": 16,
+    "attention_head_dim": 2,
+    "norm_num_groups": 4,
+}
 XL_UNET = {
     "cross_attention_dim": 32,
     "addition_embed_type": "text_time",
@@ -60,9 +66,14 @@ def stable_diffusion(folder: Path, scheduler=None):
 
     used = scheduler or DDIMScheduler.from_pretrained(folder / "scheduler")
     pipe = StableDiffusionPipeline.from_pretrained(
-        folder, scheduler=used, use_safetensors=True, safety_checker=None, feature_extractor=None,
-        image_encoder=None, requires_safety_checker=False,
-    )  # fmt: skip
+        folder,
+        scheduler=used,
+        use_safetensors=True,
+        safety_checker=None,
+        feature_extractor=None,
+        image_encoder=None,
+        requires_safety_checker=False,
+    )
     pipe.set_progress_bar_config(disable=True)
     return pipe
 
@@ -72,11 +83,17 @@ def text_encoder(with_projection: bool = False):
 
     tokenizer = letters_tokenizer()
     text = CLIPTextConfig(
-        vocab_size=len(tokenizer), hidden_size=16, intermediate_size=32, num_hidden_layers=2,
-        num_attention_heads=2, max_position_embeddings=16, projection_dim=16,
-        bos_token_id=tokenizer.bos_token_id, eos_token_id=tokenizer.eos_token_id,
+        vocab_size=len(tokenizer),
+        hidden_size=16,
+        intermediate_size=32,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        max_position_embeddings=16,
+        projection_dim=16,
+        bos_token_id=tokenizer.bos_token_id,
+        eos_token_id=tokenizer.eos_token_id,
         pad_token_id=tokenizer.pad_token_id,
-    )  # fmt: skip
+    )
     return (CLIPTextModelWithProjection if with_projection else CLIPTextModel)(text)
 
 
@@ -125,9 +142,16 @@ def stable_diffusion_3():
         torch.manual_seed(3)
         pipe = StableDiffusion3Pipeline(
             transformer=SD3Transformer2DModel(
-                sample_size=8, patch_size=1, in_channels=4, num_layers=1, attention_head_dim=8,
-                num_attention_heads=2, joint_attention_dim=32, caption_projection_dim=16,
-                pooled_projection_dim=32, out_channels=4,
+                sample_size=8,
+                patch_size=1,
+                in_channels=4,
+                num_layers=1,
+                attention_head_dim=8,
+                num_attention_heads=2,
+                joint_attention_dim=32,
+                caption_projection_dim=16,
+                pooled_projection_dim=32,
+                out_channels=4,
             ),
             scheduler=FlowMatchEulerDiscreteScheduler(shift=3.0),
             vae=autoencoder(shift_factor=0.1),
@@ -137,7 +161,7 @@ def stable_diffusion_3():
             tokenizer=letters_tokenizer(),
             tokenizer_2=letters_tokenizer(),
             tokenizer_3=None,
-        )  # fmt: skip
+        )
     pipe.set_progress_bar_config(disable=True)
     return pipe
 
@@ -146,11 +170,17 @@ def autoencoder(**options):
     from diffusers import AutoencoderKL
 
     return AutoencoderKL(
-        in_channels=3, out_channels=3, down_block_types=("DownEncoderBlock2D",) * 2,
-        up_block_types=("UpDecoderBlock2D",) * 2, block_out_channels=(4, 8),
-        layers_per_block=1, latent_channels=4, norm_num_groups=2, sample_size=16,
+        in_channels=3,
+        out_channels=3,
+        down_block_types=("DownEncoderBlock2D",) * 2,
+        up_block_types=("UpDecoderBlock2D",) * 2,
+        block_out_channels=(4, 8),
+        layers_per_block=1,
+        latent_channels=4,
+        norm_num_groups=2,
+        sample_size=16,
         **{"scaling_factor": 0.25, **options},
-    )  # fmt: skip
+    )
 
 
 def letters_tokenizer():
@@ -168,9 +198,12 @@ def draw(pipe, scale=3.0, prompts=("a cat", "a dog"), **options):
     taken = inspect.signature(type(pipe).__call__).parameters
     options = {key: value for key, value in size.items() if key in taken} | options
     return pipe(
-        prompt=list(prompts), guidance_scale=scale, output_type="latent", generator=generator,
+        prompt=list(prompts),
+        guidance_scale=scale,
+        output_type="latent",
+        generator=generator,
         **{"num_inference_steps": 6, **options},
-    ).images  # fmt: skip
+    ).images
 
 
 def change(pipe, name, **settings):

@@ -1,0 +1,145 @@
+"""Folders whose weights, size, latents or schedule are not as they should be: refused, or applied."""
+
+import shutil
+
+import numpy as np
+import pytest
+import tiny_pipeline
+import torch
+from denoiser_contract import check_denoiser
+from tiny_pipeline import PROMPTS, rewrite_json, write_pipeline
+
+from model_bridges import stable_diffusion
+
+
+@pytest.fixture(scope="module", autouse=True)
+def offline():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("HF_HUB_OFFLINE", "1")
+        yield
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return write_pipeline(tmp_path_factory.mktemp("a pipeline"))
+
+
+@pytest.fixture
+def copy(folder, tmp_path):
+    return shutil.copytree(folder, tmp_path / "copy")
+
+
+def states(num, sigma, event_shape=(4, 8, 8)):
+    generator = torch.Generator().manual_seed(1)
+    return (1 + sigma) * torch.randn(num, *event_shape, generator=generator)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda tensor: (100 * tensor).to(torch.int8), "floating weights"),
+        (torch.zeros_like, "are zero"),
+        (lambda tensor: tensor * torch.nan, "finite weights"),
+        (lambda tensor: tensor / 0.0, "finite weights"),
+    ],
+)
+@pytest.mark.parametrize("part", ["unet", "text_encoder", "vae"])
+def test_damaged_weights_are_refused(copy, part, change, message):
+    from safetensors.torch import load_file, save_file
+
+    file = next((copy / part).glob("*.safetensors"))
+    tensors = {name: change(tensor) for name, tensor in load_file(file).items()}
+    save_file(tensors, file, {"format": "pt"})
+    with pytest.raises(ValueError, match=message):
+        stable_diffusion.load(copy, PROMPTS).decode(states(1, 0.0))
+
+
+@pytest.mark.parametrize("size", [0, -8, 1, 7.5, "8", None, [8], [8, 0], [8, 8, 8]])
+def test_a_size_that_fits_no_network_is_refused(copy, size):
+    rewrite_json(copy / "unet" / "config.json", sample_size=size)
+    with pytest.raises(ValueError, match=r"`sample_size`.* whole number"):
+        stable_diffusion.load(copy, PROMPTS)
+
+
+def test_pictures_of_another_size_are_refused(copy):
+    rewrite_json(copy / "unet" / "config.json", sample_size=4)
+    with pytest.raises(
+        ValueError, match=r"must have shape \(4, 4, 4\); those of pictures of \(16, 16\)"
+    ):
+        stable_diffusion.load(copy, PROMPTS).encode(states(1, 0.0, (3, 16, 16)))
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"scaling_factor": 0},
+        {"scaling_factor": -1.0},
+        {"scaling_factor": float("nan")},
+        {"scaling_factor": float("inf")},
+        {"scaling_factor": None},
+        {"scaling_factor": "0.25"},
+        {"shift_factor": float("nan")},
+        {"latents_mean": [0.0] * 4},
+        {"latents_mean": [0.0] * 4, "latents_std": [1.0, 1.0, 1.0, 0.0]},
+        {"latents_mean": [0.0] * 3, "latents_std": [1.0] * 3},
+        {"latents_mean": [0.0] * 4, "latents_std": [1.0] * 4, "shift_factor": 0.1},
+    ],
+    ids=str,
+)
+def test_latents_without_a_scale_are_refused_before_any_curve(copy, changes):
+    rewrite_json(copy / "vae" / "config.json", **changes)
+    with pytest.raises(ValueError, match="`vae` must have"):
+        stable_diffusion.load(copy, PROMPTS)
+
+
+def test_normalised_latents_are_those_of_the_pipelines_that_have_them(copy):
+    """A mean and a deviation a channel as diffusers' image-to-image pipeline applies them; a shift."""
+    from diffusers import AutoencoderKL, StableDiffusionXLImg2ImgPipeline
+
+    pictures = torch.tanh(states(3, 0.0, (3, 16, 16)))
+    normal = {"latents_mean": [0.1, -0.2, 0.3, 0.0], "latents_std": [0.5, 2.0, 1.0, 1.5]}
+    rewrite_json(copy / "vae" / "config.json", **normal)
+    pipe = StableDiffusionXLImg2ImgPipeline.from_pipe(tiny_pipeline.stable_diffusion_xl())
+    pipe.vae = AutoencoderKL.from_pretrained(copy / "vae")
+    theirs = pipe.prepare_latents(
+        pictures,
+        None,
+        3,
+        1,
+        torch.float32,
+        "cpu",
+        torch.Generator().manual_seed(7),
+        add_noise=False,
+    )
+    ours = stable_diffusion.load(copy, PROMPTS)
+    torch.testing.assert_close(ours.encode(pictures, torch.Generator().manual_seed(7)), theirs)
+    rewrite_json(
+        copy / "vae" / "config.json", latents_mean=None, latents_std=None, shift_factor=0.4
+    )
+    shifted = stable_diffusion.load(copy, PROMPTS)
+    with torch.no_grad():
+        mean = pipe.vae.encode(pictures).latent_dist.mean
+        torch.testing.assert_close(shifted.encode(pictures), 0.25 * (mean - 0.4))
+        for denoiser in (ours, shifted):
+            again = denoiser.decode(denoiser.encode(pictures))
+            torch.testing.assert_close(again, pipe.vae.decode(mean).sample, rtol=1e-4, atol=1e-5)
+
+
+def test_a_schedule_that_ends_without_signal_ends_a_step_before(copy):
+    from diffusers import DDIMScheduler
+
+    rewrite_json(
+        copy / "scheduler" / "scheduler_config.json",
+        _class_name="DDIMScheduler",
+        rescale_betas_zero_snr=True,
+        prediction_type="v_prediction",
+    )
+    with pytest.warns(UserWarning, match="no signal"):
+        denoiser = stable_diffusion.load(copy, PROMPTS)
+    theirs = DDIMScheduler.from_config(
+        DDIMScheduler.load_config(copy / "scheduler")
+    ).alphas_cumprod.double()
+    assert theirs[-1] == 0
+    sigma = ((1 - theirs[:-1]) / theirs[:-1]) ** 0.5
+    np.testing.assert_allclose(denoiser.sigma_range, (sigma[0], sigma[-1]), rtol=1e-3)
+    check_denoiser(denoiser, states(4, 1.0), 1.0, 2e-4)
