@@ -71,6 +71,102 @@ def test_one_dimension_with_variances_that_differ(log_snr):
     assert abs(float(entropy) - truth) < 1e-10
 
 
+def _line_entropy(means, variances, weights, log_snr):
+    """H by mpmath on the line, its intervals halved about every component down to 2^-6 of its width."""
+    with mpmath.workdps(25):
+        alpha2, sigma2 = 1 / (1 + mpmath.exp(-log_snr)), 1 / (1 + mpmath.exp(log_snr))
+        noisy = [alpha2 * mpmath.mpf(v) + sigma2 for v in variances]
+        places = [mpmath.sqrt(alpha2) * mpmath.mpf(m) for m in means]
+
+        def integrand(x):
+            joint = [
+                mpmath.log(w) - (x - m) ** 2 / (2 * v) - mpmath.log(2 * mpmath.pi * v) / 2
+                for w, m, v in zip(weights, places, noisy, strict=True)
+            ]
+            total = max(joint) + mpmath.log(sum(mpmath.exp(one - max(joint)) for one in joint))
+            return -sum((one - total) * mpmath.exp(one) for one in joint)
+
+        reach = max(abs(m) + 14 * mpmath.sqrt(v) for m, v in zip(places, noisy, strict=True))
+        ends = {-reach, reach}
+        for m, v in zip(places, noisy, strict=True):
+            ends |= {
+                m + s * mpmath.sqrt(v) * mpmath.mpf(2) ** k for s in (-1, 1) for k in range(-6, 18)
+            }
+        return float(mpmath.quad(integrand, sorted(x for x in ends if abs(x) <= reach)))
+
+
+@pytest.mark.parametrize(
+    ("means", "variances", "weights"),
+    [
+        ((0.0, 0.3), (1e-6, 1.0), (0.5, 0.5)),
+        ((0.0, 0.3), (1e-3, 5.0), (0.5, 0.5)),
+        ((0.0, 0.3, 2.0), (1e-8, 1e-3, 1.0), (0.2, 0.3, 0.5)),
+        ((0.0, 1.0), (1e-8, 1.0), (1e-6, 1 - 1e-6)),
+    ],
+)
+@pytest.mark.parametrize("log_snr", [0.0, 12.0, 30.0])
+def test_variances_of_any_ratio(means, variances, weights, log_snr):
+    mixture = gs.GaussianMixture.isotropic(np.array(means)[:, None], variances, weights)
+    found = gs.class_entropy(mixture, log_snr)
+    truth = _line_entropy(means, variances, weights, log_snr)
+    assert float(found.stderr) == 0
+    assert abs(float(found.value) - truth) < 1e-11 + 1e-11 * truth
+
+
+@pytest.mark.parametrize(
+    ("dim", "variances", "log_snr"),
+    [
+        (64, (0.01, 1.0), 2.0),
+        (64, (0.01, 1.0), 0.0),
+        (2, (1e-8, 1.0), 25.0),
+        (10**4, (0.9, 1.0), 4.0),
+    ],
+)
+def test_equal_means_of_any_ratio(dim, variances, log_snr):
+    """The radius alone, by mpmath in chi-square densities."""
+    with mpmath.workdps(30):
+        alpha2, sigma2 = 1 / (1 + mpmath.exp(-log_snr)), 1 / (1 + mpmath.exp(log_snr))
+        noisy = [alpha2 * mpmath.mpf(v) + sigma2 for v in variances]
+        half = mpmath.mpf(dim) / 2
+
+        def integrand(t):  # t = log |x|^2
+            joint = [
+                half * (t - mpmath.log(2 * v)) - mpmath.loggamma(half) - mpmath.exp(t) / (2 * v)
+                for v in noisy
+            ]
+            total = max(joint) + mpmath.log1p(mpmath.exp(min(joint) - max(joint)))
+            return sum(mpmath.exp(one) * (total - one) for one in joint) / 2
+
+        places = set()
+        for v in noisy:
+            width = mpmath.sqrt(2 / mpmath.mpf(dim))
+            reach = 14 if dim > 2 else 30
+            places |= {mpmath.log(v * dim) + width * k / 2 for k in range(-2 * reach, 2 * reach)}
+        truth = float(mpmath.quad(integrand, sorted(places)))
+    mixture = gs.families.equal_means(dim, variances)
+    found = gs.class_entropy(mixture, log_snr)
+    assert float(found.stderr) == 0
+    assert abs(float(found.value) - truth) < 1e-11 * (1 + truth)
+
+
+def test_what_is_not_resolved_is_not_called_exact():
+    """Three variables and a component 10^4 times narrower: the tensor rule says so, `auto` samples."""
+    means = np.array([[0.0, 0, 0, 0, 0], [0.3, 0, 0, 0, 0], [0, 0.2, 0, 0, 0]])
+    mixture = gs.GaussianMixture.isotropic(means, [1e-8, 1.0, 0.7])
+    forced = gs.class_entropy(mixture, 20.0, method="exact")
+    assert float(forced.stderr) > 0.1
+    assert gs.entropy_curve(mixture, [20.0, 19.0], num_samples=1024).method == "quasi-monte-carlo"
+
+
+def test_errors_of_a_resolved_rule_vanish():
+    """Three classes with one covariance: the tensor rule's own estimate is below 1e-10 at every noise."""
+    mixture = gs.families.equidistant(3, 5, 3.0)
+    centred = gs.GaussianMixture.isotropic(mixture.means, 1.0, [0.5, 0.499, 0.001])
+    curve = gs.entropy_curve(centred, np.linspace(20.0, -20.0, 81))
+    assert curve.method == "exact"
+    assert not np.any(np.asarray(curve.entropy.stderr))
+
+
 def test_three_classes_in_a_plane():
     """A shared covariance in 20 dimensions: an integral over two, here by Gauss and Legendre."""
     means = np.zeros((3, 20))
