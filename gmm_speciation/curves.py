@@ -14,6 +14,7 @@ standard errors from the delete-one jackknife over them.
 
 import warnings
 from collections.abc import Callable
+from typing import Any
 
 import equinox as eqx
 import numpy as np
@@ -90,6 +91,7 @@ class EntropyCurve(eqx.Module):
     prior_entropy: float = eqx.field(converter=float)  # H(C)
     method: str = eqx.field(static=True)
     batches: Batches | None = None
+    trust: Any = eqx.field(static=True, default=None)  # what a trained model's checks say, if any
 
     def __check_init__(self):
         decreasing_grid(self.log_snr)

@@ -49,6 +49,8 @@ from .selections import vocabulary_of as vocabulary_of
 from .traces import Trace as Trace
 from .tracking import trace as trace
 from .trajectories import generated_trace as generated_trace
+from .trust import Trust as Trust
+from .trust import TrustWarning as TrustWarning
 from .windows import GuidanceInterval as GuidanceInterval
 from .windows import WindowDifference as WindowDifference
 from .windows import compare_windows as compare_windows

@@ -5,6 +5,7 @@ precision is asked for.
 """
 
 import sys
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
@@ -66,20 +67,23 @@ def crosscheck(
         crosscheck_report,
         summary_rows,
     )
+    from model_bridges.trust import TrustWarning, trust_rows
 
     if out is not None:
         check_directory(out)
     with terminal.progress(6, quiet) as steps:
-        result = crosscheck_digits(
-            data,
-            subject=digits_subject() if model == "digits" else text_subject(),
-            generate=generate,
-            num_levels=levels,
-            num_paths=paths,
-            seed=seed,
-            step=steps.next,
-            part=steps.part,
-        )
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", TrustWarning)  # printed in full
+            result = crosscheck_digits(
+                data,
+                subject=digits_subject() if model == "digits" else text_subject(),
+                generate=generate,
+                num_levels=levels,
+                num_paths=paths,
+                seed=seed,
+                step=steps.next,
+                part=steps.part,
+            )
         steps.next("writing the report")
         if out is not None:
             title = f"Cross-check of the {model} model on {result.law}"
@@ -95,6 +99,7 @@ def crosscheck(
     for (headers, rows), title in (
         (summary_rows(result), f"{model}, {result.law}; noise σ, {units}"),
         (check_rows(result.checks), "checks"),
+        (trust_rows(result.trusts), "trust; checks that are not a plain yes"),
     ):
         # A terminal is narrow: no room around ± and –.
         tight = [[cell.replace(" ± ", "±").replace(" – ", "–") for cell in row] for row in rows]

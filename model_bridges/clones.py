@@ -30,10 +30,12 @@ from gmm_speciation.partitions import Partition
 from model_bridges.collisions import entropy_lower_bound, entropy_upper_bound
 from model_bridges.denoiser import UNCONDITIONAL, Denoiser
 from model_bridges.elbo import elbo_posterior
+from model_bridges.evidence import Evidence, evidence
 from model_bridges.paths import log_likelihood_update, reverse_kernel
-from model_bridges.pilots import pilot_rate, place_levels
+from model_bridges.pilots import pilot_trace, place_levels, rate_of
 from model_bridges.problem import Problem
 from model_bridges.samplers import karras_sigmas
+from model_bridges.trace_work import merged_trace
 from model_bridges.traces import group_log_sum
 from model_bridges.tracking import trace
 from model_bridges.work import Means, Merged, Sums
@@ -159,9 +161,17 @@ class CloneWork:
     def pilot(self) -> Sums:
         """Branching levels, as indices into the sampler's grid, and levels to name classes with."""
         p, before = self.problem, self.problem.denoiser.evaluations
-        sigmas, rate = pilot_rate(
-            p.denoiser, p.x0, prior=p.prior, seed=p.seed, max_batch=p.max_batch
+        record, images = pilot_trace(
+            p.denoiser,
+            p.x0,
+            p.labels,
+            prior=p.prior,
+            partitions=p.partitions,
+            seed=p.seed,
+            max_batch=p.max_batch,
         )
+        sigmas, rate = rate_of(record)
+        seen = merged_trace(record, images, p.partitions)
         wanted = p.sigmas
         if wanted is None:
             wanted = place_levels(sigmas, rate, DEFAULT_NUM_LEVELS + 2)[1:-1]
@@ -177,6 +187,8 @@ class CloneWork:
                 "sigmas": sigmas,
                 "rate": rate,
                 "naming": place_levels(sigmas, rate, NAMING_LEVELS),
+                "seen": seen.counts,
+                **{f"seen {key}": total for key, total in seen.totals.items()},
             },
             evaluations=p.denoiser.evaluations - before,
         )
@@ -240,6 +252,13 @@ class CloneWork:
             max_batch=p.max_batch,
         )
         return record.log_posterior[0]
+
+    def evidence(self, merged: Merged, name: str) -> Evidence:
+        """What the pilot's images say about the model: the clones' own clean states are not known."""
+        found = merged.pilot.totals
+        totals = {k.removeprefix("seen "): v for k, v in found.items() if k.startswith("seen ")}
+        seen = Merged(found["seen"], totals, {}, 0, merged.pilot)
+        return evidence(seen, name, found["sigmas"], self.problem.partitions[name].is_trivial)
 
     def agreement(self, merged: Merged, name: str) -> CloneAgreement:
         """Agreement, bounds and curve of one partition.

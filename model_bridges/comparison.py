@@ -34,6 +34,7 @@ from gmm_speciation.speciation import (
     top_eigenvalue,
 )
 from model_bridges.denoiser import Denoiser
+from model_bridges.evidence import Evidence, evidence
 from model_bridges.gap import gap_curve, information_budget
 from model_bridges.readouts import (
     Reliability,
@@ -52,8 +53,10 @@ from model_bridges.results import (
     Reference,
     VariableCheck,
 )
+from model_bridges.trace_work import merged_trace
 from model_bridges.traces import Trace
 from model_bridges.tracking import trace
+from model_bridges.trust_checks import trusted
 from model_bridges.verdicts import verdicts
 
 Progress = Callable[[int, int], object]
@@ -115,11 +118,13 @@ def crosscheck(
         progress=progress,
     )
     groupings = {class_name: Partition.trivial(denoiser.num_classes), **partitions}
+    sums = merged_trace(record, data.images, groupings)
     top = spectral_point(top_eigenvalue(mixture))
     variables = {
         name: _variable(
             name,
             record,
+            evidence(sums, name, record.sigmas, partition.is_trivial),
             partition,
             mixture,
             top,
@@ -161,6 +166,7 @@ def crosscheck(
 def _variable(
     name: str,
     record: Trace,
+    found: Evidence,
     partition: Partition,
     mixture: GaussianMixture,
     top: SpeciationPoint,
@@ -176,7 +182,8 @@ def _variable(
         num_samples=num_samples,
         key=jax.random.key(seed),
     )
-    tracked = tracked_curve(record, partition)
+    tracked = trusted(tracked_curve(record, partition), found)
+    tracked.trust.warn(f"The curve of {name}", stacklevel=4)
     points = {
         "spectral, theory": top,
         "spectral between classes, theory": spectral_point(

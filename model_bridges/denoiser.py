@@ -76,6 +76,44 @@ def per_image(values: Float[Tensor, "*L"], x: Float[Tensor, "B *event"]) -> Floa
     return values.to(x).reshape(values.shape + (1,) * (x.ndim - 1 if values.ndim else 0))
 
 
+class NotFiniteError(ValueError):
+    """A network gave NaN or infinity; `image` is the place of the state in the batch it was given."""
+
+    def __init__(self, image: int, words: str) -> None:
+        super().__init__(words.format(image=image))
+        self.image, self.words = image, words
+
+    def at(self, image: int) -> "NotFiniteError":
+        """The same of a larger batch, where the state has another place."""
+        return NotFiniteError(image, self.words)
+
+
+def check_finite(
+    output: Float[Tensor, "B *event"], x: Float[Tensor, "B *event"], sigma: Sigma, label: Label
+) -> Float[Tensor, "B *event"]:
+    """The output of a network for the states `x`, if all of it is finite.
+
+    Raises:
+        NotFiniteError: If not; it names the first such state with its level and class.
+    """
+    finite = torch.isfinite(output).flatten(1).all(1)
+    if bool(finite.all()):
+        return output
+    image = int((~finite).nonzero()[0, 0])
+    levels = torch.as_tensor(sigma, dtype=torch.float64).expand(len(x))
+    named = "no class" if isinstance(label, Unconditional) else f"class {label[image].tolist()}"
+    remedy = (
+        "Check its weights, the noise level, and that its type has the range: float16 ends at 65504"
+        if bool(torch.isfinite(x[image]).all())
+        else "The state that it was given is not finite either: look at the data, or the step before"
+    )
+    raise NotFiniteError(
+        image,
+        f"the network's output must be finite; got NaN or infinity at sigma = {levels[image]:.6g} for "
+        f"{named}, image {{image}}, in {str(output.dtype).removeprefix('torch.')}. {remedy}.",
+    )
+
+
 def class_raw(
     denoiser: Denoiser, x: Float[Tensor, "B *event"], sigma: Sigma, *, max_batch: int = 1024
 ) -> Float[Tensor, "C B *event"]:
@@ -89,6 +127,7 @@ def class_raw(
 
     Raises:
         ValueError: If `max_batch < 1`, and as the denoiser.
+        NotFiniteError: If an output is NaN or infinite.
     """
     if max_batch < 1:
         raise ValueError(f"`max_batch` must be at least 1; got {max_batch}.")
@@ -99,7 +138,11 @@ def class_raw(
         state = (chunk % len(x)).to(x.device)
         level = levels[state.to(levels.device)] if levels.ndim else levels
         label = torch.div(chunk, len(x), rounding_mode="floor").to(x.device)
-        outputs.append(denoiser.raw(x[state], level, label))
+        states = x[state]
+        try:
+            outputs.append(check_finite(denoiser.raw(states, level, label), states, level, label))
+        except NotFiniteError as error:
+            raise error.at(int(state[error.image])) from None
     return torch.cat(outputs).reshape(denoiser.num_classes, *x.shape)
 
 

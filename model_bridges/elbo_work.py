@@ -16,8 +16,10 @@ from jaxtyping import Float
 from torch import Tensor
 
 from gmm_speciation.curves import EntropyCurve
-from model_bridges.distances import gram, spread
+from model_bridges.distances import distance, gram, spread
 from model_bridges.elbo import DEFAULT_NUM_STRATA, ElboPosterior, elbo_posterior
+from model_bridges.evidence import UNDECIDED, Evidence, evidence, image_moments
+from model_bridges.linear_bounds import wiener_errors
 from model_bridges.pilots import pilot_rate, place_levels
 from model_bridges.problem import Problem
 from model_bridges.readouts import posterior_entropy
@@ -50,7 +52,9 @@ class ElboWork:
         )
         levels = place_levels(sigmas, rate, DEFAULT_NUM_LEVELS) if p.sigmas is None else p.sigmas
         cost = p.denoiser.evaluations - before
-        return Sums(0, {"sigmas": sigmas, "rate": rate, "levels": levels}, evaluations=cost)
+        found, bound = {"sigmas": sigmas, "rate": rate}, wiener_errors(p.x0, levels)
+        found |= {"levels": levels} | ({} if bound is None else {"wiener": bound})
+        return Sums(0, found, evaluations=cost)
 
     @torch.no_grad()
     def chunk(self, index: int, pilot: Sums) -> Sums:
@@ -66,6 +70,9 @@ class ElboWork:
             posterior = self._posterior(x, sigma, pilot, rng)
             rows.append(self._quantities(x, sigma, posterior, images))
         totals = {name: np.array([row[name].sum() for row in rows]) for name in rows[0]}
+        totals |= image_moments(clean)
+        if "wiener" in pilot.totals:
+            totals["wiener"] = pilot.totals["wiener"][:, images].sum(1)
         return Sums(len(clean), totals, evaluations=p.denoiser.evaluations - before)
 
     def _posterior(
@@ -88,7 +95,14 @@ class ElboWork:
     ) -> Arrays:
         """Entropy, rate and, with labels, cross-entropy of every image at one level."""
         p, result = self.problem, {}
-        inner = gram(p.class_outputs(x, sigma), p.denoiser.num_classes)
+        skip, _ = p.denoiser.coefficients(sigma)
+        clean = p.x0[images].to(x)
+        rows = torch.cat([p.class_outputs(x, sigma), (clean - float(skip) * x)[None]])
+        inner = gram(rows, p.denoiser.num_classes)
+        shares = torch.from_numpy(posterior.log_posterior).to(inner).exp()
+        mean = torch.nn.functional.pad(shares, (0, 1))
+        unit = torch.eye(mean.shape[1], dtype=inner.dtype, device=inner.device)
+        result["error bayes"] = distance(inner, unit[-1].expand_as(mean), mean).cpu().numpy()
         labels = None if p.labels is None else p.labels[images].cpu().numpy()
         for name, partition in p.partitions.items():
 
@@ -101,7 +115,14 @@ class ElboWork:
                 return posterior_entropy(log_p, partition)
 
             result[f"entropy {name}"] = posterior.unbias(entropy)
-            result[f"rate {name}"] = posterior.unbias(gap) / (2 * sigma**2)
+            result[f"bayes {name}"] = posterior.unbias(gap) / sigma**2
+
+            def confidence(log_p: np.ndarray, partition=partition) -> Float[np.ndarray, "..."]:
+                return np.exp(group_log_sum(log_p, partition).max(-1))
+
+            undecided = confidence(posterior.log_posterior) < UNDECIDED
+            result[f"confidence {name}"] = posterior.unbias(confidence)
+            result[f"undecided {name}"] = undecided.astype(float)
             if labels is not None:
                 group = np.asarray(partition.labels)[labels]
 
@@ -109,7 +130,14 @@ class ElboWork:
                     return -group_log_sum(log_p, partition)[..., np.arange(len(group)), group]
 
                 result[f"cross_entropy {name}"] = posterior.unbias(cross)
+                named = group_log_sum(posterior.log_posterior, partition).argmax(-1)
+                result[f"accuracy {name}"] = (named == group).astype(float)
         return result
+
+    def evidence(self, merged: Merged, name: str) -> Evidence:
+        """What the states at the levels say about the model, for one partition."""
+        single = self.problem.partitions[name].is_trivial
+        return evidence(merged, name, merged.pilot.totals["levels"], single)
 
     def curve(self, merged: Merged, name: str) -> EntropyCurve:
         """The curve of one partition.
@@ -120,7 +148,7 @@ class ElboWork:
         return merged.curve(
             -2 * np.log(merged.pilot.totals["levels"]),
             lambda means: means[f"entropy {name}"],
-            lambda means: means[f"rate {name}"],
+            lambda means: means[f"bayes {name}"] / 2,
             self.problem.prior_entropy(self.problem.partitions[name]),
             METHOD,
         )

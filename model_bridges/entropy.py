@@ -26,14 +26,16 @@ from gmm_speciation.partitions import Partition
 from model_bridges.clones import CloneWork
 from model_bridges.denoiser import Denoiser
 from model_bridges.elbo_work import ElboWork
+from model_bridges.evidence import evidence
 from model_bridges.gap import gap_curve
 from model_bridges.problem import TRIVIAL, problem
 from model_bridges.readouts import forced_prior_curve, ratio_curve, tracked_curve
 from model_bridges.runs import run_work
 from model_bridges.sampled_gap import SampledGapWork
-from model_bridges.trace_work import TraceWork
+from model_bridges.trace_work import TraceWork, merged_trace
 from model_bridges.traces import PartitionLike, Trace
 from model_bridges.tracking import trace
+from model_bridges.trust_checks import trusted
 
 READOUTS: dict[str, Callable[[Trace, PartitionLike], EntropyCurve]] = {
     "tracking": tracked_curve,
@@ -62,6 +64,9 @@ def entropy_curve(
     progress: Callable[[int, int], object] | None = None,
 ) -> EntropyCurve:
     """Class entropy and its rate on data, averaged over images.
+
+    `curve.trust` holds the checks that would have caught a wrong model (see `trust`); where one fails the
+    call warns with `TrustWarning`.
 
     Args:
         denoiser: The model.
@@ -93,7 +98,10 @@ def entropy_curve(
             max_batch=max_batch,
             progress=progress,
         )
-        return READOUTS[estimator](record, partition)
+        curve = READOUTS[estimator](record, partition)
+        merged, single = merged_trace(record, x0, {TRIVIAL: partition}), partition is None
+        found = evidence(merged, TRIVIAL, record.sigmas, single)
+        return _told(trusted(curve, found, estimator))
     name = TRIVIAL if partition is None else "partition"
     given = problem(
         denoiser,
@@ -112,9 +120,15 @@ def entropy_curve(
         run,
         progress=lambda status: None if progress is None else progress(status.done, status.total),
     )
-    if isinstance(work, TraceWork):
-        return work.curve(merged, name, estimator)
-    return work.curve(merged, name)
+    read = {"estimator": estimator} if isinstance(work, TraceWork) else {}
+    curve = work.curve(merged, name, **read)
+    return _told(trusted(curve, work.evidence(merged, name), estimator))
+
+
+def _told(curve: EntropyCurve) -> EntropyCurve:
+    """The curve, after a warning if it cannot be trusted."""
+    curve.trust.warn("The entropy curve", stacklevel=4)
+    return curve
 
 
 def _check(denoiser: Denoiser, x0: Tensor, labels: Tensor | None, estimator: str) -> None:

@@ -5,6 +5,8 @@ whole report, the second prints windows and guidance intervals as JSON. torch an
 """
 
 import json
+import sys
+import warnings
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any
@@ -130,12 +132,14 @@ def entropy(
         entropy_report,
     )
     from model_bridges.named_subject import sample_rows
+    from model_bridges.trust import trust_rows
 
     dependence = sample_rows(samples) if samples else ([], [])
     for (headers, rows), title in (
         (curve_rows(result), f"{model}, {result.law}; noise σ in the model's units"),
         (dependence, "dependence on the classes that stand for large groups, tracking"),
         (comparison_rows(result.comparisons), "paired differences in log σ, coarse minus fine"),
+        (trust_rows(result.trusts), "trust; checks that are not a plain yes"),
         (cost_rows(result), f"{result.evaluations:,} network evaluations"),
     ):
         tight = [[cell.replace(" ± ", "±").replace(" – ", "–") for cell in row] for row in rows]
@@ -168,13 +172,19 @@ def windows(
     run: Run = None,
     max_batch: Batch = 1024,
     max_classes: MaxClasses = 32,
+    force: Annotated[
+        bool, typer.Option("--force", help="Give windows of curves that cannot be trusted, too.")
+    ] = False,
     seed: Seed = 0,
     quiet: Quiet = False,
     out: Annotated[
         Path | None, typer.Option("--out", metavar="FILE", help="Write the JSON here as well.")
     ] = None,
 ) -> None:
-    """The noise windows in which a model decides, and a guidance interval for diffusers, as JSON."""
+    """The noise windows in which a model decides, and a guidance interval for diffusers, as JSON.
+
+    Exits with 3 where a window means nothing: its curve cannot be trusted, or its levels end inside.
+    """
     if not 0 < mass < 1:
         raise ValueError(f"`--mass` must lie inside (0, 1); got {mass}.")
     request = Request(
@@ -187,11 +197,17 @@ def windows(
     from gmm_speciation.records import to_json
     from model_bridges.entropy_report import windows_record
 
-    text = json.dumps(to_json(windows_record(result, mass)), indent=1, ensure_ascii=False)
+    record = windows_record(result, mass, force)
+    text = json.dumps(to_json(record), indent=1, ensure_ascii=False)
     terminal.show(text, quiet)
     if out is not None:
         out.parent.mkdir(parents=True, exist_ok=True)
         out.write_text(text + "\n", encoding="utf-8")
+    nothing = {n: window["reason"] for n, window in record["windows"].items() if "reason" in window}
+    for name, reason in nothing.items():
+        print(f"error: the window of {name} means nothing: {reason}", file=sys.stderr)
+    if nothing and not force:
+        raise typer.Exit(3)
 
 
 def _measure(
@@ -211,6 +227,7 @@ def _measure(
     from model_bridges.run_progress import run_progress
     from model_bridges.runs import process_place, take_own_device
     from model_bridges.sampling_work import SamplingWork
+    from model_bridges.trust import TrustWarning
 
     rank, world = process_place()
     take_own_device()
@@ -271,10 +288,12 @@ def _measure(
         if theory and chosen.digits is not None:
             bar.step("fitting the theory's mixture")
             closed = inputs.digits_theory(chosen, request.seed)
-        result = measure(
-            given, names, run=request.run, trajectories=trajectories, num_paths=request.paths,
-            clone_steps=clone_steps, theory=closed, step=bar.step, progress=bar.update, say=bar.say,
-        )  # fmt: skip
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", TrustWarning)  # printed in full
+            result = measure(
+                given, names, run=request.run, trajectories=trajectories, num_paths=request.paths,
+                clone_steps=clone_steps, theory=closed, step=bar.step, progress=bar.update, say=bar.say,
+            )  # fmt: skip
     return result, rank, sampled
 
 

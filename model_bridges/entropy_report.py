@@ -1,5 +1,6 @@
 """The report of `model-bridges entropy`: tables for the terminal and the page, pictures, a result."""
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -9,6 +10,7 @@ from gmm_speciation.estimate import Estimate
 from gmm_speciation.reports import Report
 from model_bridges import entropy_plots
 from model_bridges.measurement import MeasuredVariable, Measurement
+from model_bridges.trust import HOW_TRUST_IS_JUDGED, trust_record, trust_rows
 from model_bridges.windows import WindowDifference, guidance_interval
 
 Rows = tuple[list[str], list[list[str]]]
@@ -119,6 +121,8 @@ def entropy_report(result: Measurement, title: str) -> Report:
         "units, λ = −2 ln σ; ± is 95 %, by Student's t over independent batches of images."
     )
     report.table(*curve_rows(result))
+    report.text("## Can the curves be trusted?\n\n" + HOW_TRUST_IS_JUDGED)
+    report.table(*trust_rows(result.trusts, every=True))
     for index, variable in enumerate(result.variables.values()):
         report.figure(
             entropy_plots.plot_estimators(variable, result.law),
@@ -168,6 +172,9 @@ def entropy_report(result: Measurement, title: str) -> Report:
 def _guidance_text(result: Measurement) -> str:
     lines = []
     for name, variable in result.variables.items():
+        if not variable.main.trust.ok:
+            lines.append(f"- {name}: none; the curve cannot be trusted, see above.")
+            continue
         try:
             low, high = guidance_interval(variable.main)
         except ValueError:
@@ -196,11 +203,18 @@ def _bias_text(result: Measurement) -> str:
     )
 
 
-def windows_record(result: Measurement, mass: float = 0.8) -> dict[str, Any]:
-    """Windows alone, for a program: noise levels of every variable, and where to guide."""
+def windows_record(result: Measurement, mass: float = 0.8, force: bool = False) -> dict[str, Any]:
+    """Windows alone, for a program: noise levels of every variable, and where to guide.
+
+    A window that means nothing has a "reason" in place of numbers: the levels end inside it, or, unless
+    `force` is set, its curve cannot be trusted.
+    """
     windows: dict[str, Any] = {}
     for name, variable in result.variables.items():
         curve = variable.main
+        if not (force or curve.trust.ok):
+            windows[name] = {"reason": f"cannot be trusted: {curve.trust.reasons}"}
+            continue
         try:
             interval = guidance_interval(curve, mass)
             half = _sigma_of(curve.crossing(curve.prior_entropy / 2))
@@ -225,6 +239,7 @@ def windows_record(result: Measurement, mass: float = 0.8) -> dict[str, Any]:
         "num_images": result.num_images,
         "evaluations": result.evaluations,
         "windows": windows,
+        "trust": trust_record({n: v.main.trust for n, v in result.variables.items()}),
     }
 
 
@@ -233,7 +248,8 @@ def entropy_record(result: Measurement) -> dict[str, Any]:
     curves: dict[str, EntropyCurve] = {}
     variables: dict[str, Any] = {}
     for name, variable in result.variables.items():
-        curves |= {f"{name}: {estimator}": c for estimator, c in variable.curves.items()}
+        for estimator, curve in variable.curves.items():
+            curves[f"{name}: {estimator}"] = replace(curve, trust=None)  # told under "trust"
         if variable.theory is not None:
             curves[f"{name}: theory"] = variable.theory
         points, clones = variable.points, variable.clones
@@ -257,9 +273,10 @@ def entropy_record(result: Measurement) -> dict[str, Any]:
             },
         }
     return {
-        **windows_record(result),
+        **windows_record(result, force=True),
         "seed": result.seed,
         "costs": result.costs,
+        "trust": trust_record(result.trusts),
         "comparisons": [
             {"verdict": found.verdict(), **{k: getattr(found, k) for k in _MARKS}}
             for found in result.comparisons

@@ -26,6 +26,8 @@ from model_bridges.problem import Problem
 from model_bridges.runs import Say, Status, run_work
 from model_bridges.sampled_gap import SampledGapWork
 from model_bridges.trace_work import TraceWork
+from model_bridges.trust import Trust
+from model_bridges.trust_checks import trusted
 from model_bridges.windows import WindowDifference, compare_windows
 from model_bridges.work import Merged, Work
 
@@ -73,6 +75,15 @@ class Measurement:
     comparisons: list[WindowDifference] = field(default_factory=list)
     costs: list[Cost] = field(default_factory=list)
     images: Float[Tensor, "N *event"] | None = None
+
+    @property
+    def trusts(self) -> dict[str, Trust]:
+        """What the checks of every curve say, by variable and estimator."""
+        return {
+            f"{name}, {estimator}": curve.trust
+            for name, variable in self.variables.items()
+            for estimator, curve in variable.curves.items()
+        }
 
     @property
     def evaluations(self) -> int:
@@ -174,9 +185,14 @@ def _variable(
             "tracking" if estimator in READOUTS else estimator.replace("gap-sampled", "sampled gap")
         )
         if kind == "tracking":
-            curves[estimator] = works[kind].curve(merged[kind], name, estimator)
+            curve = works[kind].curve(merged[kind], name, estimator)
         elif kind != "sampled gap" or partition.is_trivial:
-            curves[estimator] = works[kind].curve(merged[kind], name)
+            curve = works[kind].curve(merged[kind], name)
+        else:
+            continue
+        found = works[kind].evidence(merged[kind], name)
+        curves[estimator] = trusted(curve, found, estimator)
+        curves[estimator].trust.warn(f"The curve of {name} by {estimator}", stacklevel=4)
     result: dict[str, Any] = {}
     if "tracking" in works:
         sums, key = merged["tracking"], f"cross_entropy {name}"

@@ -12,7 +12,14 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from model_bridges.denoiser import Denoiser, Label, Sigma, Unconditional, per_image
+from model_bridges.denoiser import (
+    Denoiser,
+    Label,
+    NotFiniteError,
+    Sigma,
+    Unconditional,
+    per_image,
+)
 from model_bridges.wrapping import WrappedDenoiser
 
 
@@ -74,7 +81,10 @@ class Metered(WrappedDenoiser):
         for first in range(0, len(x), size):
             part = slice(first, first + size)
             self.evaluations -= len(x[part])  # counted once, above
-            results.append(self.raw(x[part], _part(sigma, part), _part(label, part)))
+            try:
+                results.append(self.raw(x[part], _part(sigma, part), _part(label, part)))
+            except NotFiniteError as error:
+                raise error.at(first + error.image) from None
         return torch.cat(results)
 
 

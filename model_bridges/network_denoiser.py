@@ -15,7 +15,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from model_bridges.denoiser import Label, Sigma, Unconditional, per_image
+from model_bridges.denoiser import Label, Sigma, Unconditional, check_finite, per_image
 
 
 @final
@@ -79,6 +79,7 @@ class NetworkDenoiser:
 
         Raises:
             ValueError: If a shape, a noise level or a label does not fit the model.
+            NotFiniteError: As `raw`.
         """
         skip, out = (per_image(c, x) for c in self.coefficients(sigma))
         return skip * x + out * self.raw(x, sigma, label).to(x)
@@ -86,7 +87,12 @@ class NetworkDenoiser:
     def raw(
         self, x: Float[Tensor, "B *event"], sigma: Sigma, label: Label
     ) -> Float[Tensor, "B *event"]:
-        """The raw output `F`, in the model's dtype and on its device. Errors as `__call__`."""
+        """The raw output `F`, in the model's dtype and on its device.
+
+        Raises:
+            ValueError: As `__call__`.
+            NotFiniteError: If it has NaN or infinity; names level, class, image and dtype.
+        """
         if tuple(x.shape[1:]) != self.event_shape:
             raise ValueError(
                 f"`x` must have shape (B, {', '.join(map(str, self.event_shape))}); "
@@ -100,7 +106,8 @@ class NetworkDenoiser:
             )
         self._check_range(levels)
         levels = levels.expand(len(x)).to(self.device, self.dtype)
-        return self.raw_function(x.to(self.device, self.dtype), levels, self._label(label, len(x)))
+        states, label = x.to(self.device, self.dtype), self._label(label, len(x))
+        return check_finite(self.raw_function(states, levels, label), states, levels, label)
 
     def coefficients(self, sigma: Sigma) -> tuple[Float[Tensor, "*B"], Float[Tensor, "*B"]]:
         """`(skip, out)`, each of the shape of `sigma`, in float64."""

@@ -5,47 +5,55 @@ sigma^2`, the entropy lost per unit `log sigma`, is all that is kept. Levels and
 are then placed where it is large. Places, not values: a rough pilot costs accuracy, never a bias.
 """
 
+from typing import Any
+
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from numpy.typing import ArrayLike
 from torch import Tensor
 
 from model_bridges.denoiser import Denoiser
 from model_bridges.importance import Proposal
+from model_bridges.traces import Trace
 from model_bridges.tracking import trace
 
 NUM_IMAGES, NUM_LEVELS = 16, 24
 LEVEL_FLOOR = 0.35  # share of levels spread evenly: posteriors are tracked everywhere
 
 
-def pilot_rate(
+def pilot_trace(
     denoiser: Denoiser,
     x0: Float[Tensor, "N *event"],
+    labels: Int[Tensor, " N"] | None = None,
     *,
-    prior: ArrayLike | None = None,
     seed: int = 0,
     num_images: int = NUM_IMAGES,
     num_levels: int = NUM_LEVELS,
-    max_batch: int = 1024,
-) -> tuple[Float[np.ndarray, " M"], Float[np.ndarray, " M"]]:
-    """Levels `sigma`, increasing over the model's range, and the rate per unit log sigma there.
+    **options: Any,
+) -> tuple[Trace, Float[Tensor, "B *event"]]:
+    """A trace of a handful of images, spread over the data, and these images.
 
-    The images are spread over the data; the noise is that of the seed and no other pass uses it.
-
-    Raises:
-        ValueError: As `trace`.
+    Levels are even over the model's range; the noise is that of the seed and no other pass uses it.
+    `options` are those of `trace`. Errors as `trace`.
     """
-    sigmas = np.geomspace(*denoiser.sigma_range, num_levels)
     chosen = torch.linspace(0, len(x0) - 1, min(num_images, len(x0))).round().long()
-    record = trace(
-        denoiser,
-        x0[chosen.to(x0.device)],
-        sigmas=sigmas,
-        prior=prior,
-        seed=_own_seed(seed),
-        max_batch=max_batch,
-    )
+    images = x0[chosen.to(x0.device)]
+    own = None if labels is None else labels[chosen.to(labels.device)]
+    sigmas = np.geomspace(*denoiser.sigma_range, num_levels)
+    return trace(denoiser, images, own, sigmas=sigmas, seed=_own_seed(seed), **options), images
+
+
+def pilot_rate(
+    denoiser: Denoiser, x0: Float[Tensor, "N *event"], **options: Any
+) -> tuple[Float[np.ndarray, " M"], Float[np.ndarray, " M"]]:
+    """Levels `sigma` and the rate per unit log sigma of a `pilot_trace`. Arguments and errors as there."""
+    return rate_of(pilot_trace(denoiser, x0, **options)[0])
+
+
+def rate_of(record: Trace) -> tuple[Float[np.ndarray, " M"], Float[np.ndarray, " M"]]:
+    """Levels and the rate per unit log sigma there, smoothed."""
+    sigmas = record.sigmas
     rate = np.maximum(record.fine.bayes_gap, 0).mean(1) / sigmas**2
     # Neighbours lend each other weight: the pilot's few images leave gaps.
     padded = np.pad(rate, 1, mode="edge")

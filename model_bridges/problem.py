@@ -65,6 +65,7 @@ class Problem:
         """Everything that the numbers of this kind of work depend on, as plain data."""
         return {
             "work": kind,
+            "evidence": 1,  # sums that a run of before does not hold
             "law": self.law,
             "seed": self.seed,
             "chunk_size": self.chunk_size,

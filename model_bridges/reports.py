@@ -1,6 +1,7 @@
 """The report of a cross-check: tables for the terminal and the page, pictures, a result to read back."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ from gmm_speciation.processes import VarianceExploding
 from gmm_speciation.reports import Report
 from model_bridges import plotting
 from model_bridges.results import Check, CrossCheck, VariableCheck
+from model_bridges.trust import HOW_TRUST_IS_JUDGED, trust_record, trust_rows
 
 
 def _value(estimate: Estimate, digits: int = 3) -> str:
@@ -134,6 +136,8 @@ def crosscheck_report(
         "crosscheck",
         "Theory and model on one log-SNR axis: entropy of the class and its rate",
     )
+    report.text("## Can the curves be trusted?\n\n" + HOW_TRUST_IS_JUDGED)
+    report.table(*trust_rows(result.trusts, every=True))
     report.text("## What a calibrated model must satisfy")
     report.table(*check_rows(result.checks))
     report.text("## Where each variable is decided")
@@ -203,7 +207,8 @@ def crosscheck_record(result: CrossCheck) -> dict[str, Any]:
     curves: dict[str, EntropyCurve] = {}
     variables: dict[str, Mapping[str, Any]] = {}
     for name, check in result.variables.items():
-        curves |= {f"{name}: tracked": check.tracked, f"{name}: theory": check.theory}
+        tracked = replace(check.tracked, trust=None)  # told once, under "trust"
+        curves |= {f"{name}: tracked": tracked, f"{name}: theory": check.theory}
         curves |= {f"{name}: gap, Bayes": check.bayes, f"{name}: slope": check.slope}
         if check.unconditional is not None:
             curves[f"{name}: gap, unconditional"] = check.unconditional
@@ -226,6 +231,7 @@ def crosscheck_record(result: CrossCheck) -> dict[str, Any]:
         "sigmas": result.trace.sigmas,
         "shrinkage": result.shrinkage,
         "checks": result.checks,
+        "trust": trust_record(result.trusts),
         "reliability": result.reliability,
         "variables": variables,
         "curves": curves | result.nested,

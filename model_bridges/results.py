@@ -18,6 +18,7 @@ from gmm_speciation.speciation import SpeciationPoint
 from model_bridges.gap import InformationBudget
 from model_bridges.readouts import Reliability
 from model_bridges.traces import Trace
+from model_bridges.trust import Trust
 
 
 @dataclass(frozen=True)
@@ -122,6 +123,16 @@ class CrossCheck:
     shrinkage: float
     checks: list[Check] = field(default_factory=list)
     samples: LabelledImages | None = None  # of the model, to look at
+
+    @property
+    def trust(self) -> Trust:
+        """What the checks of the single classes say."""
+        return self.main.tracked.trust
+
+    @property
+    def trusts(self) -> dict[str, Trust]:
+        """The same of every variable."""
+        return {name: check.tracked.trust for name, check in self.variables.items()}
 
     @property
     def main(self) -> VariableCheck:

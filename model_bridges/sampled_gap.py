@@ -12,6 +12,7 @@ holds their disagreement, too.
 """
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -19,8 +20,11 @@ import torch
 from jaxtyping import Float, Int
 
 from gmm_speciation.curves import EntropyCurve
+from gmm_speciation.estimate import Estimate
 from model_bridges.denoiser import UNCONDITIONAL, per_image
+from model_bridges.evidence import Evidence, image_moments
 from model_bridges.importance import FLOOR, Proposal
+from model_bridges.linear_bounds import scalar_bound
 from model_bridges.problem import Problem
 from model_bridges.work import NUM_BATCHES, Means, Merged, Sums
 
@@ -88,7 +92,7 @@ class SampledGapWork:
         rng = p.rng("sampled gap pilot")
         places = edges[:-1, None] + np.diff(edges)[:, None] * rng.random((PILOT_CELLS, PILOT_DRAWS))
         images = rng.integers(len(p.x0), size=places.size)
-        gaps = self._gaps(places.ravel(), images, rng).reshape(places.shape)
+        gaps = self._gaps(places.ravel(), images, rng)["gap"].reshape(places.shape)
         size = np.sqrt((gaps**2).mean(1))
         # Wide: where large gaps are rare, a cell may have seen none, and its neighbours know better.
         kernel = np.array([1, 2, 3, 2, 1]) / 9
@@ -105,7 +109,8 @@ class SampledGapWork:
         proposal = Proposal(pilot.totals["nodes"], pilot.totals["cdf"])
         places, weights = proposal.stratified(rng.random(self.num_strata))
         images = self._images(index)
-        gaps = self._gaps(places, images, rng)
+        found = self._gaps(places, images, rng)
+        gaps = found["gap"]
         position = np.log(self.levels())
         above = places[None, :] > position[:, None]
         middle = (position[1:] + position[:-1]) / 2
@@ -115,7 +120,11 @@ class SampledGapWork:
             1,
             {
                 "integral": (above * weights * gaps).sum(1),
-                "cell gap": (cell * weights * gaps).sum(1),
+                "mmse": (above * weights * found["mmse"]).sum(1),
+                **{
+                    f"cell {key}": (cell * weights * found[key]).sum(1)
+                    for key in ("gap", "labelled error", "unconditional error")
+                },
                 "cell width": (cell * weights).sum(1),
             },
             evaluations=p.denoiser.evaluations - before,
@@ -138,8 +147,11 @@ class SampledGapWork:
         places: Float[np.ndarray, " M"],
         images: Int[np.ndarray, " M"],
         rng: np.random.Generator,
-    ) -> Float[np.ndarray, " M"]:
-        """`|D_y - D_u|^2 / sigma^2` at one noisy state each."""
+    ) -> dict[str, Float[np.ndarray, " M"]]:
+        """`|D_y - D_u|^2 / sigma^2` at one noisy state each, and the errors of D_y and D_u.
+
+        Errors are over the scalar linear bound; "mmse" is `|x_0 - D_u|^2 - |x_0 - D_y|^2` over `sigma^2`.
+        """
         p = self.problem
         assert p.labels is not None  # checked at the start
         index = torch.from_numpy(images).to(p.x0.device)
@@ -147,17 +159,48 @@ class SampledGapWork:
         sigma = torch.from_numpy(np.exp(places))
         noise = torch.from_numpy(rng.standard_normal(clean.shape)).to(clean)
         x = clean + per_image(sigma, clean) * noise
-        _, out = p.denoiser.coefficients(sigma)
-        gaps = []
+        skip, out = p.denoiser.coefficients(sigma)
+        rest = (clean - per_image(skip, x) * x).flatten(1)
+        scale, distances = out.to(x)[:, None], []
         for part in torch.arange(len(x)).split(p.max_batch):
             here = part.to(x.device)
             outputs = [
                 p.denoiser.raw(x[here], sigma[part], which).to(x).flatten(1)
                 for which in (label[here], UNCONDITIONAL)
             ]
-            gaps.append((outputs[0] - outputs[1]).square().sum(1))
-        scale = (out / sigma) ** 2
-        return (scale * torch.cat(gaps).cpu()).numpy()
+            errors = [rest[here] - scale[here] * output for output in outputs]
+            gap = scale[here] * (outputs[0] - outputs[1])
+            distances.append(torch.stack([e.square().sum(1) for e in (gap, *errors)]))
+        noise = np.exp(2 * places)
+        gap, labelled, free = torch.cat(distances, 1).cpu().numpy()
+        bound = scalar_bound(*self._moments, len(p.x0), np.exp(places))
+        inverse = np.divide(1, bound, out=np.zeros_like(bound), where=bound > 0)
+        return {
+            "gap": gap / noise,
+            "mmse": (free - labelled) / noise,
+            "labelled error": labelled * inverse,
+            "unconditional error": free * inverse,
+        }
+
+    @cached_property
+    def _moments(self) -> tuple[Float[np.ndarray, " d"], float]:
+        """Mean of the images, and of their square norm."""
+        totals = image_moments(self.problem.x0)
+        num_images = len(self.problem.x0)
+        return totals["clean"] / num_images, float(totals["square"][0]) / num_images
+
+    def evidence(self, merged: Merged, name: str) -> Evidence:
+        """What the draws say about the model, in the cell around each level."""
+
+        def mean(key: str) -> Estimate:
+            return merged.evaluate(lambda m: m[key] / np.maximum(m["cell width"], 1e-12))[0]
+
+        errors = {
+            f"{denoiser}, scalar": mean(f"cell {denoiser} error")
+            for denoiser in ("labelled", "unconditional")
+        }
+        closure, _ = merged.evaluate(lambda m: m["integral"] - m["mmse"])
+        return Evidence(self.levels(), errors, budgets={"mmse": closure})
 
     def curve(self, merged: Merged, name: str) -> EntropyCurve:
         """The curve of the single classes; the rate is the mean gap around each level.

@@ -11,16 +11,20 @@ One pass serves the estimators
 along noised images, or along trajectories that the model generates itself.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
 from jaxtyping import Float
+from torch import Tensor
 
 from gmm_speciation.curves import EntropyCurve
 from gmm_speciation.estimate import Estimate
+from model_bridges.evidence import UNDECIDED, Evidence, evidence, image_moments
 from model_bridges.gap import integral_from_top
+from model_bridges.linear_bounds import wiener_errors
 from model_bridges.pilots import pilot_rate, place_levels
 from model_bridges.problem import Problem
 from model_bridges.readouts import (
@@ -30,10 +34,10 @@ from model_bridges.readouts import (
     forced_prior_entropy,
     ratio_entropy,
 )
-from model_bridges.traces import Chain, Trace, group_log_sum
+from model_bridges.traces import Chain, PartitionLike, Trace, group_log_sum
 from model_bridges.tracking import trace
 from model_bridges.trajectories import generated_trace
-from model_bridges.work import Arrays, Means, Merged, Sums
+from model_bridges.work import NUM_BATCHES, Arrays, Means, Merged, Sums, merge
 
 DEFAULT_NUM_LEVELS = 32
 LARGEST_ROW = 50_000  # numbers a path: beyond, posteriors of single paths are not kept
@@ -77,39 +81,41 @@ class TraceWork:
         return self.problem.num_chunks
 
     def pilot(self) -> Sums:
-        """The levels."""
+        """The levels, and what a linear denoiser achieves on each image at them."""
         p, before = self.problem, self.problem.denoiser.evaluations
-        if p.sigmas is not None:
-            return Sums(0, {"levels": p.sigmas})
-        found = pilot_rate(p.denoiser, p.x0, prior=p.prior, seed=p.seed, max_batch=p.max_batch)
-        cost = p.denoiser.evaluations - before
-        return Sums(0, {"levels": place_levels(*found, DEFAULT_NUM_LEVELS)}, evaluations=cost)
+        levels = p.sigmas
+        if levels is None:
+            found = pilot_rate(p.denoiser, p.x0, prior=p.prior, seed=p.seed, max_batch=p.max_batch)
+            levels = place_levels(*found, DEFAULT_NUM_LEVELS)
+        bound = None if self.trajectories else wiener_errors(p.x0, levels)
+        return Sums(
+            0,
+            {"levels": levels} | ({} if bound is None else {"wiener": bound}),
+            evaluations=p.denoiser.evaluations - before,
+        )
 
     @torch.no_grad()
     def chunk(self, index: int, pilot: Sums) -> Sums:
         """Sums over the images of one chunk."""
         p, before = self.problem, self.problem.denoiser.evaluations
-        record = self._trace(p.images(index), pilot.totals["levels"])
-        totals: Arrays = {}
+        images = p.images(index)
+        record, clean = self._trace(images, pilot.totals["levels"])
+        totals = sums_of(record, clean, p.partitions)
+        if "wiener" in pilot.totals:
+            totals["wiener"] = pilot.totals["wiener"][:, images].sum(1)
         rows: Arrays = {}
         for name, partition in p.partitions.items():
-            for quantity, values in quantities(record, name).items():
-                totals[f"{quantity} {name}"] = record.by_image(values).sum(1)
             size = len(record.sigmas) * partition.num_classes
             if self.keep_posteriors and size <= LARGEST_ROW:
                 posterior = np.exp(record.log_probabilities(name)).swapaxes(0, 1)
                 rows[f"posterior {name}"] = posterior.astype(np.float32)
-        if record.label_error is not None:
-            scale = 1 / record.sigmas[:, None] ** 2
-            bayes = record.by_image((record.bayes_error - record.label_error) * scale)
-            totals["mmse bayes"] = bayes.sum(1)
-            if record.unconditional_error is not None:
-                free = (record.unconditional_error - record.label_error) * scale
-                totals["mmse unconditional"] = record.by_image(free).sum(1)
         cost = p.denoiser.evaluations - before
         return Sums(record.num_images, totals, rows, cost)
 
-    def _trace(self, images: slice, levels: Float[np.ndarray, " L"]) -> Trace:
+    def _trace(
+        self, images: slice, levels: Float[np.ndarray, " L"]
+    ) -> tuple[Trace, Float[Tensor, "N *event"]]:
+        """The record of one chunk, and its clean states."""
         p = self.problem
         labels = None if p.labels is None else p.labels[images]
         options: dict[str, Any] = {
@@ -121,12 +127,9 @@ class TraceWork:
         }
         if self.trajectories:
             size = images.stop - images.start
-            record, _ = generated_trace(
-                p.denoiser, size, labels=labels, first=images.start, **options
-            )
-            return record
+            return generated_trace(p.denoiser, size, labels=labels, first=images.start, **options)
         options |= {"num_paths": self.num_paths, "first": images.start}
-        return trace(p.denoiser, p.x0[images], labels, **options)
+        return trace(p.denoiser, p.x0[images], labels, **options), p.x0[images]
 
     def curve(self, merged: Merged, name: str, estimator: str = "tracking") -> EntropyCurve:
         """The curve of one partition by one of `ESTIMATORS`.
@@ -180,6 +183,11 @@ class TraceWork:
             method,
         )
 
+    def evidence(self, merged: Merged, name: str) -> Evidence:
+        """What the pass says about the model, for one partition."""
+        single = self.problem.partitions[name].is_trivial
+        return evidence(merged, name, merged.pilot.totals["levels"], single)
+
     def step_error(self, merged: Merged, name: str) -> Estimate:
         """Entropy of the fine chain minus that of the coarse one, `(L,)`: what extrapolation corrects."""
         return merged.evaluate(lambda means: means[f"step {name}"])[0]
@@ -198,28 +206,69 @@ class TraceWork:
         return merged.evaluate(entropy)[0]
 
 
-def quantities(record: Trace, name: str) -> dict[str, Float[np.ndarray, "L N"]]:
+def sums_of(
+    record: Trace, clean: Float[Tensor, "N *event"], partitions: Mapping[str, PartitionLike]
+) -> Arrays:
+    """Totals over the images of a trace, whose clean states are given."""
+    values = {
+        f"{quantity} {name}": part
+        for name, partition in partitions.items()
+        for quantity, part in quantities(record, partition).items()
+    }
+    values["error bayes"] = record.fine.bayes_error
+    if record.unconditional_error is not None:
+        values["error unconditional"] = record.unconditional_error
+    if record.label_error is not None:
+        scale = 1 / record.sigmas[:, None] ** 2
+        values["mmse bayes"] = (record.bayes_error - record.label_error) * scale
+        if record.unconditional_error is not None:
+            free = (record.unconditional_error - record.label_error) * scale
+            values["mmse unconditional"] = free
+    totals = {key: record.by_image(part).sum(1) for key, part in values.items()}
+    return totals | image_moments(clean)
+
+
+def merged_trace(
+    record: Trace, clean: Float[Tensor, "N *event"], partitions: Mapping[str, PartitionLike]
+) -> Merged:
+    """The sums of a whole trace in batches of images, as those of work in chunks."""
+    bound = wiener_errors(clean, record.sigmas)
+    order = np.random.default_rng(0).permutation(record.num_images)
+    chunks = []
+    for batch in np.array_split(order, min(NUM_BATCHES, record.num_images)):
+        own = clean[torch.from_numpy(batch).to(clean.device)]
+        totals = sums_of(record.images(batch), own, partitions)
+        if bound is not None:
+            totals["wiener"] = bound[:, batch].sum(1)
+        chunks.append(Sums(len(batch), totals))
+    return merge(chunks, len(chunks), Sums(0, {"levels": record.sigmas}))
+
+
+def quantities(record: Trace, partition: PartitionLike) -> dict[str, Float[np.ndarray, "L N"]]:
     """What is averaged over paths, for one partition of a trace; gaps per unit log sigma."""
-    partition = record.partition(name)
+    chosen = record.partition(partition)
     scale = 1 / record.sigmas[:, None] ** 2
+    confidence = np.exp(record.log_probabilities(chosen).max(-1))
     result = {
-        "entropy": record.extrapolate(lambda chain: chain_entropy(chain, partition)),
-        "step": chain_entropy(record.fine, partition) - chain_entropy(record.coarse, partition),
-        "bayes": record.group_gap(name) * scale,
+        "entropy": record.extrapolate(lambda chain: chain_entropy(chain, chosen)),
+        "step": chain_entropy(record.fine, chosen) - chain_entropy(record.coarse, chosen),
+        "bayes": record.group_gap(chosen) * scale,
+        "confidence": confidence,
+        "undecided": (confidence < UNDECIDED).astype(float),
     }
     if record.excess is not None:
         result["unconditional"] = result["bayes"] + record.excess * scale
     if record.log_ratio is not None:
-        result["ratio"] = ratio_entropy(record, name)
+        result["ratio"] = ratio_entropy(record, chosen)
         if record.labels is not None:
-            result["forced"] = forced_prior_entropy(record, name)
+            result["forced"] = forced_prior_entropy(record, chosen)
     if record.labels is not None:
-        labels, images = record.group_labels(name), np.arange(len(record.labels))
+        labels, images = record.group_labels(chosen), np.arange(len(record.labels))
 
         def cross(chain: Chain) -> Float[np.ndarray, "L N"]:
-            return -group_log_sum(chain.log_posterior, partition)[:, images, labels]
+            return -group_log_sum(chain.log_posterior, chosen)[:, images, labels]
 
         result["cross_entropy"] = record.extrapolate(cross)
-        hit = record.log_probabilities(name).argmax(-1) == labels[None, :]
+        hit = record.log_probabilities(chosen).argmax(-1) == labels[None, :]
         result["accuracy"] = hit.astype(float)
     return result

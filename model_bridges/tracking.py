@@ -30,7 +30,7 @@ from numpy.typing import ArrayLike
 from torch import Tensor
 
 from gmm_speciation.partitions import Partition, as_partition
-from model_bridges.denoiser import UNCONDITIONAL, Denoiser, class_raw
+from model_bridges.denoiser import UNCONDITIONAL, Denoiser, NotFiniteError, class_raw
 from model_bridges.distances import distance, gram, spread
 from model_bridges.paths import forward_paths, log_likelihood_update, reverse_kernel
 from model_bridges.traces import Chain, Trace
@@ -77,6 +77,7 @@ def trace(
     Raises:
         ValueError: If a shape, a level, a label, the prior or a partition does not fit, or
             `num_paths < 1`.
+        NotFiniteError: If the network gives NaN or infinity; names level, class, image and dtype.
     """
     levels = check_levels(sigmas, denoiser.sigma_range)
     num_classes = denoiser.num_classes
@@ -98,7 +99,7 @@ def trace(
     for done, start in enumerate(starts):
         chunk = slice(start, start + step)
         rows = []
-        for row in _track(
+        tracked = _track(
             denoiser,
             forward_paths(x0[chunk].double(), levels, seed, first * num_paths + start)
             if paths is None
@@ -109,10 +110,14 @@ def trace(
             torch.from_numpy(weights).log().to(x0.device),
             chosen,
             max_batch,
-        ):
-            rows.append(row)
-            if progress is not None:
-                progress(done * len(levels) + len(rows), len(starts) * len(levels))
+        )
+        try:
+            for row in tracked:
+                rows.append(row)
+                if progress is not None:
+                    progress(done * len(levels) + len(rows), len(starts) * len(levels))
+        except NotFiniteError as error:  # named by its place among all images, not in the batch
+            raise error.at(first + (start + error.image) // num_paths) from None
         pieces.append({k: torch.stack([r[k] for r in rows[::-1]]).cpu().numpy() for k in rows[0]})
     parts = {k: np.concatenate([piece[k] for piece in pieces], axis=1) for k in pieces[0]}
 

@@ -1,0 +1,133 @@
+"""Whether an entropy curve can be trusted: claims, their verdicts, and the block of them on a curve.
+
+A claim is a quantity theta_l at noise levels l with a range in which an exact model has it, widened by a
+tolerance for networks that are merely good. With estimates of standard error s_l and nu degrees of freedom,
+
+    no    at some level `theta_l -+ t(nu, 1 - 0.01 / 2L) s_l` lies wholly outside: at most one false alarm
+          in a hundred for all L levels together, even of a model at the very end of the range
+    yes   at every level the 95 % interval lies inside
+    open  else: not resolved, or a matter of the levels alone
+
+and a curve is trusted where no claim is "no". What is claimed is in `trust_checks`.
+
+What this does not see: a wrapper that is wrong and yet denoises about as well as a linear filter, such as
+one that tells its network a noise scale wrong by a factor of two or three (calibration shows it only where
+labels are known and images many); classes exchanged where no labels are given; a model of other data that
+it happens to denoise as well. Few images resolve little: an "open" is no "yes".
+"""
+
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float
+from scipy import stats
+
+from gmm_speciation.estimate import Estimate
+
+FALSE_ALARMS = 0.01  # of one claim, for all levels together
+HOW_TRUST_IS_JUDGED = (
+    "Each check stands at the level where it is worst. *no*: some level lies outside what is expected, at "
+    "99 % for all levels together; *yes*: the 95 % interval of every level lies inside; *open*: not "
+    "resolved, or a matter of the levels alone. A curve is trusted where no check is *no*. What no check "
+    "sees: a noise scale that the network is told wrong by a factor of two or three."
+)
+End = float | Float[np.ndarray, " L"]
+
+
+class TrustWarning(UserWarning):
+    """A check of an entropy curve has failed; the message says which, by how much, and the remedy."""
+
+
+@dataclass(frozen=True)
+class Claim:
+    """What was checked, at the level where it is worst; `half_width` is that of the 95 % interval."""
+
+    name: str
+    expected: str
+    measured: float
+    verdict: str  # "yes", "no" or "open"
+    remedy: str
+    half_width: float | None = None
+    sigma: float | None = None
+
+    @classmethod
+    def of(
+        cls,
+        name: str,
+        expected: str,
+        remedy: str,
+        estimate: Estimate,
+        sigmas: Float[np.ndarray, " L"],
+        low: End = -np.inf,
+        high: End = np.inf,
+    ) -> "Claim":
+        """The verdict on estimates `(L,)` that should lie between `low` and `high`."""
+        value, stderr = (np.asarray(part, float) for part in (estimate.value, estimate.stderr))
+        half_width = stats.t.ppf(0.975, estimate.dof) * stderr
+        simultaneous = stats.t.ppf(1 - FALSE_ALARMS / (2 * value.size), estimate.dof) * stderr
+        beyond = np.maximum(value - high, low - value)  # positive outside
+        # NaN is outside.
+        outside = np.where(beyond - simultaneous <= 0, -np.inf, np.nan_to_num(beyond, nan=np.inf))
+        failed = bool(np.any(outside > -np.inf))
+        worst = int(np.argmax(outside if failed else beyond))
+        verdict = "no" if failed else "yes" if np.all(beyond + half_width <= 0) else "open"
+        numbers = (float(part[worst]) for part in (half_width, sigmas))
+        return cls(name, expected, float(value[worst]), verdict, remedy, *numbers)
+
+    def __str__(self) -> str:
+        error = "" if self.half_width is None else f" ± {self.half_width:.2g}"
+        place = "" if self.sigma is None else f" at σ = {self.sigma:.3g}"
+        return f"{self.name}: {self.measured:.3g}{error}{place}, expected {self.expected}"
+
+
+@dataclass(frozen=True)
+class Trust:
+    """Every claim about one curve."""
+
+    checks: tuple[Claim, ...]
+
+    @property
+    def ok(self) -> bool:
+        """No check has failed."""
+        return not self.failed
+
+    @property
+    def failed(self) -> list[Claim]:
+        """The checks that say "no"."""
+        return [check for check in self.checks if check.verdict == "no"]
+
+    @property
+    def reasons(self) -> str:
+        """What has failed, with its numbers and remedies."""
+        return " ".join(f"{check}. {check.remedy}." for check in self.failed)
+
+    def warn(self, what: str, stacklevel: int = 3) -> None:
+        """One `TrustWarning` with all that has failed, if anything has."""
+        if self.failed:
+            warnings.warn(f"{what} cannot be trusted: {self.reasons}", TrustWarning, stacklevel)
+
+
+def trust_rows(
+    blocks: Mapping[str, Trust], every: bool = False
+) -> tuple[list[str], list[list[str]]]:
+    """Headers and rows: a line for each curve, and one for each check, or each that is not "yes"."""
+    headers = ["can it be trusted?", "expected", "measured", "± 95 %", "at σ", "holds"]
+    rows = []
+    for name, block in blocks.items():
+        rows.append([name, "", "", "", "", "yes" if block.ok else "NO"])
+        for check in block.checks:
+            if every or check.verdict != "yes":
+                error = "" if check.half_width is None else f"{check.half_width:.2g}"
+                place = "" if check.sigma is None else f"{check.sigma:.3g}"
+                remedy = f". {check.remedy}" if check.verdict == "no" else ""
+                numbers = [f"{check.measured:.3g}", error, place, check.verdict]
+                rows.append([f"– {check.name}{remedy}", check.expected, *numbers])
+    return headers, rows
+
+
+def trust_record(blocks: Mapping[str, Trust]) -> dict[str, Any]:
+    """What a `result.json` holds of it."""
+    return {name: {"ok": block.ok, "checks": block.checks} for name, block in blocks.items()}
