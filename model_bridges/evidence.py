@@ -100,7 +100,7 @@ def error_ratios(merged: Merged, sigmas: Float[np.ndarray, " L"]) -> dict[str, E
     """`E|x_0 - D|^2` over each linear bound, for the Bayes mixture and the unconditional network."""
 
     def scalar(means: Means) -> Float[np.ndarray, " L"]:
-        return scalar_bound(means["clean"], means["square"][0], merged.num_images, sigmas)
+        return scalar_bound(means["clean"], float(means["square"][0]), merged.num_images, sigmas)
 
     bounds: dict[str, Callable[[Means], np.ndarray]] = {"scalar": scalar}
     if "wiener" in merged.totals:

@@ -23,13 +23,13 @@ Flat = Float[np.ndarray, "N d"]
 
 def scalar_bound(
     mean: Float[np.ndarray, " d"],
-    square: float | Float[np.ndarray, ""],
-    num_images: float,
+    square: float,
+    num_images: int,
     sigmas: Float[np.ndarray, " L"],
 ) -> Float[np.ndarray, " L"]:
     """`d v sigma^2 / (v + sigma^2)` from the images' mean and mean square norm; 0 where all are equal."""
     dim = len(mean)
-    total = max(float(square) - float(mean @ mean), 0.0) * num_images / max(num_images - 1, 1)
+    total = max(square - float(mean @ mean), 0.0) * num_images / max(num_images - 1, 1)
     noise = sigmas**2
     return total * noise / (total / dim + noise)
 
