@@ -39,7 +39,9 @@ class Evidence:
     naming: Estimate | None = None
     undecided: Estimate | None = None  # share of paths
     budgets: dict[str, Estimate] = field(default_factory=dict)  # by form
-    step: Float[np.ndarray, " L"] | float = 0.0  # nats by which the step may displace H or a budget
+    # Nats by which the step of the levels may displace H, and the integral of each form.
+    step: Float[np.ndarray, " L"] | float = 0.0
+    integral_steps: dict[str, float] = field(default_factory=dict)
 
 
 def image_moments(x0: Float[Tensor, "N *event"]) -> Arrays:
@@ -76,14 +78,15 @@ def evidence(merged: Merged, name: str, sigmas: Float[np.ndarray, " L"], single:
     if single:
         rates["mmse"] = "mmse bayes"
 
-    def budget(key: str) -> Estimate | None:
+    def budget(key: str) -> Estimate:
         def left(means: Means) -> np.ndarray:
             h = means[entropy]
             return h[-1] - integral_from_top(sigmas, means[key]) - h
 
-        return estimate(left, key)
+        return merged.evaluate(left)[0]
 
-    budgets = {form: budget(key) for form, key in rates.items()}
+    rates = {form: key for form, key in rates.items() if key in merged.totals}
+    means = merged.means()
     return Evidence(
         sigmas,
         error_ratios(merged, sigmas),
@@ -91,8 +94,9 @@ def evidence(merged: Merged, name: str, sigmas: Float[np.ndarray, " L"], single:
         estimate(lambda m: m[cross], cross),
         estimate(lambda m: (m[hit] - m[sure])[:1], hit),
         estimate(lambda m: m[f"undecided {name}"][:1]),
-        {form: closure for form, closure in budgets.items() if closure is not None},
-        _step(merged, name, sigmas),
+        {form: budget(key) for form, key in rates.items()},
+        np.abs(means.get(f"step {name}", np.zeros(len(sigmas)))),
+        {form: _integral_step(sigmas, means[key]) for form, key in rates.items()},
     )
 
 
@@ -119,14 +123,11 @@ def error_ratios(merged: Merged, sigmas: Float[np.ndarray, " L"]) -> dict[str, E
     }
 
 
-def _step(merged: Merged, name: str, sigmas: Float[np.ndarray, " L"]) -> Float[np.ndarray, " L"]:
-    """How far the step of the levels may displace H and the integral of its rate, nats."""
-    means = merged.means()
-    tracked = np.abs(means.get(f"step {name}", np.zeros(len(sigmas))))
+def _integral_step(sigmas: Float[np.ndarray, " L"], rate: Float[np.ndarray, " L"]) -> float:
+    """How far leaving out every other level displaces an integral, at most."""
     every_other = np.arange(len(sigmas) - 1, -1, -2)[::-1]
     if len(every_other) < 2:
-        return tracked
-    rate = means[f"bayes {name}"]
+        return 0.0
     whole = integral_from_top(sigmas, rate)[every_other]
     coarse = integral_from_top(sigmas[every_other], rate[every_other])
-    return tracked + np.abs(whole - coarse).max()
+    return float(np.abs(whole - coarse).max())

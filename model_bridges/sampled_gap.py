@@ -92,7 +92,7 @@ class SampledGapWork:
         rng = p.rng("sampled gap pilot")
         places = edges[:-1, None] + np.diff(edges)[:, None] * rng.random((PILOT_CELLS, PILOT_DRAWS))
         images = rng.integers(len(p.x0), size=places.size)
-        gaps = self._gaps(places.ravel(), images, rng)["gap"].reshape(places.shape)
+        gaps = self._gaps(places.ravel(), images, rng).reshape(places.shape)
         size = np.sqrt((gaps**2).mean(1))
         # Wide: where large gaps are rare, a cell may have seen none, and its neighbours know better.
         kernel = np.array([1, 2, 3, 2, 1]) / 9
@@ -109,7 +109,7 @@ class SampledGapWork:
         proposal = Proposal(pilot.totals["nodes"], pilot.totals["cdf"])
         places, weights = proposal.stratified(rng.random(self.num_strata))
         images = self._images(index)
-        found = self._gaps(places, images, rng)
+        found = self._draws(places, images, rng)
         gaps = found["gap"]
         position = np.log(self.levels())
         above = places[None, :] > position[:, None]
@@ -141,14 +141,23 @@ class SampledGapWork:
         turn = p.rng("sampled gap strata", index).permutation(self.num_strata)
         return own[(first + turn) % len(own)]
 
-    @torch.no_grad()
     def _gaps(
         self,
         places: Float[np.ndarray, " M"],
         images: Int[np.ndarray, " M"],
         rng: np.random.Generator,
+    ) -> Float[np.ndarray, " M"]:
+        """`|D_y - D_u|^2 / sigma^2` at one noisy state each."""
+        return self._draws(places, images, rng)["gap"]
+
+    @torch.no_grad()
+    def _draws(
+        self,
+        places: Float[np.ndarray, " M"],
+        images: Int[np.ndarray, " M"],
+        rng: np.random.Generator,
     ) -> dict[str, Float[np.ndarray, " M"]]:
-        """`|D_y - D_u|^2 / sigma^2` at one noisy state each, and the errors of D_y and D_u.
+        """The gap of each draw, and the errors of D_y and D_u.
 
         Errors are over the scalar linear bound; "mmse" is `|x_0 - D_u|^2 - |x_0 - D_y|^2` over `sigma^2`.
         """

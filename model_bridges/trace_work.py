@@ -185,7 +185,8 @@ class TraceWork:
 
     def evidence(self, merged: Merged, name: str) -> Evidence:
         """What the pass says about the model, for one partition."""
-        single = self.problem.partitions[name].is_trivial
+        # Trajectories are paths of their ends up to the sampler's step, which the mmse form would show.
+        single = self.problem.partitions[name].is_trivial and not self.trajectories
         return evidence(merged, name, merged.pilot.totals["levels"], single)
 
     def step_error(self, merged: Merged, name: str) -> Estimate:

@@ -58,12 +58,14 @@ class Base:
 
     denoisers: tuple[str, ...] = ("bayes",)
     budgets: tuple[str, ...] = ("bayes", "mmse")
+    integral: str = ""  # form whose integral the entropy is
     has_peak: bool = True
 
 
 BOTH = Base(("bayes", "unconditional"))
 BASES = {
-    "gap-unconditional": replace(BOTH, budgets=("unconditional", "mmse")),
+    "gap": Base(integral="bayes"),
+    "gap-unconditional": replace(BOTH, budgets=("unconditional", "mmse"), integral="unconditional"),
     "gap-sampled": Base(("labelled", "unconditional")),
     "tracking-ratio": BOTH,
     "tracking-forced": BOTH,
@@ -77,7 +79,9 @@ def trusted(curve: EntropyCurve, found: Evidence, estimator: str = "tracking") -
     step = found.step
     if np.shape(step) not in ((), np.shape(curve.log_snr)):  # the evidence has levels of its own
         step = float(np.max(step))
-    checks = _of_model(found, curve.prior_entropy, base) + _of_curve(curve, step)
+    # An entropy that is an integral has the step of its rate as well.
+    of_integral = found.integral_steps.get(base.integral, 0.0) if base.integral else 0.0
+    checks = _of_model(found, curve.prior_entropy, base) + _of_curve(curve, step + of_integral)
     if base.has_peak:
         checks.append(_peak(curve))
     return replace(curve, trust=Trust(tuple(checks)))
@@ -107,7 +111,8 @@ def _of_model(found: Evidence, total: float, base: Base) -> list[Claim]:
         if form in found.budgets:
             name = f"information budget, {form} form: H by its integral minus H [nats]"
             remedy = TWO_NETWORKS if form == "unconditional" else WRAPPER
-            checks.append(Claim.of(name, nats, remedy, found.budgets[form], sigmas, -wide, wide))
+            own = wide + found.integral_steps.get(form, 0.0)
+            checks.append(Claim.of(name, nats, remedy, found.budgets[form], sigmas, -own, own))
     if found.undecided is not None:
         name = f"paths whose final class is below p = {UNDECIDED:g} at the clean end: not decided"
         remedy = (

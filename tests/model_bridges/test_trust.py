@@ -420,6 +420,18 @@ def test_the_block_is_printed_and_in_record_and_report(stored, tmp_path, capsys)
     assert load_curve(out, "class: tracking").trust is None
 
 
+@pytest.mark.parametrize("num_levels", [3, 5, 8])
+@pytest.mark.parametrize("estimator", ["tracking", "gap"])
+def test_coarse_levels_are_not_held_against_a_right_model(num_levels, estimator):
+    """With many images every error of the step is resolved; the ranges are widened by it."""
+    mixture = ten_classes("isotropic")
+    x0, labels = draw(mixture, 1500, 2)
+    levels = np.geomspace(0.05, 40, num_levels)
+    denoiser = mb.mixture_denoiser(mixture)
+    curve = curve_of(denoiser, x0, labels, sigmas=levels, estimator=estimator)
+    assert curve.trust.ok, failed(curve)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", ["isotropic", "full"])
 @pytest.mark.parametrize("estimator", ["tracking", "gap", "gap-sampled", "tracking-ratio"])
