@@ -22,7 +22,7 @@ from model_bridges.evidence import UNDECIDED, Evidence, evidence, image_moments
 from model_bridges.linear_bounds import wiener_errors
 from model_bridges.pilots import pilot_rate, place_levels
 from model_bridges.problem import Problem
-from model_bridges.readouts import posterior_entropy
+from model_bridges.readouts import doubts, posterior_entropy
 from model_bridges.traces import group_log_sum
 from model_bridges.work import Arrays, Merged, Sums
 
@@ -116,13 +116,9 @@ class ElboWork:
 
             result[f"entropy {name}"] = posterior.unbias(entropy)
             result[f"bayes {name}"] = posterior.unbias(gap) / sigma**2
-
-            def confidence(log_p: np.ndarray, partition=partition) -> Float[np.ndarray, "..."]:
-                return np.exp(group_log_sum(log_p, partition).max(-1))
-
-            undecided = confidence(posterior.log_posterior) < UNDECIDED
-            result[f"confidence {name}"] = posterior.unbias(confidence)
-            result[f"undecided {name}"] = undecided.astype(float)
+            own = doubts(posterior.log_posterior, partition)
+            result |= {f"{kind} {name}": values for kind, values in own.items()}
+            result[f"undecided {name}"] = (own["confidence"] < UNDECIDED).astype(float)
             if labels is not None:
                 group = np.asarray(partition.labels)[labels]
 

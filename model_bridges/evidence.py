@@ -11,6 +11,10 @@ At noisy states `x = x_0 + sigma eps` of known images, with H the entropy that i
 
 for an exact model, up to the step of the levels. No evaluation of the network is added. All of them are
 functions of the sums that a pass leaves, so their errors are those of its batches of images. Nats.
+
+What a posterior calls rare is missing from few images, and their scatter knows nothing of it. So the error
+of the calibration and of the naming is never below the one that the posteriors p themselves predict, with
+variances `sum p log^2 p - (sum p log p)^2` and `max p (1 - max p)` an image.
 """
 
 from collections.abc import Callable
@@ -38,6 +42,7 @@ class Evidence:
     cross_entropy: Estimate | None = None
     naming: Estimate | None = None
     undecided: Estimate | None = None  # share of paths
+    num_images: int = 0
     budgets: dict[str, Estimate] = field(default_factory=dict)  # by form
     # Nats by which the step of the levels may displace H, and the integral of each form.
     step: Float[np.ndarray, " L"] | float = 0.0
@@ -66,10 +71,18 @@ def evidence(merged: Merged, name: str, sigmas: Float[np.ndarray, " L"], single:
         ValueError: As `Merged.evaluate`.
     """
 
-    def estimate(statistic: Callable[[Means], np.ndarray], *needed: str) -> Estimate | None:
-        if not all(key in merged.totals for key in needed):
+    means = merged.means()
+
+    def estimate(
+        statistic: Callable[[Means], np.ndarray], needed: str, variance: str = ""
+    ) -> Estimate | None:
+        if needed not in merged.totals:
             return None
-        return merged.evaluate(statistic)[0]
+        found = merged.evaluate(statistic)[0]
+        if not variance:
+            return found
+        predicted = np.sqrt(means[f"{variance} {name}"] / merged.num_images)[: found.value.size]
+        return Estimate(found.value, np.maximum(found.stderr, predicted), found.dof)
 
     entropy, cross, hit, sure = (
         f"{kind} {name}" for kind in ("entropy", "cross_entropy", "accuracy", "confidence")
@@ -86,14 +99,15 @@ def evidence(merged: Merged, name: str, sigmas: Float[np.ndarray, " L"], single:
         return merged.evaluate(left)[0]
 
     rates = {form: key for form, key in rates.items() if key in merged.totals}
-    means = merged.means()
+    undecided = f"undecided {name}"
     return Evidence(
         sigmas,
         error_ratios(merged, sigmas),
-        estimate(lambda m: m[cross] - m[entropy], cross),
-        estimate(lambda m: m[cross], cross),
-        estimate(lambda m: (m[hit] - m[sure])[:1], hit),
-        estimate(lambda m: m[f"undecided {name}"][:1]),
+        estimate(lambda m: m[cross] - m[entropy], cross, "varentropy"),
+        estimate(lambda m: m[cross], cross, "varentropy"),
+        estimate(lambda m: (m[hit] - m[sure])[:1], hit, "doubt"),
+        estimate(lambda m: m[undecided][:1], undecided),
+        merged.num_images,
         {form: budget(key) for form, key in rates.items()},
         np.abs(means.get(f"step {name}", np.zeros(len(sigmas)))),
         {form: _integral_step(sigmas, means[key]) for form, key in rates.items()},
@@ -109,8 +123,8 @@ def error_ratios(merged: Merged, sigmas: Float[np.ndarray, " L"]) -> dict[str, E
     bounds: dict[str, Callable[[Means], np.ndarray]] = {"scalar": scalar}
     if "wiener" in merged.totals:
         bounds["Wiener"] = lambda means: means["wiener"]
-    if not scalar(merged.means())[0] > 0:  # images all alike: nothing to denoise
-        return {}
+    if not min(scalar(merged.means(left_out))[0] for left_out in range(len(merged.counts))) > 0:
+        return {}  # the images of some batches are all alike, or one: no variance to compare with
 
     def ratio(key: str, bound: Callable[[Means], np.ndarray]) -> Estimate:
         return merged.evaluate(lambda means: means[key] / bound(means))[0]

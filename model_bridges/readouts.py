@@ -44,6 +44,25 @@ def posterior_entropy(
     return -(np.exp(log_p) * np.where(np.isfinite(log_p), log_p, 0.0)).sum(-1)
 
 
+def doubts(
+    log_posterior: Float[np.ndarray, "*batch K"], partition: Partition
+) -> dict[str, Float[np.ndarray, "*batch"]]:
+    """The largest probability, and what a posterior says of its own scatter.
+
+    "varentropy" is the variance of `-log p` of the class, nats squared; "doubt" that of being right with
+    the most probable class.
+    """
+    log_p = group_log_sum(log_posterior, partition)
+    finite = np.where(np.isfinite(log_p), log_p, 0.0)
+    mean = (np.exp(log_p) * finite).sum(-1, keepdims=True)
+    confidence = np.exp(log_p.max(-1))
+    return {
+        "confidence": confidence,
+        "varentropy": (np.exp(log_p) * (finite - mean) ** 2).sum(-1),
+        "doubt": confidence * (1 - confidence),
+    }
+
+
 def chain_entropy(chain: Chain, partition: Partition) -> Float[np.ndarray, "L N"]:
     """`-sum_c p log p` of each image at each level, nats."""
     return posterior_entropy(chain.log_posterior, partition)

@@ -209,7 +209,9 @@ class SampledGapWork:
             for denoiser in ("labelled", "unconditional")
         }
         closure, _ = merged.evaluate(lambda m: m["integral"] - m["mmse"])
-        return Evidence(self.levels(), errors, budgets={"mmse": closure})
+        return Evidence(
+            self.levels(), errors, budgets={"mmse": closure}, num_images=len(self.problem.x0)
+        )
 
     def curve(self, merged: Merged, name: str) -> EntropyCurve:
         """The curve of the single classes; the rate is the mean gap around each level.

@@ -31,6 +31,7 @@ from model_bridges.readouts import (
     FORCED,
     RATIO,
     chain_entropy,
+    doubts,
     forced_prior_entropy,
     ratio_entropy,
 )
@@ -249,13 +250,13 @@ def quantities(record: Trace, partition: PartitionLike) -> dict[str, Float[np.nd
     """What is averaged over paths, for one partition of a trace; gaps per unit log sigma."""
     chosen = record.partition(partition)
     scale = 1 / record.sigmas[:, None] ** 2
-    confidence = np.exp(record.log_probabilities(chosen).max(-1))
+    own = doubts(record.log_posterior, chosen)
     result = {
         "entropy": record.extrapolate(lambda chain: chain_entropy(chain, chosen)),
         "step": chain_entropy(record.fine, chosen) - chain_entropy(record.coarse, chosen),
         "bayes": record.group_gap(chosen) * scale,
-        "confidence": confidence,
-        "undecided": (confidence < UNDECIDED).astype(float),
+        "undecided": (own["confidence"] < UNDECIDED).astype(float),
+        **own,
     }
     if record.excess is not None:
         result["unconditional"] = result["bayes"] + record.excess * scale

@@ -181,9 +181,9 @@ def test_trajectories_of_a_wrong_model_are_named():
     from model_bridges.measurement import measure
     from model_bridges.problem import problem
 
-    states = torch.zeros(32, *RIGHT.event_shape)
+    states, levels = torch.zeros(24, *RIGHT.event_shape), np.geomspace(LOW, HIGH, 14)
     for denoiser, ok in ((RIGHT, True), (WRONG["sign"](), False)):
-        given = problem(denoiser, states, torch.arange(32) % 10, sigmas=LEVELS[::2])
+        given = problem(denoiser, states, torch.arange(24) % 10, sigmas=levels)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", TrustWarning)
             curve = measure(given, ["tracking"], trajectories=True).variables["classes"].main
@@ -219,6 +219,26 @@ def test_bounds_are_those_of_dense_algebra(num_images):
     variance = x.var(0, ddof=1).mean()
     bound = scalar_bound(x.mean(0), (x**2).sum(1).mean(), num_images, sigmas)
     np.testing.assert_allclose(bound, 24 * variance * sigmas**2 / (variance + sigmas**2))
+
+
+@pytest.mark.parametrize("num_images", [2, 3, 6])
+def test_few_images_resolve_little_and_refuse_nothing(num_images):
+    for seed in range(20):
+        x0, labels = draw(wrapped.MIXTURE, num_images, seed)
+        curve = curve_of(wrapped.EXACT, x0, labels, sigmas=np.geomspace(0.03, 30, 9), seed=seed)
+        assert curve.trust.ok, failed(curve)
+
+
+def test_one_class_of_an_uneven_prior_is_no_miscalibration():
+    """All 40 images may be of the class of weight 0.97: their scatter is 0, and that says nothing."""
+    means = 0.5 * np.array([[1.0, 0.0], [-1.0, 0.0]])
+    mixture = gs.GaussianMixture.isotropic(means, 0.1, [0.97, 0.03])
+    x0, labels = draw(mixture, 400, 1)
+    of_one = labels == 0
+    curve = curve_of(mb.mixture_denoiser(mixture), x0[of_one][:40], labels[of_one][:40])
+    assert curve.trust.ok, failed(curve)
+    wrong = curve_of(mb.mixture_denoiser(mixture), x0[of_one][:40], 1 - labels[of_one][:40])
+    assert any(LABELS in name for name in failed(wrong))
 
 
 def test_few_images_have_no_wiener_filter_and_equal_ones_no_bound():
@@ -314,7 +334,7 @@ def test_negative_cross_entropy_and_undecided_paths_are_named_with_their_level()
     flat = np.full(13, 0.3)
     cross = Estimate(np.where(GRID == 4, -0.5, flat), 0.01 * flat, 15.0)
     undecided = Estimate(np.array([0.6]), np.array([0.01]), 15.0)
-    found = replace(NOTHING, cross_entropy=cross, undecided=undecided)
+    found = replace(NOTHING, cross_entropy=cross, undecided=undecided, num_images=64)
     checks = {check.name[:12]: check for check in trusted(made(smooth()), found).trust.checks}
     assert checks["extrapolated"].verdict == "no"
     assert checks["extrapolated"].sigma == pytest.approx(np.exp(-2))
