@@ -30,6 +30,7 @@ from model_bridges.work import NUM_BATCHES, Means, Merged, Sums
 
 METHOD = "denoiser gap (unconditional, adaptive levels)"
 PILOT_CELLS, PILOT_DRAWS = 24, 24
+NUM_BLOCKS = 8  # of levels, for what is checked
 DEFAULT_NUM_LEVELS, DEFAULT_NUM_STRATA, DEFAULT_DRAWS = 48, 128, 32
 
 
@@ -199,18 +200,26 @@ class SampledGapWork:
         return totals["clean"] / num_images, float(totals["square"][0]) / num_images
 
     def evidence(self, merged: Merged, name: str) -> Evidence:
-        """What the draws say about the model, in the cell around each level."""
+        """What the draws say about the model, from blocks of cells: one has too few for an error bar."""
+        levels = self.levels()
+        first = [
+            block[0] for block in np.array_split(np.arange(len(levels)), NUM_BLOCKS) if len(block)
+        ]
 
         def mean(key: str) -> Estimate:
-            return merged.evaluate(lambda m: m[key] / np.maximum(m["cell width"], 1e-12))[0]
+            def ratio(means: Means) -> np.ndarray:
+                error, width = (np.add.reduceat(means[k], first) for k in (key, "cell width"))
+                return error / np.maximum(width, 1e-12)
+
+            return merged.evaluate(ratio)[0]
 
         errors = {
             f"{denoiser}, scalar": mean(f"cell {denoiser} error")
             for denoiser in ("labelled", "unconditional")
         }
-        closure, _ = merged.evaluate(lambda m: m["integral"] - m["mmse"])
+        closure, _ = merged.evaluate(lambda m: (m["integral"] - m["mmse"])[first])
         return Evidence(
-            self.levels(), errors, budgets={"mmse": closure}, num_images=len(self.problem.x0)
+            levels[first], errors, budgets={"mmse": closure}, num_images=len(self.problem.x0)
         )
 
     def curve(self, merged: Merged, name: str) -> EntropyCurve:
