@@ -3,7 +3,12 @@
 Every quantity that comes from sampling is an `Estimate`: a mean, its standard error and the
 degrees of freedom of that standard error. Intervals use Student's t, so that a handful of batches
 gives an honest interval. A deterministic number is an `Estimate` with standard error 0.
+
+Wherever a person reads it, an estimate is `value ± half-width` of its 95 % interval.
 """
+
+import math
+from collections.abc import Callable
 
 import equinox as eqx
 import jax
@@ -86,10 +91,62 @@ class Estimate(eqx.Module):
         Raises:
             ValueError: If `level` is not inside (0, 1).
         """
+        half = self.half_width(level)
+        return np.asarray(self.value - half), np.asarray(self.value + half)
+
+    def half_width(self, level: float = 0.95) -> np.ndarray:
+        """Half of the two-sided interval: Student's quantile times the standard error (on the host).
+
+        Raises:
+            ValueError: If `level` is not inside (0, 1).
+        """
         if not 0 < level < 1:
             raise ValueError(f"`level` must lie inside (0, 1); got {level}.")
-        half = stats.t.ppf(0.5 + level / 2, self.dof) * np.asarray(self.stderr)
-        return np.asarray(self.value - half), np.asarray(self.value + half)
+        return np.asarray(stats.t.ppf(0.5 + level / 2, self.dof) * np.asarray(self.stderr))
+
+    def map(self, function: Callable[[RealArray], RealArray]) -> "Estimate":
+        """`function` of the number, elementwise, with its error to first order (the delta method).
+
+        The slope is the secant over one standard error on either side,
+        `stderr(f) = |f(v + e) - f(v - e)| / 2`: exact where f is linear, no derivative needed. The
+        degrees of freedom stay.
+
+        Args:
+            function: Elementwise, and defined on `value ± stderr`: a logarithm of a share that may
+                reach 0 is not.
+        """
+        spread = function(self.value + self.stderr) - function(self.value - self.stderr)
+        return Estimate(function(self.value), abs(spread) / 2, self.dof)
+
+    def __format__(self, spec: str) -> str:
+        """`0.3563 ± 0.0012`: value and 95 % half-width.
+
+        Without a format the half-width has two digits and the value as many places; an exact number
+        has six digits. A format such as `.2f` is applied to both. NaN is "not defined".
+
+        Raises:
+            ValueError: If this is an array of estimates: format its entries.
+        """
+        if self.value.shape:
+            raise ValueError(
+                f"One estimate is printed at a time; got shape {self.value.shape}. Index it first."
+            )
+        value, half = float(self.value), float(self.half_width())
+        if math.isnan(value):
+            return "not defined"
+        # An error at rounding size says nothing that the value's digits do not.
+        if half < 1e-10 * abs(value) or not half > 0 or not math.isfinite(value):
+            text = format(value + 0.0, spec or ".6g")
+        elif spec or not math.isfinite(half):
+            text = f"{value:{spec or '.6g'}} ± {half:{spec or '.2g'}}"
+        else:
+            exponent = math.floor(math.log10(float(f"{half:.1e}")))
+            if -8 < exponent:
+                places = max(0, 1 - exponent)
+                text = f"{value:.{places}f} ± {half:.{places}f}"
+            else:  # long runs of zeros hide the digits
+                text = f"{value:.{max(0, math.floor(math.log10(abs(value) or half)) - exponent + 1)}e} ± {half:.1e}"
+        return text.replace("-", "−")
 
     def __sub__(self, other: "Estimate") -> "Estimate":
         """The difference of independent estimates, with the smaller degrees of freedom."""

@@ -64,23 +64,13 @@ def _float64() -> bool | None:
 
 
 def format_estimate(estimate: Estimate | float, digits: int = 4) -> str:
-    """`0.3563 ± 0.0004`: the error to one digit (two if it begins with 1), the value to match.
+    """`0.3563 ± 0.0012`: value and 95 % half-width, as an `Estimate` prints itself.
 
     An exact number, or a plain one, is given to `digits` significant digits; NaN is "not defined".
     """
     if not isinstance(estimate, Estimate):
         estimate = Estimate.exact(np.asarray(estimate, float))
-    value, error = float(estimate.value), float(estimate.stderr)
-    if math.isnan(value):
-        return "not defined"
-    # An error at rounding size says nothing that the value's digits do not.
-    if not (0 < error < math.inf) or not math.isfinite(value) or error < 1e-10 * abs(value):
-        return f"{value + 0.0:.{digits}g}".replace("-", "−")
-    exponent = math.floor(math.log10(error))
-    if exponent < -7:  # long runs of zeros hide the digits
-        return f"{value:.1e} ± {error:.0e}".replace("-", "−")
-    places = max(0, -exponent + (1 if error < 1.95 * 10.0**exponent else 0))
-    return f"{value:.{places}f} ± {error:.{places}f}".replace("-", "−")
+    return format(estimate, "" if float(estimate.stderr) > 0 else f".{digits}g")
 
 
 def to_json(obj: Any) -> Any:

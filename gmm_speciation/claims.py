@@ -1,0 +1,113 @@
+"""A claim, the number measured for it, and one rule of verdict.
+
+A claim allows a range of values: `predicted ± tolerance`, or everything on one side of a bound. With the
+95 % interval of the measurement it is
+
+    yes     where the whole interval lies inside the range,
+    no      where it lies wholly outside,
+    open    otherwise: the measurement does not decide.
+
+So a claim can only be confirmed by a measurement sharper than its tolerance, and what it tells apart
+follows from the tolerance alone: of two predictions further apart than twice the tolerance at most one can
+be "yes", whatever is measured. `measured` never depends on `predicted`: another prediction is judged by
+the same measurement (`Claim.given`).
+"""
+
+import dataclasses
+from enum import StrEnum
+from typing import Literal
+
+import numpy as np
+
+from gmm_speciation.estimate import Estimate
+
+Relation = Literal["equal", "at most", "at least"]
+
+
+class Verdict(StrEnum):
+    """What a measurement says about a claim."""
+
+    YES = "yes"
+    NO = "no"
+    OPEN = "open"
+
+
+def verdict(interval: tuple[float, float], allowed: tuple[float, float]) -> Verdict:
+    """`interval` (low, high) of the measurement against the range that the claim allows; NaN is open."""
+    low, high = interval
+    least, most = allowed
+    if least <= low and high <= most:
+        return Verdict.YES
+    return Verdict.NO if high < least or low > most else Verdict.OPEN
+
+
+@dataclasses.dataclass(frozen=True)
+class Claim:
+    """A statement about one number, in the number's own unit.
+
+    Attributes:
+        statement: What is claimed.
+        predicted: The number that is claimed, or the bound.
+        measured: One estimate, made without `predicted`.
+        tolerance: How far the true value may lie from the prediction; beyond a bound, 0 by default.
+        relation: "equal", or "at most", "at least" the prediction.
+        source: Paper, or the name of the identity.
+        how: How it was measured.
+        note: What else the row should say.
+        expected: The verdict that is expected; "no" for a published claim known to fail.
+    """
+
+    statement: str
+    predicted: float
+    measured: Estimate
+    tolerance: float = 0.0
+    relation: Relation = "equal"
+    source: str = ""
+    how: str = ""
+    note: str = ""
+    expected: Verdict = Verdict.YES
+
+    def __post_init__(self):
+        if self.relation not in ("equal", "at most", "at least"):
+            raise ValueError(
+                f"`relation` must be equal, at most or at least; got {self.relation!r}."
+            )
+        if not self.tolerance >= 0:
+            raise ValueError(f"`tolerance` must not be negative; got {self.tolerance}.")
+        if np.shape(self.measured.value):
+            raise ValueError(
+                f"A claim is about one number; got shape {np.shape(self.measured.value)}."
+            )
+
+    @property
+    def allowed(self) -> tuple[float, float]:
+        """Least and largest value that the claim allows."""
+        least, most = self.predicted - self.tolerance, self.predicted + self.tolerance
+        return (
+            -np.inf if self.relation == "at most" else least,
+            np.inf if self.relation == "at least" else most,
+        )
+
+    @property
+    def verdict(self) -> Verdict:
+        """The rule of this module, at 95 %."""
+        low, high = (float(end) for end in self.measured.interval())
+        return verdict((low, high), self.allowed)
+
+    @property
+    def as_expected(self) -> bool:
+        return self.verdict == self.expected
+
+    @property
+    def tells_apart(self) -> float | None:
+        """Smallest relative error of the prediction that is sure not to be called "yes".
+
+        `2 tolerance / |predicted|`; None for a bound and for a prediction of 0, which have no such number.
+        """
+        if self.relation != "equal" or self.predicted == 0:
+            return None
+        return 2 * self.tolerance / abs(self.predicted)
+
+    def given(self, predicted: float) -> "Claim":
+        """The same measurement and tolerance against another prediction."""
+        return dataclasses.replace(self, predicted=predicted)
