@@ -15,13 +15,12 @@ the same measurement (`Claim.given`).
 
 import dataclasses
 from enum import StrEnum
-from typing import Literal
 
 import numpy as np
 
 from gmm_speciation.estimate import Estimate
 
-Relation = Literal["equal", "at most", "at least"]
+_RELATIONS = ("equal", "at most", "at least")
 
 
 class Verdict(StrEnum):
@@ -61,14 +60,14 @@ class Claim:
     predicted: float
     measured: Estimate
     tolerance: float = 0.0
-    relation: Relation = "equal"
+    relation: str = "equal"
     source: str = ""
     how: str = ""
     note: str = ""
     expected: Verdict = Verdict.YES
 
     def __post_init__(self):
-        if self.relation not in ("equal", "at most", "at least"):
+        if self.relation not in _RELATIONS:
             raise ValueError(
                 f"`relation` must be equal, at most or at least; got {self.relation!r}."
             )

@@ -9,6 +9,7 @@ Wherever a person reads it, an estimate is `value ± half-width` of its 95 % int
 
 import math
 from collections.abc import Callable
+from typing import Any
 
 import equinox as eqx
 import jax
@@ -104,7 +105,7 @@ class Estimate(eqx.Module):
             raise ValueError(f"`level` must lie inside (0, 1); got {level}.")
         return np.asarray(stats.t.ppf(0.5 + level / 2, self.dof) * np.asarray(self.stderr))
 
-    def map(self, function: Callable[[RealArray], RealArray]) -> "Estimate":
+    def map(self, function: Callable[[Any], Any]) -> "Estimate":
         """`function` of the number, elementwise, with its error to first order (the delta method).
 
         The slope is the secant over one standard error on either side,
@@ -141,11 +142,11 @@ class Estimate(eqx.Module):
             text = f"{value:{spec or '.6g'}} ± {half:{spec or '.2g'}}"
         else:
             exponent = math.floor(math.log10(float(f"{half:.1e}")))
-            if -8 < exponent:
-                places = max(0, 1 - exponent)
-                text = f"{value:.{places}f} ± {half:.{places}f}"
-            else:  # long runs of zeros hide the digits
-                text = f"{value:.{max(0, math.floor(math.log10(abs(value) or half)) - exponent + 1)}e} ± {half:.1e}"
+            places = max(0, 1 - exponent)
+            text = f"{value:.{places}f} ± {half:.{places}f}"
+            if exponent < -7:  # long runs of zeros hide the digits
+                digits = max(0, math.floor(math.log10(abs(value) or half)) - exponent + 1)
+                text = f"{value:.{digits}e} ± {half:.1e}"
         return text.replace("-", "−")
 
     def __sub__(self, other: "Estimate") -> "Estimate":

@@ -23,6 +23,7 @@ from gmm_speciation.curves import Batches, EntropyCurve
 from gmm_speciation.estimate import Estimate
 
 RESULT = "result.json"
+PLUS_MINUS = "±: half-width of the 95 % interval."  # said under each table
 _PACKAGES = ("jax", "jaxlib", "equinox", "numpy", "scipy")
 
 

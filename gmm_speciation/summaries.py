@@ -55,8 +55,7 @@ def _time(point: Estimate, process: DiffusionProcess) -> Estimate | None:
 
 def _sigma(log_snr: Estimate) -> Estimate:
     """`exp(-lambda / 2)` with its first-order error."""
-    sigma = np.asarray(np.exp(-np.asarray(log_snr.value) / 2))
-    return Estimate(sigma, np.asarray(sigma / 2 * log_snr.stderr), log_snr.dof)
+    return log_snr.map(lambda level: np.exp(-np.asarray(level) / 2))
 
 
 def read_off(curve: EntropyCurve, process: DiffusionProcess | None = None) -> dict[str, Any]:

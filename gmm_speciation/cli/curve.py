@@ -63,6 +63,7 @@ def curve(
 
     from gmm_speciation import summaries
     from gmm_speciation.entropy import entropy_curve
+    from gmm_speciation.records import PLUS_MINUS
     from gmm_speciation.specs import process_from_name
 
     check_place(out)
@@ -92,6 +93,7 @@ def curve(
     table = summaries.curve_table(numbers, [one.method for one in curves.values()])
     title = f"Class entropy of {mixture}"
     terminal.show(terminal.table(*table, title=title), quiet)
+    terminal.show(PLUS_MINUS, quiet)
     if out is not None:
         origin = stamp(seed, {**named.parameters, "num_samples": num_samples})
         report = _curve_report(title, named, curves, table, clock, unit)
@@ -114,6 +116,7 @@ def _curve_report(
     unit: str,
 ) -> Any:
     from gmm_speciation import plotting, speciation, summaries
+    from gmm_speciation.records import PLUS_MINUS
     from gmm_speciation.reports import Report
 
     marks = {}
@@ -131,7 +134,7 @@ def _curve_report(
         "Entropy of the class given the noisy state, and its rate per unit log-SNR, with 95 % bands. "
         "Noise grows to the right.",
     )
-    report.text("## Summary").table(*table)
+    report.text("## Summary").table(*table).text(PLUS_MINUS)
     clocked = (
         {level: summaries.reachable(one, clock) for level, one in curves.items()} if clock else {}
     )

@@ -58,6 +58,7 @@ def hopfield(
     import jax
 
     from gmm_speciation import hopfield as networks
+    from gmm_speciation.records import PLUS_MINUS
 
     check_place(out)
     stored = _patterns(patterns, kind, num_patterns, dim, seed)
@@ -86,6 +87,7 @@ def hopfield(
         table = [[*row, _how_many(measured[row[0]])] for row in table]
     title = f"Transitions of {stored.words}"
     terminal.show(terminal.table(headers, table, title=title), quiet)
+    terminal.show(PLUS_MINUS, quiet)
     if out is None:
         return
     from gmm_speciation import plotting
@@ -96,7 +98,7 @@ def hopfield(
         f"{count} patterns in {stored.rows.shape[1]} dimensions, mean squared distance δ² = "
         f"{scale:.6g}; β_eff = βδ²/2. {_tracked_words(stored.alike, tracked, count)}"
     )
-    report.table(headers, table)
+    report.table(headers, table).text(PLUS_MINUS)
     report.figure(
         plotting.plot_bifurcations(found, critical, network.largest),
         "bifurcations",

@@ -50,6 +50,7 @@ def times(
     import jax
 
     from gmm_speciation import summaries
+    from gmm_speciation.records import PLUS_MINUS
     from gmm_speciation.speciation import speciation_times
     from gmm_speciation.specs import process_from_name
 
@@ -75,6 +76,7 @@ def times(
     tables = summaries.times_tables(criteria, clock)
     for level, table in tables.items():
         terminal.show(terminal.table(*table, title=f"{mixture}, {level}"), quiet)
+    terminal.show(PLUS_MINUS, quiet)
     if out is not None:
         from gmm_speciation import plotting
         from gmm_speciation.reports import Report
@@ -82,7 +84,7 @@ def times(
         report = Report(f"Speciation of {mixture}").text(describe(named))
         for number, (level, table) in enumerate(tables.items(), start=1):
             picture = plotting.plot_curve(criteria[level].curve, clock, criteria[level])
-            report.text(f"## {level}").table(*table)
+            report.text(f"## {level}").table(*table).text(PLUS_MINUS)
             report.figure(picture, f"level-{number}", f"Criteria on the entropy curve, {level}.")
         result = {
             "provenance": stamp(seed, {**named.parameters, "num_samples": num_samples}),

@@ -11,16 +11,15 @@ from gmm_speciation.cli.options import app, check_place, stamp
 from gmm_speciation.terminal import Out, Quiet, Seed
 
 if TYPE_CHECKING:
-    from gmm_speciation.verification import Claim
+    from gmm_speciation.claims import Claim
 
 _RELATIONS = {"equal": "", "at least": "≥ ", "at most": "≤ "}
-_VERDICTS = {  # holds, expected to
-    (True, True): "yes",
-    (False, True): "NO",
-    (False, False): "no",
-    (True, False): "YES, unexpectedly",
-}
-_HEADERS = ["claim", "predicted", "measured", "± bar", "holds"]
+_HEADERS = ["claim", "predicted", "tolerance", "measured", "tells apart", "holds"]
+_LEGEND = (
+    "A claim holds (yes) where the whole interval lies within the "
+    "tolerance of the prediction, fails (no) where it lies wholly outside, and is open otherwise. "
+    "Tells apart: the relative error of the prediction from which on it cannot be called yes."
+)
 
 
 @app.command()
@@ -42,11 +41,13 @@ def verify(
     quiet: Quiet = False,
     out: Out = None,
 ) -> None:
-    """Check the theory: claim, predicted, measured, error bar, verdict. Exit code 1 if one fails."""
+    """Check the theory: claim, predicted, measured, verdict. Exit code 1 if one is not as expected."""
     terminal.use_float64()
     import jax
 
-    from gmm_speciation.verification import CONFIDENCE, SECTIONS
+    from gmm_speciation.claims import Verdict
+    from gmm_speciation.records import PLUS_MINUS
+    from gmm_speciation.verification import SECTIONS
 
     check_place(out)
     chosen = {name: one for name, one in SECTIONS.items() if name != "guidance"}
@@ -64,24 +65,26 @@ def verify(
             key_section = jax.random.fold_in(key, list(SECTIONS).index(name))
             found[one.title], studies[name] = one.check(key_section, num_samples)
     every = [claim for claims in found.values() for claim in claims]
-    false = [claim for claim in every if not claim.holds]
-    failed = [claim for claim in every if claim.holds != claim.expected]
+    counts = {one: sum(claim.verdict == one for claim in every) for one in Verdict}
+    unexpected = [claim for claim in every if not claim.as_expected]
     for name, claims in found.items():
         terminal.show(terminal.table(_HEADERS, [_row(one) for one in claims], title=name), quiet)
-    verdict = f"{len(every) - len(false)} of {len(every)} claims hold"
-    known = len([claim for claim in false if not claim.expected])
+    verdict = f"{counts[Verdict.YES]} of {len(every)} claims hold"
+    known = sum(claim.as_expected and claim.verdict == Verdict.NO for claim in every)
     if known:
         verdict += f"; {known} published ones are known not to, and stay"
-    terminal.show(verdict + "." if not failed else verdict + "; not as expected: " + "; ".join(
-        claim.statement for claim in failed
+    if counts[Verdict.OPEN]:
+        verdict += f"; {counts[Verdict.OPEN]} are open: more --num-samples may decide them"
+    terminal.show(f"{PLUS_MINUS} {_LEGEND}", quiet)
+    terminal.show(verdict + "." if not unexpected else verdict + "; not as expected: " + "; ".join(
+        claim.statement for claim in unexpected
     ), quiet)  # fmt: skip
     if out is not None:
         from gmm_speciation.cli.pictures import section_pictures
         from gmm_speciation.reports import Report
 
         report = Report("Claims of the theory, checked").text(
-            f"{verdict}. Error bars: {CONFIDENCE:.2%} intervals by Student's t, plus the numerical error "
-            "of the measurement itself. The measured side never uses the formula it checks."
+            f"{verdict}. {PLUS_MINUS} {_LEGEND} The measured side never uses the formula it checks."
         )
         for name, (title, claims) in zip(chosen, found.items(), strict=True):
             headers = [*_HEADERS, "measured by", "source"]
@@ -98,8 +101,9 @@ def verify(
                     "measured_by": one.how,
                     "predicted": one.predicted,
                     "measured": one.measured,
-                    "error_bar": one.error_bar,
-                    "holds": one.holds,
+                    "tolerance": one.tolerance,
+                    "tells_apart": one.tells_apart,
+                    "verdict": one.verdict,
                     "relation": one.relation,
                     "expected": one.expected,
                 }
@@ -107,16 +111,17 @@ def verify(
             ],
         }
         terminal.show(f"Report: {report.write(out, result)}", quiet)
-    if failed:
+    if unexpected:
         raise typer.Exit(1)
 
 
 def _row(claim: "Claim") -> list[str]:
-    digits = 6
+    apart = claim.tells_apart
     return [
         claim.statement,
-        f"{_RELATIONS[claim.relation]}{claim.predicted:.{digits}g}",
-        f"{float(claim.measured.value):.{digits}g}",
-        f"{claim.error_bar:.2g}",
-        _VERDICTS[claim.holds, claim.expected],
+        f"{_RELATIONS[claim.relation]}{claim.predicted:.6g}",
+        f"{claim.tolerance:.2g}" if claim.tolerance else "—",
+        format(claim.measured),
+        "a bound" if apart is None else f"{100 * apart:.2g} %",
+        claim.verdict if claim.as_expected else f"{claim.verdict.upper()}, not as expected",
     ]

@@ -111,5 +111,4 @@ def _read(curve: EntropyCurve, spectral: float) -> EntropicTransitions:
 
 def _beta_eff(log_snr: Estimate) -> Estimate:
     """`exp(lambda)` with its first-order error."""
-    value = np.exp(np.asarray(log_snr.value, float))
-    return Estimate(value, value * np.asarray(log_snr.stderr), log_snr.dof)
+    return log_snr.map(lambda level: np.exp(np.asarray(level, float)))

@@ -1,6 +1,9 @@
 """Every claim of the theory, beside the same number measured on another path.
 
-claims        a claim, its error bar and its verdict
+draws         quasi-random draws, in replicates
+signals       orthogonal signals, drawn
+backward      the backward equation of a diffusion on a line
+rows          what a row tolerates
 identities    what holds for every mixture: rate, I-MMSE, clock, chain rule, budget, reduction
 pairs         two classes: the channel, the peak on the clock, the criteria of speciation
 many          many classes, equal means, collapse
@@ -15,6 +18,7 @@ from typing import Any, NamedTuple
 
 from jaxtyping import PRNGKeyArray
 
+from gmm_speciation.claims import Claim
 from gmm_speciation.verification import (
     asymptotics,
     guidance,
@@ -25,9 +29,8 @@ from gmm_speciation.verification import (
     pairs,
     published,
 )
-from gmm_speciation.verification.claims import CONFIDENCE, Claim
 
-__all__ = ["CONFIDENCE", "SECTIONS", "Claim", "Section"]
+__all__ = ["SECTIONS", "Section"]
 
 
 class Section(NamedTuple):

@@ -78,7 +78,7 @@ def _slopes(key, num_samples) -> list[Claim]:
         places = [half_time(drawn(family(dim), times_around(law, dim))) for dim in dims.tolist()]
         value = lever @ np.array([float(place.value) for place in places])
         error = np.linalg.norm(lever * np.array([float(place.stderr) for place in places]))
-        return Estimate(value, error, places[0].dof)
+        return Estimate(np.asarray(value), np.asarray(error), places[0].dof)
 
     def shells(dim: int) -> GaussianMixture:
         return families.equal_means(dim, equal.variances)

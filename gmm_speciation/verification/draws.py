@@ -55,7 +55,9 @@ def normals(num_points: int, axes: Float[np.ndarray, "d r"]) -> Draw:
         u = uniforms(rng, num_points, along + 1)
         others = rng.standard_normal((num_points, dim))
         others -= (others @ axes) @ axes.T
-        others *= np.sqrt(chdtri(dim - along, u[:, -1:])) / np.linalg.norm(others, axis=-1, keepdims=True)
+        others *= np.sqrt(chdtri(dim - along, u[:, -1:])) / np.linalg.norm(
+            others, axis=-1, keepdims=True
+        )
         return others + ndtri(u[:, :-1]) @ axes.T
 
     return draw
@@ -74,9 +76,7 @@ def _mean_statistics(law, levels, normals, partition: Partition | None) -> Poste
 
     def at(level):
         def of(component):
-            found = posterior_statistics(
-                law, level, normals, jnp.full(count, component), partition
-            )
+            found = posterior_statistics(law, level, normals, jnp.full(count, component), partition)
             return jax.tree.map(jnp.mean, found)
 
         each = jax.lax.map(of, jnp.arange(law.num_components))

@@ -89,7 +89,9 @@ def claims(key: PRNGKeyArray, num_samples: int) -> list[Claim]:
     alpha, sigma = (float(scale) for scale in variance_preserving(jnp.asarray(_LEVEL)))
 
     def measured(key, function, alpha=alpha, sigma=sigma) -> Estimate:
-        return averaged([dense.average(alpha, sigma, draw(rng), function) for rng in generators(key)])
+        return averaged(
+            [dense.average(alpha, sigma, draw(rng), function) for rng in generators(key)]
+        )
 
     levels = np.array([_LEVEL, _LEVEL - 1.0])  # a curve has two points at least
     of_class = curve(law, levels, draw, keys[0], classes)
@@ -98,7 +100,7 @@ def claims(key: PRNGKeyArray, num_samples: int) -> list[Claim]:
 
     def gap(seen: _Posterior, k: int):
         """`E[|x_0 - D|^2 - |x_0 - D_c|^2]` given x and its component: `E[x_0|x, k]` stands for x_0."""
-        whole, own = seen.denoised(1.0), seen.denoised(_CLASSES == _CLASSES[k])
+        whole, own = seen.denoised(1.0), seen.denoised(np.equal(_CLASSES, _CLASSES[k]))
         return np.sum(whole**2 - own**2 - 2 * seen.denoisers[:, k] * (whole - own), -1)
 
     def inside(seen: _Posterior, k: int):

@@ -1,5 +1,7 @@
 """Many classes, classes that differ in variance, and collapse."""
 
+from itertools import pairwise
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -44,7 +46,10 @@ def _equidistant(key, num_samples) -> list[Claim]:
         (10**6, 8.0, 1 / 512),
     ):
         entropy, missed = open_and_missed(
-            num_classes, np.array([s]), jax.random.fold_in(key, num_classes), int(share * num_samples)
+            num_classes,
+            np.array([s]),
+            jax.random.fold_in(key, num_classes),
+            int(share * num_samples),
         )
         found += [
             row(
@@ -192,8 +197,7 @@ def _line_entropy(
         return float(-np.sum(np.exp(log_density) * (log_density - log_total)))
 
     edges = np.unique((means[:, None] + scales[:, None] * np.arange(-12, 13)).ravel())
-    pieces = zip(edges[:-1], edges[1:], strict=True)
-    return sum(quad(integrand, *piece, epsabs=1e-14, epsrel=1e-12)[0] for piece in pieces)
+    return sum(quad(integrand, *piece, epsabs=1e-14, epsrel=1e-12)[0] for piece in pairwise(edges))
 
 
 def _collapse(key) -> Claim:
@@ -203,7 +207,7 @@ def _collapse(key) -> Claim:
     """
     num_points, dim, level = 1000, 12, -2.0
     alpha, sigma = (float(scale) for scale in variance_preserving(jnp.asarray(level)))
-    rows = []
+    found = []
     for rng in generators(key, 64):
         points = rng.standard_normal((num_points, dim))
         noise = rng.standard_normal((num_points, dim))
@@ -212,9 +216,11 @@ def _collapse(key) -> Claim:
         log_p -= np.logaddexp.reduce(log_p, -1, keepdims=True)
         entropy = -np.sum(np.exp(log_p) * log_p, -1)
         controls = np.stack([np.sum(x**2, -1), np.sum(noise**2, -1), np.sum(points**2, -1)])
-        rows.append([entropy.mean(), *(controls.mean(-1) - dim)])
-    rows = np.array(rows)
-    slopes = np.linalg.lstsq(rows[:, 1:] - rows[:, 1:].mean(0), rows[:, 0] - rows[:, 0].mean(), rcond=None)[0]
+        found.append([entropy.mean(), *(controls.mean(-1) - dim)])
+    rows = np.array(found)
+    slopes = np.linalg.lstsq(
+        rows[:, 1:] - rows[:, 1:].mean(0), rows[:, 0] - rows[:, 0].mean(), rcond=None
+    )[0]
     # Before the collapse H(I|X) = log n - I(X_0; X) up to terms exponentially small in d.
     return row(
         f"excess entropy per dimension (log n)/d − ½ log(1 + s²e^λ), n = 1000, d = 12, λ = {level:g}",

@@ -4,6 +4,8 @@ The measured side draws in d dimensions, quasi-randomly along m, runs the revers
 backward equation, or differentiates log p.
 """
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -14,6 +16,7 @@ from scipy.optimize import brentq, minimize_scalar
 from gmm_speciation import exact, families
 from gmm_speciation.claims import Claim
 from gmm_speciation.entropy import clone_agreement
+from gmm_speciation.estimate import Estimate
 from gmm_speciation.posteriors import entropy_of
 from gmm_speciation.processes import OrnsteinUhlenbeck, variance_preserving
 from gmm_speciation.speciation import (
@@ -33,6 +36,10 @@ _DIM = 64
 def _level_of(kappa: float, dim: int = _DIM) -> float:
     """Log-SNR at which unit-variance classes with |m|^2 = dim have this kappa: `alpha^2 d = kappa`."""
     return float(np.log(kappa / dim) - np.log1p(-kappa / dim))
+
+
+def _kappa_of(log_snr, dim: int):
+    return dim / (1 + np.exp(-np.asarray(log_snr)))
 
 
 def claims(key: PRNGKeyArray, num_samples: int) -> list[Claim]:
@@ -159,14 +166,14 @@ def _peak(key, num_samples) -> list[Claim]:
                 "Handke et al. 2026",
                 "spline through rates of draws in d dimensions",
                 np.log(top) / 2,
-                peak.time.map(lambda time, dim=dim: np.log(dim) / 2 - time),
+                Estimate.exact(np.log(dim) / 2) - peak.time,
             ),
             row(
                 f"half the entropy is left at κ = 1.0440133, derived here, d = {dim}",
                 "Handke et al. 2026",
                 "crossing of the entropy of draws in d dimensions",
                 half,
-                crossing.map(lambda level, dim=dim: dim / (1 + np.exp(-level))),
+                crossing.map(partial(_kappa_of, dim=dim)),
             ),
         ]
     return found

@@ -59,7 +59,7 @@ def _cloning(figure: CloningFigure) -> list[Claim]:
                 "Biroli et al. 2024",
                 f"time of best fit of the curve, {figure.num_pairs} pairs a branch time, 1000 Euler steps",
                 speciation,
-                _place(figure, index).map(lambda shift, one=speciation: one + shift),
+                _place(figure, index),
                 tolerance=0.02 * speciation,
             )
         )
@@ -91,7 +91,8 @@ def _cloning(figure: CloningFigure) -> list[Claim]:
 
 
 def _place(figure: CloningFigure, index: int) -> Estimate:
-    """How much later than phi the simulated agreement falls: least squares on its slope."""
+    """When simulated clones agree by phi(1): t_S moved by how much later than phi the agreement falls, by
+    least squares on its slope."""
     phi, rare = figure.phi[index], np.isnan(figure.scores[index])
     slope = np.gradient(figure.line[index], figure.line_times)
     slope = np.interp(figure.times, figure.line_times, slope)
@@ -99,7 +100,8 @@ def _place(figure: CloningFigure, index: int) -> Estimate:
     pull = np.where(rare, 0.0, slope / np.where(rare, 1.0, variance))
     excess = np.asarray(figure.projected.value)[index] - phi
     information = np.sum(pull * slope)
-    return Estimate(-np.sum(pull * excess) / information, information**-0.5)
+    place = np.log(figure.dims[index]) / 2 - np.sum(pull * excess) / information
+    return Estimate(place, information**-0.5)
 
 
 def _hierarchy(found: DeepHierarchy, key, num_samples) -> list[Claim]:
@@ -126,7 +128,11 @@ def _hierarchy(found: DeepHierarchy, key, num_samples) -> list[Claim]:
             PchipInterpolator(-exact_curve.log_snr, np.asarray(exact_curve.entropy.value))(-level)
         )
         seen = curve(
-            found.mixture, np.array([level, level - 1]), draw, jax.random.fold_in(key, index), partition
+            found.mixture,
+            np.array([level, level - 1]),
+            draw,
+            jax.random.fold_in(key, index),
+            partition,
         )
         claims.append(
             row(
@@ -144,12 +150,12 @@ def _line(found: FourPoints) -> list[Claim]:
     """Peaks of -8..8 against differences of entropies that scipy integrates, from the betas alone."""
     alphas = np.cumprod(1 - np.linspace(1e-4, 2e-2, 1000))
     claims = []
-    for name, curve, groups in (
+    for name, decision, groups in (
         ("{−8, −4} or {6, 8}", found.sides, ((-8.0, -4.0), (6.0, 8.0))),
         ("−8 or −4", found.left, ((-8.0,), (-4.0,))),
         ("6 or 8", found.right, ((6.0,), (8.0,))),
     ):
-        peak = curve.peak()
+        peak = decision.peak()
         steps = np.round(float(peak.time.value)) + np.arange(-60, 61, 10)
         entropy = np.array(
             [

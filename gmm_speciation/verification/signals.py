@@ -34,7 +34,10 @@ def open_and_missed(
         else:
             step = max(_CHUNK // num_classes, 1)
             parts = [
-                _others(rng.standard_normal((min(step, num_points - at), num_classes - 1), np.float32), s)
+                _others(
+                    rng.standard_normal((min(step, num_points - at), num_classes - 1), np.float32),
+                    s,
+                )
                 for at in range(0, num_points, step)
             ]
             log_sum, weight = (np.concatenate(one, 1) for one in zip(*parts, strict=True))

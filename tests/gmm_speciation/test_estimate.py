@@ -55,3 +55,29 @@ def test_the_difference_of_independent_estimates_adds_their_variances():
     np.testing.assert_allclose([exact.value[0], exact.stderr[0], exact.dof], [2.0, 0.3, 10.0])
     both = one - gs.Estimate(np.array([1.0]), np.array([0.4]), 5.0)
     np.testing.assert_allclose([both.stderr[0], both.dof], [0.5, 5.0])
+
+
+def test_an_estimate_prints_its_half_width():
+    estimate = gs.Estimate(np.array(0.356316), np.array(0.0006), np.inf)
+    assert f"{estimate}" == "0.3563 ± 0.0012"
+    assert f"{estimate:.1e}" == "3.6e−01 ± 1.2e−03"
+    assert f"{gs.Estimate.exact(np.array(-2.5))}" == "−2.5"
+    assert f"{gs.Estimate(np.array(1234.5), np.array(50.0), np.inf)}" == "1234 ± 98"
+    assert f"{gs.Estimate(np.array(2e-12), np.array(1e-14), np.inf)}" == "2.000e−12 ± 2.0e−14"
+    np.testing.assert_allclose(float(estimate.half_width()), 1.959964 * 0.0006, rtol=1e-6)
+    np.testing.assert_allclose(float(estimate.half_width(0.68269)), 0.0006, rtol=1e-4)
+    with pytest.raises(ValueError, match="One estimate"):
+        format(gs.Estimate.exact(np.ones(2)))
+    with pytest.raises(ValueError, match="inside"):
+        estimate.half_width(1.0)
+
+
+def test_a_mapped_estimate_has_the_error_of_its_image():
+    rng = np.random.default_rng(0)
+    estimate = gs.Estimate(np.array([0.5, 2.0]), np.array([0.01, 0.02]), 30.0)
+    image = estimate.map(np.exp)
+    draws = np.exp(estimate.value + estimate.stderr * rng.standard_normal((200_000, 2)))
+    np.testing.assert_allclose(image.stderr, draws.std(0), rtol=0.01)
+    assert image.dof == 30.0
+    line = estimate.map(lambda x: 3 - 2 * x)
+    np.testing.assert_allclose(line.stderr, 2 * np.asarray(estimate.stderr))
