@@ -186,6 +186,7 @@ def log_law(
 
     terminal.use_float64()
     from gmm_speciation.benchmark.log_law import FAMILIES, Settings, measure_log_law, predictions
+    from gmm_speciation.claims import verdict
 
     check_place(out)
     numbers = terminal.numbers(dims, "--dims", int)
@@ -211,7 +212,7 @@ def log_law(
                 cache=out / "trained", report=report,
             )  # fmt: skip
             found.update({f"{law.family}, {law.point}": law for law in laws})
-    headers = ["", "d", "predicted t", "measured t", "± over seeds"]
+    headers = ["", "d", "predicted t", "measured t", "± 95 %, seeds"]
     rows = [
         [
             name if i == 0 else "",
@@ -220,14 +221,14 @@ def log_law(
         ]
         for name, law in found.items()
         for i, (dim, p, m, e) in enumerate(
-            zip(law.dims, law.predicted, law.means.value, law.means.stderr, strict=True)
+            zip(law.dims, law.predicted, law.means.value, law.means.half_width(), strict=True)
         )
     ]
     slopes = [
         [
             name, f"{law.law:g}", f"{law.predicted_slope:.4f}", f"{law.slope:.4f}",
             f"{law.interval[0]:.4f} … {law.interval[1]:.4f}",
-            "yes" if abs(law.slope - law.law) <= 0.05 else "NO",
+            verdict(law.interval, (law.law - 0.05, law.law + 0.05)),
         ]
         for name, law in found.items()
     ]  # fmt: skip
