@@ -146,7 +146,7 @@ def _strong(key, num_samples) -> list[Claim]:
                 f"three aligned components, w = 16: guidance {verb}, {steps} equal steps",
                 _WU,
                 "modes of the output, σ² = ¼, means −2, 0, 2, t from 5",
-                modes,
+                float(modes),
                 float(control.num_modes(np.asarray(path.final[:, 0]))),
             )
         )
