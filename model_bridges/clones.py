@@ -7,9 +7,9 @@ probability
 
     phi(sigma) = E sum_c p(c | x_t)^2        (Biroli et al. 2024, arXiv 2402.18491)
 
-and phi bounds the entropy from both sides (`collisions`). Ends are named by a posterior of their classes:
-tracked along a fresh noise path of the end, or given as a function; two soft names agree by the
-product of their probabilities. The kernel leaves out the spread of x_0 inside a step, so phi errs to
+and phi bounds the entropy from both sides (`gmm_speciation.collisions`). Ends are named by a posterior of
+their classes: tracked along a fresh noise path of the end, or given as a function; two soft names agree by
+the product of their probabilities. The kernel leaves out the spread of x_0 inside a step, so phi errs to
 first order in the step: with `check_steps` every state is also run through every other level, and
 `phi(all) - phi(every other)` is that error's size.
 """
@@ -24,10 +24,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from gmm_speciation.collisions import entropy_bounds, entropy_lower_bound, entropy_upper_bound
 from gmm_speciation.curves import EntropyCurve
 from gmm_speciation.estimate import Estimate
 from gmm_speciation.partitions import Partition
-from model_bridges.collisions import entropy_lower_bound, entropy_upper_bound
 from model_bridges.denoiser import UNCONDITIONAL, Denoiser
 from model_bridges.elbo import elbo_posterior
 from model_bridges.evidence import Evidence, evidence
@@ -277,8 +277,7 @@ class CloneWork:
         phi = _at_least_binomial(
             merged.evaluate(lambda means: means[f"agreement {name}"])[0], merged.num_images
         )
-        lower = _carry_over(phi, lambda value: entropy_lower_bound(value, classes))
-        upper = _carry_over(phi, lambda value: entropy_upper_bound(value, classes))
+        lower, upper = entropy_bounds(phi, classes)
         step_error = None
         if self.check_steps:
             step_error, _ = merged.evaluate(
@@ -307,15 +306,6 @@ def _at_least_binomial(phi: Estimate, num_images: int) -> Estimate:
     share = (value * num_images + 1) / (num_images + 2)
     stderr = np.maximum(phi.stderr, np.sqrt(share * (1 - share) / num_images))
     return Estimate(value, stderr, phi.dof)
-
-
-def _carry_over(
-    phi: Estimate, function: Callable[[np.ndarray], Float[np.ndarray, "*batch"]]
-) -> Estimate:
-    """A monotone function of an estimate; half of what it moves within one standard error."""
-    value, stderr = np.asarray(phi.value), np.asarray(phi.stderr)
-    moved = np.abs(function(value - stderr) - function(value + stderr)) / 2
-    return Estimate(function(value), moved, phi.dof)
 
 
 def _agreement(

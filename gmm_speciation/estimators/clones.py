@@ -1,14 +1,8 @@
 """Clone agreement and its bounds: two reverse runs from one noisy state.
 
 They end in one class with probability `phi = E sum_c p(c|x)^2` (Biroli et al. 2024, arXiv 2402.18491);
-`sum_c p(c|y) p(c|y')` of their end states is unbiased for it. Then, by Jensen's inequality,
-
-    H >= -log phi,
-
-and for two classes, from `h(p) <= log 2 (4 p (1 - p))^{1 / log 4}` (Topsoe 2001) and the concavity of the
-power,
-
-    H <= log 2 (2 (1 - phi))^{1 / log 4}.
+`sum_c p(c|y) p(c|y')` of their end states is unbiased for it. What phi says about the
+entropy of any number of classes is in `collisions`.
 """
 
 import equinox as eqx
@@ -16,15 +10,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from gmm_speciation.collisions import entropy_bounds
 from gmm_speciation.estimate import Estimate
-from gmm_speciation.estimators.base import (
-    Access,
-    Estimator,
-    Kind,
-    NotApplicableError,
-    Outcome,
-    Problem,
-)
+from gmm_speciation.estimators.base import Access, Estimator, Kind, Outcome, Problem
 from gmm_speciation.estimators.model import Denoisers
 from gmm_speciation.estimators.paths import in_batches, path_levels
 from gmm_speciation.inference import class_posterior
@@ -90,37 +78,25 @@ def _agreement(problem: Problem) -> Estimate:
 
 class ClonesLower(Estimator):
     title = "clone agreement, lower bound"
-    reference = "Biroli et al. 2024, arXiv 2402.18491; Jensen"
+    reference = (
+        "Biroli et al. 2024, arXiv 2402.18491; Harremoës & Topsøe 2001, IEEE Trans. IT 47(7)"
+    )
     access = Access.MIXTURE
     kind = Kind.LOWER
     family = "clones"
 
     def curve(self, problem: Problem) -> Outcome:
-        phi = _agreement(problem)
-        value = np.clip(np.asarray(phi.value), 1e-12, 1.0)
-        return Outcome(Estimate(-np.log(value), np.asarray(phi.stderr) / value, phi.dof))
+        return Outcome(entropy_bounds(_agreement(problem), problem.num_classes)[0])
 
 
 class ClonesUpper(Estimator):
     title = "clone agreement, upper bound"
     reference = (
-        "Biroli et al. 2024, arXiv 2402.18491; Topsøe 2001, J. Inequal. Pure Appl. Math. 2(2)"
+        "Biroli et al. 2024, arXiv 2402.18491; Harremoës & Topsøe 2001, IEEE Trans. IT 47(7)"
     )
     access = Access.MIXTURE
     kind = Kind.UPPER
     family = "clones"
 
     def curve(self, problem: Problem) -> Outcome:
-        if problem.num_classes != 2:
-            raise NotApplicableError(
-                f"the upper bound is for two classes; there are {problem.num_classes}"
-            )
-        phi = _agreement(problem)
-        parted = 1 - np.asarray(phi.value)
-        value = _upper(parted)
-        # Not by its slope, which is infinite where no clones part.
-        return Outcome(Estimate(value, _upper(parted + np.asarray(phi.stderr)) - value, phi.dof))
-
-
-def _upper(parted: np.ndarray) -> np.ndarray:
-    return np.log(2) * np.clip(2 * parted, 0.0, 1.0) ** (1 / np.log(4))
+        return Outcome(entropy_bounds(_agreement(problem), problem.num_classes)[1])

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from gmm_speciation import families
+from gmm_speciation.entropy import entropy_curve
 from gmm_speciation.estimators import problem_of
 from gmm_speciation.estimators.model import ExactDenoisers
 from gmm_speciation.estimators.path_integral import posterior_rates, sampled_class_rates
@@ -106,9 +107,23 @@ def test_bounds_from_clones_hold_and_their_agreement_is_phi():
     problem = problem_of(PAIR, GRID, 4096, seed=3)
     lower = ESTIMATORS["clones-lower"]().curve(problem).entropy
     upper = ESTIMATORS["clones-upper"]().curve(problem).entropy
-    phi = np.asarray(clone_agreement(KAPPAS))
-    assert np.all(np.abs(np.asarray(lower.value) + np.log(phi)) <= 4.5 * np.asarray(lower.stderr))
+    # For two classes the lower bound is linear in the agreement.
+    expected = 2 * np.log(2) * (1 - np.asarray(clone_agreement(KAPPAS)))
+    assert np.all(np.abs(np.asarray(lower.value) - expected) <= 4.5 * np.asarray(lower.stderr))
     exact = np.asarray(binary_entropy(KAPPAS))
+    assert np.all(np.asarray(lower.value) - 4 * np.asarray(lower.stderr) <= exact)
+    assert np.all(np.asarray(upper.value) + 4 * np.asarray(upper.stderr) >= exact)
+
+
+def test_bounds_from_clones_hold_for_ten_classes():
+    mixture = families.equidistant(10, 12, 3.0)
+    problem = problem_of(mixture, [1.0, -1.0, -3.0], 1024, seed=3)
+    lower, upper = (
+        ESTIMATORS[name]().curve(problem).entropy for name in ("clones-lower", "clones-upper")
+    )
+    exact = np.asarray(
+        entropy_curve(mixture, np.array([1.0, -1.0, -3.0]), num_samples=4096).entropy.value
+    )
     assert np.all(np.asarray(lower.value) - 4 * np.asarray(lower.stderr) <= exact)
     assert np.all(np.asarray(upper.value) + 4 * np.asarray(upper.stderr) >= exact)
 

@@ -7,41 +7,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from oracle import draw, ten_classes
-from scipy.special import xlogy
 
 import gmm_speciation as gs
 import model_bridges as mb
 from gmm_speciation.entropy import clone_agreement
 from model_bridges.clones import CloneWork
-from model_bridges.collisions import entropy_lower_bound, entropy_upper_bound
 from model_bridges.problem import problem
 from model_bridges.work import collect
-
-
-@pytest.mark.parametrize("num_classes", [2, 3, 10, 1000])
-def test_no_distribution_leaves_the_bounds(num_classes):
-    rng = np.random.default_rng(0)
-    concentration = 10.0 ** rng.uniform(-3, 2, size=(4000, 1))
-    p = rng.gamma(concentration * np.ones(num_classes)) + 1e-300
-    p /= p.sum(1, keepdims=True)
-    collision, entropy = (p**2).sum(1), -xlogy(p, p).sum(1)
-    assert np.all(entropy >= entropy_lower_bound(collision, num_classes) - 1e-9)
-    assert np.all(entropy <= entropy_upper_bound(collision, num_classes) + 1e-5)
-    assert np.all(entropy_lower_bound(collision, num_classes) >= -np.log(collision) - 1e-9)
-
-
-def test_the_bounds_are_reached_and_known_for_two_classes():
-    phi = float(gs.exact.clone_agreement(1.0))
-    assert entropy_lower_bound(np.array(phi), 2) == pytest.approx(2 * np.log(2) * (1 - phi))
-    assert entropy_lower_bound(np.array(phi), 2) == pytest.approx(0.3116, abs=1e-4)
-    assert entropy_upper_bound(np.array(phi), 2) == pytest.approx(0.3894, abs=1e-4)
-    # m equal weights touch the lower one; certainty and ignorance both.
-    for m in (1, 2, 5, 10):
-        assert entropy_lower_bound(np.array(1 / m), 10) == pytest.approx(np.log(m))
-    ends = entropy_upper_bound(np.array([0.1, 1.0]), 10)
-    np.testing.assert_allclose(ends, [np.log(10), 0.0], atol=1e-12)
-    with pytest.raises(ValueError, match="two classes"):
-        entropy_lower_bound(np.array(0.5), 1)
 
 
 def clones(denoiser, mixture, num_images, **options):

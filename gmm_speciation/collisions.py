@@ -16,6 +16,8 @@ and the upper one concave. Nats.
 import numpy as np
 from jaxtyping import Float
 
+from gmm_speciation.estimate import Estimate
+
 _POINTS = 4001
 
 
@@ -52,6 +54,25 @@ def entropy_upper_bound(
         rest = np.where(small > 0, (num_classes - 1) * small * np.log(small), 0.0)
     hull = _upper_hull(collisions, -large * np.log(large) - rest)
     return np.asarray(np.interp(phi, collisions[hull], (-large * np.log(large) - rest)[hull]))
+
+
+def entropy_bounds(agreement: Estimate, num_classes: int) -> tuple[Estimate, Estimate]:
+    """Lower and upper bound with the error of a sampled agreement.
+
+    The error is what a bound moves within one standard error on its steeper side: the slope of the upper
+    one is infinite where no clones part.
+
+    Raises:
+        ValueError: If there are no two classes.
+    """
+    phi, stderr = (np.asarray(part) for part in (agreement.value, agreement.stderr))
+    phi = _clip(phi, _check(num_classes))
+
+    def carried_over(bound) -> Estimate:
+        value, *ends = (bound(np.asarray(phi + sign * stderr), num_classes) for sign in (0, -1, 1))
+        return Estimate(value, np.max([abs(end - value) for end in ends], 0), agreement.dof)
+
+    return carried_over(entropy_lower_bound), carried_over(entropy_upper_bound)
 
 
 def _check(num_classes: int) -> int:
