@@ -97,7 +97,7 @@ def crosscheck(
             names = [str(digit) for digit in range(10)]
             crosscheck_report(result, title, names, units).write(out, record)
     for (headers, rows), title in (
-        (summary_rows(result), f"{model}, {result.law}; noise σ, {units}"),
+        (summary_rows(result), f"{model}, {result.law}; noise σ, {units}; ± is 95 %"),
         (check_rows(result.checks), "checks"),
         (trust_rows(result.trusts), "trust; checks that are not a plain yes"),
     ):

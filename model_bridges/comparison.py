@@ -205,6 +205,7 @@ def _variable(
         theory,
         cross_entropy(record, partition),
         calibration_error(record, partition),
+        calibration_error(record, partition, tracked.window(0.8).sigma),
         accuracy(record, partition),
         information_budget(record, partition),
         bounds,

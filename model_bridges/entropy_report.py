@@ -6,42 +6,13 @@ from typing import Any
 import numpy as np
 
 from gmm_speciation.curves import EntropyCurve
-from gmm_speciation.estimate import Estimate
 from gmm_speciation.reports import Report
 from model_bridges import entropy_plots
 from model_bridges.measurement import MeasuredVariable, Measurement
 from model_bridges.trust import HOW_TRUST_IS_JUDGED, trust_record, trust_rows
-from model_bridges.windows import WindowDifference, guidance_interval
+from model_bridges.windows import ERRORS, WindowDifference, guidance_interval, place, sigma_of
 
 Rows = tuple[list[str], list[list[str]]]
-
-
-def _interval(estimate: Estimate | None, digits: int = 3) -> str:
-    """Value and 95 % half-width."""
-    if estimate is None:
-        return "—"
-    low, high = estimate.interval()
-    half = float(high - low) / 2
-    text = f"{float(estimate.value):.{digits}f}"
-    return (f"{text} ± {half:.{digits}f}" if half > 0 else text).replace("-", "−")
-
-
-def _sigma_of(log_snr: Estimate) -> Estimate:
-    sigma = np.exp(-np.asarray(log_snr.value) / 2)
-    return Estimate(sigma, sigma * np.asarray(log_snr.stderr) / 2, log_snr.dof)
-
-
-def _mark(curve: EntropyCurve, mark: str) -> str:
-    """A place on the curve as noise, or why there is none."""
-    try:
-        if mark == "peak":
-            return _interval(_sigma_of(curve.peak().log_snr))
-        if mark == "half":
-            return _interval(_sigma_of(curve.crossing(curve.prior_entropy / 2)))
-        low, high = curve.window(0.8).sigma
-        return f"{low:.3g} – {high:.3g}"
-    except ValueError:
-        return "beyond the grid"
 
 
 def curve_rows(result: Measurement) -> Rows:
@@ -56,11 +27,11 @@ def curve_rows(result: Measurement) -> Rows:
             rows.append(
                 [
                     f"{name}, {estimator}",
-                    _interval(curve.entropy[0]),
-                    _mark(curve, "half"),
+                    f"{curve.entropy[0]:.3f}",
+                    place(curve, "half"),
                     # The middle of two bounds has no rate worth a peak.
-                    "—" if estimator == "clones" else _mark(curve, "peak"),
-                    _mark(curve, "window"),
+                    "—" if estimator == "clones" else place(curve, "peak"),
+                    place(curve, "window"),
                 ]
             )
     return headers, rows
@@ -72,7 +43,10 @@ def comparison_rows(comparisons: list[WindowDifference]) -> Rows:
     rows = [
         [
             f"{found.coarse} − {found.fine}",
-            *map(_interval, (found.half_entropy, found.low, found.high, found.peak)),
+            *(
+                "—" if mark is None else f"{mark:.3f}"
+                for mark in (found.half_entropy, found.low, found.high, found.peak)
+            ),
         ]
         for found in comparisons
     ]
@@ -100,9 +74,9 @@ def clone_rows(variable: MeasuredVariable) -> Rows:
     rows = [
         [
             f"{sigma:.3g}",
-            _interval(found.agreement[i]),
-            _interval(found.lower[i]),
-            _interval(found.upper[i]),
+            f"{found.agreement[i]:.3f}",
+            f"{found.lower[i]:.3f}",
+            f"{found.upper[i]:.3f}",
         ]
         for i, sigma in enumerate(found.sigmas)
     ]
@@ -120,7 +94,7 @@ def entropy_report(result: Measurement, title: str) -> Report:
         + ". Entropies in nats; σ in the model's "
         "units, λ = −2 ln σ; ± is 95 %, by Student's t over independent batches of images."
     )
-    report.table(*curve_rows(result))
+    report.table(*curve_rows(result), caption=ERRORS)
     report.text("## Can the curves be trusted?\n\n" + HOW_TRUST_IS_JUDGED)
     report.table(*trust_rows(result.trusts, every=True))
     for index, variable in enumerate(result.variables.values()):
@@ -145,7 +119,7 @@ def entropy_report(result: Measurement, title: str) -> Report:
     main = next(iter(result.variables.values()))
     if main.clones is not None:
         report.text(f"## Clones, {main.name}")
-        report.table(*clone_rows(main))
+        report.table(*clone_rows(main), caption=ERRORS)
         report.text(
             "Two reverse runs from one noisy state end in one class with probability φ = E Σ p²; it "
             "bounds the entropy from both sides, and the curve by the name of clones is their middle."
@@ -217,7 +191,7 @@ def windows_record(result: Measurement, mass: float = 0.8, force: bool = False) 
             continue
         try:
             interval = guidance_interval(curve, mass)
-            half = _sigma_of(curve.crossing(curve.prior_entropy / 2))
+            half = sigma_of(curve.crossing(curve.prior_entropy / 2))
         except ValueError as error:
             windows[name] = {"reason": str(error)}
             continue
@@ -228,7 +202,7 @@ def windows_record(result: Measurement, mass: float = 0.8, force: bool = False) 
             "sigma_low_interval_95": sorted(np.exp(-np.array(window.high.interval()) / 2).tolist()),
             "sigma_high_interval_95": sorted(np.exp(-np.array(window.low.interval()) / 2).tolist()),
             "sigma_half_entropy": float(half.value),
-            "sigma_peak": float(_sigma_of(curve.peak().log_snr).value),
+            "sigma_peak": float(sigma_of(curve.peak().log_snr).value),
             "estimator": curve.method,
             "mass": mass,
         }

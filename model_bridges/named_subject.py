@@ -12,7 +12,6 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from gmm_speciation.curves import EntropyCurve
 from gmm_speciation.partitions import Partition
 from model_bridges.inputs import Subject
 from model_bridges.measurement import Measurement
@@ -21,6 +20,7 @@ from model_bridges.named_classes import NamedClasses
 from model_bridges.results import LabelledImages
 from model_bridges.runs import Say
 from model_bridges.selections import Selection, read_selection, vocabulary_of
+from model_bridges.windows import place
 
 Rows = tuple[list[str], list[list[str]]]
 
@@ -126,28 +126,18 @@ def sample_rows(results: Sequence[Measurement]) -> Rows:
     for name in results[0].variables:
         curves = [result.variables[name].curves["tracking"] for result in results]
         ends = [float(curve.entropy.value[0]) for curve in curves]
+        for index, curve in enumerate(curves):
+            marks = place(curve, "peak"), place(curve, "half")
+            rows.append([name, f"sample {index + 1}", f"{curve.entropy[0]:.3f}", *marks])
         peaks = [-float(curve.peak().log_snr.value) / 2 for curve in curves]
-        halves = [_half(curve) for curve in curves]
-        for index, (end, peak, half) in enumerate(zip(ends, peaks, halves, strict=True)):
-            rows.append(
-                [
-                    name,
-                    f"sample {index + 1}",
-                    f"{end:.3f}",
-                    f"{np.exp(peak):.3g}",
-                    f"{np.exp(half):.3g}",
-                ]
-            )
-        spread = [float(np.std(values, ddof=1)) for values in (ends, peaks, halves)]
-        rows.append([name, "spread", *(f"{value:.2g}" for value in spread)])
+        spread = [f"{np.std(values, ddof=1):.2g}" for values in (ends, peaks)]
+        try:
+            halves = [-float(c.crossing(c.prior_entropy / 2).value) / 2 for c in curves]
+            spread.append(f"{np.std(halves, ddof=1):.2g}")
+        except ValueError:  # one of them lies beyond the grid
+            spread.append("—")
+        rows.append([name, "spread", *spread])
     return headers, rows
-
-
-def _half(curve: EntropyCurve) -> float:
-    """`log sigma` where half of the prior entropy is left, between the levels around it."""
-    log_sigma = -np.asarray(curve.log_snr) / 2  # increases along a curve
-    entropy = np.maximum.accumulate(np.asarray(curve.entropy.value))
-    return float(np.interp(curve.prior_entropy / 2, entropy, log_sigma))
 
 
 def _files(

@@ -129,11 +129,20 @@ def cross_entropy(trace: Trace, partition: PartitionLike = None) -> Estimate:
     return trace.estimate(samples)
 
 
-def calibration_error(trace: Trace, partition: PartitionLike = None) -> Estimate:
+def calibration_error(
+    trace: Trace,
+    partition: PartitionLike = None,
+    window: tuple[float, float] | None = None,
+) -> Estimate:
     """`CE - H` at every level, `(L,)`, paired image by image: 0 for a calibrated posterior.
 
+    Args:
+        trace: Of labelled images.
+        partition: Variable; the single classes by default.
+        window: Give the mean over the levels between these two noise scales, one number, instead.
+
     Raises:
-        ValueError: If the trace has no labels or fewer than two images.
+        ValueError: If the trace has no labels or fewer than two images, or no level is in the window.
     """
     labels, chosen = trace.group_labels(partition), trace.partition(partition)
     images = np.arange(len(labels))
@@ -142,7 +151,13 @@ def calibration_error(trace: Trace, partition: PartitionLike = None) -> Estimate
         log_p = group_log_sum(chain.log_posterior, chosen)
         return -log_p[:, images, labels] - chain_entropy(chain, chosen)
 
-    return trace.estimate(trace.extrapolate(paired))
+    samples = trace.extrapolate(paired)
+    if window is None:
+        return trace.estimate(samples)
+    inside = (trace.sigmas >= window[0]) & (trace.sigmas <= window[1])
+    if not inside.any():
+        raise ValueError(f"`window` must hold a level; got {window[0]:.3g} to {window[1]:.3g}.")
+    return trace.estimate(samples[inside].mean(0, keepdims=True))[0]
 
 
 def decision_sigma(trace: Trace, partition: PartitionLike = None) -> Float[np.ndarray, " N"]:

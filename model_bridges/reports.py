@@ -6,36 +6,14 @@ from typing import Any
 
 import numpy as np
 
+from gmm_speciation.claims import Claim, Verdict
 from gmm_speciation.curves import EntropyCurve
-from gmm_speciation.estimate import Estimate
 from gmm_speciation.processes import VarianceExploding
 from gmm_speciation.reports import Report
 from model_bridges import plotting
-from model_bridges.results import Check, CrossCheck, VariableCheck
+from model_bridges.results import CrossCheck, VariableCheck
 from model_bridges.trust import HOW_TRUST_IS_JUDGED, trust_record, trust_rows
-
-
-def _value(estimate: Estimate, digits: int = 3) -> str:
-    """Value ± 95 % half-width."""
-    low, high = estimate.interval()
-    half = float(high - low) / 2
-    text = f"{float(estimate.value):.{digits}f}"
-    return f"{text} ± {half:.{digits}f}" if half > 0 else text
-
-
-def _window(curve: EntropyCurve) -> str:
-    try:
-        low, high = curve.window(0.8).sigma
-    except ValueError:
-        return "beyond the grid"
-    return f"{low:.3g} – {high:.3g}"
-
-
-def _peak_sigma(curve: EntropyCurve) -> str:
-    """Noise scale of the peak; the error is carried over from log sigma."""
-    peak = curve.peak().log_snr
-    sigma = np.exp(-np.asarray(peak.value) / 2)
-    return _value(Estimate(sigma, sigma * np.asarray(peak.stderr) / 2, peak.dof))
+from model_bridges.windows import ERRORS, place
 
 
 def summary_rows(result: CrossCheck) -> tuple[list[str], list[list[str]]]:
@@ -51,42 +29,67 @@ def summary_rows(result: CrossCheck) -> tuple[list[str], list[list[str]]]:
         for name, curve in result.nested.items()
     ]
     for name, side, curve in curves:
-        half = "never"
-        if curve.entropy.value[0] < curve.prior_entropy / 2:
-            half = f"{float(np.exp(-curve.crossing(curve.prior_entropy / 2).value / 2)):.3g}"
         rows.append(
             [
                 name,
                 side,
                 f"{curve.prior_entropy:.3f}",
-                _value(curve.entropy[0]),
-                _peak_sigma(curve),
-                _window(curve),
-                half,
+                f"{curve.entropy[0]:.3f}",
+                place(curve, "peak"),
+                place(curve, "window"),
+                place(curve, "half"),
             ]
         )
     return headers, rows
 
 
-def _digits(check: Check) -> int:
-    """Decimals of a measured value: one more where its error would be 0.000."""
-    return 4 if check.half_width is not None and check.half_width < 5e-4 else 3
+HOW_CLAIMS_ARE_JUDGED = (
+    "± is the half-width of the 95 % interval. *yes*: the whole interval lies inside what is expected; "
+    "*no*: wholly outside; *open*: it does not decide."
+)
 
 
-def check_rows(checks: list[Check]) -> tuple[list[str], list[list[str]]]:
+def _expected(claim: Claim) -> str:
+    if claim.relation == "equal":
+        return f"{claim.predicted:.4g} ± {claim.tolerance:g}"
+    sign = "≤" if claim.relation == "at most" else "≥"
+    return f"{sign} {claim.predicted:g}"
+
+
+def check_rows(claims: list[Claim]) -> tuple[list[str], list[list[str]]]:
     """Headers and rows: claim, expected, measured, 95 % half-width, verdict."""
     headers = ["claim", "expected", "measured", "± 95 %", "holds"]
-    rows = [
-        [
-            check.claim + (f" ({check.note})" if check.note else ""),
-            check.expected,
-            f"{check.measured:.{_digits(check)}f}",
-            "" if check.half_width is None else f"{check.half_width:.{_digits(check)}f}",
-            "yes" if check.holds else "open" if "not resolved" in check.note else "no",
-        ]
-        for check in checks
-    ]
+    rows = []
+    for claim in claims:
+        half = float(claim.measured.half_width())
+        # One more decimal where the error would be 0.000.
+        digits = 4 if half < 5e-4 else 3
+        rows.append(
+            [
+                claim.statement + (f" ({claim.note})" if claim.note else ""),
+                _expected(claim),
+                f"{float(claim.measured.value):.{digits}f}",
+                f"{half:.{digits}f}" if np.isfinite(half) else "",
+                str(claim.verdict),
+            ]
+        )
     return headers, rows
+
+
+def check_records(claims: list[Claim]) -> list[dict[str, Any]]:
+    """What a `result.json` holds of them."""
+    return [
+        {
+            "claim": claim.statement,
+            "expected": _expected(claim),
+            "measured": float(claim.measured.value),
+            "half_width": half if np.isfinite(half := float(claim.measured.half_width())) else None,
+            "holds": claim.verdict == Verdict.YES,
+            "verdict": str(claim.verdict),
+            "note": claim.note,
+        }
+        for claim in claims
+    ]
 
 
 def points_rows(check: VariableCheck) -> tuple[list[str], list[list[str]]]:
@@ -97,7 +100,7 @@ def points_rows(check: VariableCheck) -> tuple[list[str], list[list[str]]]:
         if point.log_snr is None or time is None:
             rows.append([name, "—", point.reason or ""])
         else:
-            rows.append([name, _value(point.log_snr), _value(time)])
+            rows.append([name, f"{point.log_snr:.3f}", f"{time:.3f}"])
     return ["criterion", "log-SNR λ", "noise σ"], rows
 
 
@@ -138,29 +141,29 @@ def crosscheck_report(
     )
     report.text("## Can the curves be trusted?\n\n" + HOW_TRUST_IS_JUDGED)
     report.table(*trust_rows(result.trusts, every=True))
-    report.text("## What a calibrated model must satisfy")
-    report.table(*check_rows(result.checks))
+    report.text("## What a calibrated model must satisfy\n\n" + HOW_CLAIMS_ARE_JUDGED)
+    report.table(*check_rows(result.checks), caption=ERRORS)
     report.text("## Where each variable is decided")
-    report.table(*summary_rows(result))
+    report.table(*summary_rows(result), caption=ERRORS)
     report.figure(
         plotting.plot_variables(result),
         "variables",
         "Every semantic variable as a share of its own entropy; model solid, theory dashed",
     )
     report.text(f"## Speciation criteria of the {main.name}")
-    report.table(*points_rows(main))
+    report.table(*points_rows(main), caption=ERRORS)
     report.text("## Does the information budget close?")
     forms = {"bayes": "Bayes form", "unconditional": main.reference.form}
     report.table(
         ["side of the identity", "nats"],
         [
-            ["H at σ_max − H at σ_min, tracked posterior", _value(main.budget.difference)],
+            ["H at σ_max − H at σ_min, tracked posterior", f"{main.budget.difference:.3f}"],
             *(
-                [f"integral of dH, {forms.get(form, form + ' form')}", _value(integral)]
+                [f"integral of dH, {forms.get(form, form + ' form')}", f"{integral:.3f}"]
                 for form, integral in main.budget.integrals.items()
             ),
             *(
-                [f"integral of the mmse gap, {name}", _value(value)]
+                [f"integral of the mmse gap, {name}", f"{value:.3f}"]
                 for name, value in (
                     ("Bayes", main.budget.mmse_bayes),
                     (main.reference.form, main.budget.mmse_unconditional),
@@ -230,7 +233,7 @@ def crosscheck_record(result: CrossCheck) -> dict[str, Any]:
         "evaluations": result.trace.evaluations,
         "sigmas": result.trace.sigmas,
         "shrinkage": result.shrinkage,
-        "checks": result.checks,
+        "checks": check_records(result.checks),
         "trust": trust_record(result.trusts),
         "reliability": result.reliability,
         "variables": variables,

@@ -10,6 +10,7 @@ import numpy as np
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from gmm_speciation.claims import Claim
 from gmm_speciation.curves import EntropyCurve
 from gmm_speciation.estimate import Estimate
 from gmm_speciation.mixtures import GaussianMixture
@@ -78,6 +79,7 @@ class VariableCheck:
     theory: EntropyCurve
     cross_entropy: Estimate  # (L,)
     calibration: Estimate  # CE - H, paired, (L,)
+    window_calibration: Estimate  # its mean over the levels of the 80 % window, paired
     accuracy: Estimate  # (L,)
     budget: InformationBudget
     bounds: dict[str, Estimate]  # cross-entropies of other posteriors, (L,)
@@ -98,18 +100,6 @@ class VariableCheck:
 
 
 @dataclass(frozen=True, eq=False)
-class Check:
-    """A claim, what was measured, its 95 % half-width, and whether it holds."""
-
-    claim: str
-    expected: str
-    measured: float
-    half_width: float | None
-    holds: bool
-    note: str = ""
-
-
-@dataclass(frozen=True, eq=False)
 class CrossCheck:
     """All that one pass says, by variable; `reliability` pools the levels of the 80 % window."""
 
@@ -121,7 +111,7 @@ class CrossCheck:
     pictures: Float[Tensor, "N *event"]
     mixture: GaussianMixture
     shrinkage: float
-    checks: list[Check] = field(default_factory=list)
+    checks: list[Claim] = field(default_factory=list)
     samples: LabelledImages | None = None  # of the model, to look at
 
     @property

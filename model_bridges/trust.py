@@ -23,8 +23,8 @@ from typing import Any
 
 import numpy as np
 from jaxtyping import Float
-from scipy import stats
 
+from gmm_speciation.claims import Verdict, verdict
 from gmm_speciation.estimate import Estimate
 
 FALSE_ALARMS = 0.01  # of one claim, for all levels together
@@ -42,13 +42,13 @@ class TrustWarning(UserWarning):
 
 
 @dataclass(frozen=True)
-class Claim:
+class Check:
     """What was checked, at the level where it is worst; `half_width` is that of the 95 % interval."""
 
     name: str
     expected: str
     measured: float
-    verdict: str  # "yes", "no" or "open"
+    verdict: Verdict
     remedy: str
     half_width: float | None = None
     sigma: float | None = None
@@ -63,19 +63,24 @@ class Claim:
         sigmas: Float[np.ndarray, " L"],
         low: End = -np.inf,
         high: End = np.inf,
-    ) -> "Claim":
+    ) -> "Check":
         """The verdict on estimates `(L,)` that should lie between `low` and `high`."""
-        value, stderr = (np.asarray(part, float) for part in (estimate.value, estimate.stderr))
-        half_width = stats.t.ppf(0.975, estimate.dof) * stderr
-        simultaneous = stats.t.ppf(1 - FALSE_ALARMS / (2 * value.size), estimate.dof) * stderr
-        beyond = np.maximum(value - high, low - value)  # positive outside
-        # NaN is outside.
-        outside = np.where(beyond - simultaneous <= 0, -np.inf, np.nan_to_num(beyond, nan=np.inf))
-        failed = bool(np.any(outside > -np.inf))
-        worst = int(np.argmax(outside if failed else beyond))
-        verdict = "no" if failed else "yes" if np.all(beyond + half_width <= 0) else "open"
+        value, half_width = np.asarray(estimate.value, float), estimate.half_width()
+        least, most = (np.broadcast_to(end, value.shape) for end in (low, high))
+
+        def at(level: float) -> list[Verdict]:
+            ends = zip(*estimate.interval(level), least, most, strict=True)
+            return [verdict(end[:2], end[2:]) for end in ends]
+
+        # What is not a number is outside.
+        outside = np.isnan(value) | np.isnan(half_width)
+        outside |= np.array([one == Verdict.NO for one in at(1 - FALSE_ALARMS / value.size)])
+        beyond = np.where(np.isnan(value), np.inf, np.maximum(value - most, least - value))
+        worst = int(np.argmax(np.where(outside, beyond, -np.inf) if outside.any() else beyond))
+        inside = all(one == Verdict.YES for one in at(0.95))
+        found = Verdict.NO if outside.any() else Verdict.YES if inside else Verdict.OPEN
         numbers = (float(part[worst]) for part in (half_width, sigmas))
-        return cls(name, expected, float(value[worst]), verdict, remedy, *numbers)
+        return cls(name, expected, float(value[worst]), found, remedy, *numbers)
 
     def __str__(self) -> str:
         error = "" if self.half_width is None else f" ± {self.half_width:.2g}"
@@ -87,7 +92,7 @@ class Claim:
 class Trust:
     """Every claim about one curve."""
 
-    checks: tuple[Claim, ...]
+    checks: tuple[Check, ...]
 
     @property
     def ok(self) -> bool:
@@ -95,7 +100,7 @@ class Trust:
         return not self.failed
 
     @property
-    def failed(self) -> list[Claim]:
+    def failed(self) -> list[Check]:
         """The checks that say "no"."""
         return [check for check in self.checks if check.verdict == "no"]
 
@@ -123,7 +128,7 @@ def trust_rows(
                 error = "" if check.half_width is None else f"{check.half_width:.2g}"
                 place = "" if check.sigma is None else f"{check.sigma:.3g}"
                 remedy = f". {check.remedy}" if check.verdict == "no" else ""
-                numbers = [f"{check.measured:.3g}", error, place, check.verdict]
+                numbers = [f"{check.measured:.3g}", error, place, str(check.verdict)]
                 rows.append([f"– {check.name}{remedy}", check.expected, *numbers])
     return headers, rows
 

@@ -19,10 +19,11 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from gmm_speciation.claims import Verdict
 from gmm_speciation.curves import EntropyCurve
 from gmm_speciation.estimate import Estimate
 from model_bridges.evidence import UNDECIDED, Evidence
-from model_bridges.trust import Claim, End, Trust
+from model_bridges.trust import Check, End, Trust
 
 LARGEST_ERROR = 1.25
 NAMING = 0.05
@@ -89,7 +90,7 @@ def trusted(curve: EntropyCurve, found: Evidence, estimator: str = "tracking") -
     return replace(curve, trust=Trust(tuple(checks)))
 
 
-def _of_model(found: Evidence, total: float, base: Base) -> list[Claim]:
+def _of_model(found: Evidence, total: float, base: Base) -> list[Check]:
     sigmas, wide = found.sigmas, ENTROPY * total + found.step
     nats = f"within ± {ENTROPY * total:.2g}"
     errors, checks = [], []
@@ -98,41 +99,41 @@ def _of_model(found: Evidence, total: float, base: Base) -> list[Claim]:
         if denoiser in base.denoisers:
             name = f"denoising error over the {bound} linear bound, {DENOISERS[denoiser]}"
             expected = f"≤ {LARGEST_ERROR:g}"
-            errors.append(Claim.of(name, expected, WRAPPER, ratio, sigmas, high=LARGEST_ERROR))
+            errors.append(Check.of(name, expected, WRAPPER, ratio, sigmas, high=LARGEST_ERROR))
     if found.calibration is not None:
         name = "cross-entropy of the true labels minus H [nats]"
-        checks.append(Claim.of(name, nats, LABELS, found.calibration, sigmas, -wide, wide))
+        checks.append(Check.of(name, nats, LABELS, found.calibration, sigmas, -wide, wide))
     if found.cross_entropy is not None:
         name, least = "extrapolated cross-entropy of the true labels [nats]", -LEAST * total
-        checks.append(Claim.of(name, "≥ 0", LEVELS, found.cross_entropy, sigmas, low=least))
+        checks.append(Check.of(name, "≥ 0", LEVELS, found.cross_entropy, sigmas, low=least))
     if found.naming is not None:
         name = "labels named at the clean end, minus the share that the posterior promises"
         expected = f"within ± {NAMING:g}"
-        checks.append(Claim.of(name, expected, LABELS, found.naming, sigmas, -NAMING, NAMING))
+        checks.append(Check.of(name, expected, LABELS, found.naming, sigmas, -NAMING, NAMING))
     for form in base.budgets:
         if form in found.budgets:
             name = f"information budget, {form} form: H by its integral minus H [nats]"
             remedy = TWO_NETWORKS if form == "unconditional" else WRAPPER
             own = wide + found.integral_steps.get(form, 0.0)
-            checks.append(Claim.of(name, nats, remedy, found.budgets[form], sigmas, -own, own))
+            checks.append(Check.of(name, nats, remedy, found.budgets[form], sigmas, -own, own))
     if found.undecided is not None:
         name = f"paths whose final class is below p = {UNDECIDED:g} at the clean end: not decided"
         remedy = (
             "Their moment of decision means nothing: classes overlap, or the levels end too early"
         )
-        undecided = Claim.of(name, "≤ 0.1", remedy, found.undecided, sigmas, high=0.1)
+        undecided = Check.of(name, "≤ 0.1", remedy, found.undecided, sigmas, high=0.1)
         checks.append(_at_most_open(undecided))
     return errors + (checks if found.num_images >= FEWEST else [_at_most_open(c) for c in checks])
 
 
-def _of_curve(curve: EntropyCurve, step: End) -> list[Claim]:
+def _of_curve(curve: EntropyCurve, step: End) -> list[Check]:
     total, sigmas = curve.prior_entropy, curve.sigma
     wide, least = RANGE * total + step, LEAST * total
     clean = curve.entropy[:1]
     gained = Estimate(total - clean.value, clean.stderr, clean.dof)
     name = "information gained down to the clean end [nats]"
     return [
-        Claim.of(
+        Check.of(
             "H(C|X) [nats]",
             f"0 to {total:.3g}",
             f"{LEVELS}; beyond that, check the network",
@@ -141,30 +142,30 @@ def _of_curve(curve: EntropyCurve, step: End) -> list[Claim]:
             -wide,
             total + wide,
         ),
-        Claim.of(name, f"≥ {least:.2g}", UNUSED, gained, sigmas, low=least),
+        Check.of(name, f"≥ {least:.2g}", UNUSED, gained, sigmas, low=least),
         _window(curve),
     ]
 
 
-def _peak(curve: EntropyCurve) -> Claim:
+def _peak(curve: EntropyCurve) -> Check:
     """Where the rate is largest: at an end of the levels it may be larger beyond."""
     rate = np.asarray(curve.rate.value)
     best, last = int(np.argmax(rate)), len(rate) - 1
-    verdict = "yes"
+    verdict = Verdict.YES
     if best in (0, last):
-        verdict = "open"
+        verdict = Verdict.OPEN
         if curve.batches is not None and last > 1:
             batches = np.asarray(curve.batches.rate)
             inner = 1 + int(np.argmax(rate[1:-1]))
             excess = Estimate.from_samples(batches[:, [best]] - batches[:, [inner]])
-            resolved = Claim.of("", "", "", excess, curve.sigma[[best]], high=0.0)
-            verdict = "no" if resolved.verdict == "no" else "open"
+            resolved = Check.of("", "", "", excess, curve.sigma[[best]], high=0.0)
+            verdict = Verdict.NO if resolved.verdict == Verdict.NO else Verdict.OPEN
     expected = f"inside {curve.sigma[0]:.3g} to {curve.sigma[-1]:.3g}"
     sigma = float(curve.sigma[best])
-    return Claim("peak of the rate, σ", expected, sigma, verdict, LEVELS, sigma=sigma)
+    return Check("peak of the rate, σ", expected, sigma, verdict, LEVELS, sigma=sigma)
 
 
-def _window(curve: EntropyCurve) -> Claim:
+def _window(curve: EntropyCurve) -> Check:
     """Width of the 80 % window in steps of the levels at its clean end."""
     name, expected = "80 % window, steps wide", "≥ 1"
     with warnings.catch_warnings():
@@ -172,16 +173,18 @@ def _window(curve: EntropyCurve) -> Claim:
         try:
             window = curve.window(0.8)
         except ValueError:
-            return Claim(name, expected, np.nan, "open", f"It ends beyond the levels. {LEVELS}")
+            return Check(
+                name, expected, np.nan, Verdict.OPEN, f"It ends beyond the levels. {LEVELS}"
+            )
     position = np.log(curve.sigma)
     low, high = (-float(end.value) / 2 for end in (window.high, window.low))
     cell = int(np.clip(np.searchsorted(position, low), 1, len(position) - 1))
     width = (high - low) / float(position[cell] - position[cell - 1])
-    verdict = "no" if width <= 1e-3 else "open" if width < 1 else "yes"
+    verdict = Verdict.NO if width <= 1e-3 else Verdict.OPEN if width < 1 else Verdict.YES
     remedy = "All is decided between two levels: take more of them there, or check the network"
-    return Claim(name, expected, width, verdict, remedy, sigma=float(np.exp(low)))
+    return Check(name, expected, width, verdict, remedy, sigma=float(np.exp(low)))
 
 
-def _at_most_open(check: Claim) -> Claim:
+def _at_most_open(check: Check) -> Check:
     """What no model is guilty of."""
-    return replace(check, verdict="open") if check.verdict == "no" else check
+    return replace(check, verdict=Verdict.OPEN) if check.verdict == Verdict.NO else check

@@ -6,12 +6,33 @@ Guidance outside of it pushes towards a class before, or after, the choice is op
 """
 
 from dataclasses import dataclass
-from typing import Any, NoReturn
+from typing import Any, Literal, NoReturn
 
 import numpy as np
 
 from gmm_speciation.curves import EntropyCurve
 from gmm_speciation.estimate import Estimate
+
+ERRORS = "± is the half-width of the 95 % interval"
+
+
+def sigma_of(log_snr: Estimate) -> Estimate:
+    """A place on the log-SNR axis as a noise scale, its error carried over from log sigma."""
+    sigma = np.exp(-np.asarray(log_snr.value) / 2)
+    return Estimate(sigma, sigma * np.asarray(log_snr.stderr) / 2, log_snr.dof)
+
+
+def place(curve: EntropyCurve, mark: Literal["half", "peak", "window"]) -> str:
+    """The half-entropy point, peak or 80 % window as noise, or that it lies beyond the grid."""
+    try:
+        if mark == "peak":
+            return f"{sigma_of(curve.peak().log_snr):.3f}"
+        if mark == "half":
+            return f"{sigma_of(curve.crossing(curve.prior_entropy / 2)):.3f}"
+        low, high = curve.window(0.8).sigma
+        return f"{low:.3g} – {high:.3g}"
+    except ValueError:
+        return "beyond the grid"
 
 
 def guidance_interval(curve: EntropyCurve, mass: float = 0.8) -> "GuidanceInterval":

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float
 
+from gmm_speciation.claims import Claim
 from gmm_speciation.estimate import Estimate
 from gmm_speciation.guidance.formulae import feedback_floor, feedback_offset
 from model_bridges.control.guided import GuidedRun, Kind, commitments, constant, guided_run
@@ -23,9 +24,9 @@ from model_bridges.control.judged import JudgedModel
 from model_bridges.control.verdicts import at_least, at_most, equal
 from model_bridges.denoiser import Denoiser
 from model_bridges.guidance import ClassifierFree, Feedback, Interval
-from model_bridges.results import Check
 
 SCALES = (0.5, 1.0, 1.5, 2.0, 4.0)
+NATS, SHIFT = 0.1, 0.1  # tolerances: of an identity; of the commitment in log sigma
 LIMITED = 2.0  # scale of the intervals
 NUM_LEVELS = 48
 _LEFT = 0.1  # of the cross-entropy, where intervals are read
@@ -49,7 +50,7 @@ class GuidedInformation:
     theory: dict[float, GuidedRun]  # of the fitted mixture
     shares: dict[str, tuple[Estimate, Estimate]]  # of the shift and of the fall, by PLACES
     read_out: float  # sigma where the fall is read
-    checks: list[Check]
+    checks: list[Claim]
 
 
 def guided_information(
@@ -150,21 +151,21 @@ def _checks(
     exact: Mapping[float, GuidedRun],
     shares: Mapping[str, tuple[Estimate, Estimate]],
     read_out: float,
-) -> list[Check]:
+) -> list[Claim]:
     identity = "identity of guided information: log P gained minus (2w − 1)∫½γ′|D_c − D_u|²"
     checks = [
-        equal(f"{identity}, w = {scale:g} [nats]", run.balance, 0.0)
+        equal(f"{identity}, w = {scale:g} [nats]", run.balance, 0.0, NATS)
         for scale, run in runs.items()
         if run.imbalance is not None and scale != 0.5
     ]
     if runs[0.5].imbalance is not None:
         checks.append(
-            equal("w = ½ is the neutral point: log P gained [nats]", runs[0.5].balance, 0.0)
+            equal("w = ½ is the neutral point: log P gained [nats]", runs[0.5].balance, 0.0, NATS)
         )
     for place, run in limited.items():
         if run.imbalance is not None:
             checks.append(
-                equal(f"{identity}, w = {LIMITED:g} {WHERE[place]} [nats]", run.balance, 0.0)
+                equal(f"{identity}, w = {LIMITED:g} {WHERE[place]} [nats]", run.balance, 0.0, NATS)
             )
     plain = runs[1.0]
     for scale in SCALES:
@@ -185,6 +186,7 @@ def _checks(
                     f"by as much as in the fitted mixture, w = {scale:g} [log σ]",
                     Estimate(moved.value, gap.stderr, gap.dof),
                     float(theory.mean()),
+                    SHIFT,
                 )
             )
     level = int(np.argmin(np.abs(np.exp(-plain.curve.clock / 2) - read_out)))

@@ -12,13 +12,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from gmm_speciation.claims import Claim
 from gmm_speciation.estimate import Estimate
 from model_bridges.control.drawing import Draw, draw
 from model_bridges.control.judged import NUM_STEPS, JudgedModel
-from model_bridges.control.verdicts import at_most, bounded
+from model_bridges.control.verdicts import at_most
 from model_bridges.guidance import ClassifierFree, Feedback, Interval, Unguided
 from model_bridges.quality import Floor, floor, paired_difference
-from model_bridges.results import Check
 
 SCALE = 2.0
 
@@ -37,7 +37,7 @@ class IntervalSearch:
     floor: Floor
     curve_evaluations: int
     search_evaluations: int
-    checks: list[Check]
+    checks: list[Claim]
 
     @property
     def best(self) -> tuple[float, float]:
@@ -116,12 +116,12 @@ def search_intervals(
 
 def _checks(
     unguided: Draw, full: Draw, entropic: Draw, best: Draw, true: Floor, share: float
-) -> list[Check]:
+) -> list[Claim]:
     def gap(a: Draw, b: Draw, metric: str = "frechet") -> Estimate:
         return paired_difference(a.quality, b.quality, metric)
 
     return [
-        bounded(
+        at_most(
             "Fréchet distance, interval of the curve minus the best of the search",
             gap(entropic, best),
             round(float(true.held_out.frechet.value), 3),

@@ -10,7 +10,6 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullFormatter
 from torch import Tensor
 
-from gmm_speciation.estimate import Estimate
 from gmm_speciation.plotting import COLOURS, band, noise_axis, panels, styled
 from model_bridges.control.information import FEEDBACK, GuidedInformation
 from model_bridges.control.interval_search import IntervalSearch
@@ -20,12 +19,6 @@ from model_bridges.quality import paired_difference
 
 MARKERS = "osD^vP"
 _BARS: dict[str, Any] = {"fmt": "none", "elinewidth": 0.6, "alpha": 0.45, "zorder": 1}
-
-
-def half_widths(estimate: Estimate) -> float:
-    """Half of the 95 % interval."""
-    low, high = estimate.interval()
-    return float(high - low) / 2
 
 
 def plot_removal(result: Removal) -> Figure:
@@ -50,8 +43,8 @@ def plot_removal(result: Removal) -> Figure:
                 x, y = [float(p.value) for p in price], [100 * float(s.value) for s in left]
                 colour = COLOURS[index % len(COLOURS)]
                 axes.errorbar(
-                    x[1:], y[1:], xerr=[half_widths(p) for p in price[1:]],
-                    yerr=[100 * half_widths(s) for s in left[1:]], color=colour, **_BARS,
+                    x[1:], y[1:], xerr=[p.half_width() for p in price[1:]],
+                    yerr=[100 * s.half_width() for s in left[1:]], color=colour, **_BARS,
                 )  # fmt: skip
                 axes.plot(
                     x, y, color=colour, marker=MARKERS[index % len(MARKERS)], markersize=5,
@@ -69,8 +62,8 @@ def plot_removal(result: Removal) -> Figure:
             assert start.removed_share is not None  # a class was removed
             at = float(getattr(start, metric).value), 100 * float(start.removed_share.value)
             axes.errorbar(
-                *at, xerr=half_widths(getattr(start, metric)),
-                yerr=100 * half_widths(start.removed_share), color="#222222", **_BARS,
+                *at, xerr=getattr(start, metric).half_width(),
+                yerr=100 * start.removed_share.half_width(), color="#222222", **_BARS,
             )  # fmt: skip
             axes.plot(
                 *at, "*", color="#222222", markersize=12, zorder=4,
@@ -163,7 +156,7 @@ def plot_search(result: IntervalSearch) -> Figure:
         for axes, estimates in ((left, distances), (right, gaps)):
             for place, (one, estimate) in enumerate(zip(draws, estimates, strict=True)):
                 axes.errorbar(
-                    float(estimate.value), place, xerr=half_widths(estimate), fmt="o", capsize=2,
+                    float(estimate.value), place, xerr=estimate.half_width(), fmt="o", capsize=2,
                     color=named.get(id(one), "#777777"), elinewidth=1, markersize=5,
                 )  # fmt: skip
         _marked(left, float(result.floor.held_out.frechet.value), "held-out images")
@@ -200,7 +193,7 @@ def plot_grids(result: TimeGrids, floor: float | None = None) -> Figure:
                 found = [result.draws[grid, method, n].quality.frechet for n in counts]
                 axes.errorbar(
                     [n * 1.02**index for n in counts], [float(f.value) for f in found],
-                    yerr=[half_widths(f) for f in found], color=COLOURS[index],
+                    yerr=[f.half_width() for f in found], color=COLOURS[index],
                     marker=MARKERS[index], capsize=2, label=grid if method == METHODS[0] else None,
                 )  # fmt: skip
             if floor is not None:

@@ -23,9 +23,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from gmm_speciation.claims import Claim
 from gmm_speciation.estimate import Estimate
 from model_bridges.control.judged import NUM_STEPS, JudgedModel
-from model_bridges.control.verdicts import at_most, bounded
+from model_bridges.control.verdicts import at_most
 from model_bridges.guidance import (
     DynamicNegative,
     Guidance,
@@ -44,7 +45,6 @@ from model_bridges.quality import (
     paired_difference,
 )
 from model_bridges.quality.frontier import within_budget
-from model_bridges.results import Check
 from model_bridges.samplers import karras_sigmas
 from model_bridges.tracking import class_weights
 
@@ -80,7 +80,7 @@ class Removal:
         tuple[str, float], float
     ]  # share of images with a pixel far outside the data's range
     pictures: dict[str, Float[Tensor, "N *event"]]  # by kind, the same noise; the class first
-    checks: list[Check]
+    checks: list[Claim]
 
 
 def make_kind(
@@ -215,7 +215,7 @@ def _checks(
     curves: Mapping[str, QualityCurve],
     comparisons: Mapping[tuple[str, str, str], EqualComparison],
     num_images: int,
-) -> list[Check]:
+) -> list[Claim]:
     names = {"balance": "class balance", "frechet": "Fréchet distance"}
     checks = []
     for (dynamic, other, metric), found in comparisons.items():
@@ -239,7 +239,7 @@ def _checks(
             continue
         assert exact.removed_share is not None  # a class was removed
         checks += [
-            bounded(
+            at_most(
                 f"{name}, strength 1: share of the class that is left", exact.removed_share, 0.02
             ),
             at_most(
@@ -248,7 +248,7 @@ def _checks(
                 0.0,
                 "to the data without the class",
             ),
-            bounded(
+            at_most(
                 f"{name}, strength 1: class balance, KL",
                 exact.balance,
                 0.03,

@@ -6,10 +6,11 @@ import numpy as np
 
 from gmm_speciation.estimate import Estimate
 from gmm_speciation.reports import Report
-from model_bridges.control.plotting import half_widths, plot_removal, plot_rows
+from model_bridges.control.plotting import plot_removal, plot_rows
 from model_bridges.control.removal import Removal, share_difference
 from model_bridges.quality import Quality
-from model_bridges.reports import check_rows
+from model_bridges.reports import check_records, check_rows
+from model_bridges.windows import ERRORS
 
 METRICS = ("removed_share", "balance", "frechet", "precision", "recall", "diversity")
 PRICES = {"balance": "balance KL", "frechet": "Fréchet distance"}
@@ -21,9 +22,7 @@ HEADERS = [
 
 def show(estimate: Estimate, digits: int = 3, factor: float | int = 1) -> str:
     """Value ± 95 % half-width."""
-    return (
-        f"{factor * float(estimate.value):.{digits}f} ± {factor * half_widths(estimate):.{digits}f}"
-    )
+    return f"{estimate.map(lambda value: factor * value):.{digits}f}"
 
 
 def removal_rows(result: Removal) -> tuple[list[str], list[list[str]]]:
@@ -59,13 +58,13 @@ def removal_report(result: Removal, title: str) -> Report:
         " *wild*: images with a pixel beyond the data's range by more than half of it, which the judge clips."
         " *evaluations*: of the network, an image. Errors are 95 %."
     )
-    report.table(*check_rows(result.checks))
+    report.table(*check_rows(result.checks), caption=ERRORS)
     report.figure(
         plot_removal(result),
         "removal",
         f"Images of class {result.removed} that are left, against what it costs; lower left is better.",
     )
-    report.table(*removal_rows(result))
+    report.table(*removal_rows(result), caption=ERRORS)
     report.text(
         "## At equal price\n\nFor the price of each strength of the second kind: the strength of either kind "
         "that leaves least of the class at a price not above it, and the paired difference, first minus "
@@ -142,7 +141,7 @@ def removal_record(result: Removal) -> dict[str, Any]:
             for (a, b, metric), found in result.comparisons.items()
         ],
         "floor": {"held_out": result.floor.held_out.frechet, "halves": result.floor.halves},
-        "checks": [vars(check) for check in result.checks],
+        "checks": check_records(result.checks),
     }
 
 

@@ -13,7 +13,8 @@ from model_bridges.control.interval_search import IntervalSearch
 from model_bridges.control.removal_report import quality_record, show
 from model_bridges.control.study import GuidanceStudy
 from model_bridges.control.time_grids import TimeGrids
-from model_bridges.reports import check_rows
+from model_bridges.reports import HOW_CLAIMS_ARE_JUDGED, check_records, check_rows
+from model_bridges.windows import ERRORS
 
 Table = tuple[list[str], list[list[str]]]
 
@@ -78,9 +79,9 @@ def guidance_report(result: GuidanceStudy, title: str) -> Report:
     report = Report(title).text(
         f"The central {100 * result.mass:g} % of the class is decided for σ in ({low:.3g}, {high:.3g}], by "
         f"the entropy curve of {result.num_curve_images} held-out images tracked class against class. Errors "
-        "are 95 %; a claim holds where its whole interval does, and stays here where it does not."
+        "are 95 %. " + HOW_CLAIMS_ARE_JUDGED
     )
-    report.table(*check_rows(result.checks))
+    report.table(*check_rows(result.checks), caption=ERRORS)
     if result.information is not None:
         _information(report, result.information)
     if result.intervals is not None:
@@ -103,7 +104,7 @@ def _information(report: Report, found: GuidedInformation) -> None:
         "Cross-entropy along guided trajectories, with 95 % bands"
         + ("; dashed: a mixture fitted to the data." if found.theory else "."),
     )  # fmt: skip
-    report.table(*information_rows(found))
+    report.table(*information_rows(found), caption=ERRORS)
 
 
 def _intervals(report: Report, found: IntervalSearch) -> None:
@@ -122,7 +123,9 @@ def _intervals(report: Report, found: IntervalSearch) -> None:
         "Right: paired, as all share their noise.",
     )
     cells = sorted(found.cells.values(), key=lambda one: float(one.quality.frechet.value))
-    report.table(*draw_rows([found.unguided, found.entropic, found.feedback, *cells]))
+    report.table(
+        *draw_rows([found.unguided, found.entropic, found.feedback, *cells]), caption=ERRORS
+    )
     shown = (found.unguided, found.entropic, found.full, found.feedback)
     pictures = {one.name: one.pictures for one in shown}
     report.figure(
@@ -155,7 +158,7 @@ def guidance_record(result: GuidanceStudy) -> dict[str, Any]:
             "entropy": result.curve.entropy,
             "rate": result.curve.rate,
         },
-        "checks": [vars(check) for check in result.checks],
+        "checks": check_records(result.checks),
     }
     if result.information is not None:
         found = result.information

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from gmm_speciation.claims import Claim
 from gmm_speciation.curves import EntropyCurve
 from model_bridges.control.information import GuidedInformation, guided_information
 from model_bridges.control.interval_search import IntervalSearch, search_intervals
@@ -15,7 +16,6 @@ from model_bridges.control.judged import JudgedModel
 from model_bridges.control.time_grids import TimeGrids, compare_grids
 from model_bridges.denoiser import Denoiser
 from model_bridges.readouts import tracked_curve
-from model_bridges.results import Check
 from model_bridges.tracking import trace
 from model_bridges.windows import GuidanceInterval, guidance_interval
 
@@ -37,7 +37,7 @@ class GuidanceStudy:
     grids: TimeGrids | None
 
     @property
-    def checks(self) -> list[Check]:
+    def checks(self) -> list[Claim]:
         """Every claim of every section."""
         parts = (self.information, self.intervals, self.grids)
         return [check for part in parts if part is not None for check in part.checks]

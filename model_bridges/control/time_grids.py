@@ -16,13 +16,13 @@ import numpy as np
 import torch
 from jaxtyping import Float
 
+from gmm_speciation.claims import Claim
 from model_bridges.control.drawing import Draw, draw
 from model_bridges.control.judged import JudgedModel
 from model_bridges.control.verdicts import at_most
 from model_bridges.guidance import Unguided
 from model_bridges.quality import paired_difference
 from model_bridges.readouts import tracked_curve
-from model_bridges.results import Check
 from model_bridges.samplers import Method, karras_sigmas
 from model_bridges.traces import Trace
 
@@ -38,7 +38,7 @@ class TimeGrids:
 
     levels: dict[tuple[str, int], Float[np.ndarray, " T"]]
     draws: dict[tuple[str, Method, int], Draw]
-    checks: list[Check]
+    checks: list[Claim]
 
 
 def entropic_levels(

@@ -34,7 +34,7 @@ from model_bridges.control.removal import CLASSES, DNG, NP, SLD, remove_class, s
 from model_bridges.control.report import guidance_record, guidance_report, information_rows
 from model_bridges.control.study import GuidanceStudy, study_guidance
 from model_bridges.control.time_grids import CLASS, KARRAS, STATE, compare_grids, entropic_levels
-from model_bridges.control.verdicts import at_least, at_most, bounded, equal
+from model_bridges.control.verdicts import at_least, at_most, equal
 from model_bridges.denoiser import Unconditional
 from model_bridges.guidance import ClassifierFree, Interval, Unguided
 from model_bridges.image_files import read_image_files
@@ -44,7 +44,7 @@ from model_bridges.quality import Judge, Quality, QualityCurve, Reference
 from model_bridges.quality.frontier import within_budget
 from model_bridges.quality.jackknife import Jackknifed
 from model_bridges.readouts import tracked_curve
-from model_bridges.reports import check_rows
+from model_bridges.reports import check_records, check_rows
 from model_bridges.results import LabelledImages
 from model_bridges.tracking import trace
 from model_bridges.windows import guidance_interval
@@ -247,18 +247,18 @@ def information(judged):
 
 def test_information_of_a_model_that_is_the_theory(information):
     found = information
-    assert all(np.isfinite(check.measured) for check in found.checks)
-    by_claim = {check.claim: check for check in found.checks}
+    assert all(np.isfinite(float(check.measured.value)) for check in found.checks)
+    by_claim = {check.statement: check for check in found.checks}
     assert len(by_claim) == len(found.checks)
-    constants = [c for c in found.checks if "feedback" in c.claim or "λ_max" in c.claim]
+    constants = [c for c in found.checks if "feedback" in c.statement or "λ_max" in c.statement]
     assert len(constants) == 2
-    assert all(check.holds for check in constants)
+    assert all(check.verdict == "yes" for check in constants)
     # The same noise drives both, so a model that is the mixture agrees with it to rounding.
-    same = [check for check in found.checks if "as in the fitted mixture" in check.claim]
+    same = [check for check in found.checks if "as in the fitted mixture" in check.statement]
     assert len(same) == sum(scale > 1 for scale in SCALES)
     for check in same:
-        assert check.holds
-        assert check.half_width < 1e-10
+        assert check.verdict == "yes"
+        assert float(check.measured.half_width()) < 1e-10
     inside = [claim for claim in by_claim if claim.endswith("inside the window [nats]")]
     assert len(inside) == 1
     assert set(found.shares) == set(found.limited)
@@ -269,8 +269,8 @@ def test_information_without_a_theory(judged):
     named = []
     found = guided_information(judged, (0.5, 4.0), num_paths=20, num_levels=10, step=named.append)
     assert not found.theory
-    assert not any("fitted mixture" in check.claim for check in found.checks)
-    assert all(np.isfinite(check.measured) for check in found.checks)
+    assert not any("fitted mixture" in check.statement for check in found.checks)
+    assert all(np.isfinite(float(check.measured.value)) for check in found.checks)
     assert len(named) == len(set(named)) == len(SCALES) + 4
     # More guidance, more certainty half way.
     middle = [np.asarray(found.runs[w].curve.cross_entropy.value)[3] for w in (1.0, 2.0, 4.0)]
@@ -345,7 +345,7 @@ def test_grids_of_the_same_number_of_levels_cost_the_same(judged, grids):
         np.testing.assert_allclose(levels[[0, -1]], judged.denoiser.sigma_range[::-1], rtol=1e-9)
         assert found.draws[grid, "ancestral", count].evaluations == count
         assert found.draws[grid, "probability-flow", count].evaluations == 2 * count - 1  # Heun
-    assert all(np.isfinite(check.measured) for check in found.checks)
+    assert all(np.isfinite(float(check.measured.value)) for check in found.checks)
     assert len(found.checks) == 8
     many, few = (found.draws[KARRAS, "ancestral", n].quality.frechet.value for n in (24, 5))
     assert many < few
@@ -369,7 +369,7 @@ def test_search_of_intervals(search):
     assert len(edges) == 5
     assert (edges[0], edges[-1]) == (0, 15)
     assert len(found.cells) == 10
-    assert all(np.isfinite(check.measured) for check in found.checks)
+    assert all(np.isfinite(float(check.measured.value)) for check in found.checks)
     distances = {ends: float(cell.quality.frechet.value) for ends, cell in found.cells.items()}
     assert distances[found.best] == min(distances.values())
     assert found.full is found.cells[0, 15]
@@ -458,8 +458,8 @@ def test_one_strength_everywhere_spoils_the_balance_and_a_dynamic_one_does_not(r
     points = {name: curve.points[-1] for name, curve in removal.curves.items()}
     np_, classes = points[NP].balance, points[CLASSES].balance
     assert np_.value - classes.value > 4 * np.hypot(np_.stderr, classes.stderr)
-    check = next(c for c in removal.checks if c.claim.startswith("NP spoils"))
-    assert check.holds
+    check = next(c for c in removal.checks if c.statement.startswith("NP spoils"))
+    assert check.verdict == "yes"
 
 
 def test_removal_keeps_its_books(judged, removal):
@@ -469,7 +469,7 @@ def test_removal_keeps_its_books(judged, removal):
     assert removal.evaluations == {"unguided": 24, NP: 48, SLD: 48, DNG: 48, CLASSES: 24 * 5}
     pairs = {(a, b, m) for a in (DNG, CLASSES) for b in (NP, SLD) for m in ("balance", "frechet")}
     assert set(removal.comparisons) == pairs
-    assert all(np.isfinite(check.measured) for check in removal.checks)
+    assert all(np.isfinite(float(check.measured.value)) for check in removal.checks)
     for words, message in (
         ({"removed": 4}, "0 to 3; got 4"),
         ({"removed": -1}, "0 to 3; got -1"),
@@ -528,7 +528,7 @@ def test_within_a_budget_both_curves_use_their_best_strength(rng):
 def test_two_runs_without_a_difference_are_not_known_to_be_alike():
     same = share_difference(Estimate.exact(0.0), 200)
     assert same.stderr == pytest.approx(1 / 200)
-    assert at_most("less", same, 0.0).note == "not resolved"
+    assert at_most("less", same, 0.0).verdict == "open"
     wide = share_difference(Estimate(-0.1, 0.02, 19.0), 200)
     assert wide.stderr == pytest.approx(0.02)
 
@@ -539,26 +539,31 @@ def test_two_runs_without_a_difference_are_not_known_to_be_alike():
 def test_verdicts_need_the_whole_interval():
     """Half-widths of 95 %: 1.96 standard errors."""
     low, near, high = (Estimate(v, 0.1) for v in (-1.0, 0.1, 1.0))
-    assert [at_most("a", e, 0.0).holds for e in (low, near, high)] == [True, False, False]
-    assert [at_most("a", e, 0.0).note for e in (low, near, high)] == ["", "not resolved", ""]
-    assert [at_least("a", e, 0.0).holds for e in (low, near, high)] == [False, False, True]
-    assert [at_least("a", e, 0.0).note for e in (low, near, high)] == ["", "not resolved", ""]
-    assert [bounded("a", e, 0.0).holds for e in (low, near, high)] == [True, True, False]
-    assert [equal("a", e, 0.0).holds for e in (low, near, high)] == [False, True, False]
-    assert not equal("a", low, 0.0).note  # an equality is refused or not
-    assert equal("a", high, 0.5, 0.4).holds
-    assert equal("a", high, 0.5, 0.4).expected == "0.5 ± 0.4"
-    check = at_most("a claim", near, 0.0, "a source")
-    assert (check.claim, check.expected, check.measured) == ("a claim", "≤ 0", 0.1)
-    assert check.half_width == pytest.approx(0.196, abs=1e-4)
-    assert check.note == "a source; not resolved"
-    verdicts = [row[-1] for row in check_rows([at_most("a", e, 0.0) for e in (low, near, high)])[1]]
-    assert verdicts == ["yes", "open", "no"]
-    assert at_least("a", near, 0.0).expected == "≥ 0"
+
+    def said(claim, *arguments):
+        rows = check_rows([claim("a", one, *arguments) for one in (low, near, high)])[1]
+        return [row[-1] for row in rows]
+
+    assert said(at_most, 0.0) == ["yes", "open", "no"]
+    assert said(at_least, 0.0) == ["no", "open", "yes"]
+    assert said(equal, 0.0, 0.2) == ["no", "open", "no"]
+    assert said(equal, 0.0, 0.3) == ["no", "yes", "no"]
+    assert said(equal, 0.5, 0.25) == ["no", "open", "no"]
     # Few samples widen the interval; nothing known decides nothing.
-    assert not at_most("a", Estimate(-0.3, 0.1, 1.0), 0.0).holds
-    unknown = at_most("a", Estimate(np.nan, np.nan), 0.0)
-    assert (unknown.holds, unknown.half_width, unknown.note) == (False, None, "not resolved")
+    assert at_most("a", Estimate(-0.3, 0.1, 1.0), 0.0).verdict == "open"
+    assert at_most("a", Estimate(np.nan, np.nan), 0.0).verdict == "open"
+
+
+def test_claims_are_recorded_with_their_verdicts():
+    known = at_most("a claim", Estimate(0.1, 0.1), 0.0, "a source")
+    unknown = equal("another", Estimate(np.nan, np.nan), 0.5, 0.4)
+    records = check_records([known, unknown])
+    assert records[0].pop("half_width") == pytest.approx(0.196, abs=1e-4)
+    texts = [records[0][key] for key in ("claim", "expected", "verdict", "note")]
+    assert texts == ["a claim", "≤ 0", "open", "a source"]
+    assert (records[0]["measured"], records[0]["holds"]) == (0.1, False)
+    assert (records[1]["expected"], records[1]["half_width"]) == ("0.5 ± 0.4", None)
+    assert check_rows([at_least("a", Estimate(1.0, 0.1), 0.0)])[1][0][1] == "≥ 0"
 
 
 # Commands

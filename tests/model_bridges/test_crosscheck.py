@@ -9,6 +9,7 @@ import torch
 
 import gmm_speciation as gs
 import model_bridges as mb
+from gmm_speciation.curves import EntropyCurve
 from gmm_speciation.reports import load_curve
 from model_bridges.comparison import crosscheck
 from model_bridges.digits.study import crosscheck_digits
@@ -16,6 +17,7 @@ from model_bridges.digits.subject import digits_images
 from model_bridges.readouts import decision_sigma
 from model_bridges.reports import crosscheck_record, crosscheck_report
 from model_bridges.results import LabelledImages
+from model_bridges.windows import place
 
 PARTITIONS = {"half": gs.Partition([0, 0, 1, 1])}
 
@@ -58,10 +60,33 @@ def test_an_exact_model_agrees_with_its_own_theory(result):
 
 
 def test_an_exact_model_passes_its_checks(result):
-    failed = [check.claim for check in result.checks if not check.holds]
-    # 98 % of the labels cannot be named where classes overlap; everything else must hold.
+    verdicts = {check.statement: check.verdict for check in result.checks}
+    # 98 % of the labels cannot be named where classes overlap; everything else must not fail.
+    failed = [claim for claim, verdict in verdicts.items() if verdict == "no"]
     assert [claim for claim in failed if "labels named" not in claim] == []
+    # 400 images are too few for a budget within 5 %: 0.993 ± 0.047.
+    unresolved = [claim for claim, verdict in verdicts.items() if verdict == "open"]
+    assert [c for c in unresolved if "labels named" not in c and "budget" not in c] == []
     assert result.reliability.expected_error < 0.02
+
+
+def test_a_half_entropy_point_beyond_the_grid_is_said_so(result):
+    """Levels that end while most is open: no table may give the end of the grid for the place."""
+    curve = result.main.tracked
+    beyond = curve.sigma > 1.2 * np.exp(-float(curve.crossing(curve.prior_entropy / 2).value) / 2)
+    short = EntropyCurve(
+        curve.log_snr[beyond],
+        curve.entropy[beyond],
+        curve.rate[beyond],
+        curve.prior_entropy,
+        curve.method,
+    )
+    assert place(short, "half") == "beyond the grid"
+    low, high = (np.exp(-end / 2) for end in curve.crossing(curve.prior_entropy / 2).interval())
+    value, half = map(float, place(curve, "half").split(" ± "))
+    # Of the delta method: the interval of log sigma is not quite symmetric in sigma.
+    assert value + half == pytest.approx(float(low), rel=0.01)
+    assert value - half == pytest.approx(float(high), rel=0.01)
 
 
 def test_the_chain_rule_is_carried_by_the_nested_curve(result):
@@ -112,7 +137,7 @@ def test_the_report_is_complete_and_reads_back(result, tmp_path):
     report = crosscheck_report(result, "Test", list("abcd"))
     report.write(tmp_path / "out", crosscheck_record(result))
     content = json.loads((tmp_path / "out" / "result.json").read_text())
-    assert {check["claim"] for check in content["checks"]} == {c.claim for c in result.checks}
+    assert {check["claim"] for check in content["checks"]} == {c.statement for c in result.checks}
     curve = load_curve(tmp_path / "out", "class: tracked")
     np.testing.assert_allclose(curve.entropy.value, result.main.tracked.entropy.value)
     page = (tmp_path / "out" / "report.html").read_text()
@@ -160,10 +185,12 @@ def test_a_data_file_is_read_in_grey_levels(tmp_path):
 def test_the_shipped_model_on_held_out_digits():
     """The main job at full size: budget, calibration, labels, agreement of peaks with the theory."""
     result = crosscheck_digits()
-    verdicts = {check.claim: check for check in result.checks}
+    verdicts = {check.statement: check for check in result.checks}
     for claim, check in verdicts.items():
         if "unconditional" not in claim:
-            assert check.holds, (claim, check.measured)
+            # 540 images leave the budget unresolved: 0.971 ± 0.033 within 0.05 of 1.
+            allowed = ("yes", "open") if "budget" in claim else ("yes",)
+            assert check.verdict in allowed, (claim, f"{check.measured}")
     main = result.main
     # Every posterior that is no better than the truth gives an upper bound: none may lie far below.
     for bound in main.bounds.values():

@@ -28,7 +28,7 @@ from model_bridges.evidence import Evidence
 from model_bridges.linear_bounds import scalar_bound, wiener_errors
 from model_bridges.metered import Metered
 from model_bridges.network_denoiser import NetworkDenoiser
-from model_bridges.trust import Claim, TrustWarning
+from model_bridges.trust import Check, TrustWarning
 from model_bridges.trust_checks import trusted
 
 ERROR, LABELS, BUDGET = "denoising error", "cross-entropy of the true labels", "information budget"
@@ -268,7 +268,7 @@ def test_a_model_at_the_end_of_the_range_is_seldom_refused(dof):
     verdicts = []
     for _ in range(4000):
         estimate = Estimate.from_samples(rng.normal(size=(dof + 1, 20)))
-        claim = Claim.of("", "", "", estimate, np.ones(20), low=-9.0, high=0.0)
+        claim = Check.of("", "", "", estimate, np.ones(20), low=-9.0, high=0.0)
         verdicts.append(claim.verdict)
     assert verdicts.count("no") < 0.01 * 4000 + 3 * 40**0.5
     assert verdicts.count("yes") < 20
@@ -286,7 +286,7 @@ def test_a_model_at_the_end_of_the_range_is_seldom_refused(dof):
 )
 def test_verdicts(value, stderr, verdict, level):
     estimate = Estimate(np.array(value), np.array(stderr), 30.0)
-    claim = Claim.of("a", "0 to 1", "mend it", estimate, np.array([2.0, 3.0]), 0.0, 1.0)
+    claim = Check.of("a", "0 to 1", "mend it", estimate, np.array([2.0, 3.0]), 0.0, 1.0)
     assert (claim.verdict, claim.sigma) == (verdict, [2.0, 3.0][level])
 
 
