@@ -8,6 +8,12 @@ The *window* of share `mass` lies between the two equal tails of the information
 `(1 - mass) / 2` and `(1 + mass) / 2` of `H(C) - H(C|X at the curve's signal end)` have been gained.
 It is read off the entropies, so no clock moves it.
 
+A curve may decide in several steps, one maximum of the rate each. `peaks()` gives those that persist
+(`maxima`): above the noise where the curve is sampled, above rounding where it is exact, with the share
+of the information gained between the valleys around each. `peak()` is the greatest.
+
+Between the points an exact curve is read by a quintic spline, which leaves 1e-6 of a grid of 48; a sampled
+one by a cubic spline, and its crossings monotonically, since noise would make a quintic swing.
 Curves from sampling carry the means of R independent batches; peak, window and crossings get their
 standard errors from the delete-one jackknife over them.
 """
@@ -19,26 +25,33 @@ from typing import Any
 import equinox as eqx
 import numpy as np
 from jaxtyping import Float
-from scipy.interpolate import CubicSpline, PchipInterpolator
+from scipy.interpolate import BSpline, PchipInterpolator, PPoly, make_interp_spline
 from scipy.optimize import brentq
 
 from gmm_speciation.checks import decreasing_grid
 from gmm_speciation.estimate import Estimate, RealArray
+from gmm_speciation.maxima import Maximum, persistent_maxima, significance
 from gmm_speciation.processes import DiffusionProcess
+
+_ROUNDING = 1e-6  # of the largest rate: what an exact curve in float64 does not resolve
 
 
 class Peak(eqx.Module):
-    """Where the rate per unit log-SNR is largest, and how large it is."""
+    """A maximum of the rate per unit log-SNR."""
 
     log_snr: Estimate
     rate: Estimate
+    share: Estimate  # of the information, gained between the valleys on either side
+    persistence: Estimate  # height above the saddle towards a greater maximum, unit of the rate
 
 
 class ClockedPeak(eqx.Module):
-    """Where the rate per unit time is largest, and how large it is."""
+    """A maximum of the rate per unit time; fields as those of `Peak`."""
 
     time: Estimate
     rate: Estimate
+    share: Estimate
+    persistence: Estimate
 
 
 class Window(eqx.Module):
@@ -72,9 +85,15 @@ class ClockedCurve(eqx.Module):
 
     def peak(self) -> ClockedPeak:
         """Where `dH/dt` is largest; differs from the peak per unit log-SNR at finite dimension."""
-        scale = np.asarray(self.rate.value) / np.maximum(np.asarray(self.curve.rate.value), 1e-300)
-        time, rate = self.curve._jackknifed(lambda entropy, rate: _argmax(self.times, rate * scale))
-        return ClockedPeak(time, rate)
+        return ClockedPeak(*self.curve._greatest(self.times, self._slope()))
+
+    def peaks(self) -> tuple[ClockedPeak, ...]:
+        """All maxima of `dH/dt` that persist, in the order of sampling: from noise to signal."""
+        found = self.curve._maxima(self.times, self._slope())
+        return tuple(ClockedPeak(*numbers) for numbers in reversed(found))
+
+    def _slope(self) -> Float[np.ndarray, " T"]:
+        return -np.asarray(self.process.log_snr_slope(self.times))
 
     def window(self, mass: float = 0.8) -> tuple[float, float]:
         """The curve's window in times, early to late: the same noise levels on this clock."""
@@ -122,9 +141,17 @@ class EntropyCurve(eqx.Module):
         return ClockedCurve(times, self.entropy, rate, self, process)
 
     def peak(self) -> Peak:
-        """Where `-dH/dlambda` is largest, by a cubic spline through the curve."""
-        position, height = self._jackknifed(lambda entropy, rate: _argmax(self.log_snr, rate))
-        return Peak(position, height)
+        """Where `-dH/dlambda` is largest, by a spline through the curve."""
+        return Peak(*self._greatest(self.log_snr, np.ones_like(self.log_snr)))
+
+    def peaks(self) -> tuple[Peak, ...]:
+        """All maxima of `-dH/dlambda` that persist, in the order of sampling: from noise to signal.
+
+        None on a curve whose rate does not stand above the noise. The shares add up to that of the
+        information which the grid holds.
+        """
+        found = self._maxima(self.log_snr, np.ones_like(self.log_snr))
+        return tuple(Peak(*numbers) for numbers in reversed(found))
 
     def window(self, mass: float = 0.8) -> Window:
         """Where the central share `mass` of the information is gained.
@@ -138,7 +165,7 @@ class EntropyCurve(eqx.Module):
         def ends(entropy, rate):
             gained = self.prior_entropy - entropy
             levels = np.array([(1 - mass) / 2, (1 + mass) / 2]) * gained[0]
-            return tuple(_crossing(self.log_snr, gained, level) for level in levels)
+            return tuple(self._crossing(gained, level) for level in levels)
 
         low, high = self._jackknifed(ends)
         return Window(low, high, mass)
@@ -151,7 +178,7 @@ class EntropyCurve(eqx.Module):
         """
         level = self.prior_entropy - entropy
         return self._jackknifed(
-            lambda h, rate: (_crossing(self.log_snr, self.prior_entropy - h, level),)
+            lambda h, rate: (self._crossing(self.prior_entropy - h, level),)
         )[0]
 
     def information_budget(self) -> tuple[Estimate, Estimate]:
@@ -160,6 +187,83 @@ class EntropyCurve(eqx.Module):
             lambda h, rate: (-np.trapezoid(rate, self.log_snr), h[-1] - h[0])
         )
         return integral, difference
+
+    def _maxima(self, position: np.ndarray, slope: np.ndarray) -> list[tuple[Estimate, ...]]:
+        """Position, height, share and persistence of every maximum of `slope * rate`, signal first."""
+        return [self._read(position, slope, top) for top in self._tops(slope)]
+
+    def _greatest(self, position: np.ndarray, slope: np.ndarray) -> tuple[Estimate, ...]:
+        """The same of the greatest one, whether or not it stands above the noise."""
+        best = int(np.argmax(np.asarray(self.rate.value, float) * slope))
+        alone = Maximum(best, None, 0, len(position) - 1)
+        top = next((top for top in self._tops(slope) if top.index == best), alone)
+        return self._read(position, slope, top)
+
+    def _tops(self, slope: np.ndarray) -> tuple[Maximum, ...]:
+        eps = float(np.finfo(np.asarray(self.rate.value).dtype).eps)
+        rates, stderr = np.asarray(self.rate.value, float), np.asarray(self.rate.stderr, float)
+        rounding = max(_ROUNDING, 100 * eps) * np.max(np.abs(rates))
+
+        def least(index: int, saddle: int | None) -> float:
+            """The smallest difference of the two rates that is more than noise and rounding."""
+            pair = [index] if saddle is None else [index, saddle]
+            signed = np.array([1.0, -1.0])[: len(pair)] * slope[pair]
+            error, dof = float(np.linalg.norm(stderr[pair] * signed)), self.rate.dof
+            if self.batches is not None:  # the errors of both may have much in common
+                difference = Estimate.from_samples(np.asarray(self.batches.rate)[:, pair] @ signed)
+                error, dof = float(difference.stderr), difference.dof
+            return float(max(significance(len(rates), dof) * error, rounding * max(slope[pair])))
+
+        return persistent_maxima(rates * slope, least)
+
+    def _read(self, position: np.ndarray, slope: np.ndarray, top: Maximum) -> tuple[Estimate, ...]:
+        gained = self.prior_entropy - float(self.entropy.value[0])
+        spline = self._spline(position, np.asarray(self.rate.value, float) * slope)
+        valleys = [
+            _stationary(spline, position, end, np.argmin) if 0 < end < len(position) - 1
+            else position[end]
+            for end in (top.left, top.right)
+        ]  # fmt: skip
+
+        def statistic(entropy, rate):
+            heights = rate * slope
+            spline = self._spline(position, heights)
+            highest = top.left + int(np.argmax(heights[top.left : top.right + 1]))
+            place = _stationary(spline, position, highest, np.argmax)
+            height = float(spline(place))
+            ends = self._spline(position, entropy)(valleys)
+            share = abs(float(ends[1] - ends[0])) / gained if gained > 0 else np.nan
+            return place, height, share, height - (0 if top.saddle is None else heights[top.saddle])
+
+        return self._jackknifed(statistic)
+
+    def _crossing(self, gained: np.ndarray, level: float) -> float:
+        """Log-SNR at which the information gained passes `level`; gained grows with the log-SNR."""
+        x = np.asarray(self.log_snr, float)[::-1]
+        # Sampling noise may bend a monotone function; its running maximum is the nearest we know.
+        y = np.maximum.accumulate(np.asarray(gained, float)[::-1])
+        if not y[0] <= level <= y[-1]:
+            raise ValueError(
+                f"The curve gains between {y[0]:.4g} and {y[-1]:.4g} nats on log-SNR "
+                f"[{x[0]:.4g}, {x[-1]:.4g}] and never passes {level:.4g}; widen the grid."
+            )
+        if y[-1] == y[0]:
+            warnings.warn("The curve is flat; its crossing is arbitrary.", stacklevel=3)
+            return float(x[0])
+        after = max(int(np.searchsorted(y, level)), 1)
+        between = self._spline(x, y - level) if self._exact else PchipInterpolator(x, y - level)
+        return float(brentq(between, x[after - 1], x[after], xtol=1e-12))
+
+    @property
+    def _exact(self) -> bool:
+        return not np.any(self.rate.stderr) and not np.any(self.entropy.stderr)
+
+    def _spline(self, position: np.ndarray, values: np.ndarray) -> BSpline:
+        order = np.argsort(position)
+        degree = min(5 if self._exact else 3, (len(order) - 1) // 2 * 2 - 1)
+        return make_interp_spline(
+            np.asarray(position, float)[order], np.asarray(values, float)[order], k=max(degree, 1)
+        )
 
     def _jackknifed(self, statistic: Callable) -> tuple[Estimate, ...]:
         """A tuple of statistics of `(entropy, rate)`, with jackknife errors where batches exist."""
@@ -176,32 +280,10 @@ class EntropyCurve(eqx.Module):
         return tuple(Estimate.jackknife(v, without[:, i]) for i, v in enumerate(values))
 
 
-def _argmax(position: np.ndarray, height: np.ndarray) -> tuple[float, float]:
-    """Place and height of the maximum of the cubic spline through the points."""
-    order = np.argsort(position)
-    x, y = np.asarray(position, float)[order], np.asarray(height, float)[order]
-    spline = CubicSpline(x, y)
-    best = int(np.argmax(y))
-    stationary = spline.derivative().roots(extrapolate=False)
-    near = stationary[
-        (stationary >= x[max(best - 1, 0)]) & (stationary <= x[min(best + 1, len(x) - 1)])
-    ]
-    candidates = np.append(near, x[best])
-    winner = candidates[int(np.argmax(spline(candidates)))]
-    return float(winner), float(spline(winner))
-
-
-def _crossing(log_snr: np.ndarray, gained: np.ndarray, level: float) -> float:
-    """Log-SNR at which the information gained passes `level`; gained grows with the log-SNR."""
-    x = np.asarray(log_snr, float)[::-1]
-    # Sampling noise may bend a monotone function; its running maximum is the nearest we know.
-    y = np.maximum.accumulate(np.asarray(gained, float)[::-1])
-    if not y[0] <= level <= y[-1]:
-        raise ValueError(
-            f"The curve gains between {y[0]:.4g} and {y[-1]:.4g} nats on log-SNR "
-            f"[{x[0]:.4g}, {x[-1]:.4g}] and never passes {level:.4g}; widen the grid."
-        )
-    if y[-1] == y[0]:
-        warnings.warn("The curve is flat; its crossing is arbitrary.", stacklevel=3)
-        return float(x[0])
-    return float(brentq(PchipInterpolator(x, y - level), x[0], x[-1], xtol=1e-12))
+def _stationary(spline: BSpline, position: np.ndarray, near: int, best: Callable) -> float:
+    """The extremum of the spline between the neighbours of one of its points, or the point itself."""
+    around = np.asarray(position, float)[max(near - 1, 0) : near + 2]
+    roots = PPoly.from_spline(spline.derivative()).roots(extrapolate=False)
+    inside = roots[(roots >= around.min()) & (roots <= around.max())]
+    candidates = np.append(inside, float(position[near]))
+    return float(candidates[int(best(spline(candidates)))])
