@@ -177,9 +177,7 @@ class EntropyCurve(eqx.Module):
             ValueError: If the curve does not cross it on its grid.
         """
         level = self.prior_entropy - entropy
-        return self._jackknifed(
-            lambda h, rate: (self._crossing(self.prior_entropy - h, level),)
-        )[0]
+        return self._jackknifed(lambda h, rate: (self._crossing(self.prior_entropy - h, level),))[0]
 
     def information_budget(self) -> tuple[Estimate, Estimate]:
         """`(integral of the rate, H at the noisy end - H at the clean end)`: two sides of one identity."""

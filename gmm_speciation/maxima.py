@@ -12,6 +12,7 @@ of curves with one maximum and independent errors at 96 points 1 % show a second
 """
 
 from collections.abc import Callable
+from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -56,9 +57,9 @@ def persistent_maxima(
         if padded[top] - padded[base] > least(int(top) - 1, saddle):
             kept.append((int(top) - 1, saddle))
     tops = [index for index, _ in kept]
-    valleys = [a + int(np.argmin(heights[a : b + 1])) for a, b in zip(tops, tops[1:], strict=False)]
+    valleys = [a + int(np.argmin(heights[a : b + 1])) for a, b in pairwise(tops)]
     ends = [0, *valleys, len(heights) - 1]
     return tuple(
         Maximum(index, saddle, left, right)
-        for (index, saddle), left, right in zip(kept, ends, ends[1:], strict=False)
+        for (index, saddle), (left, right) in zip(kept, pairwise(ends), strict=True)
     )

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from gmm_speciation.curves import ClockedCurve, EntropyCurve
+from gmm_speciation.curves import ClockedCurve, ClockedPeak, EntropyCurve, Peak
 from gmm_speciation.estimate import Estimate
 from gmm_speciation.processes import DiffusionProcess
 from gmm_speciation.records import format_estimate
@@ -77,6 +77,7 @@ def read_off(curve: EntropyCurve, process: DiffusionProcess | None = None) -> di
     found["peak, λ"] = peak and peak.log_snr
     found["peak, σ/α"] = peak and _sigma(peak.log_snr)
     found["peak, −dH/dλ"] = peak and peak.rate
+    found["peaks of −dH/dλ, λ (share)"] = curve.peaks() if peak else None
     found["80 % window, λ"] = window and (window.high, window.low)
     found["80 % window, σ/α"] = window and (_sigma(window.high), _sigma(window.low))
     if process is None:
@@ -87,16 +88,26 @@ def read_off(curve: EntropyCurve, process: DiffusionProcess | None = None) -> di
     found["80 % window, t"] = times if times and None not in times else None
     found["peak of dH/dt, t"] = clocked.peak().time if clocked and peak else None
     found["peak of dH/dt"] = clocked.peak().rate if clocked and peak else None
+    found["peaks of dH/dt, t (share)"] = clocked.peaks() if clocked and peak else None
     return found
 
 
 def _shown(value: Any) -> str:
-    if value is None:
+    if value is None or value == ():
         return NONE
+    if isinstance(value, tuple) and isinstance(value[0], Peak | ClockedPeak):
+        return ", ".join(
+            f"{_short(one.log_snr if isinstance(one, Peak) else one.time)} ({float(one.share.value):.0%})"
+            for one in value
+        )
     if isinstance(value, tuple):
         # Estimates of both ends: their errors are in the result, the table keeps to the width.
-        return " … ".join(f"{float(end.value):.3g}" for end in value).replace("-", "−")
+        return " … ".join(map(_short, value))
     return format_estimate(value)
+
+
+def _short(value: Estimate) -> str:
+    return f"{float(value.value):.3g}".replace("-", "−")
 
 
 def curve_table(summaries: Mapping[str, Mapping[str, Any]], methods: Sequence[str]) -> Table:
@@ -109,8 +120,8 @@ def curve_table(summaries: Mapping[str, Mapping[str, Any]], methods: Sequence[st
 def times_tables(
     criteria: Mapping[str, SpeciationTimes], process: DiffusionProcess
 ) -> dict[str, Table]:
-    """One table a level: criterion, log-SNR, noise scale, time, or why there is none."""
-    headers = ["criterion", "log-SNR λ", "σ/α", f"t, {type(process).__name__}"]
+    """One table a level: criterion, log-SNR, noise scale, time; what parts there, or why there is none."""
+    headers = ["criterion", "log-SNR λ", "σ/α", f"t, {type(process).__name__}", "remark"]
     return {
         level: Table(
             headers,
@@ -122,16 +133,17 @@ def times_tables(
 
 def _point(point: SpeciationPoint, process: DiffusionProcess) -> list[str]:
     if point.log_snr is None:
-        return [NONE, NONE, point.reason or NONE]
+        return [NONE, NONE, NONE, point.reason or NONE]
     time = _time(point.log_snr, process)
     reached = format_estimate(time) if time is not None else "out of its range"
-    return [format_estimate(point.log_snr), format_estimate(_sigma(point.log_snr)), reached]
+    place = point.log_snr
+    return [format_estimate(place), format_estimate(_sigma(place)), reached, point.note or ""]
 
 
 def times_result(
     criteria: Mapping[str, SpeciationTimes], process: DiffusionProcess
 ) -> dict[str, dict[str, Any]]:
-    """The same as data: per level and criterion its log-SNR, sigma, time and reason."""
+    """The same as data: per level and criterion its log-SNR, sigma, time, reason, note and splits."""
 
     def entry(point: SpeciationPoint) -> dict[str, Any]:
         place = point.log_snr
@@ -140,6 +152,8 @@ def times_result(
             "sigma": None if place is None else _sigma(place),
             "time": None if place is None else _time(place, process),
             "reason": point.reason,
+            "note": point.note,
+            "splits": point.splits,  # components on the sides of each
         }
 
     return {

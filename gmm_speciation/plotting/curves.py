@@ -21,6 +21,7 @@ from gmm_speciation.plotting.style import (
 from gmm_speciation.processes import DiffusionProcess
 from gmm_speciation.speciation import SpeciationPoint, SpeciationTimes
 
+_NOTE = 16  # characters of a note that the legend has room for
 Curves = EntropyCurve | Mapping[str, EntropyCurve]
 Marks = SpeciationTimes | Mapping[str, SpeciationPoint | Estimate | float]
 
@@ -66,9 +67,9 @@ def plot_curve(
             upper.axhline(prior, color=colour, linewidth=1.0, linestyle=":")
             if curve.prior_entropy - curve.entropy.value[0] > 1e-9:  # else it is flat
                 _mark_window(upper, lower, curve, colour, index, len(named))
-                _mark_peak(lower, curve, colour, scale)
-        for index, (name, place) in enumerate(marks.items(), start=len(named)):
-            _mark_point(upper, lower, name, place, index)
+                _mark_peaks(lower, curve, colour, scale)
+        for index, (label, place) in enumerate(marks.items(), start=len(named)):
+            _mark_point(upper, lower, label, place, index)
         _legend_keys(upper)
         upper.set_ylabel(f"class entropy H(C|X)  [{unit}]")
         lower.set_ylabel(f"rate −dH/dλ  [{unit}]")
@@ -98,8 +99,12 @@ def plot_clock(clocked: ClockedCurve | Mapping[str, ClockedCurve], unit: str = "
             colour = COLOURS[index % len(COLOURS)]
             band(upper, curve.times, curve.entropy, colour=colour, label=name, scale=scale)
             band(lower, curve.times, curve.rate, colour=colour, scale=scale)
-            peak = curve.peak()
-            lower.plot(peak.time.value, scale * peak.rate.value, "o", color=colour, markersize=6)
+            peaks = curve.peaks()
+            for peak in peaks or (curve.peak(),):
+                at = float(peak.time.value), scale * float(peak.rate.value)
+                lower.plot(*at, "o", color=colour, markersize=6)
+                if len(peaks) > 1:
+                    _say_share(lower, at, float(peak.share.value), colour)
         upper.set_ylabel(f"class entropy H(C|X)  [{unit}]")
         lower.set_ylabel(f"rate dH/dt  [{unit} per unit t]")
         first = next(iter(named.values()))
@@ -111,7 +116,7 @@ def plot_clock(clocked: ClockedCurve | Mapping[str, ClockedCurve], unit: str = "
         lower.set_xlabel(f"time t of {processes.pop()}        signal  →  noise")
         upper.set_ylim(bottom=0)
         lower.set_ylim(bottom=0)
-        upper.plot([], [], "o", color="#777777", label="peak of dH/dt")
+        upper.plot([], [], "o", color="#777777", label="peaks of dH/dt")
         finish(figure, upper, None)
     return figure
 
@@ -124,19 +129,22 @@ def _named(curves: Curves) -> dict[str, EntropyCurve]:
 
 
 def _marks(speciation: Marks | None) -> dict[str, float]:
-    """Log-SNR by name; criteria that are not defined have no place in a picture."""
+    """Log-SNR by label; criteria that are not defined have no place in a picture."""
     if speciation is None:
         return {}
     points = speciation.points() if isinstance(speciation, SpeciationTimes) else speciation
-    places = {
-        name: point.log_snr if isinstance(point, SpeciationPoint) else point
-        for name, point in points.items()
-    }
-    return {
-        name: float(place.value if isinstance(place, Estimate) else place)
-        for name, place in places.items()
-        if place is not None
-    }
+    marks = {}
+    for name, point in points.items():
+        place = point.log_snr if isinstance(point, SpeciationPoint) else point
+        if place is None:
+            continue
+        value = float(place.value if isinstance(place, Estimate) else place)
+        sign = "−" if value < 0 else ""
+        label = f"{name}, λ = {sign}{abs(value):.2f}"
+        # Of a long note its beginning: "on a plateau", without the numbers.
+        note = ((isinstance(point, SpeciationPoint) and point.note) or "").split(":")[0]
+        marks[f"{label}: {note}" if 0 < len(note) <= _NOTE else label] = value
+    return marks
 
 
 def _mark_window(
@@ -164,32 +172,34 @@ def _mark_window(
     )
 
 
-def _mark_peak(lower: Axes, curve: EntropyCurve, colour: str, scale: float) -> None:
-    peak = curve.peak()
-    place = float(peak.log_snr.value)
-    half = place - float(peak.log_snr.interval()[0])
-    lower.errorbar(
-        place,
-        scale * float(peak.rate.value),
-        xerr=half,
-        fmt="o",
-        color=colour,
-        markersize=6,
-        capsize=2,
-        linewidth=1.2,
-    )
+def _mark_peaks(lower: Axes, curve: EntropyCurve, colour: str, scale: float) -> None:
+    """Dots at the peaks of the rate; where there are several, each says its share of the information."""
+    peaks = curve.peaks()
+    for peak in peaks or (curve.peak(),):
+        place, height = float(peak.log_snr.value), scale * float(peak.rate.value)
+        half = place - float(peak.log_snr.interval()[0])
+        lower.errorbar(
+            place, height, xerr=half, fmt="o", color=colour, markersize=6, capsize=2, linewidth=1.2
+        )
+        if len(peaks) > 1:
+            _say_share(lower, (place, height), float(peak.share.value), colour)
 
 
-def _mark_point(upper: Axes, lower: Axes, name: str, place: float, index: int) -> None:
+def _say_share(axes: Axes, at: tuple[float, float], share: float, colour: str) -> None:
+    axes.annotate(
+        f"{share:.0%}", at, xytext=(7, 5), textcoords="offset points", color=colour,
+        fontsize=9, bbox={"facecolor": "white", "alpha": 0.7, "linewidth": 0, "pad": 1},
+    )  # fmt: skip
+
+
+def _mark_point(upper: Axes, lower: Axes, label: str, place: float, index: int) -> None:
     colour, dash = COLOURS[index % len(COLOURS)], DASHES[1:][index % (len(DASHES) - 1)]
     for axes in (upper, lower):
         axes.axvline(place, color=colour, linestyle=dash, linewidth=1.4)
-    sign = "−" if place < 0 else ""
-    label = f"{name}, λ = {sign}{abs(place):.2f}"
     upper.plot([], [], color=colour, linestyle=dash, linewidth=1.4, label=label)
 
 
 def _legend_keys(axes: Axes) -> None:
-    axes.plot([], [], "o", color="#777777", markersize=6, label="peak of the rate")
+    axes.plot([], [], "o", color="#777777", markersize=6, label="peaks of the rate")
     axes.plot([], [], color="#777777", linewidth=6, alpha=0.3, label="80 % of the information")
     axes.plot([], [], color="#777777", linewidth=1.0, linestyle=":", label="prior entropy H(C)")

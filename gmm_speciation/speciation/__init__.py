@@ -18,7 +18,12 @@ from gmm_speciation.speciation.collapse import (
     gaussian_collapse,
     index_entropy,
 )
-from gmm_speciation.speciation.entropic import entropic_point, half_entropy_point
+from gmm_speciation.speciation.entropic import (
+    entropic_point,
+    entropic_points,
+    half_entropy_point,
+    plateau,
+)
 from gmm_speciation.speciation.grids import transition_grid
 from gmm_speciation.speciation.points import SpeciationPoint
 from gmm_speciation.speciation.spectral import (
@@ -27,12 +32,8 @@ from gmm_speciation.speciation.spectral import (
     spectral_point,
     top_eigenvalue,
 )
-from gmm_speciation.speciation.times import (
-    SpeciationTimes,
-    first_bifurcation,
-    per_level,
-    speciation_times,
-)
+from gmm_speciation.speciation.times import SpeciationTimes, per_level, speciation_times
+from gmm_speciation.speciation.tree import bifurcations, first_bifurcation
 
 __all__ = [
     "CLONE_SHARE",
@@ -40,18 +41,21 @@ __all__ = [
     "SpeciationPoint",
     "SpeciationTimes",
     "between_class_eigenvalue",
+    "bifurcations",
     "chance_agreement",
     "cloning_point",
     "collapse_point",
     "curvature_point",
     "drift_stability",
     "entropic_point",
+    "entropic_points",
     "excess_entropy",
     "first_bifurcation",
     "gaussian_collapse",
     "half_entropy_point",
     "index_entropy",
     "per_level",
+    "plateau",
     "sample_top_eigenvalue",
     "simulate_cloning",
     "speciation_times",

@@ -39,25 +39,36 @@ _DEPTH = 50.0  # log-SNR below pure noise at which float64 resolves no distance 
 _NO_NOISE = np.log(1e6)  # smallest variance over noise variance that counts as no noise
 
 
-def _range(mixture: GaussianMixture, points: np.ndarray) -> tuple[float, float]:
-    """Log-SNR of pure noise, and of noise that no longer changes the law."""
+def _range(mixture: GaussianMixture, points: np.ndarray) -> tuple[float, float, str | None]:
+    """Log-SNR of pure noise, of the least noise to look at, and why not of less.
+
+    None where less noise no longer changes the law.
+    """
     spectrum = np.asarray(mixture.covariance.eigenvalues(mixture.dim), float)
-    scale = float(np.max(np.sum(points**2, -1)) + spectrum.max()) or 1.0
-    start = -np.log(scale) - _NOISE
-    smallest = float(spectrum.min())
-    if smallest <= 0:
-        return start, start + _DEPTH
-    return start, min(start + _DEPTH, -np.log(smallest) + _NO_NOISE)
+    # Noise hides the traces last: in many dimensions they tell components apart before the means do.
+    traces = float(np.ptp(spectrum.sum(-1)))
+    scale = float(np.max(np.sum(points**2, -1)) + spectrum.max()) + traces or 1.0
+    start, smallest = -np.log(scale) - _NOISE, float(spectrum.min())
+    stop = -np.log(smallest) + _NO_NOISE if smallest > 0 else np.inf
+    if stop > start + _DEPTH:
+        return start, start + _DEPTH, "below which float64 resolves no distance"
+    return start, stop, None
 
 
 def curvature_point(mixture: Law) -> SpeciationPoint:
-    """Where the maximum of `log p_t` that continues pure noise stops being one.
+    """Where the maximum of `log p_t` that continues pure noise stops being one, and what parts there.
 
-    None, with the reason, for a single component, wherever that maximum never loses stability, and
-    for reduced mixtures whose variances differ: their curvature is not a matter of the posterior.
+    `splits` has the components on the sides of the unstable direction. None, with the reason, for a
+    single component or mean, wherever that maximum never loses stability, and for reduced mixtures
+    whose variances differ: their curvature is not a matter of the posterior.
     """
     if mixture.num_components == 1:
         return SpeciationPoint(None, "a single component has one maximum at every noise")
+    if _one_mean(mixture):
+        # Every component falls off along every ray from it, and so does their sum.
+        return SpeciationPoint(
+            None, "the means coincide: the maximum at their centre never loses its stability"
+        )
     if isinstance(mixture, EquidistantReduction):
         # The posterior at the centre is uniform: s = K, that is sigma^2 / alpha^2 = delta^2 / 2K - v.
         noise = float(mixture.distance) ** 2 / (2 * mixture.num_components) - float(
@@ -65,7 +76,8 @@ def curvature_point(mixture: Law) -> SpeciationPoint:
         )
         if not noise > 0:
             return SpeciationPoint(None, "the classes overlap: their centre stays a maximum")
-        return SpeciationPoint(Estimate.exact(np.asarray(-np.log(noise))))
+        note = f"all {mixture.num_components} from each other"
+        return SpeciationPoint(Estimate.exact(np.asarray(-np.log(noise))), note=note)
     if isinstance(mixture, ReducedMixture):
         representative = mixture.representative()
         if representative is None:
@@ -73,8 +85,16 @@ def curvature_point(mixture: Law) -> SpeciationPoint:
                 None, "the reduction keeps too little of these covariances; ask the full mixture"
             )
         mixture = representative
-    start, stop = _range(mixture, np.asarray(mixture.offsets, float))
-    return loss_of_stability(mixture, start, stop)
+    start, stop, end = _range(mixture, np.asarray(mixture.offsets, float))
+    return loss_of_stability(mixture, start, stop, end=end)
+
+
+def _one_mean(mixture: Law) -> bool:
+    if isinstance(mixture, EquidistantReduction):  # its classes may be too many for a matrix
+        return False
+    if isinstance(mixture, ReducedMixture):
+        return not np.any(np.asarray(mixture.gram()))
+    return not np.any(np.ptp(np.asarray(mixture.offsets), axis=0))
 
 
 def drift_stability(
@@ -93,7 +113,7 @@ def drift_stability(
     if flow not in ("sde", "ode"):
         raise ValueError(f"`flow` must be 'sde' or 'ode'; got {flow!r}.")
     share = 1.0 if flow == "sde" else 0.5
-    start, stop = _range(mixture, np.asarray(mixture.means, float))
+    start, stop, end = _range(mixture, np.asarray(mixture.means, float))
     clean, noisy = (float(process.log_snr(end)) for end in process.time_range)
 
     def tilt(log_snr: float) -> float:
@@ -102,4 +122,6 @@ def drift_stability(
         time = process.time(log_snr)
         return float(np.exp(log_snr) * process.drift(time) / process.log_snr_slope(time)) / share
 
-    return loss_of_stability(mixture, max(start, noisy), min(stop, clean), tilt)
+    if clean < stop:
+        stop, end = clean, "the cleanest of the process"
+    return loss_of_stability(mixture, max(start, noisy), stop, tilt, end)

@@ -75,8 +75,13 @@ def cloning_point(
         )
 
     level = chance + share * (1 - chance)
-    if float(agreement(high).value) <= level:
-        return SpeciationPoint(None, "the classes overlap: clones never agree so often")
+    most = float(agreement(high).value)
+    if most <= level:
+        return SpeciationPoint(
+            None,
+            f"clones agree with probability {most:.4g} at λ = {high:.4g}, the cleanest level looked at: "
+            f"{level:.4g} is needed, they never agree so often",
+        )
     if float(agreement(low).value) >= level:
         raise ValueError(
             f"Clones agree with probability {level:.4g} or more at log-SNR {low:.4g} already; "

@@ -16,9 +16,11 @@ K x d matrix S only, no d x d one (except where components have different full c
 stored so). Where h > 0 the largest `h / a`, a an eigenvalue of A, counts as a gain as well.
 
 A stable fixed point moves continuously with the noise, so Newton steps from the last level follow it
-as long as each moves no component's posterior by much. It ends where the gain reaches 1: by symmetry
-it may stay on as a saddle (two equal classes), or vanish together with a saddle it meets (a fold;
-several classes of unequal weights). Without a symmetry it may bend aside and never lose stability.
+as long as its movement changes no component's posterior by much. (The noise itself may: in many
+dimensions components of different variance trade places within little noise, at whatever x.) It ends
+where the gain reaches 1: by symmetry it may stay on as a saddle (two equal classes), or vanish together
+with a saddle it meets (a fold; several classes of unequal weights). Without a symmetry it may bend aside
+and never lose stability.
 """
 
 from collections.abc import Callable
@@ -34,9 +36,12 @@ from scipy.sparse.linalg import LinearOperator, minres, svds
 from gmm_speciation.covariances import Covariance, Diagonal, Full, Isotropic, LowRank, product
 from gmm_speciation.estimate import Estimate
 from gmm_speciation.mixtures import GaussianMixture
+from gmm_speciation.partitions import Partition
 from gmm_speciation.speciation.points import SpeciationPoint
+from gmm_speciation.speciation.splits import in_words, sides
 
 _STEP = 0.5  # in log-SNR, of the scan
+_SHORTEST = 1e-4  # step where the posteriors change within less noise than that
 _SAME_PATH = 0.2  # largest change of a posterior within one step
 _TOUCH = 1e-6  # an asymmetry that bends the path by less than this in log-SNR counts as none
 _NEWTON_STEPS = 30
@@ -50,6 +55,7 @@ class FixedPoint(NamedTuple):
     x: Float[np.ndarray, " d"]
     posterior: Float[np.ndarray, " K"]
     gain: float  # stable below 1
+    spread: Float[np.ndarray, "K d"] | None = None  # S (A - h)^{-1/2}
 
 
 class _Linearised(eqx.Module):
@@ -126,11 +132,13 @@ def solve_from(
     """The fixed point at `log_snr` that continues `last`; None where Newton's method loses it."""
     dtype = mixture.centre.dtype
     level = (jnp.asarray(np.exp(-log_snr / 2), dtype), jnp.asarray(tilt, dtype))
-    x = last.x
+    x, before = last.x, None
     for _ in range(_NEWTON_STEPS):
         here = _linearise(mixture, jnp.asarray(x, dtype), *level)
+        posterior = np.asarray(here.posterior, float)
+        before = posterior if before is None else before
         if here.softening >= 1:  # A - h is not positive: unstable wherever the point is
-            return None
+            return FixedPoint(log_snr, x, posterior, float(here.softening))
         spread, residual = np.asarray(here.spread, float), np.asarray(here.residual, float)
         rounding = 1e3 * float(jnp.finfo(dtype).eps) * float(here.size)
         if np.linalg.norm(residual) <= rounding:
@@ -148,10 +156,9 @@ def solve_from(
         x = x + step
     else:
         return None
-    posterior = np.asarray(here.posterior, float)
-    if np.max(np.abs(posterior - last.posterior)) > _SAME_PATH:
+    if np.max(np.abs(posterior - before)) > _SAME_PATH:
         return None
-    return FixedPoint(log_snr, x, posterior, max(_gain(spread), float(here.softening)))
+    return FixedPoint(log_snr, x, posterior, max(_gain(spread), float(here.softening)), spread)
 
 
 def loss_of_stability(
@@ -159,6 +166,7 @@ def loss_of_stability(
     start: float,
     stop: float,
     tilt: Callable[[float], float] = lambda log_snr: 0.0,
+    end: str | None = None,
 ) -> SpeciationPoint:
     """The log-SNR at which the fixed point of the noisiest level loses its stability.
 
@@ -167,20 +175,33 @@ def loss_of_stability(
         start: Log-SNR of the noisiest level, where there must be a single fixed point.
         stop: Log-SNR of the cleanest level to look at.
         tilt: `h(lambda)`, in units of the inverse square of x.
+        end: Why nothing cleaner is looked at; None where less noise changes nothing.
     """
     weights = np.asarray(mixture.weights, float)
     noise = FixedPoint(start, weights @ np.asarray(mixture.offsets, float), weights, 0.0)
     last = solve_from(mixture, noise, start, tilt(start))
-    if last is None or last.gain >= 1:
-        return SpeciationPoint(None, "the fixed point is not stable in the noisiest law already")
+    if last is None:
+        return SpeciationPoint(
+            None, f"no fixed point is found at the noisiest level, λ = {start:.4g}"
+        )
+    if last.gain >= 1:
+        return SpeciationPoint(
+            None, f"the fixed point is not stable in the noisiest law already, λ = {start:.4g}"
+        )
+    step = _STEP
     while last.log_snr < stop:
-        level = min(last.log_snr + _STEP, stop)
+        level = min(last.log_snr + step, stop)
         trial = solve_from(mixture, last, level, tilt(level))
         if trial is not None and trial.gain < 1:
-            last = trial
+            moved = float(np.max(np.abs(trial.posterior - last.posterior)))
+            if moved > _SAME_PATH and step > _SHORTEST:
+                step /= 2  # it must not pass a short loss of stability unseen
+                continue
+            last, step = trial, min(2 * step, _STEP)
             settled = mixture.covariance.shared and last.posterior.max() > 1 - 1e-12
             if settled and tilt(level) == 0:
-                break  # with one covariance, less noise only separates further
+                end = None  # with one covariance, less noise only separates further
+                break
             continue
         root, last = _bracketed_loss(mixture, last, level, tilt)
         beyond = solve_from(mixture, last, root + _TOUCH, tilt(root + _TOUCH))
@@ -189,8 +210,14 @@ def loss_of_stability(
                 return SpeciationPoint(
                     None, f"the fixed point is lost from sight at λ = {root:.4g}"
                 )
-            return SpeciationPoint(Estimate.exact(np.asarray(root)))
+            splits = () if last.spread is None else (sides(last.spread, last.posterior),)
+            note = in_words(splits, Partition.trivial(mixture.num_components))
+            return SpeciationPoint(Estimate.exact(np.asarray(root)), note=note, splits=splits)
         last = beyond  # the step had been too long for this bend of the path
+    if end is not None:
+        return SpeciationPoint(
+            None, f"the fixed point of pure noise keeps its stability down to λ = {stop:.4g}, {end}"
+        )
     return SpeciationPoint(None, "the fixed point of pure noise never loses its stability")
 
 

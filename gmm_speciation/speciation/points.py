@@ -5,6 +5,7 @@ import numpy as np
 
 from gmm_speciation.estimate import Estimate
 from gmm_speciation.processes import DiffusionProcess
+from gmm_speciation.speciation.splits import Split
 
 
 class SpeciationPoint(eqx.Module):
@@ -12,6 +13,10 @@ class SpeciationPoint(eqx.Module):
 
     log_snr: Estimate | None
     reason: str | None = eqx.field(static=True, default=None)
+    note: str | None = eqx.field(
+        static=True, default=None
+    )  # what parts there, or that nothing does
+    splits: tuple[Split, ...] = eqx.field(static=True, default=())  # of components, where known
 
     def __check_init__(self):
         if (self.log_snr is None) == (self.reason is None):

@@ -2,28 +2,24 @@
 
 Entropic, cloning and between-class criteria are properties of a partition. The spectral and the
 curvature criterion are properties of a law: they see the first split of that law, whatever its
-classes are called. Below the top of a hierarchy the law that splits next is the one inside a parent
-class, so there the curvature criterion is asked of each parent's own mixture.
+classes are called; the note of a bifurcation says which of them part there. Below the top of a hierarchy
+the law that splits next is the one inside a parent class, so there the curvature criterion is asked of
+each parent's own mixture (`tree`).
 """
 
 from collections.abc import Mapping
 
 import equinox as eqx
-import jax
-import jax.numpy as jnp
-import numpy as np
 from jaxtyping import PRNGKeyArray
 
 from gmm_speciation.curves import EntropyCurve
 from gmm_speciation.entropy import entropy_curve
 from gmm_speciation.inference import Classes
-from gmm_speciation.mixtures import GaussianMixture
 from gmm_speciation.monte_carlo import DEFAULT_NUM_SAMPLES
 from gmm_speciation.partitions import Hierarchy, Partition, as_partition
-from gmm_speciation.reduction import Law, ReducedMixture
-from gmm_speciation.speciation.bifurcation import curvature_point
+from gmm_speciation.reduction import Law
 from gmm_speciation.speciation.cloning import cloning_point
-from gmm_speciation.speciation.entropic import entropic_point, half_entropy_point
+from gmm_speciation.speciation.entropic import entropic_points, half_entropy_point, plateau
 from gmm_speciation.speciation.grids import transition_grid
 from gmm_speciation.speciation.points import SpeciationPoint
 from gmm_speciation.speciation.spectral import (
@@ -31,6 +27,7 @@ from gmm_speciation.speciation.spectral import (
     spectral_point,
     top_eigenvalue,
 )
+from gmm_speciation.speciation.tree import bifurcations
 
 
 class SpeciationTimes(eqx.Module):
@@ -38,19 +35,24 @@ class SpeciationTimes(eqx.Module):
 
     spectral: SpeciationPoint  # of the whole covariance
     between_class: SpeciationPoint  # spectral, of the class means
-    bifurcation: SpeciationPoint  # curvature, of the whole law or within parents
+    bifurcation: SpeciationPoint  # curvature, of the whole law or within parents: the first split
     entropic: SpeciationPoint
     half_entropy: SpeciationPoint
     cloning: SpeciationPoint
     curve: EntropyCurve  # the curve that the entropic points are read from
+    later_bifurcations: tuple[SpeciationPoint, ...] = ()  # inside the sides of the splits before
 
     def points(self) -> dict[str, SpeciationPoint]:
-        """Name and point of every criterion."""
+        """Name and point of every criterion; splits are numbered by place, peaks by their rate."""
+        later = enumerate(self.later_bifurcations, start=2)
+        further = enumerate(entropic_points(self.curve)[1:], start=2)
         return {
             "spectral": self.spectral,
             "between-class spectral": self.between_class,
             "bifurcation": self.bifurcation,
+            **{f"bifurcation {number}": point for number, point in later},
             "entropic peak": self.entropic,
+            **{f"entropic peak {number}": point for number, point in further},
             "half entropy": self.half_entropy,
             "cloning": self.cloning,
         }
@@ -69,8 +71,8 @@ def speciation_times(
     Args:
         mixture: The clean law.
         partition: Class of each component; every component its own by default.
-        parents: A coarser partition: the bifurcation is then that of the mixture inside a parent
-            class, of the first parent to split where they differ. The whole mixture by default.
+        parents: A coarser partition: bifurcations are then those of the mixtures inside its classes.
+            The whole mixture by default.
         num_samples: Draws of X where the curve is sampled.
         key: Random key; `jax.random.key(0)` by default.
 
@@ -87,37 +89,19 @@ def speciation_times(
         num_samples=num_samples,
         key=key,
     )
+    if cloning.log_snr is not None:
+        cloning = SpeciationPoint(cloning.log_snr, note=plateau(curve, cloning.log_snr))
+    splits = bifurcations(mixture, partition=partition, parents=parents)
     return SpeciationTimes(
         spectral=spectral_point(top_eigenvalue(mixture)),
         between_class=spectral_point(between_class_eigenvalue(mixture, partition)),
-        bifurcation=(
-            curvature_point(mixture) if parents is None else first_bifurcation(mixture, parents)
-        ),
-        entropic=entropic_point(curve),
+        bifurcation=splits[0],
+        entropic=entropic_points(curve)[0],
         half_entropy=half_entropy_point(curve),
         cloning=cloning,
         curve=curve,
+        later_bifurcations=splits[1:],
     )
-
-
-def first_bifurcation(mixture: Law, parents: Classes) -> SpeciationPoint:
-    """The noisiest curvature point of the mixtures inside each parent class.
-
-    None where no parent has one. Each is the criterion of the law given the parent, which at that
-    noise is already decided if the levels are well apart.
-
-    Raises:
-        ValueError: If the partition does not fit the mixture.
-    """
-    partition = as_partition(parents, mixture.num_components)
-    if isinstance(mixture, ReducedMixture):
-        representative = mixture.representative()
-        if representative is None:
-            return curvature_point(mixture)  # says why there is none
-        mixture = representative
-    points = [curvature_point(part) for part in _parts(mixture, partition.labels)]
-    places = [np.inf if p.log_snr is None else float(p.log_snr.value) for p in points]
-    return points[int(np.argmin(places))]
 
 
 def per_level(
@@ -154,24 +138,3 @@ def per_level(
         )
         for (name, level), parents in zip(levels.items(), above, strict=True)
     }
-
-
-def _parts(mixture: GaussianMixture, labels: tuple[int, ...]) -> list[GaussianMixture]:
-    """The law given each class; classes of weight 0 have none."""
-    parts = []
-    for label in range(max(labels) + 1):
-        index = jnp.asarray([k for k, own in enumerate(labels) if own == label])
-        log_weights = mixture.log_weights[index]
-        total = jax.nn.logsumexp(log_weights)
-        if not jnp.isfinite(total):
-            continue
-        offsets, covariance = mixture.offsets[index], mixture.covariance
-        if not covariance.shared:
-            covariance = jax.tree.map(lambda leaf, i=index: leaf[i], covariance)
-        middle = offsets.mean(0)
-        parts.append(
-            GaussianMixture(
-                log_weights - total, mixture.centre + middle, offsets - middle[None, :], covariance
-            )
-        )
-    return parts
