@@ -2,9 +2,11 @@
 
 two_classes     limiting entropy, rate and clone agreement around t_S; widths of the transition
 many_classes    the random-energy law, and where each criterion stands as K grows
+clocks          the width of the window on the clocks of VP and VE
 scaling         t_S against log d, fitted to measured speciation points
 """
 
+from gmm_speciation.asymptotics.clocks import ClockWindows, clock_windows
 from gmm_speciation.asymptotics.many_classes import (
     ClassCriteria,
     ManyClassLimit,
@@ -23,6 +25,7 @@ from gmm_speciation.asymptotics.two_classes import (
 
 __all__ = [
     "ClassCriteria",
+    "ClockWindows",
     "EqualMeans",
     "LimitCurve",
     "LimitWindow",
@@ -30,6 +33,7 @@ __all__ = [
     "ScalingFit",
     "SeparatedMeans",
     "TwoClassLaw",
+    "clock_windows",
     "criteria_by_classes",
     "fit_scaling",
     "full_width",

@@ -56,6 +56,10 @@ def _asymptotics() -> Pictures:
             plotting.plot_limit(*_limit(asymptotics.EqualMeans(), _variances)),
             "Curves around t_S = ¼ log(d/8), and their law; variances ½ and 1½.",
         ),
+        "clock-windows": (
+            plotting.plot_clock_windows(asymptotics.clock_windows(np.geomspace(10, 1e12, 120))),
+            "One window on two clocks: on that of VP it closes like 1/log d, on that of VE it stays.",
+        ),
         "scaling": (
             plotting.plot_scaling(fits),
             "Speciation times against log d and the fitted lines, slopes with 95 % intervals.",

@@ -1,25 +1,28 @@
-"""How constant guidance moves information between two symmetric classes, in closed form.
+"""How constant guidance moves information between two classes, in closed form.
 
 Let L be the log-odds of the guided class under the true law. Along the reverse process guided with scale w
 they obey one autonomous equation in the clock kappa of `exact.binary`, whatever the dimension, the
 variance or the process:
 
-    dL = 2 [1 + 2 (w - 1) sigmoid(-L)] dkappa + 2 dB_kappa,    L(0) = 0.
+    dL = 2 [1 + 2 (w - 1) sigmoid(-L)] dkappa + 2 dB_kappa,    L(0) = logit pi,
+
+with pi the prior of the guided class, one half for symmetric classes.
 
 With p = sigmoid(L) the posterior of the guided class, by Ito's formula
 
     dCE/dkappa = -2 (2w - 1) E_w (1 - p)^2,    CE = E_w[-log p],
-    E_w[p^{1 - 2w}] = 2^{2w - 1}  for all kappa (nothing moves at w = 1/2),
+    E_w[p^{1 - 2w}] = pi^{1 - 2w}  for all kappa (nothing moves at w = 1/2),
 
 the two-class case of `dCE/dtau = -(2w - 1) (g^2 / 2) E_w |s_c - s|^2`, which holds for any law. At w = 1 this
-is the entropy of the binary channel. For large w the noise drops out,
+is the part of that class in the entropy of the binary channel: `pi CE(pi) + (1 - pi) CE(1 - pi) = H(C|X)`.
+For large w and equal priors the noise drops out,
 
     L + e^L = 1 + 4 w kappa,    CE = log(2) / 2  at  kappa = 0.5739 / w,
 
 so guidance moves the commitment to higher noise, by `(1/2) log w + 0.299` on the Ornstein-Uhlenbeck clock.
 
-**To first order in w - 1 an interval pays the same wherever it lies.** Guiding on `[a, b]` lowers the
-cross-entropy at any later kappa by `(w - 1) (b - a) mmse(kappa)`: the response is
+**To first order in w - 1 and at equal priors an interval pays the same wherever it lies.** Guiding on
+`[a, b]` lowers the cross-entropy at any later kappa by `(w - 1) (b - a) mmse(kappa)`: the response is
 `4 E_+[(1 - p_a) (1 - p)]`, which by exchange of the classes is `4 E[p (1 - p) (1 - p_a)] = 2 E[p (1 - p)]`,
 and `2 E[p (1 - p)] = mmse(kappa)`. Per unit of log kappa, which far from the data is log-SNR, a window
 therefore pays in proportion to the kappa it lies at.
@@ -28,7 +31,9 @@ The equation is solved for its density by finite volumes with exponentially fitt
 Gummel 1969; exact in the stationary state, so the scheme keeps positivity at any cell size) and the
 L-stable Pade(0,2) step `exp(z) ~ 1 / (1 - z + z^2 / 2)`, one complex tridiagonal solve. Means of
 smooth functions converge as those of the adjoint equation do, which starts from the smooth function, so the
-initial point mass costs no order. Cells and steps are halved together and extrapolated (Richardson).
+initial point mass costs no order. A class of small prior starts far below L = 0 and is carried up to it
+as a narrow bell, which takes steps short against its width. Cells and steps are halved together and
+extrapolated (Richardson).
 Runs on the host, in nats.
 """
 
@@ -41,24 +46,27 @@ from jaxtyping import Float
 from scipy import special
 from scipy.interpolate import CubicHermiteSpline, PchipInterpolator
 from scipy.linalg import solve_banded
-from scipy.optimize import brentq
 
-from gmm_speciation import exact
 from gmm_speciation.checks import ArrayLike
 from gmm_speciation.estimate import Estimate
 from gmm_speciation.guidance.curves import GuidedCurve
 
 _CELL = 0.08  # of L, coarse; the finer solve has half of it
 _STEP = 0.05  # of kappa, relative to the distance from the last change of scale
+_CARRIED = 0.05  # of the width 2 sqrt(kappa): the drift of one step from below L = 0
 _CERTAIN = 45.0  # log-odds of a reflecting wall: what is beyond misses the class by 3e-20
 _DEVIATIONS = 7.5
 Schedule = Sequence[tuple[float, float]]
 
 
 def guided_curve(
-    scale: float, kappa: ArrayLike, *, interval: tuple[float, float] | None = None
+    scale: float,
+    kappa: ArrayLike,
+    *,
+    interval: tuple[float, float] | None = None,
+    prior: float = 0.5,
 ) -> GuidedCurve:
-    """Cross-entropy, rate and mean probability of the guided one of two symmetric classes.
+    """Cross-entropy, rate and mean probability of the guided one of two classes, to 1e-5.
 
     Args:
         scale: w; 1 is unguided, 0 draws the whole law.
@@ -66,32 +74,37 @@ def guided_curve(
         interval: `(low, high)` of kappa inside which the scale applies, 1 outside; everywhere by
             default. An interval in noise `(sigma_low, sigma_high]` is turned round: much noise is
             little kappa.
+        prior: Probability of the guided class, inside (0, 1).
 
     Raises:
-        ValueError: If kappa or the interval is not positive and increasing, or the scale not finite.
+        ValueError: If kappa or the interval is not positive and increasing, the scale not finite, or
+            the prior not inside (0, 1).
     """
     if interval is None:
-        return scheduled_curve([(np.inf, scale)], kappa)
+        return scheduled_curve([(np.inf, scale)], kappa, prior=prior)
     low, high = interval
     if not 0 <= low < high:
         raise ValueError(
             f"`interval` must be (low, high) of kappa, 0 <= low < high; got {interval}."
         )
     before = [(low, 1.0)] if low > 0 else []
-    return scheduled_curve([*before, (high, scale), (np.inf, 1.0)], kappa)
+    return scheduled_curve([*before, (high, scale), (np.inf, 1.0)], kappa, prior=prior)
 
 
-def scheduled_curve(schedule: Schedule, kappa: ArrayLike) -> GuidedCurve:
+def scheduled_curve(schedule: Schedule, kappa: ArrayLike, *, prior: float = 0.5) -> GuidedCurve:
     """As `guided_curve`, for a scale that is constant on pieces of kappa.
 
     Args:
         schedule: `(end, scale)` of every piece in increasing order; the last end may be infinite.
         kappa: Where to read, `(T,)`, positive and strictly increasing.
+        prior: Probability of the guided class, inside (0, 1).
 
     Raises:
-        ValueError: If kappa or the ends do not increase, a scale is not finite, or the schedule stops
-            before the last kappa.
+        ValueError: If kappa or the ends do not increase, a scale is not finite, the schedule stops
+            before the last kappa, or the prior is not inside (0, 1).
     """
+    if not 0 < prior < 1:
+        raise ValueError(f"`prior` must lie inside (0, 1); got {prior}.")
     grid = np.atleast_1d(np.asarray(kappa, float))
     ends, scales = np.array(schedule, float).reshape(-1, 2).T
     if grid.ndim != 1 or not (grid[0] > 0 and np.all(np.diff(grid) > 0) and np.isfinite(grid[-1])):
@@ -101,11 +114,13 @@ def scheduled_curve(schedule: Schedule, kappa: ArrayLike) -> GuidedCurve:
     if ends[-1] < grid[-1]:
         raise ValueError(f"The schedule ends at {ends[-1]:.4g}, before kappa = {grid[-1]:.4g}.")
     pieces = _pieces(ends, scales, grid[-1])
-    cell = min(_CELL, 1.2 / max(1.0, *(abs(w) for _, w in pieces)))
-    coarse_at, coarse = _solve(pieces, cell, 1)
-    _, fine = _solve(pieces, cell / 2, 2)
+    start = float(special.logit(prior))
+    fastest = max(1.0, *(abs(w) for _, w in pieces))
+    cell = min(_CELL, (1.2 if start >= 0 else 0.4) / fastest)
+    coarse_at, coarse = _solve(pieces, start, cell, 1)
+    _, fine = _solve(pieces, start, cell / 2, 2)
     means = (4 * fine[::2] - coarse) / 3
-    return _curve(coarse_at, means, ends, scales, grid)
+    return _curve(coarse_at, means, ends, scales, grid, -np.log(prior))
 
 
 def _pieces(ends, scales, last: float) -> list[tuple[float, float]]:
@@ -114,7 +129,7 @@ def _pieces(ends, scales, last: float) -> list[tuple[float, float]]:
     return [*kept, (float(last), float(scales[reached]))]
 
 
-def _curve(at, means, ends, scales, grid) -> GuidedCurve:
+def _curve(at, means, ends, scales, grid, prior: float) -> GuidedCurve:
     """Read the moments off the solver's own grid, whose slopes are known."""
     entropy, doubt, square, cube = means.T  # E of -log p, 1 - p, (1 - p)^2, p (1 - p)^2
     read_entropy, read_doubt = np.empty_like(grid), np.empty_like(grid)
@@ -136,41 +151,49 @@ def _curve(at, means, ends, scales, grid) -> GuidedCurve:
         exactly(read_entropy),
         exactly(rate),
         exactly(1 - read_doubt),
-        np.log(2),
+        prior,
         "kappa",
         "fokker-planck",
     )
 
 
-def _solve(pieces, cell: float, refinement: int) -> tuple[np.ndarray, np.ndarray]:
+def _solve(pieces, start: float, cell: float, refinement: int) -> tuple[np.ndarray, np.ndarray]:
     """Kappas and the means of four functions of L at them, each step cut into `refinement` parts."""
-    last, least = pieces[-1][0], min(w for _, w in pieces)
+    # The drift is 2 far above L = 0 and 2 (2w - 1) far below.
+    last, least = pieces[-1][0], min(1.0, *(w for _, w in pieces))
     root = np.linspace(0, np.sqrt(last), 200)
     reach = np.max(2 * _DEVIATIONS * root - 2 * (2 * least - 1) * root**2) + 3.0
     left = int(np.ceil(reach / cell))
-    # Cell centres at multiples of the cell: L = 0 is one of them on either grid.
-    odds = cell * np.arange(-left, int(np.ceil(_CERTAIN / cell)) + 1)
+    # Cell centres at multiples of the cell from the start, which is one of them on either grid.
+    right = int(np.ceil(max(_CERTAIN - start, 3.0) / cell))
+    odds = start + cell * np.arange(-left, right + 1)
     doubt = special.expit(-odds)
     functions = np.stack([np.logaddexp(0, -odds), doubt, doubt**2, (1 - doubt) * doubt**2])
     density = np.zeros(len(odds))
     density[left] = 1.0
-    at, means, start = [0.0], [functions @ density], 0.0
+    at, means, begin = [0.0], [functions @ density], 0.0
     for end, w in pieces:
         generator = _generator(odds, w)
-        for step in _steps(end - start, w, refinement):
+        for step in _steps(begin, end, w, start, refinement):
             density = _advance(generator, density, step)
             at.append(at[-1] + step)
             means.append(functions @ density)
-        at[-1] = start = end
+        at[-1] = begin = end
     return np.array(at), np.array(means)
 
 
-def _steps(length: float, scale: float, refinement: int) -> np.ndarray:
-    """Steps that grow in proportion to the distance from the piece's start."""
-    first = 0.02 / (1 + abs(scale))
-    count = int(np.ceil(np.log1p(length / first) / _STEP)) + 1
-    places = first * np.expm1(np.linspace(0, np.log1p(length / first), refinement * count + 1))
-    return np.diff(places)
+def _steps(begin: float, end: float, scale: float, start: float, refinement: int) -> np.ndarray:
+    """Steps that grow in proportion to the distance from the piece's start, `_CARRIED` allowing."""
+    first, speed = 0.02 / (1 + abs(scale)), 2 * abs(2 * scale - 1)
+    kappa = begin + np.r_[0.0, np.geomspace(1e-6 * first, end - begin, 2000)]
+    count = np.log1p((kappa - begin) / first) / _STEP
+    if start < 0 < speed:
+        # The bell from L(0) = start has passed L = 0 by `_DEVIATIONS` where sqrt(kappa) is this.
+        passed = (_DEVIATIONS + np.sqrt(_DEVIATIONS**2 - start * speed)) / speed
+        carried = np.sqrt(kappa) if scale <= 0.5 else np.minimum(np.sqrt(kappa), passed)
+        count += speed / _CARRIED * (carried - np.sqrt(begin))
+    whole = refinement * (int(np.ceil(count[-1])) + 1)
+    return np.diff(np.interp(np.linspace(0, count[-1], whole + 1), count, kappa))
 
 
 def _generator(odds: np.ndarray, scale: float) -> np.ndarray:
@@ -205,22 +228,25 @@ def strong_guidance_half() -> float:
     return float((odds + np.exp(odds) - 1) / 4)
 
 
-def commitment_shift(scale: float) -> float:
+def commitment_shift(scale: float, *, prior: float = 0.5) -> float:
     """Time on the Ornstein-Uhlenbeck clock by which guidance moves the half-way point to more noise.
 
-    `-(1/2) log(kappa_w / kappa_1)` with CE(kappa_w) = log(2) / 2; far from the data, where kappa is
-    proportional to e^{-2t}. The shift in log-SNR is twice this.
+    `-(1/2) log(kappa_w / kappa_1)` with CE(kappa_w) = CE(0) / 2 and CE(0) = -log(prior); far from the
+    data, where kappa is proportional to e^{-2t}. The shift in log-SNR is twice this.
 
     Raises:
-        ValueError: If `scale <= 1/2`, where the cross-entropy does not fall.
+        ValueError: If `scale <= 1/2`, where the cross-entropy does not fall, or the prior is not inside
+            (0, 1).
     """
     if not scale > 0.5:
         raise ValueError(f"The cross-entropy falls for scales above 1/2 only; got {scale}.")
-    last = max(6.0, 3.0 / (scale - 0.5))
-    grid = np.geomspace(1e-3 / max(scale, 1.0), last, 400)
-    half = float(guided_curve(scale, grid).crossing(np.log(2) / 2).value)
-    plain = brentq(lambda k: float(exact.binary_entropy(k)) - np.log(2) / 2, 0.5, 2.0, xtol=1e-12)
-    return float(-np.log(half / plain) / 2)
+
+    def half(w: float) -> float:
+        last = max(6.0, 3.0 / (w - 0.5)) * max(1.0, -np.log(prior))
+        grid = np.geomspace(1e-3 / max(w, 1.0), last, 400)
+        return float(guided_curve(w, grid, prior=prior).crossing(-np.log(prior) / 2).value)
+
+    return float(-np.log(half(scale) / half(1.0)) / 2)
 
 
 class IntervalGain(eqx.Module):

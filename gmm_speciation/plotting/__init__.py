@@ -9,7 +9,12 @@ guidance      guided cross-entropies, where an interval pays, where negative pro
 benchmark     estimators of the class entropy against each other
 """
 
-from gmm_speciation.plotting.asymptotics import plot_class_criteria, plot_limit, plot_scaling
+from gmm_speciation.plotting.asymptotics import (
+    plot_class_criteria,
+    plot_clock_windows,
+    plot_limit,
+    plot_scaling,
+)
 from gmm_speciation.plotting.benchmark import (
     plot_against,
     plot_front,
@@ -52,6 +57,7 @@ __all__ = [
     "plot_bifurcations",
     "plot_class_criteria",
     "plot_clock",
+    "plot_clock_windows",
     "plot_cloning",
     "plot_curve",
     "plot_divergence",

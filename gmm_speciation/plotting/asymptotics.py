@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
-from gmm_speciation.asymptotics import ClassCriteria, LimitCurve, ScalingFit
+from gmm_speciation.asymptotics import ClassCriteria, ClockWindows, LimitCurve, ScalingFit
 from gmm_speciation.curves import ClockedCurve
 from gmm_speciation.plotting.style import COLOURS, DASHES, finish, panels, styled
 
@@ -84,6 +84,41 @@ def plot_limit(
         lower.set_xlim(float(np.min(law.offset)), float(np.max(law.offset)))
         lower.set_xlabel("time from speciation  t − t_S        signal  →  noise")
         finish(figure, upper, title)
+    return figure
+
+
+def plot_clock_windows(windows: ClockWindows, title: str | None = None) -> Figure:
+    """The entropic window against the dimension: in t / t_S it closes, in sigma / sigma^* it does not.
+
+    Args:
+        windows: At two or more dimensions, in growing order.
+        title: Above the picture.
+    """
+    figure, (upper, lower) = panels((1.0, 1.0))
+    share = f"central {windows.mass:.0%} of the information"
+    clocks = (
+        (upper, windows.vp, "VP: t/t_S", f"{share}, width ∝ 1/log d in t/t_S"),
+        (lower, windows.ve, "VE: σ/σ*", f"{share}, width → {windows.ve_law:.3f} in σ/σ*"),
+    )
+    with styled():
+        for (axes, window, label, text), colour in zip(clocks, COLOURS, strict=False):
+            low, high = window.T
+            axes.fill_between(windows.dim, low, high, color=colour, alpha=0.22, linewidth=0)
+            axes.plot(windows.dim, low, color=colour)
+            axes.plot(windows.dim, high, color=colour)
+            upper.plot([], [], color=colour, linewidth=6, alpha=0.4, label=text)
+            axes.axhline(1.0, color="#777777", linewidth=1.0, linestyle=":")
+            axes.set_ylabel(label)
+            axes.set_ylim(0, 1.1 * float(high.max()))
+        upper.plot([], [], color="#777777", linewidth=1.0, linestyle=":", label="κ = 1")
+        lower.set_xscale("log")
+        lower.set_xlim(float(windows.dim[0]), float(windows.dim[-1]))
+        lower.set_xlabel("dimension d")
+        figure.align_ylabels()
+        figure.legend(
+            *upper.get_legend_handles_labels(), loc="outside upper left", ncols=2, title=title,
+            alignment="left",
+        )  # fmt: skip
     return figure
 
 

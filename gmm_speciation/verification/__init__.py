@@ -9,6 +9,7 @@ pairs         two classes: the channel, the peak on the clock, the criteria of s
 many          many classes, equal means, collapse
 memory        modern Hopfield networks
 asymptotics   laws of large dimension and of many classes
+clocks        VE against VP: one window on two clocks, part of the former
 published     published experiments at their settings
 guidance      guided sampling against the closed form, removal of a class, strong guidance
 """

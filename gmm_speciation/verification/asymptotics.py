@@ -16,6 +16,7 @@ from gmm_speciation.entropy import class_entropy, entropy_curve
 from gmm_speciation.estimate import Estimate
 from gmm_speciation.mixtures import GaussianMixture
 from gmm_speciation.processes import OrnsteinUhlenbeck
+from gmm_speciation.verification import clocks
 from gmm_speciation.verification.draws import NUM_REPLICATES, averaged, axes_of, curve, normals
 from gmm_speciation.verification.rows import row
 from gmm_speciation.verification.signals import open_and_missed
@@ -33,6 +34,7 @@ def claims(key: PRNGKeyArray, num_samples: int) -> list[Claim]:
         *_orders(),
         *_points(keys[2], num_samples),
         _random_energy(keys[3], num_samples),
+        *clocks.claims(jax.random.fold_in(key, 4), num_samples),
     ]
 
 

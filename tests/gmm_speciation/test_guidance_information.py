@@ -3,6 +3,9 @@
 import jax
 import numpy as np
 import pytest
+from scipy import sparse
+from scipy.integrate import solve_ivp
+from scipy.interpolate import CubicSpline
 
 from gmm_speciation import exact
 from gmm_speciation.guidance import information, many
@@ -55,7 +58,7 @@ def test_rate_is_the_slope_and_a_power_of_p_is_conserved(scale):
     density = np.zeros(len(odds))
     density[900] = 1.0
     generator = information._generator(odds, scale)
-    for step in information._steps(last, scale, 4):
+    for step in information._steps(0.0, last, scale, 0.0, 4):
         density = information._advance(generator, density, step)
     assert abs(density.sum() - 1) < 1e-10
     power = density @ np.exp((2 * scale - 1) * np.logaddexp(0, -odds))
@@ -185,3 +188,89 @@ def test_pictures_show_what_the_results_hold():
     assert "λ" in figure.axes[1].get_xlabel()
     with pytest.raises(ValueError, match="at least one"):
         plotting.plot_guided({})
+
+
+PRIORS = [1e-12, 1e-3, 0.1, 0.5, 0.9, 0.999]
+
+
+def of_the_true_class(kappa, prior):
+    """E[-log p] and E[p] of the true class: log-odds are `N(logit pi + 2 kappa, 4 kappa)`."""
+    z = np.linspace(-13, 13, 40_001)
+    bell = np.exp(-(z**2) / 2) / np.sqrt(2 * np.pi) * (z[1] - z[0])
+    odds = np.log(prior) - np.log1p(-prior) + 2 * kappa + 2 * np.sqrt(kappa) * z
+    return bell @ np.logaddexp(0, -odds), bell @ (1 / (1 + np.exp(-odds)))
+
+
+@pytest.mark.parametrize("prior", PRIORS)
+def test_unguided_at_any_prior_is_the_channel_seen_from_one_class(prior):
+    curve = guided_curve(1.0, KAPPA, prior=prior)
+    entropy, probability = np.transpose([of_the_true_class(k, prior) for k in KAPPA])
+    np.testing.assert_allclose(curve.cross_entropy.value, entropy, atol=1e-5)
+    np.testing.assert_allclose(curve.probability.value, probability, atol=1e-5)
+    assert curve.prior == pytest.approx(-np.log(prior))
+    still = guided_curve(0.5, KAPPA, prior=prior)
+    np.testing.assert_allclose(still.cross_entropy.value, -np.log(prior), atol=1e-6)
+
+
+def test_both_classes_together_are_the_binary_entropy():
+    """pi CE(pi) + (1 - pi) CE(1 - pi) = H(C|X), here by the package's own integral."""
+    for prior in (0.02, 0.3):
+        parts = [
+            p * guided_curve(1.0, KAPPA, prior=p).cross_entropy.value for p in (prior, 1 - prior)
+        ]
+        np.testing.assert_allclose(sum(parts), exact.binary_entropy(KAPPA, prior), atol=1e-5)
+
+
+def backward_equation(scale, kappa, cell=0.02):
+    """`u_kappa = b u' + 2 u''`, u(0) = log(1 + e^{-L}), by central differences of fourth order and BDF:
+    CE at all priors at once. Another equation, scheme and stepper than the solver's."""
+    odds = np.arange(-60 - 30 * np.sqrt(kappa[-1]), 40, cell)
+    drift = 2 + 4 * (scale - 1) / (1 + np.exp(odds))
+    size = (len(odds), len(odds))
+    inside = sparse.diags_array(np.r_[[0.0] * 2, np.ones(size[0] - 4), [0.0] * 2])
+    stencils = ([1.0, -8, 8, -1], [-2, -1, 1, 2]), ([-1.0, 16, -30, 16, -1], [-2, -1, 0, 1, 2])
+    first, second = (
+        sparse.diags_array(weights, offsets=places, shape=size) / (12 * cell**order)
+        for order, (weights, places) in enumerate(stencils, start=1)
+    )
+    operator = (inside @ (sparse.diags_array(drift) @ first + 2 * second)).tocsc()
+    falls = np.zeros(len(odds))
+    falls[:2] = -drift[0]  # far below 0, u = -L - drift kappa
+    found = solve_ivp(
+        lambda _, u: operator @ u + falls, (0, kappa[-1]), np.logaddexp(0, -odds), method="BDF",
+        jac=operator, t_eval=kappa, rtol=1e-9, atol=1e-11,
+    )  # fmt: skip
+    return CubicSpline(odds, found.y)
+
+
+@pytest.mark.parametrize("scale", [0.0, 2.0, 16.0])
+def test_guidance_at_any_prior_solves_the_backward_equation(scale):
+    truth = backward_equation(scale, KAPPA)
+    for prior in PRIORS:
+        curve = guided_curve(scale, KAPPA, prior=prior)
+        wanted = truth(np.log(prior) - np.log1p(-prior))
+        np.testing.assert_allclose(curve.cross_entropy.value, wanted, atol=1e-5)
+
+
+def test_guidance_at_a_prior_against_paths():
+    """Euler paths of `dY = [1 + 2 (w - 1) (1 - p)] dkappa + dB`, L = logit pi + 2 Y, in numpy."""
+    rng, prior, scale, last, steps = np.random.default_rng(5), 0.1, 3.0, 0.8, 800
+    start = np.log(prior / (1 - prior))
+    odds = np.full(20_000, start)
+    for _ in range(steps):
+        noise = rng.normal(size=odds.shape) * np.sqrt(last / steps)
+        odds += 2 * (1 + 2 * (scale - 1) / (1 + np.exp(odds))) * last / steps + 2 * noise
+    loss = np.logaddexp(0, -odds)
+    curve = guided_curve(scale, [last], prior=prior)
+    assert (
+        abs(loss.mean() - curve.cross_entropy.value[0]) < 4 * loss.std() / np.sqrt(len(loss)) + 2e-3
+    )
+
+
+def test_a_rare_class_is_carried_by_the_drift():
+    """Far below L = 0 the drift is 2 (2w - 1) in place of 2: the shift tends to log(2w - 1) / 2."""
+    off = [abs(commitment_shift(4.0, prior=p) - np.log(7.0) / 2) for p in (0.1, 1e-3, 1e-9)]
+    assert off[0] > off[1] > off[2]
+    assert off[2] < 0.015
+    with pytest.raises(ValueError, match="inside"):
+        guided_curve(2.0, [1.0], prior=1.0)
