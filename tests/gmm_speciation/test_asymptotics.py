@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from scipy.optimize import brentq
 
 import gmm_speciation as gs
 from gmm_speciation import asymptotics, exact, plotting
@@ -219,3 +220,32 @@ def test_pictures_show_the_numbers(criteria):
     ).on(CLOCK)
     upper, _ = plotting.plot_limit(law.curve(np.linspace(-1, 1, 5)), {"d": (curve, 3.0)}).axes
     np.testing.assert_allclose(upper.lines[0].get_xdata(), curve.times - 3.0)
+
+
+def test_the_window_closes_on_the_clock_of_vp_and_not_on_that_of_ve():
+    """Against entropies summed in numpy, read on clocks written out here."""
+    z = np.linspace(-13, 13, 40_001)
+    bell = np.exp(-(z**2) / 2) / np.sqrt(2 * np.pi) * (z[1] - z[0])
+
+    def left(log_kappa):
+        kappa = np.exp(log_kappa)
+        return bell @ np.logaddexp(0, -2 * kappa - 2 * np.sqrt(kappa) * z) / np.log(2)
+
+    clean, noisy = (np.exp(brentq(lambda x, h=h: left(x) - h, -6, 4)) for h in (0.1, 0.9))
+    for variance in (0.0, 1.0, 3.0):
+        dims = np.array([64.0, 1e4, 1e12])
+        windows = asymptotics.clock_windows(dims, separation=2.0, variance=variance)
+        for row, dim in enumerate(dims):
+            # kappa = e^{-2t} 4d / (1 - e^{-2t} + e^{-2t} s^2) and 4d / (sigma^2 + s^2)
+            signal = 4 * dim
+            decay = np.array([k / (signal + k * (1 - variance)) for k in (clean, noisy, 1.0)])
+            times = -np.log(decay) / 2
+            sigmas = np.sqrt(signal / np.array([clean, noisy, 1.0]) - variance)
+            np.testing.assert_allclose(windows.vp[row], times[:2] / times[2], rtol=1e-7)
+            np.testing.assert_allclose(windows.ve[row], sigmas[:2] / sigmas[2], rtol=1e-7)
+    far = asymptotics.clock_windows([1e6, 1e12])
+    assert far.vp_width[0] == pytest.approx(2 * far.vp_width[1], rel=1e-6)
+    np.testing.assert_allclose(far.ve_width, far.ve_law, rtol=1e-5)
+    assert far.ve_law == pytest.approx(noisy**-0.5 - clean**-0.5, rel=1e-7)
+    with pytest.raises(ValueError, match="the classes overlap"):
+        asymptotics.clock_windows([2], variance=1.0)

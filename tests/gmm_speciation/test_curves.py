@@ -82,3 +82,71 @@ def test_bad_grids(grid):
     exact = gs.Estimate.exact(np.zeros(len(grid)))
     with pytest.raises(ValueError, match="log_snr"):
         EntropyCurve(np.asarray(grid), exact, exact, 1.0, "test")
+
+
+def channel(distance: float, log_snr: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """H and -dH/dlambda of two unit-variance classes `distance` apart, by sums in numpy."""
+    z = np.linspace(-13, 13, 20_001)
+    bell = np.exp(-(z**2) / 2) / np.sqrt(2 * np.pi) * (z[1] - z[0])
+    noise = np.exp(-log_snr)
+    kappa = (distance**2 / 4 / (noise + 1))[:, None]
+    odds = 2 * kappa + 2 * np.sqrt(kappa) * z
+    slope = distance**2 / 4 * noise / (noise + 1) ** 2
+    return np.logaddexp(0, -odds) @ bell, slope * (1 / (1 + np.exp(odds))) @ bell
+
+
+def test_a_tree_decides_in_two_steps():
+    """A binary tree of one variance is two channels: the sum of their curves, computed here."""
+    mixture, _ = gs.families.hierarchy((2, 2), (3000.0, 3.0), 10**4)
+    curve = gs.entropy_curve(mixture, gs.transition_grid(mixture))
+    fine = np.linspace(5, -21, 260_001)
+    rates = channel(3000.0, fine[::20])[1] + channel(3.0, fine[::20])[1]
+    tops = np.flatnonzero((rates[1:-1] > rates[:-2]) & (rates[1:-1] > rates[2:])) + 1
+    first, second = curve.peaks()
+    places = fine[::20][tops][::-1]
+    np.testing.assert_allclose(places, [-14.2154, -0.7573], atol=2e-3)
+    np.testing.assert_allclose([first.log_snr.value, second.log_snr.value], places, atol=2e-3)
+    np.testing.assert_allclose([first.rate.value, second.rate.value], rates[tops][::-1], rtol=1e-5)
+    gained = np.log(4) - float(curve.entropy.value[0])
+    floor = channel(3.0, np.array([curve.log_snr[0]]))[0][0]
+    np.testing.assert_allclose(second.share.value, (np.log(2) - floor) / gained, atol=1e-4)
+    np.testing.assert_allclose(first.share.value, np.log(2) / gained, atol=1e-3)
+    np.testing.assert_allclose(curve.peak().log_snr.value, first.log_snr.value, rtol=0)
+    assert first.persistence.value == first.rate.value
+    # Every clock has both, whichever is the greater there.
+    for process in (gs.OrnsteinUhlenbeck(), gs.VarianceExploding()):
+        clocked = curve.on(process)
+        assert len(clocked.peaks()) == 2
+        top = max(clocked.peaks(), key=lambda peak: peak.rate.value)
+        np.testing.assert_allclose(clocked.peak().time.value, top.time.value, rtol=0)
+
+
+@pytest.mark.parametrize("smooth", [1, 7])
+def test_noise_makes_no_peaks(smooth):
+    """One maximum in the truth: of 60 noisy curves at most two show another, and all show the one."""
+    rng = np.random.default_rng(smooth)
+    truth = logistic_curve()
+    window = np.hanning(smooth + 2)[1:-1]
+    false = 0
+    for _ in range(60):
+        noise = rng.normal(size=(16, 241 + smooth - 1))
+        noise = np.array(
+            [np.convolve(row, window / np.linalg.norm(window), "valid") for row in noise]
+        )
+        batches = Batches(
+            np.asarray(truth.entropy.value) + 0 * noise, truth.rate.value + 0.1 * noise
+        )
+        rate = gs.Estimate.from_samples(batches.rate)
+        curve = EntropyCurve(truth.log_snr, truth.entropy, rate, 2.0, "test", batches)
+        found = curve.peaks()
+        false += len(found) > 1
+        assert any(abs(float(peak.log_snr.value) - 0.3) < 1.5 for peak in found)
+    assert false <= 2
+
+
+def test_a_flat_curve_has_no_peaks_but_a_largest_rate():
+    exact, grid = gs.Estimate.exact, np.linspace(3, -3, 20)
+    noisy = gs.Estimate(np.random.default_rng(0).uniform(0, 1e-3, 20), np.full(20, 1e-2), 15.0)
+    curve = EntropyCurve(grid, exact(np.full(20, 0.5)), noisy, 0.5, "test")
+    assert curve.peaks() == ()
+    np.testing.assert_allclose(curve.peak().log_snr.value, grid[np.argmax(noisy.value)], atol=0.35)

@@ -154,3 +154,34 @@ def test_criteria_in_single_precision(precision):
     times = gs.speciation_times(gs.families.symmetric_pair(64))
     np.testing.assert_allclose(times.bifurcation.log_snr.value, -np.log(63), atol=1e-3)
     np.testing.assert_allclose(times.cloning.log_snr.value, -4.1443, atol=1e-3)
+
+
+def test_a_point_between_two_decisions_says_that_nothing_is_decided_there():
+    mixture, levels = gs.families.hierarchy((2, 2), (3000.0, 3.0), 10**4)
+    times = gs.speciation_times(mixture)
+    points = times.points()
+    assert times.half_entropy.note.startswith("on a plateau")
+    assert points["bifurcation"].splits == (((0, 1), (2, 3)),)
+    assert points["bifurcation"].note == "0, 1 | 2, 3"
+    assert points["bifurcation 2"].note == "0 | 1; 2 | 3"
+    # Each split at its own kappa = 1, e^{-lambda} = distance^2 / 4 - 1.
+    for name, distance in (("bifurcation", 3000.0), ("bifurcation 2", 3.0)):
+        split = -np.log(distance**2 / 4 - 1)
+        np.testing.assert_allclose(points[name].log_snr.value, split, atol=1e-7)
+    assert points["entropic peak"].note == "57% of the information"
+    assert points["entropic peak 2"].note == "43% of the information"
+    one = gs.speciation_times(mixture, partition=levels[0])
+    assert one.half_entropy.note is None
+    assert one.bifurcation.note == "0 | 1"  # by class: its components go together
+    assert one.later_bifurcations == ()
+
+
+def test_a_curve_that_ends_early_blames_its_grid_not_the_classes():
+    """A pair that separates, looked at down to much noise only."""
+    pair = gs.families.symmetric_pair(64)
+    curve = gs.entropy_curve(pair, np.linspace(-5, -9, 20))
+    reason = speciation.half_entropy_point(curve).reason
+    assert "λ = -5, the cleanest level looked at" in reason
+    assert "overlap" not in reason
+    clones = speciation.cloning_point(pair, log_snr_range=(-9.0, -5.0)).reason
+    assert "λ = -5, the cleanest level looked at" in clones

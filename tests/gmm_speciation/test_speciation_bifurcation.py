@@ -199,3 +199,62 @@ def test_bifurcation_of_a_level_is_that_of_the_law_inside_a_parent(variances):
         np.testing.assert_allclose([p.log_snr.value for p in points], exact, atol=1e-8)
     else:  # no symmetry is left in any law of this tree
         assert all("never loses" in point.reason for point in points)
+
+
+@pytest.mark.parametrize("dim", [16, 4096, 2**15])
+def test_equal_means_never_split_in_any_dimension(dim):
+    mixture = gs.families.equal_means(dim, [0.5, 1.5])
+    assert "the means coincide" in speciation.curvature_point(mixture).reason
+    reduced = gs.families.equal_means(dim, [0.5, 1.5], reduced=True)
+    assert "the means coincide" in speciation.curvature_point(reduced).reason
+    means = np.zeros((2, dim))
+    means[1, 0] = 0.5  # well inside either class: followed step by step, with the same end
+    near = gs.GaussianMixture.isotropic(means, [0.5, 1.5])
+    assert "never loses its stability" in speciation.curvature_point(near).reason
+
+
+def test_a_split_in_many_dimensions_with_variances_that_differ():
+    """Posteriors trade places within little noise; the Hessian at the centre in closed form.
+
+    Across the means it is `-A + sum_k p_k P_k^2 mu_k^2`, with weights of the isotropic densities.
+    """
+    dim, side, variances = 2048, 60.0, np.array([1.0, 1.0, 1.01])
+    means = np.zeros((3, dim))
+    means[:2, 0] = side, -side
+    point = speciation.curvature_point(gs.GaussianMixture.isotropic(means, variances))
+    assert point.splits == (((0,), (1,)),)  # the third stays between them
+
+    def bend(log_snr):
+        total = variances + np.exp(-log_snr)
+        log_p = -dim / 2 * np.log(total) - means[:, 0] ** 2 / (2 * total)
+        p = np.exp(log_p - log_p.max())
+        p /= p.sum()
+        return float(np.sum(p * (means[:, 0] ** 2 / total**2 - 1 / total)))
+
+    scan = np.linspace(-20, 5, 100_001)
+    first = scan[np.flatnonzero(np.array([bend(x) for x in scan]) > 0)[0]]
+    np.testing.assert_allclose(point.log_snr.value, first, atol=5e-4)
+
+
+def test_what_parts_is_named():
+    note = lambda means, *rest: (
+        speciation.curvature_point(
+            gs.GaussianMixture.isotropic(means, *rest)
+        ).note
+    )
+    assert note([[4.0, 0.0], [-4.0, 0.0], [0.0, 0.0]], 0.3, [0.4, 0.4, 0.2]) == "0 | 1"
+    assert note([[4.0], [-4.0], [2.0], [-2.0]], 0.3) == "0, 2 | 1, 3"
+    triangle = gs.families.equidistant(3, 2, 9.0).means
+    assert note(triangle, 1.0) == "0 | 1 | 2"
+    crowd = gs.families.equidistant(40, 40, 30.0)
+    assert speciation.curvature_point(crowd).note == "all 40 from each other"
+    many = gs.families.equidistant(10**6, 10**6, 1e4, reduced=True)
+    assert speciation.curvature_point(many).note == "all 1000000 from each other"
+
+
+def test_a_process_that_ends_early_is_named():
+    """Means 2e-3 apart part at less noise than DDPM has."""
+    tight = gs.families.symmetric_pair(1, 1e-3, 0.0)
+    reason = speciation.drift_stability(tight, gs.DDPM.linear()).reason
+    assert "the cleanest of the process" in reason
+    assert speciation.curvature_point(tight).log_snr.value == pytest.approx(-2 * np.log(1e-3))
