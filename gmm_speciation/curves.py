@@ -194,7 +194,7 @@ class EntropyCurve(eqx.Module):
         """The same of the greatest one, whether or not it stands above the noise."""
         best = int(np.argmax(np.asarray(self.rate.value, float) * slope))
         alone = Maximum(best, None, 0, len(position) - 1)
-        top = next((top for top in self._tops(slope) if top.index == best), alone)
+        top = next((top for top in self._tops(slope) if top.place == best), alone)
         return self._read(position, slope, top)
 
     def _tops(self, slope: np.ndarray) -> tuple[Maximum, ...]:

@@ -27,7 +27,7 @@ Heights = Float[np.ndarray, " T"]
 class Maximum(NamedTuple):
     """Positions in the grid; `saddle` is None where the function falls to 0 beyond the grid."""
 
-    index: int
+    place: int
     saddle: int | None
     left: int  # lowest points towards the neighbouring maxima, or the ends of the grid
     right: int

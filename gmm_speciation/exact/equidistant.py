@@ -169,12 +169,12 @@ def _narrow(num_classes: float, s: Float[Array, " T"]) -> tuple[Array, Array]:
     )
     z = np.linspace(-9.5, 9.5, 77)
     density = jnp.asarray(np.exp(-(z**2) / 2) / np.exp(-(z**2) / 2).sum(), s.dtype)
-    outer, z = jnp.asarray(u, s.dtype), jnp.asarray(z, s.dtype)
+    outer, inner = jnp.asarray(u, s.dtype), jnp.asarray(z, s.dtype)
 
     def at(s: Array) -> tuple[Array, Array]:
         # Gradient of the root at s = 0: the means' slopes there vanish with z.
         root = jnp.sqrt(jnp.maximum(s, jnp.finfo(s.dtype).tiny))
-        x = outer[:, None] + root * z[None, :]
+        x = outer[:, None] + root * inner[None, :]
         rest, slope, _ = _terms(x)
         survival = _terms(x + s)[2]
         means = (product(one, density) for one in (rest, slope, survival))

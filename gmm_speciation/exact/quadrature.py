@@ -84,12 +84,12 @@ def _nodes(num_normals: int, dof: int) -> tuple[np.ndarray, np.ndarray, np.ndarr
     density = np.exp(-(line**2) / 2)
     grid = np.stack(np.meshgrid(*[line] * variables, indexing="ij"), -1).reshape(-1, variables)
     place = np.arange(count) - count // 2
-    weights = []
+    rules = []
     for stride in (1, 2, 4):
         one = np.where(place % stride == 0, density, 0.0)
         one = functools.reduce(np.multiply.outer, [one] * variables, np.array(1.0)).reshape(-1)
-        weights.append(one / one.sum())
-    weights = np.stack(weights, -1)
+        rules.append(one / one.sum())
+    weights = np.stack(rules, -1)
     keep = weights[:, 0] > 1e-22 * weights[:, 0].max()
     radial_line = standardised_chi_square(line, dof)
     radial = np.interp(grid[:, -1], line, radial_line) if dof > 0 else np.zeros(len(grid))
@@ -160,7 +160,7 @@ def quadrature_levels(
             f"{variables}. Use `method='quasi-monte-carlo'`."
         )
     partition = as_partition(partition, mixture.num_components)
-    if is_graded(mixture):
+    if isinstance(mixture, RadialReduction) and is_graded(mixture):
         return graded_levels(mixture, log_snr, partition)
     normals, radial, weights = _nodes(mixture.num_normals, mixture.radial_dof)
     size = min(_CHUNK, len(weights))

@@ -237,11 +237,9 @@ def test_a_split_in_many_dimensions_with_variances_that_differ():
 
 
 def test_what_parts_is_named():
-    note = lambda means, *rest: (
-        speciation.curvature_point(
-            gs.GaussianMixture.isotropic(means, *rest)
-        ).note
-    )
+    def note(means, *rest):
+        return speciation.curvature_point(gs.GaussianMixture.isotropic(means, *rest)).note
+
     assert note([[4.0, 0.0], [-4.0, 0.0], [0.0, 0.0]], 0.3, [0.4, 0.4, 0.2]) == "0 | 1"
     assert note([[4.0], [-4.0], [2.0], [-2.0]], 0.3) == "0, 2 | 1, 3"
     triangle = gs.families.equidistant(3, 2, 9.0).means
