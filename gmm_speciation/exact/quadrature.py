@@ -34,7 +34,7 @@ from gmm_speciation.processes import variance_preserving
 from gmm_speciation.reduction import RadialReduction, ReducedMixture
 
 MAX_DIMENSIONS = 3
-_NODES = {0: (1, 0.0), 1: (601, 13.0), 2: (129, 8.0), 3: (113, 7.5)}  # number and reach a variable
+_NODES = {1: (601, 13.0), 2: (129, 8.0), 3: (113, 7.5)}  # number and reach a variable
 _CHUNK = 16384  # nodes at a time
 
 
@@ -72,6 +72,8 @@ def quadrature_cost(mixture: ReducedMixture) -> float:
         return np.inf
     if is_graded(mixture):
         return graded_cost(mixture)
+    if not variables:
+        return float(mixture.num_components**2)
     return float(_NODES[variables][0] ** variables * mixture.num_components**2)
 
 
@@ -79,6 +81,8 @@ def quadrature_cost(mixture: ReducedMixture) -> float:
 def _nodes(num_normals: int, dof: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Normals `(n, r)`, radial variable `(n,)` and weights `(n, 3)` of the rules of step h, 2h, 4h."""
     variables = num_normals + (dof > 0)
+    if not variables:  # components that nothing tells apart
+        return np.zeros((1, 0)), np.zeros(1), np.ones((1, 3))
     count, reach = _NODES[variables]
     line = np.linspace(-reach, reach, count)
     density = np.exp(-(line**2) / 2)

@@ -149,6 +149,14 @@ def test_equal_means_of_any_ratio(dim, variances, log_snr):
     assert abs(float(found.value) - truth) < 1e-11 * (1 + truth)
 
 
+@pytest.mark.parametrize("method", ["auto", "exact", "quasi-monte-carlo", "monte-carlo"])
+def test_components_that_nothing_tells_apart(method):
+    mixture = gs.GaussianMixture.isotropic(np.zeros((3, 5)), 1.0, [0.5, 0.3, 0.2])
+    found = gs.class_entropy(mixture, 3.0, method=method, num_samples=64)
+    prior = -sum(w * math.log(w) for w in (0.5, 0.3, 0.2))
+    np.testing.assert_allclose(float(found.value), prior, rtol=1e-12)
+
+
 def test_what_is_not_resolved_is_not_called_exact():
     """Three variables and a component 10^4 times narrower: the tensor rule says so, `auto` samples."""
     means = np.array([[0.0, 0, 0, 0, 0], [0.3, 0, 0, 0, 0], [0, 0.2, 0, 0, 0]])
