@@ -194,8 +194,8 @@ class EntropyCurve(eqx.Module):
         """The same of the greatest one, whether or not it stands above the noise."""
         best = int(np.argmax(np.asarray(self.rate.value, float) * slope))
         alone = Maximum(best, None, 0, len(position) - 1)
-        top = next((top for top in self._tops(slope) if top.place == best), alone)
-        return self._read(position, slope, top)
+        read = self._maxima(position, slope) or [self._read(position, slope, alone)]
+        return max(read, key=lambda one: float(one[1].value))
 
     def _tops(self, slope: np.ndarray) -> tuple[Maximum, ...]:
         eps = float(np.finfo(np.asarray(self.rate.value).dtype).eps)

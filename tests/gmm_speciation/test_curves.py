@@ -86,27 +86,28 @@ def test_bad_grids(grid):
 
 def channel(distance: float, log_snr: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """H and -dH/dlambda of two unit-variance classes `distance` apart, by sums in numpy."""
-    z = np.linspace(-13, 13, 20_001)
+    z = np.linspace(-12, 12, 3001)
     bell = np.exp(-(z**2) / 2) / np.sqrt(2 * np.pi) * (z[1] - z[0])
     noise = np.exp(-log_snr)
     kappa = (distance**2 / 4 / (noise + 1))[:, None]
     odds = 2 * kappa + 2 * np.sqrt(kappa) * z
     slope = distance**2 / 4 * noise / (noise + 1) ** 2
-    return np.logaddexp(0, -odds) @ bell, slope * (1 / (1 + np.exp(odds))) @ bell
+    return np.logaddexp(0, -odds) @ bell, slope * (np.exp(-np.logaddexp(0, odds)) @ bell)
 
 
 def test_a_tree_decides_in_two_steps():
     """A binary tree of one variance is two channels: the sum of their curves, computed here."""
     mixture, _ = gs.families.hierarchy((2, 2), (3000.0, 3.0), 10**4)
     curve = gs.entropy_curve(mixture, gs.transition_grid(mixture))
-    fine = np.linspace(5, -21, 260_001)
-    rates = channel(3000.0, fine[::20])[1] + channel(3.0, fine[::20])[1]
+    fine = np.linspace(5, -21, 2601)
+    rates = channel(3000.0, fine)[1] + channel(3.0, fine)[1]
     tops = np.flatnonzero((rates[1:-1] > rates[:-2]) & (rates[1:-1] > rates[2:])) + 1
     first, second = curve.peaks()
-    places = fine[::20][tops][::-1]
-    np.testing.assert_allclose(places, [-14.2154, -0.7573], atol=2e-3)
-    np.testing.assert_allclose([first.log_snr.value, second.log_snr.value], places, atol=2e-3)
-    np.testing.assert_allclose([first.rate.value, second.rate.value], rates[tops][::-1], rtol=1e-5)
+    places = fine[tops][::-1]
+    np.testing.assert_allclose(places, [-14.2154, -0.7573], atol=6e-3)
+    np.testing.assert_allclose([first.log_snr.value, second.log_snr.value], places, atol=6e-3)
+    for peak, rate in zip((first, second), rates[tops][::-1], strict=True):
+        assert abs(float(peak.rate.value) - rate) < 1e-5 + 4 * float(peak.rate.stderr)
     gained = np.log(4) - float(curve.entropy.value[0])
     floor = channel(3.0, np.array([curve.log_snr[0]]))[0][0]
     np.testing.assert_allclose(second.share.value, (np.log(2) - floor) / gained, atol=1e-4)
