@@ -147,14 +147,14 @@ class GaussianMixture(eqx.Module):
             "`covariances` must be symmetric; symmetrise with `(c + c.swapaxes(-1, -2)) / 2`.",
         )
         covariance = Full.from_matrices((stack + stack.mT) / 2)
-        covariance = require(
-            covariance,
+        spectrum = require(
+            covariance.spectrum,
             jnp.min(covariance.spectrum) >= -tolerance,
             "`covariances` must be positive semi-definite; an eigenvalue is negative. "
             "Clip the spectrum, or check that each is a covariance and not a precision or a root.",
         )
         # Eigenvalues below 0 by rounding are 0.
-        return cls._build(mu, weights, covariance.map(lambda v: jnp.maximum(v, 0.0)))
+        return cls._build(mu, weights, Full(jnp.maximum(spectrum, 0.0), covariance.basis))
 
     @classmethod
     def low_rank(
