@@ -408,7 +408,8 @@ def test_the_page_of_a_study(judged, information, search, grids, record, tmp_pat
     assert rows[0][shifts[0]] == rows[0][shifts[1]]  # the model is the mixture
     assert rows[-1][headers.index("identity, nats")] == "—"  # feedback has no constant scale
     assert {len(row) for row in rows} == {len(headers)}
-    half = [float(row[headers.index("half left at λ")].split()[0]) for row in rows[1:5]]
+    shown = (row[headers.index("half left at λ")].split()[0] for row in rows[1:5])
+    half = [float(text.replace("−", "-")) for text in shown]
     assert half == sorted(half, reverse=True)  # the larger w, the more noise
 
 
