@@ -57,6 +57,7 @@ from gmm_speciation.reduction import (
 
 METHODS = ("auto", "exact", "quasi-monte-carlo", "monte-carlo")
 _AFFORDABLE = 2e6  # node evaluations a level: about a hundredth of a second
+_REFINED = 1e7  # where the first rule does not show its 1e-10
 
 
 def decision_snr(mixture: Law, log_snr: ArrayLike) -> Float[Array, "*T"]:
@@ -190,9 +191,13 @@ def level_statistics(
             simplest = reduced if partition.num_classes <= 2 else as_equidistant(reduced)
             assert simplest is not None  # as `_has_integral` found
             return LevelStatistics.exact(_integral_levels(simplest, log_snr, partition)), method
-        levels = quadrature_levels(reduced, log_snr, partition)
-        shown = not any(np.any(np.asarray(one)) for one in jax.tree.leaves(levels.stderr))
-        if shown or asked == "exact":
+        for refinement in (1, 2):
+            if refinement > 1 and quadrature_cost(reduced, refinement) > _REFINED:
+                break
+            levels = quadrature_levels(reduced, log_snr, partition, refinement)
+            if not any(np.any(np.asarray(one)) for one in jax.tree.leaves(levels.stderr)):
+                return levels, method
+        if asked == "exact":
             return levels, method
         method = "quasi-monte-carlo"  # the statistic has few variables
     levels = quasi_monte_carlo_levels(

@@ -65,7 +65,7 @@ def num_variables(mixture: ReducedMixture) -> int:
     return mixture.num_normals + (mixture.radial_dof > 0)
 
 
-def quadrature_cost(mixture: ReducedMixture) -> float:
+def quadrature_cost(mixture: ReducedMixture, refinement: int = 1) -> float:
     """Posterior terms that one noise level takes; infinite where the rule does not apply."""
     variables = num_variables(mixture)
     if variables > MAX_DIMENSIONS:
@@ -74,16 +74,25 @@ def quadrature_cost(mixture: ReducedMixture) -> float:
         return graded_cost(mixture)
     if not variables:
         return float(mixture.num_components**2)
-    return float(_NODES[variables][0] ** variables * mixture.num_components**2)
+    count, _ = _rule(variables, refinement)
+    return float(count**variables * mixture.num_components**2)
+
+
+def _rule(variables: int, refinement: int) -> tuple[int, float]:
+    """Number of nodes and reach in every variable, the step divided by `refinement`."""
+    count, reach = _NODES[variables]
+    return (count - 1) * refinement + 1, reach
 
 
 @functools.lru_cache(maxsize=8)
-def _nodes(num_normals: int, dof: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _nodes(
+    num_normals: int, dof: int, refinement: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Normals `(n, r)`, radial variable `(n,)` and weights `(n, 3)` of the rules of step h, 2h, 4h."""
     variables = num_normals + (dof > 0)
     if not variables:  # components that nothing tells apart
         return np.zeros((1, 0)), np.zeros(1), np.ones((1, 3))
-    count, reach = _NODES[variables]
+    count, reach = _rule(variables, refinement)
     line = np.linspace(-reach, reach, count)
     density = np.exp(-(line**2) / 2)
     grid = np.stack(np.meshgrid(*[line] * variables, indexing="ij"), -1).reshape(-1, variables)
@@ -100,11 +109,11 @@ def _nodes(num_normals: int, dof: int) -> tuple[np.ndarray, np.ndarray, np.ndarr
     return grid[keep, :num_normals], radial[keep], weights[keep]
 
 
-def _resolved(mixture: ReducedMixture, log_snr: Array) -> Array:
+def _resolved(mixture: ReducedMixture, log_snr: Array, refinement: int) -> Array:
     """Whether no component is so narrow, seen from another, that it can fall between the nodes."""
     if not isinstance(mixture, RadialReduction):
         return jnp.asarray(True)
-    count, reach = _NODES[num_variables(mixture)]
+    count, reach = _rule(num_variables(mixture), refinement)
     step = 2 * reach / max(count - 1, 1)
     alpha, sigma = variance_preserving(log_snr)
     v = alpha**2 * mixture.variances + sigma**2
@@ -116,7 +125,7 @@ def _resolved(mixture: ReducedMixture, log_snr: Array) -> Array:
 
 
 @eqx.filter_jit
-def _levels(mixture, log_snr, partition, normals, radial, weights) -> LevelStatistics:
+def _levels(mixture, log_snr, partition, refinement, normals, radial, weights) -> LevelStatistics:
     component_weights = mixture.weights
 
     def at_component(level, k):
@@ -133,7 +142,7 @@ def _levels(mixture, log_snr, partition, normals, radial, weights) -> LevelStati
     def at(level):
         one = jax.lax.map(lambda k: at_component(level, k), jnp.arange(mixture.num_components))
         sums = jax.tree.map(lambda values: product(component_weights, values), one)
-        resolved = _resolved(mixture, level)
+        resolved = _resolved(mixture, level, refinement)
 
         def error(values):
             last, before = jnp.abs(values[0] - values[1]), jnp.abs(values[1] - values[2])
@@ -146,12 +155,16 @@ def _levels(mixture, log_snr, partition, normals, radial, weights) -> LevelStati
 
 
 def quadrature_levels(
-    mixture: ReducedMixture, log_snr: Float[Array, " T"], partition: Classes = None
+    mixture: ReducedMixture,
+    log_snr: Float[Array, " T"],
+    partition: Classes = None,
+    refinement: int = 1,
 ) -> LevelStatistics:
     """Entropy, rate and agreement at every level, with an estimate of their error; for at most three
     variables.
 
-    Safe under jit, vmap and grad in the level and in the arrays of the mixture.
+    Safe under jit, vmap and grad in the level and in the arrays of the mixture. `refinement`, a whole
+    number, divides the step of the trapezoidal rule.
 
     Raises:
         ValueError: If the statistic has more than `MAX_DIMENSIONS` variables, or the partition does
@@ -166,7 +179,7 @@ def quadrature_levels(
     partition = as_partition(partition, mixture.num_components)
     if isinstance(mixture, RadialReduction) and is_graded(mixture):
         return graded_levels(mixture, log_snr, partition)
-    normals, radial, weights = _nodes(mixture.num_normals, mixture.radial_dof)
+    normals, radial, weights = _nodes(mixture.num_normals, mixture.radial_dof, refinement)
     size = min(_CHUNK, len(weights))
     missing = -len(weights) % size
     dtype = mixture.log_weights.dtype
@@ -175,4 +188,5 @@ def quadrature_levels(
         padded = np.pad(values, [(0, missing)] + [(0, 0)] * (values.ndim - 1))
         return jnp.asarray(padded.reshape(len(padded) // size, size, *values.shape[1:]), dtype)
 
-    return _levels(mixture, log_snr, partition, chunks(normals), chunks(radial), chunks(weights))
+    parts = (chunks(values) for values in (normals, radial, weights))
+    return _levels(mixture, log_snr, partition, refinement, *parts)

@@ -216,3 +216,24 @@ def test_derivatives_are_those_of_the_integral():
         nudge = jnp.zeros(3).at[k].set(step)
         slope = (entropy(level, variance + nudge) - entropy(level, variance - nudge)) / (2 * step)
         np.testing.assert_allclose(float(by_variance[k]), float(slope), atol=1e-8)
+
+
+def test_a_rule_that_does_not_show_its_error_is_refined():
+    """Four corners of a rectangle in unit noise: the sum of two binary channels, summed in numpy."""
+    mixture, _ = gs.families.hierarchy((2, 2), (3000.0, 3.0), 10**4)
+    grid = np.linspace(10.0, -25.0, 71)
+    curve = gs.entropy_curve(mixture, grid)
+    assert curve.method == "exact"
+    assert not np.any(np.asarray(curve.rate.stderr))
+    z = np.linspace(-13, 13, 40_001)
+    bell = np.exp(-(z**2) / 2) / np.sqrt(2 * np.pi) * (z[1] - z[0])
+    entropy, rate = np.zeros(71), np.zeros(71)
+    for distance in (3000.0, 3.0):
+        # Variance 1 at every noise of the variance-preserving scale: kappa = alpha^2 distance^2 / 4.
+        kappa = distance**2 / 4 / (1 + np.exp(-grid))
+        odds = 2 * kappa[:, None] + 2 * np.sqrt(kappa)[:, None] * z
+        entropy += np.logaddexp(0, -odds) @ bell
+        wrong = np.exp(-np.logaddexp(0, odds)) @ bell  # -dH/dkappa
+        rate += wrong * kappa / (1 + np.exp(grid))
+    np.testing.assert_allclose(curve.entropy.value, entropy, atol=1e-10)
+    np.testing.assert_allclose(curve.rate.value, rate, atol=1e-9)
