@@ -52,7 +52,7 @@ from gmm_speciation.estimate import Estimate
 from gmm_speciation.guidance.curves import GuidedCurve
 
 _CELL = 0.08  # of L, coarse; the finer solve has half of it
-_STEP = 0.05  # of kappa, relative to the distance from the last change of scale
+_STEP = 0.04  # of kappa, relative to the distance from the last change of scale
 _CARRIED = 0.05  # of the width 2 sqrt(kappa): the drift of one step from below L = 0
 _CERTAIN = 45.0  # log-odds of a reflecting wall: what is beyond misses the class by 3e-20
 _DEVIATIONS = 7.5
@@ -116,7 +116,7 @@ def scheduled_curve(schedule: Schedule, kappa: ArrayLike, *, prior: float = 0.5)
     pieces = _pieces(ends, scales, grid[-1])
     start = float(special.logit(prior))
     fastest = max(1.0, *(abs(w) for _, w in pieces))
-    cell = min(_CELL, (1.2 if start >= 0 else 0.4) / fastest)
+    cell = min(_CELL, (1.2 if start >= 0 else 0.25) / fastest)
     coarse_at, coarse = _solve(pieces, start, cell, 1)
     _, fine = _solve(pieces, start, cell / 2, 2)
     means = (4 * fine[::2] - coarse) / 3

@@ -7,8 +7,9 @@ w towards class c,
     dCE/ds = -(2w - 1) (1/2) E_w |e_c - softmax Y|^2,
 
 for any dimension, variance and process; two classes are `information` with s = 2 kappa. Stochastic Heun
-steps (weak second order for additive noise). Every path is run twice on the same noise, with w and with
-w = 1, whose averages are known by integrals: they serve as control variates.
+steps (weak second order for additive noise), each taken whole and in two halves on the same noise: the
+extrapolation `(4 half - whole) / 3` leaves a bias of third order in the step. Every path is run twice more,
+with w = 1, whose averages are known by integrals: they serve as control variates.
 """
 
 import equinox as eqx
@@ -31,7 +32,7 @@ def guided_classes(
     *,
     key: PRNGKeyArray,
     num_samples: int = 4096,
-    steps_between: int = 4,
+    steps_between: int = 2,
 ) -> GuidedCurve:
     """Cross-entropy, rate and mean probability of the guided one of `num_classes` equidistant classes.
 
@@ -41,7 +42,7 @@ def guided_classes(
         s: Where to read, `(T,)`, positive and strictly increasing; the path steps on a refinement of it.
         key: Random key.
         num_samples: Paths; memory goes with `num_samples * num_classes`.
-        steps_between: Steps from one value of s to the next; ten times as many up to the first.
+        steps_between: Whole steps from one value of s to the next; ten times as many up to the first.
 
     Raises:
         ValueError: If s is not positive and increasing, or there are fewer than 2 classes or paths.
@@ -94,26 +95,35 @@ def _paths(num_classes, scale, stops, key, num_samples, steps_between):
     def drift(y):
         return class_zero + (scales - 1) * (class_zero - jax.nn.softmax(y, -1))
 
-    def to(y, inputs):
+    def step(y, length, noise):
+        first = drift(y)
+        guess = y + length * first + noise[None]
+        return y + length * (first + drift(guess)) / 2 + noise[None]
+
+    def to(paths, inputs):
         length, key = inputs
 
-        def heun(index, y):
-            noise = jax.random.normal(jax.random.fold_in(key, index), y.shape[1:]) * jnp.sqrt(
-                length
-            )
-            first = drift(y)
-            guess = y + length * first + noise[None]
-            return y + length * (first + drift(guess)) / 2 + noise[None]
+        def advance(index, paths):
+            whole, half = paths
+            shape = (2, *whole.shape[1:])
+            noise = jax.random.normal(jax.random.fold_in(key, index), shape) * jnp.sqrt(length / 2)
+            for one in noise:
+                half = step(half, length / 2, one)
+            return step(whole, length, noise.sum(0)), half
 
-        y = jax.lax.fori_loop(0, steps_between, heun, y)
+        whole, half = jax.lax.fori_loop(0, steps_between, advance, paths)
+        extrapolated = jax.tree.map(lambda one, two: (4 * two - one) / 3, read(whole), read(half))
+        return (whole, half), extrapolated
+
+    def read(y):
         log_p = jax.nn.log_softmax(y, -1)
         p = jnp.exp(log_p)
         doubt = jnp.sum(p[..., 1:], -1)
-        return y, (-log_p[..., 0], doubt, doubt**2 + jnp.sum(p[..., 1:] ** 2, -1))
+        return -log_p[..., 0], doubt, doubt**2 + jnp.sum(p[..., 1:] ** 2, -1)
 
     lengths = jnp.diff(stops, prepend=0.0) / steps_between
     start = jnp.zeros((2, num_samples, num_classes))
-    _, values = jax.lax.scan(to, start, (lengths, jax.random.split(key, len(stops))))
+    _, values = jax.lax.scan(to, (start, start), (lengths, jax.random.split(key, len(stops))))
     return jax.tree.map(lambda part: jnp.moveaxis(part, 0, -1), values)
 
 

@@ -34,6 +34,7 @@ from gmm_speciation.verification.rows import row, with_error
 # in their tolerance. The same numbers by the backward equation are sharp.
 _SIMULATED = 0.15
 _PATHS = 0.1  # of any mixture: the martingale part is as large as the drift
+_RARE = 0.003  # prior of a rare class
 _SOURCE = "closed form of constant guidance"
 
 
@@ -48,15 +49,15 @@ def claims(key: PRNGKeyArray, num_samples: int, found: Study) -> list[Claim]:
     ]
 
 
-def _backward(scale: float, kappa: list[float], functions) -> np.ndarray:
-    """`E f(L)` at each kappa, increasing, by the backward equation of the log-odds from L = 0; `(T, F)`."""
+def _backward(scale: float, kappa: list[float], functions, start: float = 0.0) -> np.ndarray:
+    """`E f(L)` at each kappa, increasing, by the backward equation of the log-odds from `start`; `(T, F)`."""
     odds = np.linspace(-40.0, 80.0, 4801)
     drift = 2 * (1 + 2 * (scale - 1) * special.expit(-odds))
     step = 2e-3
     solved = [means_backward(one(odds), odds, lambda _: drift, 2.0, step) for one in functions]
     found, rows = [], []
     for _ in range(round(kappa[-1] / step)):
-        rows.append([np.interp(0.0, odds, next(one)) for one in solved])
+        rows.append([np.interp(start, odds, next(one)) for one in solved])
     for one in kappa:
         found.append(rows[round(one / step) - 1])
     return np.array(found)
@@ -85,7 +86,15 @@ def _closed_form(found: Study) -> list[Claim]:
         if dim != DIMS[0]:
             continue
         half = guided_curve(scale, kappa).crossing(np.log(2) / 2).value
+        rare = float(special.logit(_RARE))
         claims += [
+            row(
+                f"cross-entropy at κ = 1/2, w = {scale:g}, a class of prior {_RARE}",
+                _SOURCE,
+                "backward equation of the log-odds, finite differences",
+                float(guided_curve(scale, np.array([0.5]), prior=_RARE).cross_entropy.value[0]),
+                float(_backward(scale, [0.5], [_loss], rare)[0, 0]),
+            ),
             row(
                 f"cross-entropy at κ = 1, w = {scale:g}",
                 _SOURCE,

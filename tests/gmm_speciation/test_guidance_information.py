@@ -130,11 +130,11 @@ def test_weak_guidance_pays_the_same_wherever_it_acts():
 
 def test_many_classes_with_two_are_the_closed_form():
     s = np.array([0.4, 1.0, 2.0, 4.0])
-    curve = many.guided_classes(2, 2.5, s, key=jax.random.key(1), num_samples=8000, steps_between=8)
+    curve = many.guided_classes(2, 2.5, s, key=jax.random.key(1), num_samples=8000)
     truth = guided_curve(2.5, s / 2)
     for name, factor in (("cross_entropy", 1), ("probability", 1), ("rate", 0.5)):
         got, want = getattr(curve, name), factor * getattr(truth, name).value
-        assert np.all(np.abs(got.value - want) < 4 * got.stderr + 1e-3)
+        assert np.all(np.abs(got.value - want) < 4 * got.stderr + 2e-4)
 
 
 @pytest.mark.slow
@@ -190,7 +190,7 @@ def test_pictures_show_what_the_results_hold():
         plotting.plot_guided({})
 
 
-PRIORS = [1e-12, 1e-3, 0.1, 0.5, 0.9, 0.999]
+PRIORS = [1e-12, 1e-9, 1e-6, 1e-3, 0.1, 0.5, 0.9, 0.999]
 
 
 def of_the_true_class(kappa, prior):
@@ -243,10 +243,13 @@ def backward_equation(scale, kappa, cell=0.02):
     return CubicSpline(odds, found.y)
 
 
-@pytest.mark.parametrize("scale", [0.0, 2.0, 16.0])
-def test_guidance_at_any_prior_solves_the_backward_equation(scale):
+@pytest.mark.parametrize(
+    ("scale", "priors"),
+    [(0.0, PRIORS), (2.0, PRIORS), (4.0, PRIORS), (6.0, PRIORS[1::3]), (16.0, [1e-12, 0.5])],
+)
+def test_guidance_at_any_prior_solves_the_backward_equation(scale, priors):
     truth = backward_equation(scale, KAPPA)
-    for prior in PRIORS:
+    for prior in priors:
         curve = guided_curve(scale, KAPPA, prior=prior)
         wanted = truth(np.log(prior) - np.log1p(-prior))
         np.testing.assert_allclose(curve.cross_entropy.value, wanted, atol=1e-5)
