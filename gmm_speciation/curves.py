@@ -133,11 +133,13 @@ class EntropyCurve(eqx.Module):
         """
         times = np.asarray(process.time(self.log_snr))
         slope = -np.asarray(process.log_snr_slope(times))
-        rate = Estimate(
-            np.asarray(self.rate.value) * slope,
-            np.asarray(self.rate.stderr) * slope,
-            self.rate.dof,
-        )
+
+        def per_time(rate):
+            rate = np.asarray(rate)
+            # The clock may stand still where nothing is left: 0, not 0 times infinity.
+            return rate * np.where(rate == 0, 0.0, slope)
+
+        rate = Estimate(per_time(self.rate.value), per_time(self.rate.stderr), self.rate.dof)
         return ClockedCurve(times, self.entropy, rate, self, process)
 
     def peak(self) -> Peak:

@@ -170,6 +170,8 @@ def _variances() -> list[Claim]:
     for means, variances, level in (
         ((0.0, 0.3), (0.01, 4.0), 3.0),
         ((0.0, 2.0), (1e-6, 100.0), 0.0),
+        ((0.0, 0.3), (1e-4, 4.0), 8.0),
+        ((0.0, 0.3), (0.005, 5.0), 4.0),
     ):
         law = GaussianMixture.isotropic(np.array(means)[:, None], list(variances))
         found.append(

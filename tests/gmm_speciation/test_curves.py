@@ -156,3 +156,12 @@ def test_a_flat_curve_has_no_peaks_but_a_largest_rate():
     curve = EntropyCurve(grid, exact(np.full(20, 0.5)), noisy, 0.5, "test")
     assert curve.peaks() == ()
     np.testing.assert_allclose(curve.peak().log_snr.value, grid[np.argmax(noisy.value)], atol=0.35)
+
+
+def test_a_clock_that_stands_still_has_a_rate():
+    """Far beyond the decision dH/dlambda is 0 in float64, and dlambda/dt of the clock infinite."""
+    curve = gs.entropy_curve(gs.families.symmetric_pair(4, 1.0), np.array([740.0, 710.0, 4.0, 0.0]))
+    rate = curve.on(gs.OrnsteinUhlenbeck()).rate
+    assert np.all(np.isfinite(rate.value)) and np.all(np.isfinite(rate.stderr))
+    np.testing.assert_array_equal(rate.value[:2], 0.0)
+    assert rate.value[2] > 0
