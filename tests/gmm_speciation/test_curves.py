@@ -162,6 +162,7 @@ def test_a_clock_that_stands_still_has_a_rate():
     """Far beyond the decision dH/dlambda is 0 in float64, and dlambda/dt of the clock infinite."""
     curve = gs.entropy_curve(gs.families.symmetric_pair(4, 1.0), np.array([740.0, 710.0, 4.0, 0.0]))
     rate = curve.on(gs.OrnsteinUhlenbeck()).rate
-    assert np.all(np.isfinite(rate.value)) and np.all(np.isfinite(rate.stderr))
+    assert np.all(np.isfinite(rate.value))
+    assert np.all(np.isfinite(rate.stderr))
     np.testing.assert_array_equal(rate.value[:2], 0.0)
     assert rate.value[2] > 0
