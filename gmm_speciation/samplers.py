@@ -11,7 +11,7 @@ through the posterior mean D(x_t) = E[x_0 | x_t], in which every process looks a
     "ddim"  deterministic: x_s = alpha_s D + (sigma_s / sigma_t) (x_t - alpha_t D)
             (Song, Meng & Ermon 2021), the exponential-integrator form of the probability flow
     "ode"   Heun's second-order step on the probability flow in `x / alpha` against `sigma / alpha`
-            (Karras et al. 2022, Algorithm 1)
+            (Karras et al. 2022, Algorithm 1); a guidance takes the second slope from the state of the first
 
 A forward path adds independent Gaussian increments level by level; read from noise to signal it is a
 path of the true reverse chain, so it can be tracked without generating anything.
@@ -33,7 +33,7 @@ from gmm_speciation.inference import Classes, class_denoisers, denoiser
 from gmm_speciation.mixtures import GaussianMixture
 from gmm_speciation.partitions import Partition, as_partition
 from gmm_speciation.processes import DiffusionProcess
-from gmm_speciation.tracking import reverse_kernel
+from gmm_speciation.tracking import VARIANCES, reverse_kernel
 
 SAMPLING_METHODS = ("sde", "euler", "ddim", "ode")
 
@@ -136,6 +136,7 @@ def reverse_step(
     index,
     key: PRNGKeyArray,
     method: str,
+    variance: str = "posterior",
 ) -> Float[Array, "n d"]:
     """One step from level `index` to the next, given the posterior mean there.
 
@@ -147,8 +148,8 @@ def reverse_step(
         return alpha_s * denoised + sigma_s / sigma_t * (x - alpha_t * denoised)
     normals = jax.random.normal(key, x.shape, x.dtype)
     if method == "sde":
-        mean, variance = reverse_kernel(x, denoised, here, there)
-        return mean + jnp.sqrt(variance) * normals
+        mean, spread = reverse_kernel(x, denoised, here, there, variance)
+        return mean + jnp.sqrt(spread) * normals
     drift, diffusion = levels.drift[index], levels.diffusion[index]
     score = (alpha_t * denoised - x) / sigma_t**2
     return x - drift * x + diffusion * score + jnp.sqrt(diffusion) * normals
@@ -169,7 +170,7 @@ class _Reading(eqx.Module):
 
 
 @eqx.filter_jit
-def _reverse(mixture, guidance, partition, levels: ReverseLevels, x, key, method, keep):
+def _reverse(mixture, guidance, partition, levels: ReverseLevels, x, key, method, variance, keep):
     def step(carry, inputs):
         x, state = carry
         index, key = inputs
@@ -180,10 +181,10 @@ def _reverse(mixture, guidance, partition, levels: ReverseLevels, x, key, method
 
         denoised, state = guidance.step(state, x, here, denoise_at(x, here))
         first_order = "ddim" if method == "ode" else method
-        proposal = reverse_step(x, denoised, levels, index, key, first_order)
+        proposal = reverse_step(x, denoised, levels, index, key, first_order, variance)
         if method == "ode":
             # Heun: slope D - x/alpha at both ends, in the coordinate sigma/alpha; Euler is DDIM.
-            corrected, _ = guidance.step(state, proposal, there, denoise_at(proposal, there))
+            corrected = guidance.again(state, proposal, there, denoise_at(proposal, there))
             ratio_t, ratio_s = here[1] / here[0], there[1] / there[0]
             slope_t = (x / here[0] - denoised) / ratio_t
             safe = jnp.where(ratio_s > 0, ratio_s, 1.0)
@@ -205,6 +206,7 @@ def sample(
     num_samples: int | None = None,
     start: ArrayLike | None = None,
     method: str = "sde",
+    variance: str = "posterior",
     guidance: Guidance | None = None,
     partition: Classes = None,
 ) -> Trajectory:
@@ -218,26 +220,43 @@ def sample(
         num_samples: Number of trajectories, started from the exact law at `times[0]`.
         start: Or the states `(n, d)` to start from: clones, or another law.
         method: "sde", "euler", "ddim" or "ode".
+        variance: Of the noise of "sde": "posterior", or "beta" as `tracking.reverse_kernel`, which is not
+            the kernel that tracking assumes.
         guidance: What bends the denoiser; `Unguided()` by default.
         partition: The classes that guidance labels refer to; every component its own by default.
 
     Raises:
-        ValueError: If the grid is not decreasing or leaves the process's range, the method is
-            unknown, or not exactly one of `num_samples` and `start` is given.
+        ValueError: If the grid is not decreasing or leaves the process's range, the method or the
+            variance is unknown, or not exactly one of `num_samples` and `start` is given.
     """
     levels, states, (_, state, path) = _run(
-        mixture, process, times, key, num_samples, start, method, guidance, partition, _next_state
+        mixture,
+        process,
+        times,
+        key,
+        num_samples,
+        start,
+        method,
+        variance,
+        guidance,
+        partition,
+        _next_state,
     )
     path = jnp.concatenate([states[None], path])
     return Trajectory(levels.times, levels.alpha, levels.sigma, path, state)
 
 
 def _run(
-    mixture, process, times, key, num_samples, start, method, guidance, partition, keep
+    mixture, process, times, key, num_samples, start, method, variance, guidance, partition, keep
 ) -> tuple[ReverseLevels, Array, tuple]:
     """Levels, start, and what `_reverse` gives; checks the arguments of `sample`."""
     if method not in SAMPLING_METHODS:
         raise ValueError(f"`method` must be one of {', '.join(SAMPLING_METHODS)}; got {method!r}.")
+    if variance not in VARIANCES or (variance == "beta" and method != "sde"):
+        raise ValueError(
+            f'`variance` must be one of {", ".join(VARIANCES)}, and is of the method "sde" alone; got '
+            f"{variance!r} with {method!r}."
+        )
     if (num_samples is None) == (start is None):
         raise ValueError("Give exactly one of `num_samples` and `start`.")
     levels = ReverseLevels.of(process, times, mixture.centre.dtype)
@@ -252,7 +271,7 @@ def _run(
     return (
         levels,
         states,
-        _reverse(mixture, guidance, partition, levels, states, key_path, method, keep),
+        _reverse(mixture, guidance, partition, levels, states, key_path, method, variance, keep),
     )
 
 
@@ -266,6 +285,7 @@ def observe(
     num_samples: int | None = None,
     start: ArrayLike | None = None,
     method: str = "sde",
+    variance: str = "posterior",
     guidance: Guidance | None = None,
     partition: Classes = None,
 ) -> Observation:
@@ -279,7 +299,7 @@ def observe(
     Other arguments and errors as `sample`.
     """
     levels, _, (final, state, readings) = _run(
-        mixture, process, times, key, num_samples, start, method, guidance, partition,
+        mixture, process, times, key, num_samples, start, method, variance, guidance, partition,
         _Reading(readout),
     )  # fmt: skip
     return Observation(

@@ -29,12 +29,15 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+VARIANCES = ("posterior", "beta")
+
 
 def reverse_kernel(
     x: Float[Array, "*#batch d"],
     denoised: Float[Array, "*#batch d"],
     noisy: tuple,
     cleaner: tuple,
+    variance: str = "posterior",
 ) -> tuple[Float[Array, "*#batch d"], Float[Array, ""]]:
     """Mean and variance of the next state given x and a posterior mean of x_0.
 
@@ -43,12 +46,23 @@ def reverse_kernel(
         denoised: `D(x)` of one class; or of all, a class axis before the last, with `x[..., None, :]`.
         noisy: `(alpha_t, sigma_t)`.
         cleaner: `(alpha_s, sigma_s)` of the next level.
+        variance: "posterior" is v; "beta" that of the forward step, beta_t where alpha^2 + sigma^2 = 1
+            and brought to the scale of x_s elsewhere, the larger choice of Ho, Jain & Abbeel 2020,
+            Sec. 3.2.
+
+    Raises:
+        ValueError: If `variance` is neither.
     """
+    if variance not in VARIANCES:
+        raise ValueError(f"`variance` must be one of {', '.join(VARIANCES)}; got {variance!r}.")
     (alpha_t, sigma_t), (alpha_s, sigma_s) = noisy, cleaner
     ratio = alpha_t / alpha_s
     added = sigma_t**2 - ratio**2 * sigma_s**2
     mean = (ratio * sigma_s**2 / sigma_t**2) * x + (alpha_s * added / sigma_t**2) * denoised
-    return mean, jnp.asarray(added * sigma_s**2 / sigma_t**2, x.dtype)
+    share = sigma_s**2 / sigma_t**2
+    if variance == "beta":
+        share = (alpha_s**2 + sigma_s**2) / (alpha_t**2 + sigma_t**2)
+    return mean, jnp.asarray(added * share, x.dtype)
 
 
 def log_likelihood_update(

@@ -8,10 +8,14 @@ From `x` at noise t to `x'` at `t' < t`, given a posterior mean D of x_0,
 path of this chain with D = x_0. Pure functions; the class axis comes first.
 """
 
+from typing import Literal
+
 import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
+
+Variance = Literal["posterior", "beta"]
 
 
 def reverse_kernel(
@@ -19,10 +23,16 @@ def reverse_kernel(
     denoised: Float[Tensor, "K B *event"],
     sigma: float,
     sigma_next: float,
+    variance: Variance = "posterior",
 ) -> tuple[Float[Tensor, "K B *event"], float]:
-    """Means, class axis first, and variance of `x'` at `sigma_next < sigma` given `x` and each class."""
-    ratio = (sigma_next / sigma) ** 2
-    return ratio * x + (1 - ratio) * denoised, (sigma**2 - sigma_next**2) * ratio
+    """Means, class axis first, and variance of `x'` at `sigma_next < sigma` given `x` and each class.
+
+    The variance is s^2; or, for "beta", the larger one of Ho, Jain & Abbeel 2020, Sec. 3.2, the
+    forward step's `beta = (t^2 - t'^2) / (1 + t^2)` of VP coordinates, brought to these by `1 + t'^2`.
+    """
+    ratio, added = (sigma_next / sigma) ** 2, sigma**2 - sigma_next**2
+    share = (1 + sigma_next**2) / (1 + sigma**2) if variance == "beta" else ratio
+    return ratio * x + (1 - ratio) * denoised, added * share
 
 
 def log_likelihood_update(

@@ -11,13 +11,14 @@ Two ways from `sigma = t` to `t' < t`, given the posterior mean `D(x; t)`:
   the law of `x_{t'}` given `x_t` and `x_0 = D`. Tracked class posteriors assume this kernel.
 
 Both end on `D(x; sigma_min)`, the posterior mean at the last level. With a guidance its state is threaded
-through the steps; the second slope of Heun's method is guided from the state of the first.
+through the steps; the second slope of Heun's method is guided from the state of the first, and as the
+guidance decided there.
 """
 
 import math
 from collections.abc import Callable
 from itertools import pairwise
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import torch
 from jaxtyping import Float
@@ -25,7 +26,7 @@ from torch import Tensor
 
 from model_bridges.denoiser import Label
 from model_bridges.guidance.base import Guidance, denoise_at
-from model_bridges.paths import reverse_kernel
+from model_bridges.paths import Variance, reverse_kernel
 
 DenoiserFunction = Callable[..., Tensor]
 Method = Literal["ancestral", "probability-flow"]
@@ -59,6 +60,7 @@ def sample(
     guidance: Guidance | None = None,
     generator: torch.Generator | None = None,
     method: Method = "ancestral",
+    variance: Variance = "posterior",
     device: str | torch.device = "cpu",
     dtype: torch.dtype | None = None,
     progress: Callable[[int, int], object] | None = None,
@@ -74,13 +76,15 @@ def sample(
             the whole `Denoiser`.
         generator: Source of all randomness, on `device`.
         method: The reverse step, see the module.
+        variance: Of the ancestral noise: "posterior", the kernel above, or "beta" as
+            `paths.reverse_kernel`, which is not the kernel that tracking assumes.
         device: Where the samples live.
         dtype: Of the states; torch's default.
         progress: Called with `(steps done, steps in all)`.
 
     Raises:
-        ValueError: If `sigmas` is not decreasing and positive, `method` is unknown, or both a label and
-            a guidance are given.
+        ValueError: If `sigmas` is not decreasing and positive, `method` or `variance` is unknown, or both
+            a label and a guidance are given.
     """
     levels = [float(sigma) for sigma in sigmas]
     decreasing = all(a > b for a, b in pairwise(levels))
@@ -91,6 +95,11 @@ def sample(
         )
     if method not in ("ancestral", "probability-flow"):
         raise ValueError(f"`method` must be 'ancestral' or 'probability-flow'; got {method!r}.")
+    if variance not in get_args(Variance) or (variance == "beta" and method != "ancestral"):
+        raise ValueError(
+            "`variance` must be 'posterior' or 'beta', and is of ancestral steps alone; got "
+            f"{variance!r} with {method!r}."
+        )
     if guidance is not None and label is not None:
         raise ValueError("Give `label` or `guidance`, not both: a guidance brings its own labels.")
 
@@ -99,19 +108,24 @@ def sample(
             return denoiser(x, sigma, label), state
         return guidance.step(state, x, sigma, denoise_at(denoiser, x, sigma))  # type: ignore[arg-type]
 
+    def mean_again(x: Tensor, sigma: float, state: Any) -> Tensor:
+        if guidance is None:
+            return denoiser(x, sigma, label)
+        return guidance.again(state, x, sigma, denoise_at(denoiser, x, sigma))  # type: ignore[arg-type]
+
     with torch.no_grad():
         x = levels[0] * torch.randn(shape, generator=generator, device=device, dtype=dtype)
         state = None if guidance is None else guidance.init(x)
         for index, (sigma, next_sigma) in enumerate(pairwise(levels), start=1):
             denoised, state = mean(x, sigma, state)
             if method == "ancestral":
-                means, variance = reverse_kernel(x, denoised[None], sigma, next_sigma)
+                means, spread = reverse_kernel(x, denoised[None], sigma, next_sigma, variance)
                 noise = torch.randn(shape, generator=generator, device=device, dtype=dtype)
-                x = means[0] + math.sqrt(variance) * noise
+                x = means[0] + math.sqrt(spread) * noise
             else:
                 slope = (x - denoised) / sigma
                 euler = x + (next_sigma - sigma) * slope
-                next_slope = (euler - mean(euler, next_sigma, state)[0]) / next_sigma
+                next_slope = (euler - mean_again(euler, next_sigma, state)) / next_sigma
                 x = x + (next_sigma - sigma) * (slope + next_slope) / 2
             if progress is not None:
                 progress(index, len(levels) - 1)

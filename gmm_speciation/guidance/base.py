@@ -33,6 +33,16 @@ class Guidance(eqx.Module):
     ) -> tuple[Float[Array, "n d"], PyTree]:
         """Guided posterior mean at `x` and the new state."""
 
+    def again(
+        self, state: PyTree, x: Float[Array, "n d"], level: tuple, denoise: Denoise
+    ) -> Float[Array, "n d"]:
+        """Guided posterior mean at a further evaluation of a step, as the second of Heun's method.
+
+        `state` is the one after the step's first evaluation, and stays. What a kind decides once a step
+        is as decided there.
+        """
+        return self.step(state, x, level, denoise)[0]
+
 
 class Unguided(Guidance):
     """The law as it is: of one class, or of the whole mixture for `label=None`."""

@@ -7,7 +7,11 @@ weights of a batch must carry the axis of the coordinates, `weight[..., None]`.
 import math
 
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Bool, Float
+
+from gmm_speciation.checks import ArrayLike
+from gmm_speciation.processes import DDPM
 
 Number = Array | float | int
 Values = Float[Array, "*batch d"]
@@ -76,7 +80,8 @@ def feedback_offset(
     """Nats a step that bring log P from 0 to the log P of `reference_scale` at time `start`.
 
     `delta = log((1 - pi) m / (m - 1)) / ((1 - t_0) N)`: without any evidence the scale reaches
-    m = `reference_scale` after the first `1 - t_0` of N steps, t_0 counted from the clean end.
+    m = `reference_scale` after the first `1 - t_0` of N steps, t_0 counted from the clean end. N is
+    the number of positive levels of the grid: the published one steps from the last of them to zero.
 
     Raises:
         ValueError: As `feedback_floor`, or if `start` is not in [0, 1) or there is no step.
@@ -86,6 +91,58 @@ def feedback_offset(
             f"`start` must lie in [0, 1) and `num_steps` be positive; got {start} and {num_steps}."
         )
     return feedback_floor(purity, reference_scale) / ((1 - start) * num_steps)
+
+
+def feedback_temperature(
+    levels: ArrayLike, purity: float = 0.999, start: float = 0.556, peak: float = 0.429
+) -> float:
+    """`tau = |2 v(t_1) delta| / Delta` of feedback guidance on a grid of noise levels.
+
+    With it a squared distance of Delta = 10, by which the next state is nearer to what the class says than
+    to what the whole does, makes up for the offset delta at t_1. v is the variance of the reverse kernel of
+    the step that leaves a level, 0 at the last, and `t = i / N` at the i-th of N levels from the clean end;
+    between levels v is interpolated (Koulischer et al. 2025, arXiv 2506.06085; t_1 is .429 for feedback alone
+    and .492 on top of a limited interval).
+
+    Args:
+        levels: sigma in EDM coordinates, `(N,)`, positive, from noise to signal.
+        purity, start: pi and t_0, as of `feedback_offset`.
+        peak: t_1, a share of the steps left.
+
+    Raises:
+        ValueError: As `feedback_offset`, if the levels do not decrease to a positive one, or `peak` is not
+            in [0, 1).
+    """
+    sigma = np.append(np.asarray(levels, float), 0.0)
+    if sigma.ndim != 1 or len(sigma) < 2 or not np.all(np.diff(sigma) < 0) or not 0 <= peak < 1:
+        raise ValueError(
+            "`levels` must be positive and decrease strictly, and `peak` lie in [0, 1); got "
+            f"{sigma[:-1] if sigma.size < 6 else f'{sigma[0]:g} ... {sigma[-2]:g}'} and {peak}."
+        )
+    variance = (sigma[:-1] ** 2 - sigma[1:] ** 2) * (sigma[1:] / sigma[:-1]) ** 2
+    times = np.arange(len(variance)) / len(variance)
+    offset = feedback_offset(purity, start, len(variance))
+    return float(abs(2 * np.interp(peak, times, variance[::-1]) * offset) / 10)
+
+
+def published_levels(num_levels: int) -> Float[np.ndarray, " N"]:
+    """The N levels of noise of feedback guidance: Karras' of EDM2, sigma 80 to .002, rho 7."""
+    return np.linspace(80 ** (1 / 7), 0.002 ** (1 / 7), num_levels) ** 7
+
+
+def accumulated_precision(
+    schedule: DDPM,
+) -> tuple[Float[np.ndarray, " N"], Float[np.ndarray, " N"]]:
+    """`log sigma` of a schedule's steps, EDM coordinates, and the sum of `1 / (2 v)` up to each.
+
+    v is the variance of the reverse kernel of a step, in the schedule's own variance-preserving
+    coordinates. An offset delta of dynamic negative guidance, meant for this schedule, adds delta times the
+    difference of the sum between two levels, whichever way a sampler goes from one to the other.
+    """
+    log_sigma = -np.asarray(schedule.step_log_snr) / 2
+    noisy, clean = np.exp(2 * log_sigma[1:]), np.exp(2 * log_sigma[:-1])
+    variance = (noisy - clean) * clean / (noisy * (1 + clean))
+    return log_sigma, np.r_[0.0, np.cumsum(1 / (2 * variance))]
 
 
 def safe_weight(prompted: Values, unwanted: Values, strength: Number, threshold: Number) -> Values:

@@ -18,7 +18,9 @@ from gmm_speciation.processes import DiffusionProcess
 class Interval(Guidance):
     """A guidance that acts where `low < sigma / alpha <= high`; its unguided law elsewhere.
 
-    A guidance with a memory keeps it up to date outside the interval, too.
+    It is decided once a step, at the level that the step leaves, as published; so is a further evaluation
+    of Heun's method. The published code of Koulischer et al. 2025 (arXiv 2506.06085) leaves out `high`
+    itself. A guidance with a memory keeps it up to date outside the interval, too.
     """
 
     guidance: Guidance
@@ -54,12 +56,20 @@ class Interval(Guidance):
         return np.asarray(inside(process.sigma(t) / process.alpha(t), self.low, self.high))
 
     def init(self, x: Float[Array, "n d"]) -> PyTree:
-        return self.guidance.init(x)
+        return self.guidance.init(x), jnp.asarray(False)
 
     def step(
         self, state: PyTree, x: Float[Array, "n d"], level: tuple, denoise: Denoise
     ) -> tuple[Float[Array, "n d"], PyTree]:
-        guided, state = self.guidance.step(state, x, level, denoise)
+        guided, own = self.guidance.step(state[0], x, level, denoise)
         alpha, sigma = level
         acts = inside(sigma / alpha, like(x, self.low), like(x, self.high))
-        return jnp.where(acts, guided, denoise(self.base_label)), state
+        return jnp.where(acts, guided, denoise(self.base_label)), (own, acts)
+
+    def again(
+        self, state: PyTree, x: Float[Array, "n d"], level: tuple, denoise: Denoise
+    ) -> Float[Array, "n d"]:
+        own, acts = state
+        return jnp.where(
+            acts, self.guidance.again(own, x, level, denoise), denoise(self.base_label)
+        )

@@ -17,6 +17,9 @@ from gmm_speciation.guidance.formulae import (
     safe_weight,
 )
 from gmm_speciation.guidance.posteriors import PosteriorSource, TrackedRatio
+from gmm_speciation.processes import DDPM
+
+_LINEAR = DDPM.linear()
 
 
 def _prompted(denoise: Denoise, prompt: int | None, scale: Parameter) -> Array:
@@ -73,19 +76,37 @@ class DynamicNegative(Guidance):
         prior: float | int = 0.01,
         temperature: float | int = 0.2,
         distance_offset: float | int = 2e-4,
-        min_posterior: float | int = 0.0,
+        min_posterior: float | int = 1e-6,
         max_posterior: float | int = 0.8,
         prompt: int | None = None,
         scale: float | int = 1.0,
+        schedule: DDPM | None = _LINEAR,
     ) -> "DynamicNegative":
-        """As published: p tracked from `prior` against the whole law and clamped; defaults of CIFAR-10.
+        """As published, for CIFAR-10: p tracked from `prior` against the whole distribution and clamped.
+
+        The paper's distance offset is of each of the 1000 steps of DDPM's linear betas; on another grid of
+        levels it adds what those steps would between two of them (see `TrackedRatio`). The published code
+        never hands its offset on: 0 is what that runs. It injects the noise of `variance="beta"`, see
+        `samplers.sample`, and tracks with the posterior kernel.
+
+        Args:
+            label: The class to push away from.
+            strength: lambda_0.
+            prior: p at the start.
+            temperature: tau.
+            distance_offset: delta, a squared distance in variance-preserving coordinates.
+            min_posterior: Lower bound of p.
+            max_posterior: Upper bound of p.
+            prompt, scale: As of the class.
+            schedule: Whose step delta is of: `DDPM.scaled_linear()` for Stable Diffusion; None for the steps
+                that the sampler takes, whatever they are.
 
         Raises:
             ValueError: If not `0 <= min_posterior < prior < max_posterior < 1`.
         """
         floor, ceiling = negative_bounds(prior, min_posterior, max_posterior)
         source = TrackedRatio(
-            label, prior, temperature, 0.0, distance_offset, floor, ceiling, max_posterior
+            label, prior, temperature, 0.0, distance_offset, floor, ceiling, max_posterior, schedule
         )
         return cls(label, strength, source, prompt, scale)
 
@@ -116,7 +137,9 @@ class SafeLatent(Guidance):
         mu  as `formulae.safe_weight` of eps_p, eps_c, strength, threshold
 
     with p the prompt, or the whole law without one, when `eps = eps_u - scale gamma`. Followed line by line
-    from the authors' published code; their Eq. 6 bounds mu in words that admit another reading.
+    from the authors' published code; their Eq. 6 bounds mu in words that admit another reading. The paper
+    speaks of noises, and so does this class whatever a network predicts; the published code takes the
+    network's output as it is, so that for v-prediction its threshold and its bound act on v.
     """
 
     label: int = eqx.field(static=True)
@@ -155,3 +178,9 @@ class SafeLatent(Guidance):
         momentum = decay * momentum + (1 - decay) * gamma
         push = jnp.where(count >= self.warmup, like(x, self.scale) / noise_per_mean * gamma, 0.0)
         return _prompted(denoise, self.prompt, self.scale) - push, (momentum, count + 1)
+
+    def again(
+        self, state: PyTree, x: Float[Array, "n d"], level: tuple, denoise: Denoise
+    ) -> Float[Array, "n d"]:
+        momentum, count = state  # the warm-up counts steps
+        return self.step((momentum, count - 1), x, level, denoise)[0]

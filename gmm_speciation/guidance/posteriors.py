@@ -17,9 +17,11 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, PyTree
 
 from gmm_speciation.guidance.base import Denoise, Parameter, like, parameter
+from gmm_speciation.guidance.formulae import accumulated_precision
 from gmm_speciation.inference import log_class_posterior
 from gmm_speciation.mixtures import GaussianMixture
 from gmm_speciation.partitions import Partition
+from gmm_speciation.processes import DDPM
 from gmm_speciation.tracking import class_against_class, log_likelihood_update, reverse_kernel
 
 
@@ -125,10 +127,14 @@ class TrackedRatio(PosteriorSource):
 
         log P <- clip(log P + tau l + offset + distance_offset / (2 v), floor, ceiling)
 
-    with l the log-ratio of the two reverse kernels and v their variance, `log P = 0` at the start and
-    `p = prior P`. `offset` is that of feedback guidance (arXiv 2506.06085), `distance_offset`, in squared
-    distance, that of dynamic negative guidance (arXiv 2410.14398). Its error is of order sqrt(step), and P
-    may exceed 1 / prior: the log-odds are those of p below `max_posterior`.
+    with l the log-ratio of the two reverse kernels, `log P = 0` at the start and `p = prior P`. `offset` is
+    that of feedback guidance (arXiv 2506.06085), `distance_offset`, in squared distance, that of dynamic
+    negative guidance (arXiv 2410.14398). A distance has a scale where l has none: v is the kernels' variance
+    in the variance-preserving coordinates of that paper, that of x_s over `alpha_s^2 + sigma_s^2`. As 1 / v
+    is large for a short step the offset grows with the square of their number; with a `schedule` it is
+    that of a step of it, and a step of the sampler adds what the schedule's between its levels would.
+    Its error is of order sqrt(step), and P may exceed 1 / prior: the log-odds are those of p below
+    `max_posterior`.
     """
 
     label: int = eqx.field(static=True)
@@ -139,6 +145,7 @@ class TrackedRatio(PosteriorSource):
     floor: Parameter = eqx.field(converter=parameter, default=-jnp.inf)
     ceiling: Parameter = eqx.field(converter=parameter, default=jnp.inf)
     max_posterior: Parameter = eqx.field(converter=parameter, default=0.99)
+    schedule: DDPM | None = None
 
     def init(self, x: Float[Array, "n d"]) -> PyTree:
         return jnp.zeros(x.shape[:1], x.dtype), _Path.unknown(x, 2)
@@ -149,7 +156,8 @@ class TrackedRatio(PosteriorSource):
         log_ratio, path = state
         update, variance = path.update(x, level)
         moved = log_ratio + like(x, self.temperature) * (update[:, 0] - update[:, 1])
-        moved = moved + like(x, self.offset) + like(x, self.distance_offset) / (2 * variance)
+        moved = moved + like(x, self.offset)
+        moved = moved + like(x, self.distance_offset) * self._precision(path.level, level, variance)
         moved = jnp.clip(moved, like(x, self.floor), like(x, self.ceiling))
         log_ratio = jnp.where(path.known, moved, log_ratio)
         posterior = jnp.clip(
@@ -159,3 +167,11 @@ class TrackedRatio(PosteriorSource):
         path = _Path(x, denoised, level, jnp.asarray(True))
         log_odds = jnp.log(posterior) - jnp.log1p(-posterior)
         return ClassEvidence(log_ratio, log_odds), (log_ratio, path)
+
+    def _precision(self, noisy: tuple, level: tuple, variance: Array) -> Array:
+        """`1 / (2 v)` of this step, or of the schedule's between its levels."""
+        if self.schedule is None:
+            return (level[0] ** 2 + level[1] ** 2) / (2 * variance)
+        places, sums = (jnp.asarray(a) for a in accumulated_precision(self.schedule))
+        at = [jnp.interp(jnp.log(sigma / alpha), places, sums) for alpha, sigma in (noisy, level)]
+        return (at[0] - at[1]).astype(variance.dtype)

@@ -13,6 +13,7 @@ tracked against each other, is a conditional entropy of the class only without g
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
@@ -20,8 +21,9 @@ from torch import Tensor
 
 from gmm_speciation.estimate import Estimate
 from gmm_speciation.guidance import GuidedCurve
+from gmm_speciation.guidance.formulae import feedback_temperature
 from model_bridges.denoiser import Denoiser
-from model_bridges.guidance import ClassifierFree, Guidance, Guided
+from model_bridges.guidance import ClassifierFree, Feedback, Guidance, Guided
 from model_bridges.tracking import trace
 from model_bridges.trajectories import generate_paths
 
@@ -108,6 +110,23 @@ def guided_run(
 def constant(scale: float) -> Kind:
     """Classifier-free guidance of one scale."""
     return lambda labels: ClassifierFree(labels, scale)
+
+
+def feedback_kinds(levels: Float[np.ndarray, " L"]) -> dict[str, Kind]:
+    """Feedback guidance as published, and with the tracked posterior as it is, by name.
+
+    The published temperature is a few hundredths: most of what the path says of the class is not heard.
+
+    Args:
+        levels: The sampler's, from noise to signal.
+    """
+    published = feedback_temperature(levels)
+    return {
+        f"feedback, τ = {temperature:.3g}{word}": partial(
+            Feedback.tracked, num_steps=len(levels), temperature=temperature
+        )
+        for temperature, word in ((published, " as published"), (1.0, ""))
+    }
 
 
 def commitment(run: GuidedRun) -> Estimate:

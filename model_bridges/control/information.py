@@ -19,11 +19,18 @@ from jaxtyping import Float
 from gmm_speciation.claims import Claim
 from gmm_speciation.estimate import Estimate
 from gmm_speciation.guidance.formulae import feedback_floor, feedback_offset
-from model_bridges.control.guided import GuidedRun, Kind, commitments, constant, guided_run
+from model_bridges.control.guided import (
+    GuidedRun,
+    Kind,
+    commitments,
+    constant,
+    feedback_kinds,
+    guided_run,
+)
 from model_bridges.control.judged import JudgedModel
 from model_bridges.control.verdicts import at_least, at_most, equal
 from model_bridges.denoiser import Denoiser
-from model_bridges.guidance import ClassifierFree, Feedback, Interval
+from model_bridges.guidance import ClassifierFree, Interval
 
 SCALES = (0.5, 1.0, 1.5, 2.0, 4.0)
 NATS, SHIFT = 0.1, 0.1  # tolerances: of an identity; of the commitment in log sigma
@@ -34,7 +41,6 @@ PLACES = ("inside", "at more noise", "at less noise")
 WHERE = dict(
     zip(PLACES, ("inside the window", *(f"{p} than the window" for p in PLACES[1:])), strict=True)
 )
-FEEDBACK = "feedback"
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,7 +52,7 @@ class GuidedInformation:
     window: tuple[float, float]
     runs: dict[float, GuidedRun]
     limited: dict[str, GuidedRun]  # by PLACES, scale LIMITED
-    feedback: GuidedRun
+    feedback: dict[str, GuidedRun]  # by `feedback_kinds`
     theory: dict[float, GuidedRun]  # of the fitted mixture
     shares: dict[str, tuple[Estimate, Estimate]]  # of the shift and of the fall, by PLACES
     read_out: float  # sigma where the fall is read
@@ -97,10 +103,10 @@ def guided_information(
         step(f"guided trajectories, w = {LIMITED:g} {WHERE[place]}")
         scales = np.where((sigmas > low) & (sigmas <= high), LIMITED, 1.0)
         limited[place] = run(model.denoiser, _limited(low, high), scales)
-    step("feedback guidance")
-    feedback = run(
-        model.denoiser, lambda labels: Feedback.tracked(labels, num_steps=num_levels - 1)
-    )
+    feedback = {}
+    for name, kind in feedback_kinds(sigmas[::-1]).items():
+        step(name)
+        feedback[name] = run(model.denoiser, kind)
     if theory is not None:
         for scale in SCALES:
             step(f"the same of the mixture, w = {scale:g}")

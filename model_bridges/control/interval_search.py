@@ -15,10 +15,12 @@ import numpy as np
 from gmm_speciation.claims import Claim
 from gmm_speciation.estimate import Estimate
 from model_bridges.control.drawing import Draw, draw
+from model_bridges.control.guided import feedback_kinds
 from model_bridges.control.judged import NUM_STEPS, JudgedModel
 from model_bridges.control.verdicts import at_most
-from model_bridges.guidance import ClassifierFree, Feedback, Interval, Unguided
+from model_bridges.guidance import ClassifierFree, Interval, Unguided
 from model_bridges.quality import Floor, floor, paired_difference
+from model_bridges.samplers import karras_sigmas
 
 SCALE = 2.0
 
@@ -32,7 +34,7 @@ class IntervalSearch:
     unguided: Draw
     full: Draw
     entropic: Draw
-    feedback: Draw
+    feedback: list[Draw]  # as published, and with tau = 1
     cells: dict[tuple[float, float], Draw]
     floor: Floor
     curve_evaluations: int
@@ -92,9 +94,8 @@ def search_intervals(
     entropic = run(
         f"interval of the curve ({low:.3g}, {high:.3g}], w = {scale:g}", limited(interval)
     )
-    feedback = run(
-        "feedback guidance", lambda labels: Feedback.tracked(labels, num_steps=NUM_STEPS - 1)
-    )
+    levels = karras_sigmas(NUM_STEPS, *model.denoiser.sigma_range).numpy()
+    feedback = [run(name, kind) for name, kind in feedback_kinds(levels).items()]
     cells = {}
     for i, below in enumerate(edges):
         for above in edges[i + 1 :]:

@@ -11,7 +11,7 @@ from matplotlib.ticker import LogLocator, NullFormatter
 from torch import Tensor
 
 from gmm_speciation.plotting import COLOURS, band, noise_axis, panels, styled
-from model_bridges.control.information import FEEDBACK, GuidedInformation
+from model_bridges.control.information import GuidedInformation
 from model_bridges.control.interval_search import IntervalSearch
 from model_bridges.control.removal import Removal
 from model_bridges.control.time_grids import CLASS, KARRAS, METHODS, STATE, TimeGrids
@@ -122,11 +122,11 @@ def plot_guided(result: GuidedInformation) -> Figure:
                     exact.clock, np.asarray(exact.cross_entropy.value), color=colour, linewidth=1.1,
                     linestyle=(0, (4, 2)),
                 )  # fmt: skip
-        curve = result.feedback.curve
-        band(
-            axes, curve.clock, curve.cross_entropy, colour="#555555", linestyle=":",
-            label=f"{FEEDBACK} guidance",
-        )  # fmt: skip
+        for (name, run), colour in zip(
+            result.feedback.items(), ("#555555", "#a0a0a0"), strict=True
+        ):
+            curve = run.curve
+            band(axes, curve.clock, curve.cross_entropy, colour=colour, linestyle=":", label=name)
         if result.theory:
             axes.plot([], [], color="#777777", linestyle=(0, (4, 2)), label="fitted mixture")
         low, high = (-2 * np.log(end) for end in result.window)
@@ -144,10 +144,10 @@ def plot_guided(result: GuidedInformation) -> Figure:
 
 def plot_search(result: IntervalSearch) -> Figure:
     """Frechet distance of every interval, best on top, and its paired difference to that of the curve."""
-    others = (result.unguided, result.entropic, result.feedback)
+    others = (result.unguided, result.entropic, *result.feedback)
     draws = sorted([*result.cells.values(), *others], key=lambda d: float(d.quality.frechet.value))
     named = {id(result.unguided): "#222222", id(result.entropic): COLOURS[1]}
-    named[id(result.feedback)] = COLOURS[2]
+    named |= {id(one): COLOURS[2] for one in result.feedback}
     distances = [one.quality.frechet for one in draws]
     gaps = [paired_difference(one.quality, result.entropic.quality, "frechet") for one in draws]
     with styled():

@@ -28,7 +28,7 @@ def information_rows(result: GuidedInformation) -> Table:
     plain = result.runs[1.0]
     runs: dict[str, GuidedRun] = {f"w = {scale:g}": run for scale, run in result.runs.items()}
     runs |= {f"w = {LIMITED:g} {WHERE[place]}": run for place, run in result.limited.items()}
-    runs["feedback"] = result.feedback
+    runs |= result.feedback
     theory = {f"w = {scale:g}": run for scale, run in result.theory.items()}
     rows = []
     for name, run in runs.items():
@@ -124,9 +124,9 @@ def _intervals(report: Report, found: IntervalSearch) -> None:
     )
     cells = sorted(found.cells.values(), key=lambda one: float(one.quality.frechet.value))
     report.table(
-        *draw_rows([found.unguided, found.entropic, found.feedback, *cells]), caption=ERRORS
+        *draw_rows([found.unguided, found.entropic, *found.feedback, *cells]), caption=ERRORS
     )
-    shown = (found.unguided, found.entropic, found.full, found.feedback)
+    shown = (found.unguided, found.entropic, found.full, *found.feedback)
     pictures = {one.name: one.pictures for one in shown}
     report.figure(
         plotting.plot_rows(pictures), "images", "Images of the same noise, a column each."
@@ -171,7 +171,7 @@ def guidance_record(result: GuidanceStudy) -> dict[str, Any]:
         }
     if result.intervals is not None:
         search = result.intervals
-        draws = [search.unguided, search.entropic, search.feedback, *search.cells.values()]
+        draws = [search.unguided, search.entropic, *search.feedback, *search.cells.values()]
         record["intervals"] = {
             "scale": search.scale,
             "best": list(search.best),

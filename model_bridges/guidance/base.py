@@ -4,6 +4,7 @@ Conventions are those of the package: see `model_bridges.guidance`.
 """
 
 import abc
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, final
@@ -37,6 +38,16 @@ class Guidance(abc.ABC):
         self, state: Any, x: Float[Tensor, "B *event"], sigma: float, denoise: Denoise
     ) -> tuple[Float[Tensor, "B *event"], Any]:
         """Guided posterior mean at `x` and the new state; the old one stays as it was."""
+
+    def again(
+        self, state: Any, x: Float[Tensor, "B *event"], sigma: float, denoise: Denoise
+    ) -> Float[Tensor, "B *event"]:
+        """Guided posterior mean at a further evaluation of a step, as the second of Heun's method.
+
+        `state` is the one after the step's first evaluation, and stays. What a kind decides once a step
+        is as decided there.
+        """
+        return self.step(state, x, sigma, denoise)[0]
 
 
 @final
@@ -76,31 +87,72 @@ def denoise_at(denoiser: Denoiser, x: Float[Tensor, "B *event"], sigma: float) -
     return denoise
 
 
+class Threaded:
+    """A guidance's state along one run, from noise to signal: it moves on once a level.
+
+    At a level met again, as by samplers that go back to a step's end to correct it, the guidance acts from
+    the state ahead of the level. An evaluation that is `provisional`, the further one of a step whose state
+    the sampler does not keep, is guided as its step was and leaves no mark.
+    """
+
+    def __init__(self, guidance: Guidance):
+        self.guidance = guidance
+        self.sigma = math.inf  # the level reached
+        self._before: Any = None  # the guidance's state ahead of it
+        self._after: Any = None
+
+    def __call__(
+        self,
+        x: Float[Tensor, "B *event"],
+        sigma: float,
+        denoise: Denoise,
+        provisional: bool = False,
+    ) -> Float[Tensor, "B *event"]:
+        """The guided posterior mean at a level not above the one reached."""
+        if self.sigma == math.inf:
+            self._after = self.guidance.init(x)
+        if provisional:
+            return self.guidance.again(self._after, x, sigma, denoise)
+        if sigma < self.sigma:
+            self._before, self.sigma = self._after, sigma
+        guided, self._after = self.guidance.step(self._before, x, sigma, denoise)
+        return guided
+
+
 @final
 @dataclass(eq=False)
 class Guided:
     """A guided model as a function `(x, sigma, label) -> posterior mean`, for samplers of one's own.
 
-    The sampler must go from noise to signal and ask once a level, as first-order samplers do; a level that
-    is not below the one before starts anew. Labels are the guidance's: the one given is not looked at.
+    The sampler must go from noise to signal; the guidance's state moves on once a level, see `Threaded`. A
+    level above the one before, or states of another shape, start anew. Labels are the guidance's: the one
+    given is not looked at.
+
+    Args:
+        denoiser: The model.
+        guidance: Its guidance.
+        second_order: Say so for a sampler that asks twice a step, as Heun's method: every second evaluation
+            from the start of a run is then guided as the one before it, as in `samplers.sample`. A function
+            of x and sigma cannot tell.
     """
 
     denoiser: Denoiser
     guidance: Guidance
-    _state: Any = field(default=None, init=False)
-    _sigma: float = field(default=0.0, init=False)
+    second_order: bool = False
+    _run: Threaded | None = field(default=None, init=False)
+    _shape: tuple[int, ...] = field(default=(), init=False)
+    _first: bool = field(default=True, init=False)  # of its step
 
     def __call__(
         self, x: Float[Tensor, "B *event"], sigma: Sigma, label: Label | None = None
     ) -> Float[Tensor, "B *event"]:
         """The guided posterior mean. Errors as those of the denoiser."""
         level = float(sigma)
-        state = self.guidance.init(x) if level >= self._sigma else self._state
-        result, self._state = self.guidance.step(
-            state, x, level, denoise_at(self.denoiser, x, level)
-        )
-        self._sigma = level
-        return result
+        if self._run is None or level > self._run.sigma or x.shape != self._shape:
+            self._run, self._shape, self._first = Threaded(self.guidance), x.shape, True
+        provisional = self.second_order and not self._first
+        self._first = provisional or not self.second_order
+        return self._run(x, level, denoise_at(self.denoiser, x, level), provisional)
 
 
 def per_state(values: Float[Tensor, " B"], x: Float[Tensor, "B *event"]) -> Tensor:

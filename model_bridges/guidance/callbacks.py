@@ -49,8 +49,9 @@ def interval_callback(pipe: Any, low: float | int, high: float | int) -> Any:
                 middle = len(steps) - pipeline.num_timesteps
                 self.first = middle if middle in places else places[0]
             index = self.first + step_index + 1
-            if index < len(steps):
-                acts = interval.contains(level_at(pipeline.scheduler, steps[index]).sigma)
+            level = level_at(pipeline.scheduler, steps[index]) if index < len(steps) else None
+            if level is not None and not level.provisional:  # decided once a step
+                acts = interval.contains(level.sigma)
                 pipeline._guidance_scale = self.scale if acts else 1.0
                 callback_kwargs.update(self.both if acts else self.prompt)
             return callback_kwargs

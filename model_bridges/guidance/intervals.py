@@ -20,7 +20,9 @@ from model_bridges.guidance.base import Class, Denoise, Guidance
 class Interval(Guidance):
     """A guidance that acts where `low < sigma <= high`; its unguided law elsewhere, at its lower cost.
 
-    A guidance with a memory keeps it up to date outside the interval, too.
+    It is decided once a step, at the level that the step leaves, as published; so is a further evaluation
+    of Heun's method. The published code of Koulischer et al. 2025 (arXiv 2506.06085) leaves out `high`
+    itself. A guidance with a memory keeps it up to date outside the interval, too.
 
     Raises:
         ValueError: If not `0 <= low < high`.
@@ -60,13 +62,19 @@ class Interval(Guidance):
         return np.array([self.contains(float(sigma)) for sigma in sigmas[:-1]])
 
     def init(self, x: Float[Tensor, "B *event"]) -> Any:
-        return self.guidance.init(x)
+        return self.guidance.init(x), False
 
     def step(
         self, state: Any, x: Float[Tensor, "B *event"], sigma: float, denoise: Denoise
     ) -> tuple[Float[Tensor, "B *event"], Any]:
-        if self.contains(sigma):
-            return self.guidance.step(state, x, sigma, denoise)
-        if self.guidance.remembers:
-            _, state = self.guidance.step(state, x, sigma, denoise)
-        return denoise(self.base_label), state
+        acts = self.contains(sigma)
+        if not acts and not self.guidance.remembers:
+            return denoise(self.base_label), (state[0], acts)
+        guided, own = self.guidance.step(state[0], x, sigma, denoise)
+        return guided if acts else denoise(self.base_label), (own, acts)
+
+    def again(
+        self, state: Any, x: Float[Tensor, "B *event"], sigma: float, denoise: Denoise
+    ) -> Float[Tensor, "B *event"]:
+        own, acts = state
+        return self.guidance.again(own, x, sigma, denoise) if acts else denoise(self.base_label)

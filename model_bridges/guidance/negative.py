@@ -8,9 +8,12 @@ from jaxtyping import Float
 from torch import Tensor
 
 from gmm_speciation.guidance.formulae import negative_bounds
+from gmm_speciation.processes import DDPM
 from model_bridges.guidance.base import Class, Denoise, Guidance, per_state
 from model_bridges.guidance.positive import classifier_free
 from model_bridges.guidance.posteriors import PosteriorSource, TrackedRatio
+
+_LINEAR = DDPM.linear()
 
 
 def _prompted(denoise: Denoise, prompt: Class, scale: float) -> Tensor:
@@ -67,19 +70,16 @@ class DynamicNegative(Guidance):
         prior: float | int = 0.01,
         temperature: float | int = 0.2,
         distance_offset: float | int = 2e-4,
-        min_posterior: float | int = 0.0,
+        min_posterior: float | int = 1e-6,
         max_posterior: float | int = 0.8,
         prompt: Class = None,
         scale: float | int = 1.0,
+        schedule: DDPM | None = _LINEAR,
     ) -> "DynamicNegative":
-        """As published: p tracked from `prior` against the whole law and clamped; defaults of CIFAR-10.
-
-        Raises:
-            ValueError: If not `0 <= min_posterior < prior < max_posterior < 1`.
-        """
+        """As published, for CIFAR-10; see `gmm_speciation.guidance.DynamicNegative.tracked`."""
         floor, ceiling = negative_bounds(prior, min_posterior, max_posterior)
         source = TrackedRatio(
-            label, prior, temperature, 0.0, distance_offset, floor, ceiling, max_posterior
+            label, prior, temperature, 0.0, distance_offset, floor, ceiling, max_posterior, schedule
         )
         return cls(label, strength, source, prompt, scale)
 
@@ -111,8 +111,10 @@ class SafeLatent(Guidance):
         mu = min(1, |strength (eps_p - eps_c)|)  where eps_p - eps_c < threshold,  else 0
 
     with p the prompt, or the whole law without one, when `eps = eps_u - scale gamma`. Followed line by line
-    from the authors' published code; their Eq. 6 bounds mu in words that admit another reading. It acts
-    entry by entry, so it depends on the axes the states are given in.
+    from the authors' published code; their Eq. 6 bounds mu in words that admit another reading. The paper
+    speaks of noises, and so does this class whatever a network predicts; the published code takes the
+    network's output as it is, so that for v-prediction its threshold and its bound act on v. It acts entry
+    by entry, so it depends on the axes the states are given in.
     """
 
     label: Class
@@ -147,3 +149,9 @@ class SafeLatent(Guidance):
         if count >= self.warmup:
             base = base + self.scale * sigma * gamma
         return base, (momentum, count + 1)
+
+    def again(
+        self, state: Any, x: Float[Tensor, "B *event"], sigma: float, denoise: Denoise
+    ) -> Float[Tensor, "B *event"]:
+        momentum, count = state  # the warm-up counts steps
+        return self.step((momentum, count - 1), x, sigma, denoise)[0]

@@ -13,14 +13,13 @@ away from, which costs an evaluation of its own; it gets whatever else the pipel
 Kinds that track a posterior assume stochastic steps of the reverse kernel, DDPM or a fully stochastic DDIM;
 under a deterministic scheduler the tracked number is a heuristic.
 
-A guidance's state lives for one call of the pipeline and moves on once a level: at an evaluation that a
-scheduler of second order does not keep the guidance acts from the state of the level, as in
-`samplers.sample`.
+A guidance's state lives for one call of the pipeline and moves on once a level (`base.Threaded`). At an
+evaluation that a scheduler of second order does not keep the guidance acts as it did at the step's first,
+as in `samplers.sample`: an interval decides once a step.
 """
 
 import functools
 import inspect
-import math
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -29,8 +28,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from model_bridges.guidance.base import Class, Guidance
-from model_bridges.schedulers import Level, family_of, identified, level_at
+from model_bridges.guidance.base import Class, Guidance, Threaded
+from model_bridges.schedulers import family_of, identified, level_at
 
 PROMPT, UNWANTED = 0, 1
 # Pipelines whose network gets the negative prompt and the prompt, in this order, as one batch, and the
@@ -129,12 +128,10 @@ class _Run:
     """One call of a pipeline: replaces the outputs of its UNet by the guided one."""
 
     def __init__(self, pipe: Any, guidance: Guidance, unwanted: str | None):
-        self.pipe, self.guidance, self.unwanted = pipe, guidance, unwanted
+        self.pipe, self.unwanted = pipe, unwanted
         self.thread = threading.get_ident()
         self.inputs: dict[str, Any] = {}
-        self.sigma = math.inf  # the level reached
-        self.before: Any = None  # the guidance's state ahead of it
-        self.after: Any = None
+        self.threaded = Threaded(guidance)
 
     @contextmanager
     def hooked(self) -> Iterator[None]:
@@ -180,7 +177,13 @@ class _Run:
                 known[label] = self._further(unet, label)
             return level.skip * x + level.out * known[label].to(x)
 
-        guided = self._step(x, level, denoise)
+        reached = self.threaded.sigma
+        if level.sigma > reached and not level.provisional:
+            raise ValueError(
+                f"Within one call the noise must not rise; the scheduler went from {reached:g} to "
+                f"{level.sigma:g}."
+            )
+        guided = self.threaded(x, level.sigma, denoise, level.provisional)
         result = torch.cat([(guided - level.skip * x) / level.out] * 2).to(raw.dtype)
         if isinstance(output, tuple):
             return (result, *output[1:])
@@ -205,22 +208,6 @@ class _Run:
                 f"{tuple(sample.shape)} with halves that differ, or an output {tuple(raw.shape)}, as "
                 "networks for inpainting or with a learned variance have."
             )
-
-    def _step(self, x: Tensor, level: Level, denoise: Any) -> Tensor:
-        """The guided posterior mean; the state moves on once a level."""
-        if self.sigma == math.inf:
-            self.after = self.guidance.init(x)
-        if level.provisional:
-            return self.guidance.step(self.after, x, level.sigma, denoise)[0]
-        if level.sigma > self.sigma:
-            raise ValueError(
-                f"Within one call the noise must not rise; the scheduler went from {self.sigma:g} to "
-                f"{level.sigma:g}."
-            )
-        if level.sigma < self.sigma:
-            self.before, self.sigma = self.after, level.sigma
-        guided, self.after = self.guidance.step(self.before, x, level.sigma, denoise)
-        return guided
 
     def _further(self, unet: Any, label: Class) -> Tensor:
         """The UNet's output for one more prompt, in the place of the prompt."""

@@ -20,9 +20,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from gmm_speciation.guidance.formulae import accumulated_precision
 from gmm_speciation.inference import log_class_posterior
 from gmm_speciation.mixtures import GaussianMixture
 from gmm_speciation.partitions import Partition
+from gmm_speciation.processes import DDPM
 from model_bridges.guidance.base import Class, Denoise
 from model_bridges.paths import log_likelihood_update, reverse_kernel
 
@@ -128,10 +130,14 @@ class TrackedRatio(PosteriorSource):
 
         log P <- clip(log P + tau l + offset + distance_offset / (2 v), floor, ceiling)
 
-    with l the log-ratio of the two reverse kernels and v their variance, `log P = 0` at the start and
-    `p = prior P`. `offset` is that of feedback guidance (arXiv 2506.06085), `distance_offset`, in squared
-    distance, that of dynamic negative guidance (arXiv 2410.14398). Its error is of order sqrt(step), and P
-    may exceed 1 / prior: the log-odds are those of p below `max_posterior`.
+    with l the log-ratio of the two reverse kernels, `log P = 0` at the start and `p = prior P`. `offset` is
+    that of feedback guidance (arXiv 2506.06085), `distance_offset`, in squared distance, that of dynamic
+    negative guidance (arXiv 2410.14398). A distance has a scale where l has none: v is the kernels' variance
+    in the variance-preserving coordinates of that paper, that of x' over `1 + sigma'^2`. As 1 / v
+    is large for a short step the offset grows with the square of their number; with a `schedule` it is
+    that of a step of it, and a step of the sampler adds what the schedule's between its levels would.
+    Its error is of order sqrt(step), and P may exceed 1 / prior: the log-odds are those of p below
+    `max_posterior`.
     """
 
     label: Class
@@ -142,6 +148,7 @@ class TrackedRatio(PosteriorSource):
     floor: float | int = -math.inf
     ceiling: float | int = math.inf
     max_posterior: float | int = 0.99
+    schedule: DDPM | None = None
 
     def init(self, x: Float[Tensor, "B *event"]) -> Any:
         return x.new_zeros(len(x), dtype=torch.float64), None
@@ -153,7 +160,10 @@ class TrackedRatio(PosteriorSource):
         if path is not None:
             update, variance = path.update(x, sigma)
             log_ratio = log_ratio + self.temperature * (update[0] - update[1])
-            log_ratio = log_ratio + self.offset + self.distance_offset / (2 * variance)
+            log_ratio = log_ratio + self.offset
+            log_ratio = log_ratio + self.distance_offset * self._precision(
+                path.sigma, sigma, variance
+            )
             log_ratio = log_ratio.clamp(self.floor, self.ceiling)
         posterior = (self.prior * log_ratio.exp()).clamp(0.0, self.max_posterior)
         denoised = torch.stack([denoise(self.label), denoise(None)])
@@ -162,3 +172,11 @@ class TrackedRatio(PosteriorSource):
             log_ratio,
             _Path(x.double(), denoised.double(), sigma),
         )
+
+    def _precision(self, noisy: float, sigma: float, variance: float) -> float:
+        """`1 / (2 v)` of this step, or of the schedule's between its levels."""
+        if self.schedule is None:
+            return (1 + sigma**2) / (2 * variance)
+        places, sums = accumulated_precision(self.schedule)
+        at = np.interp(np.log([noisy, sigma]), places, sums)
+        return float(at[0] - at[1])
