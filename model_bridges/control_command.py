@@ -139,7 +139,7 @@ def guidance(
             found.entropic,
             found.cells[found.best],
             found.full,
-            found.feedback,
+            *found.feedback,
         ]
         headers, rows = draw_rows(shown)
         keep = [0, 1, 4, 6]

@@ -25,6 +25,7 @@ from model_bridges.control.guided import (
     commitment,
     commitments,
     constant,
+    feedback_kinds,
     guided_run,
 )
 from model_bridges.control.information import SCALES, guided_information, ratio
@@ -46,6 +47,7 @@ from model_bridges.quality.jackknife import Jackknifed
 from model_bridges.readouts import tracked_curve
 from model_bridges.reports import check_records, check_rows
 from model_bridges.results import LabelledImages
+from model_bridges.samplers import karras_sigmas
 from model_bridges.tracking import trace
 from model_bridges.windows import guidance_interval
 from model_bridges.wrapping import WrappedDenoiser
@@ -271,7 +273,7 @@ def test_information_without_a_theory(judged):
     assert not found.theory
     assert not any("fitted mixture" in check.statement for check in found.checks)
     assert all(np.isfinite(float(check.measured.value)) for check in found.checks)
-    assert len(named) == len(set(named)) == len(SCALES) + 4
+    assert len(named) == len(set(named)) == len(SCALES) + 5
     # More guidance, more certainty half way.
     middle = [np.asarray(found.runs[w].curve.cross_entropy.value)[3] for w in (1.0, 2.0, 4.0)]
     assert middle[0] > middle[1] > middle[2]
@@ -375,7 +377,10 @@ def test_search_of_intervals(search):
     assert found.full is found.cells[0, 15]
     # An evaluation a step and image, and a second one where the guidance acts.
     assert found.unguided.evaluations == 16
-    assert found.full.evaluations == found.feedback.evaluations == 32
+    assert [one.evaluations for one in (found.full, *found.feedback)] == [32] * 3
+    assert [one.name for one in found.feedback] == list(
+        feedback_kinds(karras_sigmas(16, 0.02, 15.0).numpy())
+    )
     assert 16 < found.entropic.evaluations < 32
     assert found.search_evaluations == 240 * sum(c.evaluations for c in found.cells.values())
     assert found.curve_evaluations == 1000
@@ -395,14 +400,14 @@ def test_the_page_of_a_study(judged, information, search, grids, record, tmp_pat
     content = written(tmp_path / "all", {"guided.png", "intervals.png", "images.png", "grids.png"})
     assert len(content["checks"]) == len(study.checks)
     assert set(content["information"]["theory"]) == {f"{w:g}" for w in SCALES}
-    assert len(content["intervals"]["draws"]) == 13
+    assert len(content["intervals"]["draws"]) == 14
     assert tuple(content["intervals"]["best"]) == search.best
     assert "recognised" in content["intervals"]["draws"][0]
     assert "recognised" not in content["grids"][0]  # no class was asked for
     headers, rows = information_rows(information)
     assert [row[0] for row in rows] == [
         *(f"w = {w:g}" for w in SCALES), "w = 2 inside the window",
-        "w = 2 at more noise than the window", "w = 2 at less noise than the window", "feedback",
+        "w = 2 at more noise than the window", "w = 2 at less noise than the window", *information.feedback,
     ]  # fmt: skip
     shifts = headers.index("shift [log σ]"), headers.index("shift, mixture")
     assert rows[0][shifts[0]] == rows[0][shifts[1]]  # the model is the mixture

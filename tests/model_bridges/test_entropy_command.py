@@ -2,6 +2,7 @@
 
 import json
 
+import diffusers
 import numpy as np
 import pytest
 import torch
@@ -163,7 +164,15 @@ def test_presets_are_the_papers_settings(tmp_path, capsys):
     assert levels[[0, -1]] == pytest.approx([0.002, 80])
     assert edm2.trajectories
     assert edm2.num_samples == 3000
-    assert len(PRESETS["handke2026-sd15"].levels(toy())) == 100
+    scheduler = diffusers.DDPMScheduler(  # as Stable Diffusion 1.5 configures its own
+        beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", steps_offset=1,
+        timestep_spacing="leading",
+    )  # fmt: skip
+    scheduler.set_timesteps(100)
+    signal = scheduler.alphas_cumprod[scheduler.timesteps].double().numpy()
+    levels = PRESETS["handke2026-sd15"].levels(toy())
+    np.testing.assert_allclose(levels[::-1], np.sqrt((1 - signal) / signal), rtol=2e-5)
+    np.testing.assert_allclose(levels[[0, -1]], [0.0413, 13.926], atol=5e-4)
     assert PRESETS["biroli2024"].estimators == ("clones",)
     words = ["--preset", "handke2026-sd15", "--generate", "24", "--levels", "10"]
     assert main(["entropy", TOY, *words, "--out", str(tmp_path)]) == 0

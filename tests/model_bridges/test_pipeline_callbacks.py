@@ -62,7 +62,9 @@ def test_a_callback_guides_the_levels_it_names(pipe, name, scheduler):
         made, callback_on_step_end=GuidanceInterval((low, high)).as_callback(made), **options
     )
     hook.remove()
-    acts = [index == 0 or low < sigma <= high for index, sigma in enumerate(sigmas)]
+    acts = [True]
+    for level in levels[1 : len(sigmas)]:  # once a step
+        acts.append(acts[-1] if level.provisional else low < level.sigma <= high)
     assert sizes == [4 if act else 2 for act in acts]
     assert 0 < sum(acts) < len(acts)
     everywhere = GuidanceInterval((0.0, 1e9)).as_callback(made)

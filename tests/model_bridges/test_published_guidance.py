@@ -1,0 +1,446 @@
+"""Guidance as published: the authors' numbers on an exact mixture, and their rules written out in numpy.
+
+The setting of the figures of feedback guidance and of intervals: one dimension, `N(-1, 1/4)` and `N(1, 1/4)`
+(variances) with equal weights, label 1, eight levels of Karras from 80 to .002 (rho 7) and a last step to
+zero, latents .5 and -.7 (times 80). Every rule is a plain function of this file, which gives the published figures;
+the samplers of both packages are then compared with it on the noise that they drew themselves.
+"""
+
+import math
+from itertools import pairwise
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import torch
+
+import gmm_speciation as gs
+from gmm_speciation import guidance as theory
+from gmm_speciation.guidance import formulae
+from gmm_speciation.processes import DDPM, VarianceExploding
+from gmm_speciation.samplers import label_denoiser
+from gmm_speciation.samplers import sample as sample_exactly
+from model_bridges import guidance
+from model_bridges.mixture import mixture_denoiser
+from model_bridges.samplers import sample
+
+VARIANCE = 0.25
+LEVELS = np.linspace(80 ** (1 / 7), 0.002 ** (1 / 7), 8) ** 7
+LATENTS = np.array([0.5, -0.7])
+NOISES = np.array([0.3, -0.5, 0.8, -0.1, 0.2, -0.9, 0.4])
+BETAS = np.linspace(1e-4, 0.02, 1000)  # of DDPM
+SIGNAL = np.cumprod(1 - BETAS)
+LAW = gs.GaussianMixture.isotropic([[-1.0], [1.0]], VARIANCE)
+MODEL = mixture_denoiser(LAW)
+
+
+def means(x, sigma, alpha=1.0):
+    """`D_1` and `D` of the mixture at x, `(n,)` each."""
+    spread = alpha**2 * VARIANCE + sigma**2
+    centres = np.array([-1.0, 1.0])
+    away = x[:, None] - alpha * centres
+    own = centres + alpha * VARIANCE / spread * away
+    odds = np.exp(-(away**2) / (2 * spread) + (away**2).min(1, keepdims=True) / (2 * spread))
+    return own[:, 1], (odds * own).sum(1) / odds.sum(1)
+
+
+def reverse(x, scale_of, noises=None):
+    """The EDM sampler with `scale_of(index, x)` once a step: Heun's, or with noises the ancestral one."""
+    levels, noises = np.append(LEVELS, 0.0), None if noises is None else [*noises, 0.0]
+    for index, (sigma, lower) in enumerate(pairwise(levels)):
+        scale = scale_of(index, x)
+
+        def guided(x, sigma, scale=scale):
+            of_class, whole = means(x, sigma)
+            return whole + scale * (of_class - whole)
+
+        slope = (x - guided(x, sigma)) / sigma
+        if noises is not None:
+            share = (lower / sigma) ** 2
+            spread = math.sqrt((sigma**2 - lower**2) * share)
+            x = share * x + (1 - share) * guided(x, sigma) + spread * noises[index]
+        else:
+            euler = x + (lower - sigma) * slope
+            if lower > 0:
+                slope = (slope + (euler - guided(euler, lower)) / lower) / 2
+            x = x + (lower - sigma) * slope
+    return x
+
+
+class FeedbackRule:
+    """log P tracked step by step; the scale is `P / (P - (1 - pi))`, and `w - 1` on top at some levels."""
+
+    def __init__(self, temperature, offset, *, most=10.0, w=1.0, low=0.0, high=np.inf):
+        self.temperature, self.offset, self.w = temperature, offset, w
+        self.floor = math.log(1e-3 * (most - w + 1) / (most - w))
+        self.low, self.high = low, high
+        self.log_ratio, self.before, self.scales = 0.0, None, []
+
+    def __call__(self, index, x):
+        sigma = LEVELS[index]
+        if self.before is not None:
+            last, of_class, whole, noisy = self.before
+            share = (sigma / noisy) ** 2
+            spread = (noisy**2 - sigma**2) * share
+            to_class = (x - share * last - (1 - share) * of_class) ** 2
+            to_whole = (x - share * last - (1 - share) * whole) ** 2
+            moved = self.log_ratio - self.temperature / (2 * spread) * (to_class - to_whole)
+            self.log_ratio = np.clip(moved + self.offset, self.floor, 3.0)
+        self.before = (x, *means(x, sigma), sigma)
+        ratio = np.exp(self.log_ratio) + 0 * x
+        scale = ratio / (ratio - 1e-3) + (self.w - 1) * (self.low < sigma <= self.high)
+        self.scales.append(scale)
+        return scale
+
+
+def constant(steps):
+    """Scale 3 at some steps, 1 elsewhere."""
+    return lambda index, x: 3.0 if index in steps else 1.0
+
+
+def by_torch(kind, **options):
+    """What the torch sampler draws, its latents, and its noises, drawn again from the same seed."""
+    drawn = sample(
+        MODEL, (2, 1), torch.tensor(LEVELS), guidance=kind, dtype=torch.float64,
+        generator=torch.Generator().manual_seed(5), **options,
+    )  # fmt: skip
+    again = torch.Generator().manual_seed(5)
+    normals = [torch.randn(2, 1, generator=again, dtype=torch.float64) for _ in LEVELS]
+    normals = np.stack([one[:, 0].numpy() for one in normals])
+    return drawn[:, 0].numpy(), normals[0], normals[1:]
+
+
+def by_jax(kind, latents, **options):
+    """The same of the theory's sampler, from given latents, and its noises."""
+    key = jax.random.key(3)
+    path = sample_exactly(
+        LAW, VarianceExploding(), LEVELS, key=key, start=80 * latents[:, None], guidance=kind, **options
+    )  # fmt: skip
+    x = path.final
+    level = (jnp.asarray(1.0), jnp.asarray(LEVELS[-1]))
+
+    def denoise(label):
+        return label_denoiser(LAW, x, *level, gs.Partition([0, 1]), label)
+
+    ended, _ = kind.step(path.guidance_state, x, level, denoise)
+    keys = jax.random.split(jax.random.split(key)[1], len(LEVELS) - 1)
+    return np.asarray(ended[:, 0]), np.stack(
+        [np.asarray(jax.random.normal(one, (2, 1)))[:, 0] for one in keys]
+    )
+
+
+def below(index):
+    """A noise level between step `index` and the one after."""
+    return math.sqrt(LEVELS[index] * LEVELS[index + 1])
+
+
+INTERVALS = [
+    (range(8), (0.0, np.inf), (1.3249254, 0.6756868)),
+    ((2, 3, 4), (below(4), below(1)), (1.2540685, 0.6096377)),
+    ((3,), (below(3), below(2)), (1.0821558, 0.3620252)),
+]
+
+
+@pytest.mark.parametrize(("steps", "ends", "published"), INTERVALS)
+def test_an_interval_decides_once_a_step(steps, ends, published):
+    """Scale 3 inside, Heun's method: the second slope is guided as the first."""
+    rule = constant(steps)
+    np.testing.assert_allclose(reverse(80 * LATENTS, rule), published, atol=5e-8)
+    kinds = [m.Interval(m.ClassifierFree(1, 3.0), *ends) for m in (theory, guidance)]
+    exact, _ = by_jax(kinds[0], LATENTS, method="ode")
+    np.testing.assert_allclose(exact, published, atol=5e-8)
+    drawn, latents, _ = by_torch(kinds[1], method="probability-flow")
+    np.testing.assert_allclose(drawn, reverse(80 * latents, rule), atol=1e-10)
+
+
+FEEDBACK = {"temperature": 0.05, "offset": -0.9}
+PUBLISHED = {
+    "stochastic": (1.041860886810269, 1.0383904641739168),
+    "heun": (1.3405101590404853, 0.5117088610145928),
+}
+
+
+def feedback(module, w=1.0, low=0.0, high=np.inf):
+    """`Feedback` with pi .999, lambda_max 10 and a given tau and delta."""
+    floor = formulae.feedback_floor(0.999, 10.0 - w + 1)
+    source = module.TrackedRatio(1, 1.0, 0.05, -0.9, 0.0, floor, 3.0)
+    return module.Feedback(1, 0.999, source, 10.0, w, low, high)
+
+
+def test_feedback_guidance_has_the_published_numbers():
+    rule = FeedbackRule(**FEEDBACK)
+    ended = reverse(80 * LATENTS, rule, NOISES)
+    np.testing.assert_allclose(ended, PUBLISHED["stochastic"], rtol=1e-13)
+    np.testing.assert_allclose(
+        [scale[0] for scale in rule.scales],
+        [1.0010, 1.0025, 1.0061, 1.0150, 1.0374, 1.0900, 1.2552, 2.0001],
+        atol=5e-5,
+    )
+    np.testing.assert_allclose(
+        reverse(80 * LATENTS, FeedbackRule(**FEEDBACK)), PUBLISHED["heun"], rtol=1e-12
+    )
+    exact, _ = by_jax(feedback(theory), LATENTS, method="ode")
+    np.testing.assert_allclose(exact, PUBLISHED["heun"], rtol=1e-9)
+
+
+# Feedback alone, on top of a constant scale (FBG_CFG) and of an interval (FBG_LIG).
+ON_TOP = [{}, {"w": 2.6}, {"w": 2.6, "low": below(5), "high": below(2)}]
+
+
+@pytest.mark.parametrize("top", ON_TOP)
+def test_feedback_guidance_of_both_samplers_is_its_rule(top):
+    for ours, theirs in (("ancestral", "sde"), ("probability-flow", "ode")):
+        stochastic = theirs == "sde"
+        drawn, latents, noises = by_torch(feedback(guidance, **top), method=ours)
+        rule = FeedbackRule(**FEEDBACK, **top)
+        wanted = reverse(80 * latents, rule, noises if stochastic else None)
+        np.testing.assert_allclose(drawn, wanted, rtol=1e-9)
+        exact, noises = by_jax(feedback(theory, **top), LATENTS, method=theirs)
+        rule = FeedbackRule(**FEEDBACK, **top)
+        wanted = reverse(80 * LATENTS, rule, noises if stochastic else None)
+        np.testing.assert_allclose(exact, wanted, rtol=1e-9)
+
+
+def test_the_temperature_of_feedback_guidance_is_the_published_one():
+    def temperature(num, peak):
+        return formulae.feedback_temperature(formulae.published_levels(num), peak=peak)
+
+    for num, peak, published in ((64, 0.429, 0.0173), (64, 0.492, 0.0545), (32, 0.429, 0.0515)):
+        assert temperature(num, peak) == pytest.approx(published, abs=5e-5)
+    # What it says: at a level of the grid the distance of 10 makes up for the offset of a step.
+    levels = np.geomspace(50.0, 0.1, 20)
+    peak, offset = 8 / 20, formulae.feedback_offset(0.999, 0.556, 20)
+    noisy, clean = levels[::-1][8], levels[::-1][7]
+    variance = (noisy**2 - clean**2) * clean**2 / noisy**2
+    tau = formulae.feedback_temperature(levels, peak=peak)
+    assert tau * 10 / (2 * variance) == pytest.approx(-offset, rel=1e-12)
+    for module in (theory, guidance):
+        kind = module.Feedback.tracked(1, num_steps=64)
+        assert float(kind.posterior.temperature) == pytest.approx(temperature(64, 0.429), rel=1e-6)
+        assert float(kind.posterior.offset) == pytest.approx(-0.2288, abs=5e-5)
+        lig = module.Feedback.tracked(1, num_steps=64, scale=2.6, interval=(0.48, 6.84))
+        assert float(lig.posterior.floor) == pytest.approx(math.log(1e-3 * 8.4 / 7.4), rel=1e-6)
+    with pytest.raises(ValueError, match="decrease strictly"):
+        formulae.feedback_temperature(levels[::-1])
+    with pytest.raises(ValueError, match="peak"):
+        formulae.feedback_temperature(levels, peak=1.0)
+
+
+# p after one step of DDPM's linear betas from t to t - 1, with delta 2e-4 and without.
+STEP = {
+    800: (0.05028318328388365, 0.04997058565536252),
+    500: (0.0504802143924119, 0.04998048048414502),
+    50: (0.054913116802412565, 0.049956912605801596),
+}
+STATES = np.array([[0.3, -0.2]]), np.array([[0.31, -0.18]])
+SAID = {1: np.array([-0.3, 0.4]), None: np.array([0.1, 0.2])}  # noises: of the class, of the whole
+
+
+def tracked_once(module, t, offset, schedule, vp):
+    """The posterior after a step of `TrackedRatio`, in VP or in EDM coordinates."""
+    source = module.TrackedRatio(1, 0.05, 0.2, distance_offset=offset, schedule=schedule)
+    array = jnp.asarray if module is theory else torch.tensor
+    state = None
+    for step, x in zip((t, t - 1), STATES, strict=True):
+        alpha, sigma = math.sqrt(SIGNAL[step]), math.sqrt(1 - SIGNAL[step])
+        scale = 1.0 if vp else alpha
+        x = array(x / scale)
+        state = source.init(x) if state is None else state
+
+        def denoise(label, x=x, alpha=alpha / scale, sigma=sigma / scale):
+            return (x - sigma * array(SAID[label])[None]) / alpha
+
+        level = sigma / scale
+        if module is theory:
+            level = (jnp.asarray(alpha / scale), jnp.asarray(level))
+        evidence, state = source.step(state, x, level, denoise)
+    return 0.05 * math.exp(float(evidence.log_ratio[0]))
+
+
+@pytest.mark.parametrize("t", STEP)
+def test_the_offset_of_dynamic_guidance_is_in_variance_preserving_coordinates(t):
+    """p <- p exp([-tau (d_c - d_u) + delta] / (2 v)), v = beta_t (1 - abar_{t-1}) / (1 - abar_t)."""
+    x, y = (rows[0] for rows in STATES)
+    variance = BETAS[t] * (1 - SIGNAL[t - 1]) / (1 - SIGNAL[t])
+    distance = [
+        np.sum((y - (x - BETAS[t] / np.sqrt(1 - SIGNAL[t]) * noise) / np.sqrt(1 - BETAS[t])) ** 2)
+        for noise in SAID.values()
+    ]
+    for offset, published in zip((2e-4, 0.0), STEP[t], strict=True):
+        rule = 0.05 * np.exp((-0.2 * (distance[0] - distance[1]) + offset) / (2 * variance))
+        assert rule == pytest.approx(published, rel=1e-12)
+        for schedule in (None, DDPM.linear()):
+            for module, vp in ((theory, True), (theory, False), (guidance, False)):
+                found = tracked_once(module, t, offset, schedule, vp)
+                assert found == pytest.approx(published, rel=1e-10)
+
+
+@pytest.mark.parametrize("steps", [[999, 400, 20], [700, 350, 349, 100, 3]])
+def test_the_offset_of_a_schedule_is_that_of_its_steps_on_any_grid(steps):
+    """Without evidence (tau 0): the sum over the schedule's steps between the first level and the last."""
+    variance = BETAS[1:] * (1 - SIGNAL[:-1]) / (1 - SIGNAL[1:])
+    wanted = 1e-4 * np.sum(1 / (2 * variance[steps[-1] : steps[0]]))
+    x = np.zeros((1, 1))
+    for module in (theory, guidance):
+        source = module.TrackedRatio(0, 0.1, 0.0, distance_offset=1e-4, schedule=DDPM.linear())
+        array = jnp.asarray if module is theory else torch.tensor
+        state = source.init(array(x))
+        for step in steps:
+            sigma = math.sqrt((1 - SIGNAL[step]) / SIGNAL[step])
+            level = (jnp.asarray(1.0), jnp.asarray(sigma)) if module is theory else sigma
+            evidence, state = source.step(state, array(x), level, lambda label, zero=array(x): zero)
+        assert float(evidence.log_ratio[0]) == pytest.approx(wanted, rel=1e-9)
+        kind = module.DynamicNegative.tracked(0)
+        assert kind.posterior.schedule == DDPM.linear()
+        assert float(kind.posterior.floor) == pytest.approx(math.log(1e-6 / 0.01), rel=1e-6)
+
+
+def dynamic_loop(x, noises, steps, *, strength, prior, offset):
+    """Dynamic negative guidance of DDPM on the given steps of the linear betas, noise beta_t, in noises.
+
+    Between neighbours in `steps`, beta_t and the kernel are those of the shortened chain.
+    """
+    p, before = np.full(len(x), prior), None
+    for index, t in enumerate(steps):
+        if before is not None:
+            last, (of_class, whole), kept, beta, variance, noisy = before
+            to = [
+                (x - (last - beta / np.sqrt(1 - noisy) * eps) / np.sqrt(kept)) ** 2
+                for eps in (of_class, whole)
+            ]
+            p = np.clip(p * np.exp((-0.2 * (to[0] - to[1]) + offset) / (2 * variance)), 1e-6, 0.8)
+        alpha, sigma = np.sqrt(SIGNAL[t]), np.sqrt(1 - SIGNAL[t])
+        noise = tuple((x - alpha * mean) / sigma for mean in means(x, sigma, alpha))
+        guided = noise[1] - strength * p / (1 - p) * (noise[0] - noise[1])
+        if index == len(steps) - 1:
+            return (x - sigma * guided) / alpha
+        signal = SIGNAL[steps[index + 1]]
+        kept = SIGNAL[t] / signal
+        beta = 1 - kept
+        before = x, noise, kept, beta, beta * (1 - signal) / (1 - SIGNAL[t]), SIGNAL[t]
+        mean = (x - beta / sigma * guided) / np.sqrt(kept)
+        x = mean + np.sqrt(beta) * noises[index]
+    raise AssertionError
+
+
+@pytest.mark.parametrize("stride", [1, 37])
+def test_dynamic_guidance_with_the_noise_of_beta_is_the_published_loop(stride):
+    """On DDPM's 1000 steps, where a step of the schedule is one of the sampler, and on fewer."""
+    steps = np.arange(999, -1, -stride)
+    sigmas = np.sqrt((1 - SIGNAL[steps]) / SIGNAL[steps])
+    settings = {"strength": 0.5, "prior": 0.3}
+    # A grid's own steps: the published rule has the same delta for each.
+    options = settings | {
+        "distance_offset": 2e-4,
+        "schedule": None if stride > 1 else DDPM.linear(),
+    }
+    kind = guidance.DynamicNegative.tracked(1, **options)
+    drawn = sample(
+        MODEL, (16, 1), torch.tensor(sigmas), guidance=kind, dtype=torch.float64, variance="beta",
+        generator=torch.Generator().manual_seed(5),
+    )[:, 0].numpy()  # fmt: skip
+    again = torch.Generator().manual_seed(5)
+    normals = [torch.randn(16, 1, generator=again, dtype=torch.float64)[:, 0] for _ in steps]
+    start = sigmas[0] * normals[0].numpy() * math.sqrt(SIGNAL[steps[0]])
+    noises = [one.numpy() for one in normals[1:]]
+    wanted = dynamic_loop(start, noises, steps, offset=2e-4, **settings)
+    np.testing.assert_allclose(drawn, wanted, rtol=1e-7, atol=1e-9)
+    unguided = dynamic_loop(start, noises, steps, offset=2e-4, strength=0.0, prior=0.3)
+    assert np.abs(wanted - unguided).max() > 0.1
+
+    key, exact = jax.random.key(1), theory.DynamicNegative.tracked(1, **options)
+    path = sample_exactly(
+        LAW, DDPM.linear(), steps, key=key, start=start[:, None], guidance=exact, variance="beta"
+    )
+    level = (path.alpha[-1], path.sigma[-1])
+    ended, _ = exact.step(
+        path.guidance_state, path.final, level,
+        lambda label: label_denoiser(LAW, path.final, *level, gs.Partition([0, 1]), label),
+    )  # fmt: skip
+    keys = jax.random.split(jax.random.split(key)[1], len(steps) - 1)
+    noises = [np.asarray(jax.random.normal(one, (16, 1)))[:, 0] for one in keys]
+    wanted = dynamic_loop(start, noises, steps, offset=2e-4, **settings)
+    np.testing.assert_allclose(ended[:, 0], wanted, rtol=1e-7, atol=1e-9)
+
+
+def test_a_variance_is_known_and_of_noisy_steps():
+    with pytest.raises((ValueError, TypeError), match="variance"):
+        sample(MODEL, (1, 1), torch.tensor(LEVELS), variance="small")
+    with pytest.raises(ValueError, match="ancestral steps alone"):
+        sample(MODEL, (1, 1), torch.tensor(LEVELS), variance="beta", method="probability-flow")
+    options = {"key": jax.random.key(0), "num_samples": 1}
+    with pytest.raises(ValueError, match="variance"):
+        sample_exactly(LAW, VarianceExploding(), LEVELS, variance="small", **options)
+    with pytest.raises(ValueError, match="alone"):
+        sample_exactly(LAW, VarianceExploding(), LEVELS, variance="beta", method="ode", **options)
+
+
+def kinds():
+    exact = guidance.ExactPosterior(LAW, 1)
+    ratio = guidance.TrackedRatio(1, 0.3)
+    return {
+        "interval": guidance.Interval(guidance.ClassifierFree(1, 3.0), below(4), below(1)),
+        "interval of a memory": guidance.Interval(
+            guidance.DynamicNegative(1, 0.5, ratio), below(4), below(1)
+        ),
+        "feedback": feedback(guidance),
+        "safe": guidance.SafeLatent(1, 0.5, 0.5, warmup=3),
+        "dynamic": guidance.DynamicNegative(1, 0.5, ratio),
+        "exact": guidance.DynamicNegative(1, 0.5, exact),
+    }
+
+
+@pytest.mark.parametrize("name", kinds())
+def test_a_guided_function_in_heuns_method_is_the_samplers_own(name):
+    kind = kinds()[name]
+    options = {"dtype": torch.float64, "method": "probability-flow"}
+    guided = guidance.Guided(MODEL, kind, second_order=True)
+    drawn = [
+        sample(model, (4, 1), torch.tensor(LEVELS), generator=one, guidance=own, **options)
+        for model, own in ((MODEL, kind), (guided, None))
+        for one in [torch.Generator().manual_seed(0)]
+    ]
+    assert torch.equal(*drawn)
+
+
+@pytest.mark.parametrize("name", kinds())
+def test_a_level_met_again_is_guided_from_its_entry(name):
+    """As by Heun's method, which corrects where it stands, and PNDM: no start anew, no further step."""
+    x = torch.linspace(-2, 2, 10, dtype=torch.float64).reshape(5, 2).mT[..., None] * LEVELS[2]
+    once, twice = (guidance.Guided(MODEL, kinds()[name]) for _ in range(2))
+    for index, states in zip((2, 3, 4, 5, 6), [*x, *x, *x], strict=False):
+        first = twice(states + 1.0, LEVELS[index])
+        again = twice(states, LEVELS[index])
+        assert torch.equal(again, once(states, LEVELS[index]))
+        assert not torch.equal(again, first)
+    assert torch.equal(
+        twice(x[0], LEVELS[0]), guidance.Guided(MODEL, kinds()[name])(x[0], LEVELS[0])
+    )
+    rows = x[0][:3]
+    assert twice(rows, LEVELS[0]).shape == rows.shape  # other states: another run
+
+
+@pytest.mark.parametrize("warmup", [0, 3, 6, 7])
+def test_safe_latent_guidance_acts_in_heuns_method_from_its_step_on(warmup):
+    """Its warm-up is of steps: the sampler's end differs as soon as one is left to act."""
+    kind = guidance.SafeLatent(1, 0.5, 0.5, warmup=warmup)
+    ours, latents, _ = by_torch(kind, method="probability-flow")
+    momentum, count = 0.0, 0
+
+    def push(x, sigma, momentum, acts):
+        of_class, whole = means(x, sigma)
+        gap = (of_class - whole) / sigma  # eps_u - eps_c
+        gamma = np.where(gap < 0.5, np.minimum(1, np.abs(0.5 * gap)), 0) * -gap + 0.3 * momentum
+        return whole + sigma * gamma * acts, 0.4 * momentum + 0.6 * gamma
+
+    x = 80 * latents
+    for sigma, lower in zip(LEVELS, np.append(LEVELS[1:], 0.0), strict=True):
+        acts = count >= warmup
+        guided, momentum = push(x, sigma, momentum, acts)
+        slope = (x - guided) / sigma
+        if lower > 0:
+            euler = x + (lower - sigma) * slope
+            slope = (slope + (euler - push(euler, lower, momentum, acts)[0]) / lower) / 2
+        x, count = x + (lower - sigma) * slope, count + 1
+    np.testing.assert_allclose(ours, x, rtol=1e-9)
