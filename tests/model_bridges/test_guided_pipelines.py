@@ -5,9 +5,11 @@ the prompt must give the prompt's output, with everything the pipeline gives to 
 """
 
 import copy
+import math
 import re
 import threading
 from pathlib import Path
+from typing import ClassVar
 
 import diffusers
 import numpy as np
@@ -150,6 +152,45 @@ def test_the_state_is_of_the_call_and_moves_once_a_level(pipe, name):
         second = len(asked) - len(levels)
         once = KNOWN[name].second is None and name != "PNDMScheduler"
         assert second == (0 if once else 9 if name == "PNDMScheduler" else 4)
+
+
+TWICE = [
+    "HeunDiscreteScheduler",
+    "KDPM2DiscreteScheduler",
+    "DPMSolverSDEScheduler",
+    "PNDMScheduler",
+]
+
+
+@pytest.mark.parametrize("name", TWICE)
+def test_an_interval_decides_once_a_step_under_schedulers_that_ask_twice(pipe, name):
+    change(pipe, name)
+
+    class Steps(guidance.Guidance):
+        """Where each step of an interval began, for every evaluation."""
+
+        base_label = PROMPT
+        seen: ClassVar = []
+
+        def step(self, state, x, sigma, denoise):
+            self.seen.append((sigma, sigma))
+            return denoise(PROMPT), sigma
+
+        def again(self, start, x, sigma, denoise):
+            self.seen.append((start, sigma))
+            return denoise(PROMPT)
+
+    with on_pipeline(pipe, Steps()):
+        draw(pipe, num_inference_steps=5)
+    every = list(Steps.seen)
+    assert any(start > sigma for start, sigma in every)
+    # Ends between a step's two evaluations: by its own level the second would fall out.
+    start, second = max((one for one in every if one[0] > one[1]), key=lambda one: one[0])
+    low = math.sqrt(start * second)
+    Steps.seen.clear()
+    with on_pipeline(pipe, guidance.Interval(Steps(), low, 1e9)):
+        draw(pipe, num_inference_steps=5)
+    assert Steps.seen == [one for one in every if one[0] > low]
 
 
 def test_two_guidances_do_not_meet(pipe):

@@ -2,8 +2,8 @@
 
 The setting of the figures of feedback guidance and of intervals: one dimension, `N(-1, 1/4)` and `N(1, 1/4)`
 (variances) with equal weights, label 1, eight levels of Karras from 80 to .002 (rho 7) and a last step to
-zero, latents .5 and -.7 (times 80). Every rule is a plain function of this file, which gives the published figures;
-the samplers of both packages are then compared with it on the noise that they drew themselves.
+zero, latents .5 and -.7 (times 80). Every rule is a plain function of this file, which gives the published
+figures; the samplers of both packages are then compared with it on the noise that they drew themselves.
 """
 
 import math
@@ -281,15 +281,14 @@ def test_the_offset_of_a_schedule_is_that_of_its_steps_on_any_grid(steps):
     """Without evidence (tau 0): the sum over the schedule's steps between the first level and the last."""
     variance = BETAS[1:] * (1 - SIGNAL[:-1]) / (1 - SIGNAL[1:])
     wanted = 1e-4 * np.sum(1 / (2 * variance[steps[-1] : steps[0]]))
-    x = np.zeros((1, 1))
     for module in (theory, guidance):
         source = module.TrackedRatio(0, 0.1, 0.0, distance_offset=1e-4, schedule=DDPM.linear())
-        array = jnp.asarray if module is theory else torch.tensor
-        state = source.init(array(x))
+        zero = jnp.zeros((1, 1)) if module is theory else torch.zeros(1, 1, dtype=torch.float64)
+        state = source.init(zero)
         for step in steps:
             sigma = math.sqrt((1 - SIGNAL[step]) / SIGNAL[step])
             level = (jnp.asarray(1.0), jnp.asarray(sigma)) if module is theory else sigma
-            evidence, state = source.step(state, array(x), level, lambda label, zero=array(x): zero)
+            evidence, state = source.step(state, zero, level, lambda label, zero=zero: zero)
         assert float(evidence.log_ratio[0]) == pytest.approx(wanted, rel=1e-9)
         kind = module.DynamicNegative.tracked(0)
         assert kind.posterior.schedule == DDPM.linear()
