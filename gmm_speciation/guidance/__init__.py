@@ -9,6 +9,10 @@ where `level = (alpha, sigma)` and `denoise(label)` gives the posterior mean at 
 the whole law for `None`. Samplers thread the state and know no kind by name; kinds without memory carry an
 empty state.
 
+    denoised = again(state, x, level, denoise)               at a further evaluation of the step, as Heun's
+
+leaves the state: what a kind decides once a step, an interval or the scale of feedback, stays decided.
+
 Conventions, here and in the bridges:
 
     scale      of kinds that draw towards a class: w = 1 is the class's own law, unguided; w = 0 the whole law
@@ -21,7 +25,7 @@ Conventions, here and in the bridges:
     NegativePrompt    D - strength (D_c - D)
     SafeLatent        the same with a weight for every coordinate, a momentum and a warm-up
     DynamicNegative   D - strength p / (1 - p) (D_c - D),  p = p(c|x)
-    Feedback          D + P / (P - (1 - pi)) (D_c - D),    P = p(c|x) / p(c)
+    Feedback          D + P / (P - (1 - pi)) (D_c - D),    P = p(c|x) / p(c), also on top of a constant scale
     Interval          any of them inside (low, high], its unguided law outside
 
 The last three kinds need p(c|x): `posteriors` has the exact one of a mixture and the

@@ -136,7 +136,7 @@ def accumulated_precision(
     """`log sigma` of a schedule's steps, EDM coordinates, and the sum of `1 / (2 v)` up to each.
 
     v is the variance of the reverse kernel of a step, in the schedule's own variance-preserving
-    coordinates. An offset delta of dynamic negative guidance, meant for this schedule, adds delta times the
+    coordinates; outside its levels nothing is added. An offset delta of dynamic negative guidance, meant for this schedule, adds delta times the
     difference of the sum between two levels, whichever way a sampler goes from one to the other.
     """
     log_sigma = -np.asarray(schedule.step_log_snr) / 2

@@ -18,9 +18,9 @@ from gmm_speciation.processes import DiffusionProcess
 class Interval(Guidance):
     """A guidance that acts where `low < sigma / alpha <= high`; its unguided law elsewhere.
 
-    It is decided once a step, at the level that the step leaves, as published; so is a further evaluation
-    of Heun's method. The published code of Koulischer et al. 2025 (arXiv 2506.06085) leaves out `high`
-    itself. A guidance with a memory keeps it up to date outside the interval, too.
+    It is decided once a step, at the level that the step leaves, as published: the second evaluation of
+    Heun's method follows the first. The published code of Koulischer et al. 2025 (arXiv 2506.06085) has
+    intervals open at both ends. A guidance with a memory keeps it up to date outside the interval, too.
     """
 
     guidance: Guidance

@@ -7,7 +7,9 @@ A guidance is a pair of functions with a state in between,
 
 where `denoise(label)` gives the posterior mean at x: of one class for all states, of one class a state
 `(B,)`, or of the whole law for `None`. `samplers.sample` threads the state; `Guided` makes a guided model a
-plain function for other samplers; `on_pipeline` guides a pipeline of diffusers.
+plain function for other samplers; `on_pipeline` guides a pipeline of diffusers. A further evaluation of a
+step, as the second of Heun's method, is `again(state, x, sigma, denoise)`, which leaves the state: what a kind
+decides once a step, an interval or the scale of feedback, stays decided.
 
 Conventions are those of the theory:
 
@@ -20,7 +22,7 @@ Conventions are those of the theory:
     NegativePrompt    D - strength (D_c - D)
     SafeLatent        the same with a weight for every entry, a momentum and a warm-up
     DynamicNegative   D - strength p / (1 - p) (D_c - D),  p = p(c|x)
-    Feedback          D + P / (P - (1 - pi)) (D_c - D),    P = p(c|x) / p(c)
+    Feedback          D + P / (P - (1 - pi)) (D_c - D),    P = p(c|x) / p(c), also on top of a constant scale
     Interval          any of them inside (low, high], its unguided law outside
 
 `None` asks for the unconditional part of a model. It stands for the mixture of the classes as far as the
