@@ -136,8 +136,9 @@ def accumulated_precision(
     """`log sigma` of a schedule's steps, EDM coordinates, and the sum of `1 / (2 v)` up to each.
 
     v is the variance of the reverse kernel of a step, in the schedule's own variance-preserving
-    coordinates; outside its levels nothing is added. An offset delta of dynamic negative guidance, meant for this schedule, adds delta times the
-    difference of the sum between two levels, whichever way a sampler goes from one to the other.
+    coordinates. An offset delta of dynamic negative guidance, meant for this schedule, adds delta times
+    the difference of the sum between two levels, whichever way a sampler goes from one to the other;
+    outside the schedule's levels it adds nothing.
     """
     log_sigma = -np.asarray(schedule.step_log_snr) / 2
     noisy, clean = np.exp(2 * log_sigma[1:]), np.exp(2 * log_sigma[:-1])

@@ -7,9 +7,11 @@ A guidance is a pair of functions with a state in between,
 
 where `denoise(label)` gives the posterior mean at x: of one class for all states, of one class a state
 `(B,)`, or of the whole law for `None`. `samplers.sample` threads the state; `Guided` makes a guided model a
-plain function for other samplers; `on_pipeline` guides a pipeline of diffusers. A further evaluation of a
-step, as the second of Heun's method, is `again(state, x, sigma, denoise)`, which leaves the state: what a kind
-decides once a step, an interval or the scale of feedback, stays decided.
+plain function for other samplers; `on_pipeline` guides a pipeline of diffusers.
+
+    denoised = again(state, x, sigma, denoise)               at a further evaluation of the step, as Heun's
+
+leaves the state: what a kind decides once a step, an interval or the scale of feedback, stays decided.
 
 Conventions are those of the theory:
 
