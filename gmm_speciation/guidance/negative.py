@@ -86,7 +86,7 @@ class DynamicNegative(Guidance):
 
         The paper's distance offset is of each of the 1000 steps of DDPM's linear betas; on another grid of
         levels it adds what those steps would between two of them (see `TrackedRatio`), from noise to
-        signal 26 nats. It is meant for images of 3 x 32 x 32 entries: with few dimensions it outweighs the
+        signal 29 nats. It is meant for images of 3 x 32 x 32 entries: with few dimensions it outweighs the
         evidence. The published code never hands its offset on: it runs with 0. It injects the noise of
         `variance="beta"`, see `samplers.sample`, and tracks with the posterior kernel.
 

@@ -18,7 +18,12 @@ from jaxtyping import Float
 
 from gmm_speciation.claims import Claim
 from gmm_speciation.estimate import Estimate
-from gmm_speciation.guidance.formulae import feedback_floor, feedback_offset
+from gmm_speciation.guidance.formulae import (
+    feedback_floor,
+    feedback_offset,
+    feedback_temperature,
+    published_levels,
+)
 from model_bridges.control.guided import (
     GuidedRun,
     Kind,
@@ -210,11 +215,19 @@ def _checks(
         checks.append(at_least(f"share of {text} inside the window", shares["inside"][index], 0.8))
         for place in PLACES[1:]:
             checks.append(at_most(f"share of {text} {place}", shares[place][index], 0.1))
-    constants = feedback_offset(0.999, 0.556, 64), feedback_floor(0.999, 10.0)
+    constants = (
+        feedback_offset(0.999, 0.556, 64),
+        feedback_floor(0.999, 10.0),
+        feedback_temperature(published_levels(64)),
+    )
     for name, value, wanted in zip(
-        ("δ of feedback guidance, π 0.999, t₀ 0.556, N 64", "log P_min of λ_max 10"),
+        (
+            "δ of feedback guidance, π 0.999, t₀ 0.556, N 64",
+            "log P_min of λ_max 10",
+            "τ of feedback guidance, t₁ 0.429, N 64",
+        ),
         constants,
-        (-0.2288, -6.802),
+        (-0.2288, -6.802, 0.0173),
         strict=True,
     ):
         checks.append(equal(name, Estimate.exact(np.asarray(value)), wanted, 5e-4))

@@ -253,7 +253,7 @@ def test_information_of_a_model_that_is_the_theory(information):
     by_claim = {check.statement: check for check in found.checks}
     assert len(by_claim) == len(found.checks)
     constants = [c for c in found.checks if "feedback" in c.statement or "λ_max" in c.statement]
-    assert len(constants) == 2
+    assert len(constants) == 3
     assert all(check.verdict == "yes" for check in constants)
     # The same noise drives both, so a model that is the mixture agrees with it to rounding.
     same = [check for check in found.checks if "as in the fitted mixture" in check.statement]
