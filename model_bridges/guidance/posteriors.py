@@ -133,9 +133,9 @@ class TrackedRatio(PosteriorSource):
     with l the log-ratio of the two reverse kernels, `log P = 0` at the start and `p = prior P`. `offset` is
     that of feedback guidance (arXiv 2506.06085), `distance_offset`, in squared distance, that of dynamic
     negative guidance (arXiv 2410.14398). A distance has a scale where l has none: v is the kernels' variance
-    in the variance-preserving coordinates of that paper, that of x' over `1 + sigma'^2`. As 1 / v
-    is large for a short step the offset grows with the square of their number; with a `schedule` it is
-    that of a step of it, and a step of the sampler adds what the schedule's between its levels would.
+    in the variance-preserving coordinates of that paper, that of x' over `1 + sigma'^2`. The sum
+    of 1 / v over a path goes with the square of its number of steps: with a `schedule` the offset is that of
+    a step of it, and a step of the sampler adds what the schedule's steps between its levels would.
     Its error is of order sqrt(step), and P may exceed 1 / prior: the log-odds are those of p below
     `max_posterior`.
     """
