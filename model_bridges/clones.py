@@ -56,6 +56,11 @@ class CloneAgreement:
     step_error: Estimate | None  # phi of all levels minus phi of every other one
     curve: EntropyCurve  # the middle of the bounds
 
+    @property
+    def log_snr(self) -> Float[np.ndarray, " L"]:
+        """`lambda = -2 ln sigma` of the levels."""
+        return -2 * np.log(self.sigmas)
+
 
 @torch.no_grad()
 def run_back(

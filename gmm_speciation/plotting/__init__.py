@@ -28,7 +28,12 @@ from gmm_speciation.plotting.guidance import (
     plot_interval_gain,
 )
 from gmm_speciation.plotting.hopfield import plot_bifurcations, plot_transitions
-from gmm_speciation.plotting.published import plot_cloning, plot_four_points, plot_hierarchy
+from gmm_speciation.plotting.published import (
+    plot_clones,
+    plot_cloning,
+    plot_four_points,
+    plot_hierarchy,
+)
 from gmm_speciation.plotting.style import (
     COLOURS,
     DASHES,
@@ -58,6 +63,7 @@ __all__ = [
     "plot_class_criteria",
     "plot_clock",
     "plot_clock_windows",
+    "plot_clones",
     "plot_cloning",
     "plot_curve",
     "plot_divergence",

@@ -1,12 +1,17 @@
 """Pictures of published experiments beside the exact result."""
 
+from collections.abc import Mapping
+from typing import Protocol, runtime_checkable
+
 import numpy as np
 from matplotlib.figure import Figure
 
+from gmm_speciation.estimate import Estimate
 from gmm_speciation.plotting.curves import plot_clock
 from gmm_speciation.plotting.style import (
     COLOURS,
     DASHES,
+    band,
     finish,
     noise_axis,
     panels,
@@ -14,6 +19,42 @@ from gmm_speciation.plotting.style import (
     unit_scale,
 )
 from gmm_speciation.published import CloningFigure, DeepHierarchy, FourPoints
+
+
+@runtime_checkable
+class Clones(Protocol):
+    """Agreement of clones on the noise axis: published, simulated, or of a trained network."""
+
+    @property
+    def log_snr(self) -> np.ndarray: ...
+
+    @property
+    def agreement(self) -> Estimate: ...
+
+
+def plot_clones(curves: Mapping[str, Clones]) -> Figure:
+    """Probability that two clones end in one class against the noise where they part, with 95 % bands.
+
+    Args:
+        curves: By name: `published.trained_clones`, `speciation.simulate_cloning` and the
+            agreement of clones of a model, in any mixture.
+
+    Raises:
+        ValueError: If there is no curve.
+    """
+    if not curves:
+        raise ValueError("`curves` must hold at least one curve; got none.")
+    figure, (axes,) = panels((1.4,))
+    with styled():
+        for index, (name, curve) in enumerate(curves.items()):
+            band(
+                axes, curve.log_snr, curve.agreement, colour=COLOURS[index % len(COLOURS)],
+                label=name, marker="o", markersize=3.5,
+            )  # fmt: skip
+        axes.set_ylabel("probability that clones end in one class")
+        noise_axis(axes, axes, np.concatenate([np.asarray(one.log_snr) for one in curves.values()]))
+        finish(figure, axes, None)
+    return figure
 
 
 def plot_cloning(figure_of: CloningFigure) -> Figure:

@@ -120,3 +120,67 @@ def test_a_key_gives_the_same_figure():
         for _ in range(2)
     )
     assert float(one.value[0, 0]) == float(other.value[0, 0])
+
+
+# Three rows of 400 pairs at exact shares of two Gaussian classes in d = 256.
+TIMES = np.array([4.0, 2.0, 3.0])
+SHARES = np.asarray(exact.clone_agreement(256 * np.exp(-2 * TIMES)))
+SPREAD = np.sqrt(SHARES * (1 - SHARES))
+ROWS = np.stack([SHARES, SPREAD, SPREAD / 20])
+
+
+@pytest.mark.parametrize("kind", ["array", "npy", "csv", "txt"])
+def test_curves_of_trained_networks_are_read_from_any_source(kind, tmp_path):
+    """Sorted by time, on the noise axis of the clock, with the degrees of freedom of std / errors."""
+    source, path = ROWS, tmp_path / f"clones.{kind}"
+    if kind == "npy":
+        np.save(path, ROWS)
+    elif kind != "array":
+        np.savetxt(path, ROWS, delimiter="," if kind == "csv" else " ")
+    clones = published.trained_clones(source if kind == "array" else path, TIMES)
+    assert clones.times.tolist() == [2.0, 3.0, 4.0]
+    kappa = 256 / (np.exp(clones.log_snr / -1) + 1)  # alpha^2 / (alpha^2 + sigma^2) of unit classes
+    np.testing.assert_allclose(clones.agreement.value, exact.clone_agreement(kappa), rtol=1e-6)
+    assert clones.agreement.dof == 399
+
+
+def test_the_published_curve_lies_beside_runs_of_clones(key):
+    ours = simulate_cloning(
+        gs.families.symmetric_pair(256), gs.OrnsteinUhlenbeck(), np.sort(TIMES), key=key,
+        num_pairs=300, start_time=5.0, num_steps=50,
+    )  # fmt: skip
+    theirs = published.trained_clones(ROWS, TIMES)
+    difference = ours.agreement - theirs.agreement
+    np.testing.assert_allclose(ours.log_snr, theirs.log_snr)
+    # Steps of 0.1 bias shares by less than 0.02.
+    assert (np.abs(difference.value) < 4 * np.asarray(difference.stderr) + 0.02).all()
+    axes = plotting.plot_clones({"published": theirs, "ours": ours}).axes[0]
+    np.testing.assert_allclose(axes.lines[0].get_xydata()[:, 1], theirs.agreement.value)
+    with pytest.raises(ValueError, match="at least one"):
+        plotting.plot_clones({})
+
+
+@pytest.mark.parametrize(
+    ("rows", "times", "message"),
+    [
+        (ROWS.T[:2], TIMES[:2], r"\(3, T\)"),
+        (np.c_[ROWS, ROWS].T, np.arange(1, 7.0), "transpose"),
+        (ROWS[:2], TIMES, r"\(2, 3\)"),
+        (ROWS, TIMES[:2], r"got \(3, 3\) and \(2,\)"),
+        (ROWS, np.array([4.0, 2.0, 2.0]), "different"),
+        (ROWS, np.array([4.0, 0.0, 2.0]), r"\(0,"),
+        (ROWS * 100, TIMES, "not percent"),
+        (ROWS[[0, 2, 1]], TIMES, "order mean, std, errors"),
+        (ROWS * [[1], [1], [np.nan]], TIMES, "standard errors"),
+    ],
+)
+def test_rows_that_are_no_such_curve_are_named(rows, times, message):
+    with pytest.raises(ValueError, match=message):
+        published.trained_clones(rows, times)
+
+
+def test_a_file_without_numbers_is_named(tmp_path):
+    path = tmp_path / "clones.txt"
+    path.write_text("mean std errors")
+    with pytest.raises(ValueError, match="three rows of numbers"):
+        published.trained_clones(path, TIMES)
