@@ -203,6 +203,7 @@ class Steps:
 
     def __init__(self, bar: Progress, num_steps: int):
         self._bar, self._finished = bar, -1
+        self._total = num_steps
         self._task = bar.add_task("", total=num_steps, pace="")
         self._began, self._first = time.monotonic(), 0
 
@@ -211,6 +212,11 @@ class Steps:
         self._finished += 1
         self._first = 0
         self._bar.update(self._task, completed=self._finished, description=description, pace="")
+
+    def more(self, number: int) -> None:
+        """There are `number` steps more than were announced."""
+        self._total += number
+        self._bar.update(self._task, total=self._total)
 
     def part(self, done: int, total: int, unit: str = "") -> None:
         """`done` of `total` equal parts of the present step are done.

@@ -38,7 +38,12 @@ def remove(
         typer.Option(help="Only this: NP, SLD, DNG, 'DNG, classes', 'DNG, published'. Repeat it."),
     ] = None,
     strengths: Annotated[
-        str | None, typer.Option(metavar="S,…", help="Of every kind, instead of its own.")
+        str | None,
+        typer.Option(metavar="S,…", help="Of every kind, and no others; its own, doubled, else."),
+    ] = None,
+    folder: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Keeps every run's images; goes on where it stopped."),
     ] = None,
     seed: Seed = 0,
     quiet: Quiet = False,
@@ -48,10 +53,16 @@ def remove(
     terminal.use_float64()
     from gmm_speciation.reports import check_directory
     from model_bridges.control.removal import STRENGTHS, remove_class
-    from model_bridges.control.removal_report import removal_record, removal_report, removal_rows
+    from model_bridges.control.removal_report import (
+        area_rows,
+        removal_record,
+        removal_report,
+        removal_rows,
+    )
 
-    if out is not None:
-        check_directory(out)
+    for directory in (out, folder):
+        if directory is not None:
+            check_directory(directory)
     names = [
         terminal.pick(k, dict(zip(STRENGTHS, STRENGTHS, strict=True)), "kind") for k in kind or ()
     ]
@@ -60,23 +71,24 @@ def remove(
         own = (
             None if strengths is None else sorted(terminal.numbers(strengths, "--strengths", float))
         )
-        chosen = {name: own or STRENGTHS[name] for name in names or STRENGTHS}
-    runs = 3 + sum(map(len, (chosen or STRENGTHS).values()))
+        chosen = dict.fromkeys(names or STRENGTHS, own)
+    runs = 3 + sum(len(own or STRENGTHS[name]) for name, own in (chosen or STRENGTHS).items())
     with terminal.progress(runs, quiet) as bar:
         bar.next("training the judge")
         judged = _judged(model, data)
         result = remove_class(
             judged, label, num_images=images, num_steps=steps, strengths=chosen, seed=seed,
-            step=bar.next, progress=bar.part,
+            folder=folder, bar=bar,
         )  # fmt: skip
     title = f"Class {label} removed from what {model} draws"
     headers, rows = removal_rows(result)
     narrow = [[f"{row[0]}, {row[1]}" if row[1] != "—" else row[0], *row[2:5]] for row in rows]
-    _show(title, ["kind, strength", *headers[2:5]], narrow, result.checks, quiet)
+    _show(title, ["kind, strength", *headers[2:5]], narrow, [], quiet)
+    _show("area between fronts: mean over log price", *area_rows(result), result.checks, quiet)
     if out is not None:
         record = removal_record(result)
         arguments = {"model": model, "class": label, "data": data, "images": images, "steps": steps}
-        record["provenance"] = _provenance(seed, arguments | {"kinds": chosen})
+        record["provenance"] = _provenance(seed, arguments | {"kinds": chosen, "folder": folder})
         removal_report(result, title).write(out, record)
         terminal.show(f"Report: {Path(out) / 'report.html'}", quiet)
 
@@ -198,6 +210,7 @@ def _judged(model: str, data: Path | None) -> Any:
 
 def _show(title: str, headers: Any, rows: Any, checks: Any, quiet: bool) -> None:
     from model_bridges.reports import check_rows
+    from model_bridges.windows import ERRORS
 
     for (head, body), name in (((headers, rows), title), (check_rows(checks), "checks")):
         if not body:
@@ -205,6 +218,7 @@ def _show(title: str, headers: Any, rows: Any, checks: Any, quiet: bool) -> None
         # A terminal is narrow: no room around ±.
         tight = [[cell.replace(" ± ", "±") for cell in row] for row in body]
         terminal.show(terminal.table(head, tight, title=name), quiet)
+        terminal.show(f"{ERRORS}.\n", quiet)
 
 
 def _provenance(seed: int, arguments: dict[str, Any]) -> Any:

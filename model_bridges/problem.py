@@ -78,21 +78,10 @@ class Problem:
                 "provenance": self.denoiser.provenance,
                 "event_shape": list(self.denoiser.event_shape),
                 "sigma_range": [float(s) for s in self.denoiser.sigma_range],
-                "probe": self._probe(),
+                "probe": probe(self.denoiser, self.x0.device),
             },
             **own,
         }
-
-    @torch.no_grad()
-    def _probe(self) -> list[float]:
-        """What the model says on fixed states: other weights under the same name are noticed."""
-        rng = np.random.default_rng(20240607)
-        sigma = float(np.sqrt(np.prod(self.denoiser.sigma_range)))
-        shape = (PROBE_IMAGES, *self.denoiser.event_shape)
-        x = torch.from_numpy(sigma * rng.standard_normal(shape)).to(self.x0.device)
-        label = torch.arange(PROBE_IMAGES) % self.denoiser.num_classes
-        raw = self.denoiser.denoiser.raw(x, sigma, label).double().flatten(1)
-        return [float(v) for v in (*raw.mean(1), *raw.square().mean(1).sqrt())]
 
     def class_outputs(
         self, x: Float[Tensor, "B *event"], sigma: float
@@ -100,6 +89,18 @@ class Problem:
         """`out F_c` of all classes: the denoisers without the term they share."""
         _, out = self.denoiser.coefficients(sigma)
         return float(out) * class_raw(self.denoiser, x, sigma, max_batch=self.max_batch).to(x)
+
+
+@torch.no_grad()
+def probe(denoiser: Metered, device: torch.device | str = "cpu") -> list[float]:
+    """What the model says on fixed states: other weights under the same name are noticed."""
+    rng = np.random.default_rng(20240607)
+    sigma = float(np.sqrt(np.prod(denoiser.sigma_range)))
+    shape = (PROBE_IMAGES, *denoiser.event_shape)
+    x = torch.from_numpy(sigma * rng.standard_normal(shape)).to(device)
+    label = torch.arange(PROBE_IMAGES) % denoiser.num_classes
+    raw = denoiser.denoiser.raw(x, sigma, label).double().flatten(1)
+    return [float(v) for v in (*raw.mean(1), *raw.square().mean(1).sqrt())]
 
 
 def problem(

@@ -1,6 +1,6 @@
 """Pictures of control: what a removal costs, and samples. Plots take results and recompute nothing."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -8,6 +8,7 @@ from jaxtyping import Float
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullFormatter
+from matplotlib.transforms import Bbox
 from torch import Tensor
 
 from gmm_speciation.plotting import COLOURS, band, noise_axis, panels, styled
@@ -32,6 +33,7 @@ def plot_removal(result: Removal) -> Figure:
     }
     with styled():
         figure = Figure(figsize=(10.4, 4.9), layout="constrained")
+        labels: list[tuple[Axes, str, list[float], str]] = []
         for axes, (metric, label) in zip(
             figure.subplots(1, 2, sharey=True), prices.items(), strict=True
         ):
@@ -50,14 +52,10 @@ def plot_removal(result: Removal) -> Figure:
                     x, y, color=colour, marker=MARKERS[index % len(MARKERS)], markersize=5,
                     linewidth=1.3, label=name if metric == "frechet" else None,
                 )  # fmt: skip
-                for strength, at in zip(
-                    curve.strengths[1:], zip(x[1:], y[1:], strict=True), strict=True
-                ):
-                    axes.annotate(
-                        f"{strength:g}", at, (5, 4), textcoords="offset points", fontsize=7.5,
-                        color=colour, zorder=5,
-                        bbox={"boxstyle": "square,pad=0.08", "fc": "white", "ec": "none", "alpha": 0.7},
-                    )  # fmt: skip
+                labels += [
+                    (axes, f"{strength:g}", at, colour)
+                    for strength, *at in zip(curve.strengths[1:], x[1:], y[1:], strict=True)
+                ]
             start = result.unguided
             assert start.removed_share is not None  # a class was removed
             at = float(getattr(start, metric).value), 100 * float(start.removed_share.value)
@@ -97,7 +95,46 @@ def plot_removal(result: Removal) -> Figure:
             title="Numbers: strengths. Bars: 95 % of each point; all share their noise, so differences are "
             "known better.",
         )  # fmt: skip
+        _placed(figure, labels)
     return figure
+
+
+def _placed(figure: Figure, labels: Sequence[tuple[Axes, str, list[float], str]]) -> None:
+    """Labels beside their points, each at the nearest place where it covers no other label and no point.
+
+    A label that had to move away gets a line to its point.
+    """
+    figure.draw_without_rendering()  # settles the layout
+    scale = figure.dpi / 72
+    centres = [axes.transData.transform(at) for axes, _, at, _ in labels]
+    points = [Bbox.from_extents(*(c - 3.2 * scale), *(c + 3.2 * scale)) for c in centres]
+    taken: list[Bbox] = []
+    for (axes, text, at, colour), centre in zip(labels, centres, strict=True):
+        label = axes.annotate(
+            text, at, (0, 0), textcoords="offset points", ha="center", va="center", fontsize=7.5,
+            color=colour, zorder=5,
+        )  # fmt: skip
+        label.set_in_layout(False)
+        size = np.array([(box := label.get_window_extent()).width, box.height]) / 2 + 1.5 * scale
+        best, fewest = (0.0, 0.0), np.inf
+        for radius in (8, 12, 17, 23, 30, 38, 47):
+            for angle in np.pi / 4 + np.arange(16) * np.pi / 8:
+                offset = radius * np.array([1.2 * np.cos(angle), np.sin(angle)])
+                middle = centre + offset * scale
+                box = Bbox.from_extents(*(middle - size), *(middle + size))
+                hidden = sum(box.overlaps(other) for other in (*taken, *points))
+                outside = not (axes.bbox.contains(*box.min) and axes.bbox.contains(*box.max))
+                if (count := hidden + 100 * outside) < fewest:
+                    best, fewest, chosen = (float(offset[0]), float(offset[1])), count, box
+            if fewest == 0:
+                break
+        label.set_position(best)
+        taken.append(chosen)
+        if np.hypot(*best) > 15:
+            axes.annotate(
+                "", at, best, textcoords="offset points", zorder=1,
+                arrowprops={"arrowstyle": "-", "color": colour, "linewidth": 0.5, "shrinkA": 4},
+            )  # fmt: skip
 
 
 def plot_guided(result: GuidedInformation) -> Figure:

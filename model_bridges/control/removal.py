@@ -9,15 +9,20 @@ The model draws without a prompt, and one class is pushed away:
     DNG, published as its code runs on CIFAR-10: prior 0.01, temperature 0.2; its distance offset of 2e-4
                    never gets there, and with few pixels outweighs all evidence
 
-Every run uses the same noise image by image. Safety, the share of images that are not of the class, is
-compared at equal price, which is the class balance, KL of the kept shares from uniform, or the Frechet
-distance to the data without the class; see `quality.frontier`. Strength 1 of DNG is the exact one. The
-class's share is that of the model's `class_prior`, 1/K by default.
+Every run uses the same noise image by image. What is left of the class is compared along all prices, which
+are the class balance, KL of the kept shares from uniform, or the Frechet distance to the data without the
+class; see `quality.frontier`. A kind whose strengths end before it is done would lose by that alone: each
+is doubled until no more is left than the judge finds in data without the class, or the price explodes.
+Strength 1 of DNG is the exact one. The class's share is that of the model's `class_prior`, 1/K by default.
 """
 
+import hashlib
+import json
 import math
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -26,6 +31,7 @@ from torch import Tensor
 
 from gmm_speciation.claims import Claim
 from gmm_speciation.estimate import Estimate
+from model_bridges.chunk_files import CorruptChunkError, read_sums, write_sums
 from model_bridges.control.judged import NUM_STEPS, JudgedModel
 from model_bridges.control.verdicts import at_most
 from model_bridges.guidance import (
@@ -37,17 +43,18 @@ from model_bridges.guidance import (
     TrackedRatio,
     Unguided,
 )
+from model_bridges.problem import probe
 from model_bridges.quality import (
-    EqualComparison,
     Floor,
     Quality,
     QualityCurve,
     floor,
     paired_difference,
 )
-from model_bridges.quality.frontier import within_budget
+from model_bridges.quality.frontier import FrontComparison, compare_fronts
 from model_bridges.samplers import karras_sigmas
 from model_bridges.tracking import class_weights
+from model_bridges.work import Sums
 
 NP, SLD, DNG, CLASSES, PUBLISHED = "NP", "SLD", "DNG", "DNG, classes", "DNG, published"
 STRENGTHS: dict[str, tuple[float, ...]] = {
@@ -62,6 +69,30 @@ SHOWN = 20  # images of each kind in a picture
 _MAX_POSTERIOR = 0.9
 _MAX_LOG_ODDS = math.log(_MAX_POSTERIOR / (1 - _MAX_POSTERIOR))
 _MANY = 16  # classes above which tracking all of them is left out
+_DOUBLINGS = 5  # of the last strength of a grid, at most
+_EXPLODED = 10.0  # times the Frechet distance unguided, or of held-out images
+
+
+@runtime_checkable
+class Bar(Protocol):
+    """Where progress is shown."""
+
+    def next(self, description: str) -> object:
+        """A run begins."""
+
+    def part(self, done: int, total: int) -> object:
+        """So much of it is done."""
+
+    def more(self, number: int) -> object:
+        """There are more runs than were announced."""
+
+
+class _Silent:
+    def next(self, description: str) -> None: ...
+
+    def part(self, done: int, total: int) -> None: ...
+
+    def more(self, number: int) -> None: ...
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,7 +106,8 @@ class Removal:
     unguided: Quality
     curves: dict[str, QualityCurve]
     evaluations: dict[str, int]  # of an image, at one strength
-    comparisons: dict[tuple[str, str, str], EqualComparison]  # kind, kind, at equal metric
+    ends: dict[str, str]  # why the strengths of a kind end where they do
+    comparisons: dict[tuple[str, str, str], FrontComparison]  # kind, kind, price
     floor: Floor
     wild: dict[
         tuple[str, float], float
@@ -109,16 +141,73 @@ def make_kind(
     return DynamicNegative.tracked(removed, strength=strength, distance_offset=0.0)
 
 
+@dataclass(eq=False)
+class _Runs:
+    """Draws and judges, one strength after the other; what a folder holds of before is read from it."""
+
+    model: JudgedModel
+    removed: int
+    num_images: int
+    num_steps: int
+    seed: int
+    folder: Path | None
+    bar: Bar
+    wild: dict[tuple[str, float], float] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        settings: dict[str, Any] = {
+            "model": [self.model.name, str(self.model.denoiser.provenance)],
+            "probe": probe(self.model.denoiser),
+            "drawing": [self.num_images, self.num_steps, self.seed],
+            "class": self.removed,  # shares and thresholds of the kinds depend on it
+        }
+        self._settings = json.dumps(settings)
+        low, high = self.model.train.images.aminmax()
+        margin = (high - low) / 2
+        self._least, self._most = low - margin, high + margin
+
+    def draw(self, name: str, strength: float, kind: Guidance) -> tuple[Tensor, int]:
+        """Images and evaluations an image."""
+        self.bar.next(name if not strength else f"{name}, strength {strength:g}")
+        digest = hashlib.sha256(f"{self._settings} {name} {strength!r}".encode()).hexdigest()
+        path = None if self.folder is None else self.folder / f"{digest[:24]}.npz"
+        if path is not None and path.exists():
+            try:
+                stored = read_sums(path, digest)
+                return torch.from_numpy(stored.rows["images"]), stored.evaluations
+            except CorruptChunkError:
+                path.unlink()  # drawn again
+        meter = self.model.denoiser
+        before = meter.evaluations
+        images = self.model.draw(
+            lambda labels: kind,
+            self.num_images,
+            sigmas=karras_sigmas(self.num_steps, *meter.sigma_range),
+            seed=self.seed,
+            progress=self.bar.part,
+        )
+        cost = (meter.evaluations - before) // self.num_images
+        if path is not None:
+            kept = Sums(self.num_images, {}, {"images": images.cpu().numpy()}, cost)
+            write_sums(path, kept, digest)
+        return images, cost
+
+    def judge(self, name: str, strength: float, images: Tensor) -> Quality:
+        far = (images < self._least) | (images > self._most)
+        self.wild[name, strength] = float(far.flatten(1).any(1).double().mean())
+        return self.model.assess(images, self.removed)
+
+
 def remove_class(
     model: JudgedModel,
     removed: int,
     *,
     num_images: int = 500,
     num_steps: int = NUM_STEPS,
-    strengths: Mapping[str, Sequence[float]] | None = None,
+    strengths: Mapping[str, Sequence[float] | None] | None = None,
     seed: int = 0,
-    step: Callable[[str], object] = lambda name: None,
-    progress: Callable[[int, int], object] = lambda done, total: None,
+    folder: Path | None = None,
+    bar: Bar = _Silent(),  # noqa: B008  it has no state
 ) -> Removal:
     """Run every kind over its strengths.
 
@@ -127,80 +216,96 @@ def remove_class(
         removed: The class.
         num_images: Of each run.
         num_steps: Of the ancestral sampler.
-        strengths: By kind, increasing; `STRENGTHS` by default.
+        strengths: By kind, increasing; None, for a kind or for all: those of `STRENGTHS`, then doubled
+            until no more of the class is left than the judge finds in data without it (to one image), the
+            Frechet distance explodes, or five times.
         seed: Of all noise.
-        step: Called with the name of each run as it begins.
-        progress: Called with `(steps done, steps in all)` within a run.
+        folder: Keeps the images of every run; one that is interrupted goes on there.
+        bar: Shows progress.
 
     Raises:
         ValueError: If there is no such class, a kind is unknown, strengths are not positive and
             increasing, or as `quality.assess`.
+        OSError: If the folder cannot be written.
     """
     num_classes = model.denoiser.num_classes
     if not 0 <= removed < num_classes:
         raise ValueError(f"The class must be one of 0 to {num_classes - 1}; got {removed}.")
-    chosen = dict(STRENGTHS if strengths is None else strengths)
+    chosen: dict[str, Sequence[float] | None] = dict(strengths or dict.fromkeys(STRENGTHS))
     if strengths is None and num_classes > _MANY:
         del chosen[CLASSES]
     unknown = sorted(set(chosen) - set(STRENGTHS))
     if unknown:
         raise ValueError(f"kinds are {', '.join(STRENGTHS)}; got {', '.join(unknown)}.")
     for name, grid in chosen.items():
-        rises = np.diff([0.0, *grid])
+        rises = np.diff([0.0, *(STRENGTHS[name] if grid is None else grid)])
         if not (len(rises) and np.all(rises > 0) and np.isfinite(rises).all()):
             raise ValueError(
-                f"strengths must be positive, finite and increase strictly; got {list(grid)} for {name}."
+                f"strengths must be positive, finite and increase strictly; got {list(grid or ())} for "
+                f"{name}."
             )
     shares = class_weights(None, model.denoiser)
-    sigmas = karras_sigmas(num_steps, *model.denoiser.sigma_range)
-
-    low, high = model.train.images.aminmax()
-    margin = (high - low) / 2
-
-    def run(name: str, strength: float, kind: Guidance) -> tuple[Quality, Tensor, int]:
-        before = model.denoiser.evaluations
-        images = model.draw(
-            lambda labels: kind, num_images, sigmas=sigmas, seed=seed, progress=progress
-        )
-        cost = (model.denoiser.evaluations - before) // num_images
-        far = (images < low - margin) | (images > high + margin)
-        wild[name, strength] = float(far.flatten(1).any(1).double().mean())
-        return model.assess(images, removed), images, cost
-
-    wild: dict[tuple[str, float], float] = {}
-    step("unguided")
-    unguided, images, cost = run("unguided", 0.0, Unguided())
-    # Half of the pictures shown are of the class, when nothing is done about it.
-    of_class = model.judge.predict(images) == removed
-    shown = np.r_[np.flatnonzero(of_class)[: SHOWN // 2], np.flatnonzero(~of_class)][:SHOWN]
-    pictures, evaluations, curves = {"unguided": images[shown]}, {"unguided": cost}, {}
-    for name, grid in chosen.items():
-        points = [unguided]
-        for strength in grid:
-            step(f"{name}, strength {strength:g}")
-            quality, images, cost = run(name, strength, make_kind(name, strength, removed, shares))
-            points.append(quality)
-            pictures[f"{name}, {strength:g}"] = images[shown]
-        evaluations[name] = cost
-        curves[name] = QualityCurve(name, np.array([0.0, *grid]), tuple(points))
-    comparisons = {
-        (dynamic, other, metric): within_budget(
-            curves[dynamic], curves[other], metric, "removed_share"
-        )
-        for dynamic in (DNG, CLASSES)
-        for other in (NP, SLD)
-        for metric in ("balance", "frechet")
-        if dynamic in curves and other in curves
-    }
-    step("floor of the distance")
+    runs = _Runs(model, removed, num_images, num_steps, seed, folder, bar)
+    bar.next("floor of the distance")
     true = floor(
         model.judge, model.reference, model.held_out.images, model.held_out.labels,
         removed=removed, num_images=min(num_images, int((model.train.labels != removed).sum()) // 2),
     )  # fmt: skip
+    images, cost = runs.draw("unguided", 0.0, Unguided())
+    unguided = runs.judge("unguided", 0.0, images)
+    # Half of the pictures shown are of the class, when nothing is done about it.
+    of_class = model.judge.predict(images) == removed
+    shown = np.r_[np.flatnonzero(of_class)[: SHOWN // 2], np.flatnonzero(~of_class)][:SHOWN]
+    pictures, evaluations, curves, ends = {"unguided": images[shown]}, {"unguided": cost}, {}, {}
+    for name, grid in chosen.items():
+        points, used = [unguided], [0.0]
+        wanted = list(STRENGTHS[name] if grid is None else grid)
+        given = len(wanted)
+        ends[name] = "given"
+        while wanted:
+            strength = wanted.pop(0)
+            images, cost = runs.draw(name, strength, make_kind(name, strength, removed, shares))
+            if len(used) > given and not bool(torch.isfinite(images).all()):
+                ends[name] = f"images at {strength:g} are not finite"
+                break
+            points.append(runs.judge(name, strength, images))
+            used.append(strength)
+            pictures[f"{name}, {strength:g}"] = images[shown]
+            if grid is None and not wanted:
+                end = _end(points[-1], unguided, true)
+                ends[name] = end or f"doubled {_DOUBLINGS} times"
+                if end is None and len(used) <= given + _DOUBLINGS:
+                    bar.more(1)
+                    wanted.append(2 * strength)
+        evaluations[name] = cost
+        curves[name] = QualityCurve(name, np.array(used), tuple(points))
+    floors = {"balance": unguided.balance_floor, "frechet": float(true.held_out.frechet.value)}
+    comparisons = {
+        (dynamic, other, metric): compare_fronts(
+            curves[dynamic], curves[other], metric, "removed_share", floor=least, seed=seed
+        )
+        for dynamic in (DNG, CLASSES)
+        for other in (NP, SLD)
+        for metric, least in floors.items()
+        if dynamic in curves and other in curves
+    }
     return Removal(
-        model.name, removed, num_images, num_steps, unguided, curves, evaluations, comparisons, true,
-        wild, pictures, _checks(unguided, curves, comparisons, num_images),
+        model.name, removed, num_images, num_steps, unguided, curves, evaluations, ends, comparisons,
+        true, runs.wild, pictures, _checks(unguided, curves, comparisons, num_images),
     )  # fmt: skip
+
+
+def _end(point: Quality, unguided: Quality, true: Floor) -> str | None:
+    """Why a stronger setting has nothing to add; None if it may have."""
+    left, least = point.removed_share, true.held_out.removed_share
+    assert left is not None  # a class was removed
+    assert least is not None
+    if float(left.value) <= float(least.value) + 1 / point.num_images:
+        return "as little is left as in data without the class"
+    price = max(float(unguided.frechet.value), float(true.held_out.frechet.value))
+    if not float(point.frechet.value) <= _EXPLODED * price:
+        return f"the Fréchet distance is more than {_EXPLODED:g} times that unguided"
+    return None
 
 
 def share_difference(gap: Estimate, num_images: int) -> Estimate:
@@ -214,23 +319,22 @@ def share_difference(gap: Estimate, num_images: int) -> Estimate:
 def _checks(
     unguided: Quality,
     curves: Mapping[str, QualityCurve],
-    comparisons: Mapping[tuple[str, str, str], EqualComparison],
+    comparisons: Mapping[tuple[str, str, str], FrontComparison],
     num_images: int,
 ) -> list[Claim]:
     names = {"balance": "class balance", "frechet": "Fréchet distance"}
     checks = []
     for (dynamic, other, metric), found in comparisons.items():
-        claim = (
-            f"{dynamic} leaves less of the class than {other} at equal {names[metric]}: "
-            "difference of shares"
+        low, high = found.budgets[[0, -1]]
+        checks.append(
+            at_most(
+                f"{dynamic} leaves less of the class than {other} along the prices in {names[metric]}: "
+                "difference of shares, mean over the logarithm of the price",
+                share_difference(found.area, num_images),
+                0.0,
+                f"area between the fronts from {low:.2g} to {high:.2g}",
+            )
         )
-        used = found.reached
-        if used.any():
-            note = f"mean over the prices of {int(used.sum())} of {len(used)} strengths of {other}"
-            if not used.all():
-                note += f"; at the others only {other} is to be had"
-            gap = share_difference(found.mean_difference, num_images)
-            checks.append(at_most(claim, gap, 0.0, note))
     for name in (DNG, CLASSES):
         if name not in curves:
             continue

@@ -2,13 +2,12 @@
 
 from typing import Any
 
-import numpy as np
-
 from gmm_speciation.estimate import Estimate
 from gmm_speciation.reports import Report
 from model_bridges.control.plotting import plot_removal, plot_rows
 from model_bridges.control.removal import Removal, share_difference
 from model_bridges.quality import Quality
+from model_bridges.quality.frontier import FrontComparison
 from model_bridges.reports import check_records, check_rows
 from model_bridges.windows import ERRORS
 
@@ -65,22 +64,16 @@ def removal_report(result: Removal, title: str) -> Report:
         f"Images of class {result.removed} that are left, against what it costs; lower left is better.",
     )
     report.table(*removal_rows(result), caption=ERRORS)
-    report.text(
-        "## At equal price\n\nFor the price of each strength of the second kind: the strength of either kind "
-        "that leaves least of the class at a price not above it, and the paired difference, first minus "
-        "second. No strength at that price: —."
-    )
-    for name, other, metric in result.comparisons:
-        headers = [
-            f"{PRICES[metric]}, at most",
-            *(f"strength of {kind}" for kind in (other, name)),
-            *(f"left of {kind}, %" for kind in (other, name)),
-        ]
-        report.table(
-            [*headers, "difference, %"],
-            _budget_rows(result, name, other, metric),
-            f"{name} against {other} at equal {PRICES[metric]}",
+    ends = "; ".join(f"{name}: {why}" for name, why in result.ends.items())
+    report.text(f"Where the strengths of a kind end, and why: {ends}.")
+    if result.comparisons:
+        report.text(
+            "## Front against front\n\nWhat a price buys of a kind: the least that is left of the class at "
+            "any strength whose price is not above it, on straight lines between strengths; what is left "
+            "unguided where it buys nothing. *all*: mean over the logarithm of the price, the area between "
+            "the two fronts in the picture. First kind minus second, images resampled in pairs."
         )
+        report.table(*front_rows(result), caption=ERRORS)
     chosen = ["unguided"]
     for name in result.curves:
         own = [key for key in result.pictures if key.rpartition(", ")[0] == name]
@@ -93,31 +86,42 @@ def removal_report(result: Removal, title: str) -> Report:
     return report
 
 
-def _budget_rows(result: Removal, name: str, other: str, metric: str) -> list[list[str]]:
-    found = result.comparisons[name, other, metric]
-
-    def left(kind: str, strength: float) -> str:
-        """As in the table of all runs: a share of none is not known to be none."""
-        curve = result.curves[kind]
-        share = curve.points[int(np.searchsorted(curve.strengths, strength))].removed_share
-        assert share is not None  # a class was removed
-        return show(share, 1, 100)
-
+def front_rows(result: Removal) -> tuple[list[str], list[list[str]]]:
+    """Headers and rows: of two kinds what is left at every price, and on the whole."""
+    headers = [
+        "kinds",
+        "price",
+        "at most",
+        "left of the first, %",
+        "of the second, %",
+        "difference, %",
+    ]
     rows = []
-    for i, (own, others) in enumerate(zip(found.strength_a, found.strength_b, strict=True)):
-        there = bool(found.reached[i])
-        gap = share_difference(found.difference[i], result.num_images)
+    for (name, other, metric), found in result.comparisons.items():
+        for i, budget in enumerate(found.budgets):
+            rows.append(
+                [
+                    f"{name} − {other}", PRICES[metric], f"{budget:.3g}", show(found.y_a[i], 1, 100),
+                    show(found.y_b[i], 1, 100), show(found.difference[i], 1, 100),
+                ]
+            )  # fmt: skip
+        rows.append([f"{name} − {other}", PRICES[metric], "all", "", "", _area(result, found)])
+    return headers, rows
+
+
+def _area(result: Removal, found: FrontComparison) -> str:
+    return show(share_difference(found.area, result.num_images), 2, 100)
+
+
+def area_rows(result: Removal) -> tuple[list[str], list[list[str]]]:
+    """Headers and rows for a terminal: the areas alone."""
+    rows = []
+    for (name, other, metric), found in result.comparisons.items():
+        low, high = found.budgets[[0, -1]]
         rows.append(
-            [
-                f"{float(found.x[i].value):.3f}",
-                f"{others:g}",
-                f"{own:g}" if there else "—",
-                left(other, others),
-                left(name, own) if there else "—",
-                show(gap, 1, 100) if there else "—",
-            ]
+            [f"{name} − {other}", PRICES[metric], f"{low:.2g}–{high:.2g}", _area(result, found)]
         )
-    return rows
+    return ["fronts", "price", "from–to", "left, difference, %"], rows
 
 
 def removal_record(result: Removal) -> dict[str, Any]:
@@ -136,8 +140,18 @@ def removal_record(result: Removal) -> dict[str, Any]:
             for name, curve in result.curves.items()
         },
         "evaluations_per_image": result.evaluations,
-        "at_equal_price": [
-            {"kind": a, "other": b, "price": metric, "difference": found.mean_difference}
+        "ends": result.ends,
+        "fronts": [
+            {
+                "kind": a,
+                "other": b,
+                "price": metric,
+                "budgets": found.budgets,
+                "left": found.y_a,
+                "left_of_other": found.y_b,
+                "difference": found.difference,
+                "area": found.area,
+            }
             for (a, b, metric), found in result.comparisons.items()
         ],
         "floor": {"held_out": result.floor.held_out.frechet, "halves": result.floor.halves},

@@ -31,6 +31,7 @@ from model_bridges.control.guided import (
 from model_bridges.control.information import SCALES, guided_information, ratio
 from model_bridges.control.interval_search import search_intervals
 from model_bridges.control.judged import JudgedModel, own_model
+from model_bridges.control.plotting import plot_removal
 from model_bridges.control.removal import CLASSES, DNG, NP, SLD, remove_class, share_difference
 from model_bridges.control.report import guidance_record, guidance_report, information_rows
 from model_bridges.control.study import GuidanceStudy, study_guidance
@@ -42,7 +43,7 @@ from model_bridges.image_files import read_image_files
 from model_bridges.metered import Metered
 from model_bridges.mixture import mixture_denoiser
 from model_bridges.quality import Judge, Quality, QualityCurve, Reference
-from model_bridges.quality.frontier import within_budget
+from model_bridges.quality.frontier import compare_fronts
 from model_bridges.quality.jackknife import Jackknifed
 from model_bridges.readouts import tracked_curve
 from model_bridges.reports import check_records, check_rows
@@ -501,34 +502,125 @@ def made_curve(strengths, prices, gains, noise):
             for name, value in (("frechet", price), ("removed_share", gain))
         }
         points.append(Quality(100, 0, "made", one, one, one, one, one, one, one, one, replicates))
-    return QualityCurve("made", np.array(strengths), tuple(points))
+    return QualityCurve("made", np.array(strengths, float), tuple(points))
 
 
-def test_within_a_budget_both_curves_use_their_best_strength(rng):
+def test_the_area_between_fronts_is_that_of_its_triangles(rng):
+    """In log price: a falls at once from 10 to 0 over a factor e^2, b over e^4 and stays at 2."""
     noise = 0.01 * rng.normal(size=20)
-    a = made_curve([0.0, 1.0, 2.0], [5.0, 4.0, 8.0], [10.0, 3.0, 1.0], noise)
-    b = made_curve([0.0, 0.1, 0.2, 0.4], [5.0, 4.5, 3.0, 9.0], [10.0, 7.0, 2.0, 0.0], noise)
-    found = within_budget(a, b, "frechet", "removed_share")
-    np.testing.assert_allclose(found.x.value, [4.5, 3.0, 9.0])
-    np.testing.assert_array_equal(found.strength_a, [1, np.nan, 2])
-    # At the price of its strength 0.1, curve b has 0.2 as well, which is cheaper and leaves less.
-    np.testing.assert_array_equal(found.strength_b, [0.2, 0.2, 0.4])
-    np.testing.assert_allclose(found.y_a.value, [3, np.nan, 1])
-    np.testing.assert_allclose(found.y_b.value, [2, 2, 0])
-    np.testing.assert_allclose(found.difference.value, [1, np.nan, 1])
-    np.testing.assert_array_equal(found.reached, [True, False, True])
-    np.testing.assert_allclose(found.mean_difference.value, 1)
-    assert found.mean_difference.stderr < 1e-12  # common noise cancels in pairs
-    assert found.y_a.stderr[0] > 0.01
-    # Against itself nothing is gained; the other way round a and b change places.
-    np.testing.assert_allclose(within_budget(b, b, "frechet", "removed_share").difference.value, 0)
-    back = within_budget(b, a, "frechet", "removed_share")
-    np.testing.assert_allclose(back.difference.value, [-1, 1])
-    # Too dear everywhere: no comparison.
-    dear = made_curve([0.0, 1.0], [20.0, 30.0], [10.0, 3.0], noise)
-    nothing = within_budget(dear, b, "frechet", "removed_share")
-    assert not nothing.reached.any()
-    assert np.isnan(nothing.mean_difference.value)
+    a = made_curve([0, 1], np.exp([0.0, 2.0]), [10.0, 0.0], 0 * noise)
+    b = made_curve([0, 1, 2], np.exp([0.0, 4.0, 5.0]), [10.0, 2.0, 3.0], 0 * noise)
+    found = compare_fronts(a, b, "frechet", "removed_share", floor=0.5)
+    # Integrals from 0 to 4, where b has reached its least: 10 of a, (10 + 2) / 2 * 4 = 24 of b.
+    np.testing.assert_allclose(found.area.value, (10 - 24) / 4, rtol=1e-4)
+    np.testing.assert_allclose(found.budgets[[0, -1]], np.exp([0.0, 4.0]))
+    np.testing.assert_allclose(found.y_a.value, [10, 5, 0, 0, 0])
+    np.testing.assert_allclose(found.y_b.value, [10, 8, 6, 4, 2])
+    assert found.area.stderr < 1e-12
+    back = compare_fronts(b, a, "frechet", "removed_share", floor=0.5)
+    np.testing.assert_allclose(back.area.value, -found.area.value)
+    assert compare_fronts(b, b, "frechet", "removed_share", floor=0.5).area.value == 0
+    # More of a curve that has reached its end, dearer and no better, changes nothing.
+    more = made_curve([0, 1, 2, 3], np.exp([0.0, 2.0, 6.0, 9.0]), [10.0, 0.0, 1.0, 0.0], 0 * noise)
+    longer = compare_fronts(more, b, "frechet", "removed_share", floor=0.5)
+    np.testing.assert_allclose(longer.area.value, found.area.value, rtol=1e-9)
+    # A grid that ends too early is another front: the weak setting alone leaves 5.
+    early = made_curve([0, 1], np.exp([0.0, 1.0]), [10.0, 5.0], 0 * noise)
+    assert compare_fronts(early, b, "frechet", "removed_share", floor=0.5).area.value > -1.4
+    for floor, start in ((0.0, 0), (0.5, 1)):
+        other = made_curve([start, 2], np.exp([0.0, 2.0]), [10.0, 0.0], noise)
+        with pytest.raises(ValueError, match="start at strength 0"):
+            compare_fronts(a, other, "frechet", "removed_share", floor=floor)
+
+
+def test_a_budget_buys_the_cheaper_of_a_price_that_first_falls():
+    """Prices below that of exact draws are noise, and what no price buys is not bought."""
+    a = made_curve([0, 1, 2], np.exp([2.0, 0.0, 4.0]), [10.0, 4.0, 2.0], np.zeros(20))
+    b = made_curve([0, 1, 2], [np.exp(2.0), np.nan, np.exp(3.0)], [10.0, 0.0, 9.0], np.zeros(20))
+    found = compare_fronts(a, b, "frechet", "removed_share", floor=1.0)
+    np.testing.assert_allclose(found.y_a.value, [4, 3.5, 3, 2.5, 2])
+    np.testing.assert_allclose(found.y_b.value[:3], 10)
+    raised = compare_fronts(a, b, "frechet", "removed_share", floor=np.exp(1.0))
+    np.testing.assert_allclose(raised.budgets[0], np.exp(1.0))
+
+
+def test_the_interval_of_an_area_covers_the_true_one():
+    """Gains of 20 batches with known noise, part of it shared by both kinds, which cancels."""
+    rng, hits, widths = np.random.default_rng(5), 0, []
+    price = np.exp([0.0, 1.0, 2.0])
+    for _ in range(200):
+        shared, own = rng.normal(size=(20, 1)), 0.1 * rng.normal(size=(2, 20, 3))
+        curves = []
+        for noise, gains in zip(own, ([1.0, 0.4, 0.1], [1.0, 0.6, 0.3]), strict=True):
+            noise[:, 0] = 0  # one unguided run for both
+            batches = np.array(gains) + shared + noise
+            points = []
+            for s in range(3):
+                values = batches[:, s]
+                share = Jackknifed(np.asarray(values.mean()), (values.sum() - values) / 19)
+                one = Estimate.exact(0.5)
+                replicates = {
+                    "frechet": Jackknifed(np.asarray(price[s]), np.full(20, price[s])), "removed_share": share
+                }  # fmt: skip
+                points.append(Quality(100, 0, "", *[one] * 8, replicates))
+            curves.append(QualityCurve("made", np.arange(3.0), tuple(points)))
+        area = compare_fronts(*curves, "frechet", "removed_share", floor=1e-3).area
+        truth = -0.2 * 0.75  # trapezoid of 0, -0.2, -0.2
+        low, high = area.interval()
+        hits += bool(low <= truth <= high)
+        widths.append(float(area.half_width()))
+    assert 182 <= hits <= 198  # 190 expected, deviation 3
+    assert np.mean(widths) < 0.1  # shared noise of 1 / sqrt(20) would give 0.47
+
+
+def test_strengths_go_on_until_the_front_ends(judged, tmp_path):
+    """Weak negative prompting is doubled to its floor; a second run reads every image."""
+
+    class Counted:
+        more_runs = 0
+
+        def next(self, description): ...
+        def part(self, done, total): ...
+
+        def more(self, number):
+            self.more_runs += number
+
+    bar = Counted()
+    words = {"num_images": 60, "num_steps": 8, "folder": tmp_path}
+    found = remove_class(judged, 0, strengths={NP: None, DNG: (1.0,)}, bar=bar, **words)
+    strengths = found.curves[NP].strengths
+    extended = strengths[strengths > 0.8]
+    np.testing.assert_allclose(extended, 1.6 * 2.0 ** np.arange(len(extended)))
+    assert len(extended) == bar.more_runs
+    assert found.ends[DNG] == "given"
+    assert found.ends[NP] != "given"
+    if "as little" in found.ends[NP]:
+        least = float(found.floor.held_out.removed_share.value)
+        assert float(found.curves[NP].points[-1].removed_share.value) <= least + 1 / 60
+    before = judged.denoiser.evaluations
+    again = remove_class(judged, 0, strengths={NP: None, DNG: (1.0,)}, **words)
+    assert judged.denoiser.evaluations == before
+    for key, images in found.pictures.items():
+        torch.testing.assert_close(images, again.pictures[key], rtol=0, atol=0)
+    assert again.evaluations == found.evaluations
+    damaged = sorted(tmp_path.glob("*.npz"))[0]
+    damaged.write_bytes(damaged.read_bytes()[:-7])
+    remove_class(judged, 0, strengths={NP: None, DNG: (1.0,)}, **words)
+    assert judged.denoiser.evaluations > before  # drawn again
+    other = judged.denoiser.evaluations
+    remove_class(judged, 0, strengths={NP: (0.4,)}, seed=1, **words)
+    assert judged.denoiser.evaluations > other  # another seed reads nothing of this one
+
+
+def test_labels_of_strengths_cover_each_other_nowhere(removal):
+    figure = plot_removal(removal)
+    figure.draw_without_rendering()
+    for axes in figure.axes:
+        boxes = [
+            t.get_window_extent() for t in axes.texts if t.get_text().replace(".", "").isdigit()
+        ]
+        assert len(boxes) == 5
+        assert not any(a.overlaps(b) for i, a in enumerate(boxes) for b in boxes[:i])
 
 
 def test_two_runs_without_a_difference_are_not_known_to_be_alike():
