@@ -68,6 +68,7 @@ def crosscheck(
         summary_rows,
     )
     from model_bridges.trust import TrustWarning, trust_rows
+    from model_bridges.windows import ERRORS
 
     if out is not None:
         check_directory(out)
@@ -97,13 +98,15 @@ def crosscheck(
             names = [str(digit) for digit in range(10)]
             crosscheck_report(result, title, names, units).write(out, record)
     for (headers, rows), title in (
-        (summary_rows(result), f"{model}, {result.law}; noise σ, {units}; ± is 95 %"),
+        (summary_rows(result), f"{model}, {result.law}; noise σ, {units}"),
         (check_rows(result.checks), "checks"),
         (trust_rows(result.trusts), "trust; checks that are not a plain yes"),
     ):
         # A terminal is narrow: no room around ± and –.
         tight = [[cell.replace(" ± ", "±").replace(" – ", "–") for cell in row] for row in rows]
         terminal.show(terminal.table(headers, tight, title=title), quiet)
+        if "±" in str((headers, tight)):
+            terminal.show(f"{ERRORS}.\n", quiet)
     if out is not None:
         terminal.show(f"Report: {Path(out) / 'report.html'}", quiet)
 

@@ -218,7 +218,8 @@ def _show(title: str, headers: Any, rows: Any, checks: Any, quiet: bool) -> None
         # A terminal is narrow: no room around ±.
         tight = [[cell.replace(" ± ", "±") for cell in row] for row in body]
         terminal.show(terminal.table(head, tight, title=name), quiet)
-        terminal.show(f"{ERRORS}.\n", quiet)
+        if "±" in str((head, tight)):
+            terminal.show(f"{ERRORS}.\n", quiet)
 
 
 def _provenance(seed: int, arguments: dict[str, Any]) -> Any:

@@ -133,6 +133,7 @@ def entropy(
     )
     from model_bridges.named_subject import sample_rows
     from model_bridges.trust import trust_rows
+    from model_bridges.windows import ERRORS
 
     dependence = sample_rows(samples) if samples else ([], [])
     for (headers, rows), title in (
@@ -145,6 +146,8 @@ def entropy(
         tight = [[cell.replace(" ± ", "±").replace(" – ", "–") for cell in row] for row in rows]
         if tight:
             terminal.show(terminal.table(headers, tight, title=title), quiet)
+            if "±" in str((headers, tight)):
+                terminal.show(f"{ERRORS}.\n", quiet)
     if out is not None:
         title = f"Class entropy of {model} on {result.law}"
         record = entropy_record(result)

@@ -96,7 +96,7 @@ def entropy_report(result: Measurement, title: str) -> Report:
     )
     report.table(*curve_rows(result), caption=ERRORS)
     report.text("## Can the curves be trusted?\n\n" + HOW_TRUST_IS_JUDGED)
-    report.table(*trust_rows(result.trusts, every=True))
+    report.table(*trust_rows(result.trusts, every=True), caption=ERRORS)
     for index, variable in enumerate(result.variables.values()):
         report.figure(
             entropy_plots.plot_estimators(variable, result.law),

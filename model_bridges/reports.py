@@ -140,7 +140,7 @@ def crosscheck_report(
         "Theory and model on one log-SNR axis: entropy of the class and its rate",
     )
     report.text("## Can the curves be trusted?\n\n" + HOW_TRUST_IS_JUDGED)
-    report.table(*trust_rows(result.trusts, every=True))
+    report.table(*trust_rows(result.trusts, every=True), caption=ERRORS)
     report.text("## What a calibrated model must satisfy\n\n" + HOW_CLAIMS_ARE_JUDGED)
     report.table(*check_rows(result.checks), caption=ERRORS)
     report.text("## Where each variable is decided")
@@ -171,6 +171,7 @@ def crosscheck_report(
                 if value is not None
             ),
         ],
+        caption=ERRORS,
     )
     report.text(main.reference.meaning)
     report.figure(

@@ -33,7 +33,7 @@ def plot_removal(result: Removal) -> Figure:
     }
     with styled():
         figure = Figure(figsize=(10.4, 4.9), layout="constrained")
-        labels: list[tuple[Axes, str, list[float], str]] = []
+        labels: list[tuple[Axes, str, tuple[float, float], str]] = []
         for axes, (metric, label) in zip(
             figure.subplots(1, 2, sharey=True), prices.items(), strict=True
         ):
@@ -53,8 +53,8 @@ def plot_removal(result: Removal) -> Figure:
                     linewidth=1.3, label=name if metric == "frechet" else None,
                 )  # fmt: skip
                 labels += [
-                    (axes, f"{strength:g}", at, colour)
-                    for strength, *at in zip(curve.strengths[1:], x[1:], y[1:], strict=True)
+                    (axes, f"{strength:g}", (at_x, at_y), colour)
+                    for strength, at_x, at_y in zip(curve.strengths[1:], x[1:], y[1:], strict=True)
                 ]
             start = result.unguided
             assert start.removed_share is not None  # a class was removed
@@ -99,7 +99,7 @@ def plot_removal(result: Removal) -> Figure:
     return figure
 
 
-def _placed(figure: Figure, labels: Sequence[tuple[Axes, str, list[float], str]]) -> None:
+def _placed(figure: Figure, labels: Sequence[tuple[Axes, str, tuple[float, float], str]]) -> None:
     """Labels beside their points, each at the nearest place where it covers no other label and no point.
 
     A label that had to move away gets a line to its point.

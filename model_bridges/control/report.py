@@ -144,6 +144,7 @@ def _grids(report: Report, found: TimeGrids, intervals: IntervalSearch | None) -
     report.table(
         ["sampler", *headers[:-2], headers[-1]],
         [[method, *row[:-2], row[-1]] for method, row in zip(methods, rows, strict=True)],
+        caption=ERRORS,
     )
 
 

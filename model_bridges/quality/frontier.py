@@ -98,9 +98,14 @@ def compare_fronts(
     def spread(values: Float[np.ndarray, "N *I"]) -> Estimate:
         return Estimate(values[0], values[1:].std(0), float(num_batches - 1))
 
-    shown = (spread(values[:, _SHOWN]) for values in (own, other, gap))
     return FrontComparison(
-        x, y, np.exp(grid[_SHOWN]), *shown, spread(gap @ weights / weights.sum())
+        x,
+        y,
+        np.exp(grid[_SHOWN]),
+        spread(own[:, _SHOWN]),
+        spread(other[:, _SHOWN]),
+        spread(gap[:, _SHOWN]),
+        spread(gap @ weights / weights.sum()),
     )
 
 
