@@ -1,12 +1,13 @@
 """The posterior of a mixture as a fixed form, for many batches at one noise level.
 
-With diagonal precisions `diag(p_k)` and a centre c,
+With diagonal precisions `diag(p_k)` and a centre c the log-odds of the components are
 
-    log pi_k N(x; mu_k, Sigma_k) / N(x; mu_0, Sigma_0) = y . w_k - (1/2) (y * y) . q_k + b_k,   y = x - c,
+    log pi_k N(x; mu_k, Sigma_k) = y . w_k - (1/2) (y * y) . q_k + b_k + what all share,   y = x - c,
 
-for weights pi_k; with one precision P of any kind q vanishes and `w_k = P (nu_k - nu_0)` (linear and
-quadratic discriminant analysis; Fisher 1936). A mixture works the coefficients out at every call; a
-discriminant keeps them, and a posterior is then the product with the data and little else.
+for weights pi_k; with one precision P of any kind q vanishes and `w_k = P (nu_k - nu)` (linear and
+quadratic discriminant analysis; Fisher 1936; `covariances.contrasts`). A mixture works the coefficients
+out at every call; a discriminant keeps them, and a posterior is then the product with the data and little
+else.
 
 Axes: K components, d dimension.
 """
@@ -16,11 +17,11 @@ import jax
 from jaxtyping import Array, Float
 
 from gmm_speciation.checks import takes_states
-from gmm_speciation.covariances import ContrastForm, add_row
+from gmm_speciation.covariances import ContrastForm
 
 
 class Discriminant(eqx.Module):
-    """Log-odds against component 0, with their coefficients; made by `GaussianMixture.discriminant`."""
+    """Log-odds of the components, with their coefficients; made by `GaussianMixture.discriminant`."""
 
     centre: Float[Array, " d"]
     form: ContrastForm
@@ -28,16 +29,16 @@ class Discriminant(eqx.Module):
     @takes_states
     def logits(self, x: Float[Array, "*batch d"]) -> Float[Array, "*batch K"]:
         """`log p(k | x)` in nats, up to a term that all components share."""
-        return self.form(add_row(x, -self.centre))
+        return self.form(x, self.centre)
 
     @takes_states
     @eqx.filter_jit
     def log_posterior(self, x: Float[Array, "*batch d"]) -> Float[Array, "*batch K"]:
         """`log p(k | x)`; -inf for a component of weight 0."""
-        return jax.nn.log_softmax(self.logits(x), -1)
+        return self.form(x, self.centre, jax.nn.log_softmax)
 
     @takes_states
     @eqx.filter_jit
     def posterior(self, x: Float[Array, "*batch d"]) -> Float[Array, "*batch K"]:
         """`p(k | x)`, the probability that component k made `x`."""
-        return jax.nn.softmax(self.logits(x), -1)
+        return self.form(x, self.centre, jax.nn.softmax)

@@ -17,8 +17,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from gmm_speciation.checks import ArrayLike, as_states, takes_states
-from gmm_speciation.covariances import add_row, product
-from gmm_speciation.covariances.base import as_row
+from gmm_speciation.covariances import add_row, as_row, product
 from gmm_speciation.mixtures import GaussianMixture
 from gmm_speciation.partitions import Partition, as_partition
 from gmm_speciation.posteriors import pair_spread, shares, squared_distances, within_class

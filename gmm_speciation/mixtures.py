@@ -5,16 +5,20 @@
 
 The noisy law is a `GaussianMixture` again, so posterior, score and entropy need no time argument.
 
-Numerics. The means are kept as a centre (their mean) and offsets from it, and data are centred
-before any product: in float32 a common shift of all coordinates then costs no digits. The posterior
-is a softmax of K - 1 contrasts against component 0, in which everything common cancels exactly.
+Numerics. The means are kept as a centre and offsets from it, and data are centred before any product:
+in float32 a common shift of all coordinates then costs no digits. The centre is a short number near
+the middle of the means, so that taking it off is exact. The posterior is a softmax of log-odds in which
+what is common to all components cancels before it is formed, and densities start from the likeliest
+component of each point (`covariances.contrasts`): the order of the components does not matter.
 Variances are floored at `eps^2` times the squared scale of the mixture, the size of rounding itself,
-so that singular covariances without noise give certain posteriors instead of NaN.
+so that singular covariances without noise give certain posteriors instead of NaN. Half precision is
+kept and computed in float32.
 
 Everything here is safe under jit, vmap and grad; the densities and scores compile themselves once
 for each shape of their input. Axes: K components, d dimension.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import equinox as eqx
@@ -32,7 +36,6 @@ from gmm_speciation.checks import (
     takes_states,
 )
 from gmm_speciation.covariances import (
-    ContrastForm,
     Covariance,
     Diagonal,
     Full,
@@ -190,7 +193,7 @@ class GaussianMixture(eqx.Module):
 
     @classmethod
     def _build(cls, means: Array, weights: ArrayLike | None, covariance: Covariance):
-        centre = means.mean(0)
+        centre = _short_centre(means)
         log_weights = _log_weights(weights, means)
         return cls(log_weights, centre, means - centre[None, :], covariance)
 
@@ -223,9 +226,11 @@ class GaussianMixture(eqx.Module):
     def regularised(self) -> Covariance:
         """The covariance with its spectrum floored at rounding size, so that it can be inverted."""
         info = jnp.finfo(self.centre.dtype)
-        scale = jnp.max(jnp.sum(self.offsets**2, -1)) + self.covariance.largest_eigenvalue()
+        # Squares of eps times the scales: squares of the scales themselves may overflow.
+        apart = info.eps * (self.offsets - self.offsets.mean(0, keepdims=True))
+        floor = jnp.max(jnp.sum(apart**2, -1)) + info.eps**2 * self.covariance.largest_eigenvalue()
         # Never so small that the square of its inverse overflows.
-        floor = jnp.maximum(info.eps**2 * scale, jnp.sqrt(info.tiny))
+        floor = jnp.maximum(floor, jnp.sqrt(info.tiny))
         return self.covariance.map(lambda eigenvalue: jnp.maximum(eigenvalue, floor))
 
     def precision(self) -> Covariance:
@@ -236,28 +241,32 @@ class GaussianMixture(eqx.Module):
         """`x` minus the mean of the means: what every product below works on."""
         return add_row(x, -self.centre)
 
-    def _joint_contrasts(self, x: Array) -> Array:
-        """`log w_k N(x; mu_k, Sigma_k) - log N(x; mu_0, Sigma_0)`."""
+    def _posterior(
+        self, x: Array, normalise: Callable[[Array], Array]
+    ) -> tuple[Array, Array | None]:
+        """The normalised log-odds of the components, and, where they are formed on the way, the squares
+        `(x - mu_k)^T P_k (x - mu_k)`."""
         precision = self.precision()
-        contrasts = precision.contrasts(self.centred(x), self.offsets)
-        return add_row(contrasts, self._log_odds_without_data(precision))
-
-    def _log_odds_without_data(self, precision: Covariance) -> Float[Array, " K"]:
-        """`log w_k + (1/2) log det P_k / det P_0`."""
-        log_volume = precision.log_determinant(self.dim) / 2
-        return log_volume - log_volume[:1] + self.log_weights
+        form = precision.contrast_form(self.offsets, self.log_weights)
+        if form is not None:
+            return form(x, self.centre, normalise), None
+        relative, squares = precision.squares(self.centred(x), self.offsets)
+        log_volume = precision.log_determinant(self.dim)
+        log_volume = log_volume - jnp.min(log_volume, keepdims=True)
+        log_odds = add_row(-relative / 2, self.log_weights + log_volume / 2)
+        return normalise(log_odds), squares
 
     @takes_states
     @eqx.filter_jit
     def log_posterior(self, x: Float[Array, "*batch d"]) -> Float[Array, "*batch K"]:
         """`log p(k | x)`; -inf for a component of weight 0."""
-        return jax.nn.log_softmax(self._joint_contrasts(x), -1)
+        return self._posterior(x, jax.nn.log_softmax)[0]
 
     @takes_states
     @eqx.filter_jit
     def posterior(self, x: Float[Array, "*batch d"]) -> Float[Array, "*batch K"]:
         """`p(k | x)`, the probability that component k made `x`."""
-        return jax.nn.softmax(self._joint_contrasts(x), -1)
+        return self._posterior(x, jax.nn.softmax)[0]
 
     @eqx.filter_jit
     def discriminant(self) -> Discriminant:
@@ -266,33 +275,42 @@ class GaussianMixture(eqx.Module):
         Raises:
             ValueError: If the components have covariances that differ and are not diagonal.
         """
-        precision = self.precision()
-        form = precision.contrast_form(self.offsets)
+        form = self.precision().contrast_form(self.offsets, self.log_weights)
         if form is None:
             raise ValueError(
                 "A discriminant keeps diagonal precisions, or one that all components share; these "
                 f"are {self.covariance.num_matrices} {self.covariance.kind} ones. "
                 "Use `posterior`."
             )
-        constants = form.constants + self._log_odds_without_data(precision)
-        return Discriminant(self.centre, ContrastForm(form.directions, constants, form.curvatures))
+        return Discriminant(self.centre, form)
 
     @takes_states
     @eqx.filter_jit
     def log_prob(self, x: Float[Array, "*batch d"]) -> Float[Array, "*batch"]:
         """`log p(x)`, nats."""
+        log_posterior, squares = self._posterior(x, jax.nn.log_softmax)
+        likeliest = jnp.argmax(log_posterior, -1)
+        own = lambda values: jnp.take_along_axis(values, likeliest[..., None], -1)[..., 0]  # noqa: E731
         precision = self.precision()
-        reference = precision.quadratic(self.centred(x), self.offsets[0], 0)
-        log_volume = precision.log_determinant(self.dim)[0]
-        log_normal = (log_volume - self.dim * jnp.log(2 * jnp.pi) - reference) / 2
-        return log_normal + jax.nn.logsumexp(self._joint_contrasts(x), -1)
+        if squares is None:
+            square = precision.quadratic(self.centred(x) - self.offsets[likeliest], likeliest)
+        else:
+            square = own(squares)
+        volume = precision.log_determinant(self.dim) - self.dim * jnp.log(2 * jnp.pi)
+        log_joint = self.log_weights + jnp.broadcast_to(volume / 2, self.log_weights.shape)
+        return log_joint[likeliest] - square / 2 - own(log_posterior)
 
     @takes_states
     @eqx.filter_jit
     def score(self, x: Float[Array, "*batch d"]) -> Float[Array, "*batch d"]:
         """`grad_x log p(x)`, the posterior average of the component scores."""
-        y, posterior = self.centred(x), self.posterior(x)
-        return -self.precision().weighted_apply(y, self.offsets, posterior, sum_to_one=True)
+        precision = self.precision()
+
+        def average(log_odds: Array) -> Array:
+            y, posterior = self.centred(x), jax.nn.softmax(log_odds)
+            return -precision.weighted_apply(y, self.offsets, posterior, sum_to_one=True)
+
+        return self._posterior(x, average)[0]
 
     @eqx.filter_jit
     def sample(
@@ -320,12 +338,25 @@ class GaussianMixture(eqx.Module):
 
 def _means(means: ArrayLike) -> Float[Array, "K d"]:
     mu = as_float_array(means, "means")
+    mu = mu.astype(jnp.promote_types(mu.dtype, jnp.float32))
     if mu.ndim != 2 or 0 in mu.shape:
         raise ValueError(
             "`means` must have shape (K, d) with at least one component and one dimension; "
             f"got {mu.shape}."
         )
     return require(mu, jnp.all(jnp.isfinite(mu)), "`means` must be finite.")
+
+
+def _short_centre(means: Float[Array, "K d"]) -> Float[Array, " d"]:
+    """The middle of the means down to a multiple of a power of two, more than twice their spread:
+    a mean less the centre is smaller than the mean and has no further digits. Without derivative."""
+    low, high = jax.lax.stop_gradient((means.min(0), means.max(0)))
+    middle, spread = low / 2 + high / 2, high / 2 - low / 2
+    exponent = jnp.frexp(spread)[1] + 1
+    finest = jnp.frexp(middle)[1] - jnp.finfo(means.dtype).nmant - 1
+    unit = jnp.ldexp(jnp.ones_like(middle), jnp.maximum(exponent, finest))
+    count = jnp.trunc(middle / unit)
+    return jnp.where(spread > 0, jnp.where(count == 0, 0.0, count * unit), middle)
 
 
 def _variance(variance: ArrayLike, means: Array) -> Float[Array, " _"]:

@@ -17,8 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from gmm_speciation.covariances import product
-from gmm_speciation.covariances.base import as_row
+from gmm_speciation.covariances import as_row, product
 from gmm_speciation.estimate import Estimate
 from gmm_speciation.partitions import Partition
 

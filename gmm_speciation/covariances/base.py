@@ -19,52 +19,12 @@ from collections.abc import Callable
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, PRNGKeyArray
+from jaxtyping import Array, Float, Int, PRNGKeyArray
 
-Batch = Float[Array, "*batch d"]
-Weights = Float[Array, "*batch K"]
-Offsets = Float[Array, "K d"]
+from gmm_speciation.covariances.contrasts import ContrastForm
+from gmm_speciation.covariances.products import Batch, Offsets, Weights, add_row, safe_sqrt
+
 SpectralFunction = Callable[[Array], Array]
-
-
-class ContrastForm(eqx.Module):
-    """`y . w_k + b_k - (1/2) (y * y) . q_k`, all relative to k = 0; q has one column where all
-    coordinates share it, and is None where it vanishes."""
-
-    directions: Offsets
-    constants: Float[Array, " K"]
-    curvatures: Float[Array, "K _"] | None
-
-    @classmethod
-    def of_shared(cls, offsets: Offsets, apply: Callable[[Offsets], Offsets]) -> "ContrastForm":
-        """From one precision P: `w_k = P (nu_k - nu_0)`, `b_k = -w_k . (nu_k + nu_0) / 2`."""
-        directions = apply(offsets - offsets[:1])
-        return cls(directions, -jnp.sum(directions * (offsets + offsets[:1]), -1) / 2, None)
-
-    @classmethod
-    def of_each(cls, offsets: Offsets, precisions: Float[Array, "K _"]) -> "ContrastForm":
-        """From precisions `diag(p_k)`."""
-        scaled = precisions * offsets
-        constants = jnp.sum(scaled * offsets, -1)
-        return cls(
-            scaled - scaled[:1],
-            -(constants - constants[:1]) / 2,
-            precisions - precisions[:1],
-        )
-
-    def __call__(self, y: Batch) -> Weights:
-        w, q = self.directions, self.curvatures
-        if q is None:
-            return add_row(product(y, w.T), self.constants)
-        if w.shape[0] == 2:
-            # One pass over the data; as matrix-vector products it would be three.
-            log_odds = jnp.sum(y * (as_row(w[1], y) - y * as_row(q[1] / 2, y)), -1)
-            return add_row(jnp.stack([0 * log_odds, log_odds], -1), self.constants)
-        if q.shape[1] == 1:
-            squares = jnp.sum(y * y, -1, keepdims=True) * as_row(q[:, 0], y)
-        else:
-            squares = product(y * y, q.T)
-        return add_row(product(y, w.T) - squares / 2, self.constants)
 
 
 class Covariance(eqx.Module):
@@ -102,16 +62,28 @@ class Covariance(eqx.Module):
         """The largest eigenvalue of all matrices."""
 
     @abc.abstractmethod
-    def contrast_form(self, offsets: Offsets) -> "ContrastForm | None":
-        """`contrasts` with its coefficients, or None where a component has d^2 of them."""
+    def contrast_form(
+        self, offsets: Offsets, log_weights: Float[Array, " K"]
+    ) -> ContrastForm | None:
+        """Seen as precisions `P_k`: the log-odds of the components with their coefficients, or None
+        where a component has d^2 of them."""
+
+    def squares(self, y: Batch, offsets: Offsets) -> tuple[Weights, Weights]:
+        """`(y - nu_k)^T A_k (y - nu_k)` up to a part that all components share at y, and whole; where
+        there is no contrast form."""
+
+        def square(args):
+            index, offset = args
+            # Subtracted before it is turned: near a sharp component the rest would be rounding.
+            return self.quadratic(add_row(y, -offset), index)
+
+        steps = (jnp.arange(self.num_matrices), offsets)
+        whole = jnp.moveaxis(jax.lax.map(square, steps), 0, -1)
+        return whole, whole
 
     @abc.abstractmethod
-    def contrasts(self, y: Batch, offsets: Offsets) -> Weights:
-        """Seen as precisions `P_k`: `-(1/2) (y - nu_k)^T P_k (y - nu_k)` minus its value at k = 0."""
-
-    @abc.abstractmethod
-    def quadratic(self, y: Batch, offset: Float[Array, " d"], index: int) -> Float[Array, "*batch"]:
-        """`(y - nu)^T A_index (y - nu)`."""
+    def quadratic(self, r: Batch, index: Int[Array, "*_"]) -> Float[Array, "*batch"]:
+        """`r^T A_index r`: one matrix for all rows, or the own one of each where it is diagonal."""
 
     @abc.abstractmethod
     def weighted_apply(
@@ -150,24 +122,3 @@ class Covariance(eqx.Module):
         root = self.map(lambda eigenvalue: safe_sqrt(eigenvalue))
         chosen = jax.nn.one_hot(component, offsets.shape[0], dtype=offsets.dtype)
         return offsets[component] + root.weighted_apply(normals, 0 * offsets, chosen)
-
-
-def safe_sqrt(x: Array) -> Array:
-    """Square root with gradient 0, not infinity, at 0."""
-    positive = x > 0
-    return jnp.where(positive, jnp.sqrt(jnp.where(positive, x, 1.0)), 0.0)
-
-
-def product(x: Array, y: Array) -> Array:
-    """Matrix product at the full precision of the inputs, also off the CPU."""
-    return jnp.matmul(x, y, precision=jax.lax.Precision.HIGHEST)
-
-
-def as_row(vector: Array, batched: Array) -> Array:
-    """`vector` with the rank of `batched`, to go along its last axis."""
-    return vector.reshape((1,) * (batched.ndim - 1) + (-1,))
-
-
-def add_row(batched: Array, row: Array) -> Array:
-    """`batched + row` along the last axis, ranks matched explicitly."""
-    return batched + as_row(row, batched)

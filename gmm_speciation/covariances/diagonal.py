@@ -1,19 +1,11 @@
 """Diagonal covariances, `Sigma_k = diag(v_k)`."""
 
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int
 
-from gmm_speciation.covariances.base import (
-    Batch,
-    ContrastForm,
-    Covariance,
-    Offsets,
-    SpectralFunction,
-    Weights,
-    add_row,
-    as_row,
-    product,
-)
+from gmm_speciation.covariances.base import Covariance, SpectralFunction
+from gmm_speciation.covariances.contrasts import ContrastForm
+from gmm_speciation.covariances.products import Batch, Offsets, Weights, as_row, product
 
 
 class Diagonal(Covariance):
@@ -34,16 +26,16 @@ class Diagonal(Covariance):
     def largest_eigenvalue(self) -> Float[Array, ""]:
         return jnp.max(self.variances)
 
-    def contrast_form(self, offsets: Offsets) -> ContrastForm:
+    def contrast_form(self, offsets: Offsets, log_weights: Float[Array, " K"]) -> ContrastForm:
+        each = self.variances
         if self.shared:
-            return ContrastForm.of_shared(offsets, lambda nu: self.variances * nu)
-        return ContrastForm.of_each(offsets, self.variances)
+            return ContrastForm.of_shared(offsets, log_weights, lambda nu: each * nu, each)
+        return ContrastForm.of_each(offsets, log_weights, each)
 
-    def contrasts(self, y: Batch, offsets: Offsets) -> Weights:
-        return self.contrast_form(offsets)(y)
-
-    def quadratic(self, y: Batch, offset: Float[Array, " d"], index: int) -> Float[Array, "*batch"]:
-        return product(add_row(y, -offset) ** 2, self.variances[index])
+    def quadratic(self, r: Batch, index: Int[Array, "*_"]) -> Float[Array, "*batch"]:
+        if self.shared:
+            return product(r**2, self.variances[0])
+        return jnp.sum(r**2 * self.variances[index], -1)
 
     def weighted_apply(
         self, y: Batch, offsets: Offsets, weights: Weights, *, sum_to_one: bool = False

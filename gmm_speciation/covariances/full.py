@@ -2,19 +2,11 @@
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int
 
-from gmm_speciation.covariances.base import (
-    Batch,
-    ContrastForm,
-    Covariance,
-    Offsets,
-    SpectralFunction,
-    Weights,
-    add_row,
-    as_row,
-    product,
-)
+from gmm_speciation.covariances.base import Covariance, SpectralFunction
+from gmm_speciation.covariances.contrasts import ContrastForm
+from gmm_speciation.covariances.products import Batch, Offsets, Weights, add_row, as_row, product
 
 
 class Full(Covariance):
@@ -49,26 +41,17 @@ class Full(Covariance):
         basis = self.basis[index]
         return product(product(r, basis) * as_row(self.spectrum[index], r), basis.T)
 
-    def contrast_form(self, offsets: Offsets) -> ContrastForm | None:
+    def contrast_form(
+        self, offsets: Offsets, log_weights: Float[Array, " K"]
+    ) -> ContrastForm | None:
         if not self.shared:
             return None
-        return ContrastForm.of_shared(offsets, lambda nu: self._apply_one(0, nu))
+        return ContrastForm.of_shared(offsets, log_weights, lambda nu: self._apply_one(0, nu))
 
-    def contrasts(self, y: Batch, offsets: Offsets) -> Weights:
-        if (form := self.contrast_form(offsets)) is not None:
-            return form(y)
-
-        def half_square(spectrum, basis, offset):
-            # Project first, subtract in the eigenbasis: one product of the data a component.
-            z = add_row(product(y, basis), -product(offset, basis))
-            return -product(z * z, spectrum) / 2
-
-        values = jax.lax.map(lambda args: half_square(*args), (self.spectrum, self.basis, offsets))
-        return jnp.moveaxis(values - values[:1], 0, -1)
-
-    def quadratic(self, y: Batch, offset: Float[Array, " d"], index: int) -> Float[Array, "*batch"]:
-        z = product(add_row(y, -offset), self.basis[index])
-        return product(z * z, self.spectrum[index])
+    def quadratic(self, r: Batch, index: Int[Array, "*_"]) -> Float[Array, "*batch"]:
+        one = 0 if self.shared else index
+        z = product(r, self.basis[one])
+        return product(z * z, self.spectrum[one])
 
     def weighted_apply(
         self, y: Batch, offsets: Offsets, weights: Weights, *, sum_to_one: bool = False

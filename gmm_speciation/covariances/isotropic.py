@@ -1,18 +1,11 @@
 """Isotropic covariances, `Sigma_k = v_k I`."""
 
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int
 
-from gmm_speciation.covariances.base import (
-    Batch,
-    ContrastForm,
-    Covariance,
-    Offsets,
-    SpectralFunction,
-    Weights,
-    add_row,
-    product,
-)
+from gmm_speciation.covariances.base import Covariance, SpectralFunction
+from gmm_speciation.covariances.contrasts import ContrastForm
+from gmm_speciation.covariances.products import Batch, Offsets, Weights, product
 
 
 class Isotropic(Covariance):
@@ -36,16 +29,14 @@ class Isotropic(Covariance):
     def largest_eigenvalue(self) -> Float[Array, ""]:
         return jnp.max(self.variance)
 
-    def contrast_form(self, offsets: Offsets) -> ContrastForm:
+    def contrast_form(self, offsets: Offsets, log_weights: Float[Array, " K"]) -> ContrastForm:
+        each = self.variance[:, None]
         if self.shared:
-            return ContrastForm.of_shared(offsets, lambda nu: self.variance[0] * nu)
-        return ContrastForm.of_each(offsets, self.variance[:, None])
+            return ContrastForm.of_shared(offsets, log_weights, lambda nu: each * nu, each)
+        return ContrastForm.of_each(offsets, log_weights, each)
 
-    def contrasts(self, y: Batch, offsets: Offsets) -> Weights:
-        return self.contrast_form(offsets)(y)
-
-    def quadratic(self, y: Batch, offset: Float[Array, " d"], index: int) -> Float[Array, "*batch"]:
-        return self.variance[index] * jnp.sum(add_row(y, -offset) ** 2, -1)
+    def quadratic(self, r: Batch, index: Int[Array, "*_"]) -> Float[Array, "*batch"]:
+        return self.variance[0 if self.shared else index] * jnp.sum(r**2, -1)
 
     def weighted_apply(
         self, y: Batch, offsets: Offsets, weights: Weights, *, sum_to_one: bool = False

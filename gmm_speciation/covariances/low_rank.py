@@ -18,18 +18,11 @@ for F = 0; higher ones where the singular values are positive and distinct.
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int
 
-from gmm_speciation.covariances.base import (
-    Batch,
-    ContrastForm,
-    Covariance,
-    Offsets,
-    SpectralFunction,
-    Weights,
-    add_row,
-    product,
-)
+from gmm_speciation.covariances.base import Covariance, SpectralFunction
+from gmm_speciation.covariances.contrasts import ContrastForm
+from gmm_speciation.covariances.products import Batch, Offsets, Weights, add_row, product
 
 
 class LowRank(Covariance):
@@ -101,32 +94,35 @@ class LowRank(Covariance):
         """`z^T C_index z` for rows z."""
         return jnp.sum(along * product(along, self.core[index]), -1)
 
-    def contrast_form(self, offsets: Offsets) -> ContrastForm | None:
+    def contrast_form(
+        self, offsets: Offsets, log_weights: Float[Array, " K"]
+    ) -> ContrastForm | None:
         if not self.shared:
             return None
-        return ContrastForm.of_shared(offsets, lambda nu: self._apply_one(0, nu))
+        return ContrastForm.of_shared(offsets, log_weights, lambda nu: self._apply_one(0, nu))
 
-    def contrasts(self, y: Batch, offsets: Offsets) -> Weights:
-        if (form := self.contrast_form(offsets)) is not None:
-            return form(y)
-
+    def squares(self, y: Batch, offsets: Offsets) -> tuple[Weights, Weights]:
         def whitened(index, offset):
             along, rest = self._split(index, add_row(y, -offset))
             return jnp.sqrt(self.across[index]) * rest, self._inside(index, along)
 
-        reference, inside = whitened(0, offsets[0])
+        # Relative to the smallest, of which no large part has to cancel in the others.
+        smallest = jnp.argmin(self.across)
+        reference, _ = whitened(smallest, offsets[smallest])
 
-        def half_square(args):
-            rest, own = whitened(*args)
+        def square(args):
+            rest, inside = whitened(*args)
             # A difference of squares of many coordinates, coordinate by coordinate.
-            return -(jnp.sum((rest - reference) * (rest + reference), -1) + own - inside) / 2
+            relative = jnp.sum((rest - reference) * (rest + reference), -1) + inside
+            return relative, jnp.sum(rest**2, -1) + inside
 
-        values = jax.lax.map(half_square, (jnp.arange(self.num_matrices), offsets))
-        return jnp.moveaxis(values, 0, -1)
+        both = jax.lax.map(square, (jnp.arange(self.num_matrices), offsets))
+        return tuple(jnp.moveaxis(values, 0, -1) for values in both)
 
-    def quadratic(self, y: Batch, offset: Float[Array, " d"], index: int) -> Float[Array, "*batch"]:
-        along, rest = self._split(index, add_row(y, -offset))
-        return self._inside(index, along) + self.across[index] * jnp.sum(rest**2, -1)
+    def quadratic(self, r: Batch, index: Int[Array, "*_"]) -> Float[Array, "*batch"]:
+        one = 0 if self.shared else index
+        along, rest = self._split(one, r)
+        return self._inside(one, along) + self.across[one] * jnp.sum(rest**2, -1)
 
     def weighted_apply(
         self, y: Batch, offsets: Offsets, weights: Weights, *, sum_to_one: bool = False
