@@ -124,9 +124,10 @@ def equal_means(
     if reduced:
         for variance in variances:
             _variance(variance)
-        gram = jnp.zeros((len(variances), len(variances)))
         log_weights = jnp.full((len(variances),), -np.log(len(variances)))
-        return radial_reduction(gram, jnp.asarray(variances), log_weights, dim)
+        return radial_reduction(
+            jnp.zeros((len(variances), 1)), jnp.asarray(variances), log_weights, dim
+        )
     return GaussianMixture.isotropic(np.zeros((len(variances), dim)), variances)
 
 
@@ -184,10 +185,9 @@ def hierarchy(
         partitions.append(Partition(path))
     levels = Hierarchy(partitions)
     if reduced:
-        gram = jnp.asarray(means @ means.T)[None]
         log_weights = jnp.full((num_leaves,), -np.log(num_leaves))
         eigenvalue = jnp.asarray([_variance(variance)])
-        return SharedReduction.from_gram(gram, eigenvalue, log_weights, dim), levels
+        return SharedReduction.from_means(jnp.asarray(means), eigenvalue, log_weights, dim), levels
     means = np.pad(means, [(0, 0), (0, dim - used)])
     return GaussianMixture.isotropic(means, variance), levels
 

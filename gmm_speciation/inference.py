@@ -85,8 +85,9 @@ def score_spread(
     log_posterior = mixture.log_posterior(x)
     precision = mixture.precision()
     if mixture.covariance.shared:
-        gram = precision.map(jnp.square).gram(mixture.offsets)
-        return pair_spread(log_posterior, squared_distances(gram), partition)
+        each = jnp.ones_like(mixture.log_weights)[:, None]
+        scores = precision.weighted_apply(mixture.offsets, 0 * mixture.offsets[:1], each)
+        return pair_spread(log_posterior, squared_distances(scores), partition)
     y, posterior = mixture.centred(x), jnp.exp(log_posterior)
     within = shares(log_posterior, partition)
 

@@ -226,11 +226,13 @@ class GaussianMixture(eqx.Module):
     def regularised(self) -> Covariance:
         """The covariance with its spectrum floored at rounding size, so that it can be inverted."""
         info = jnp.finfo(self.centre.dtype)
-        # Squares of eps times the scales: squares of the scales themselves may overflow.
-        apart = info.eps * (self.offsets - self.offsets.mean(0, keepdims=True))
-        floor = jnp.max(jnp.sum(apart**2, -1)) + info.eps**2 * self.covariance.largest_eigenvalue()
+        apart = self.offsets - self.offsets.mean(0, keepdims=True)
+        # In units of the largest coordinate: squares of the offsets themselves may overflow.
+        unit = jnp.maximum(jnp.max(jnp.abs(apart)), info.tiny)
+        length = unit * jnp.sqrt(jnp.max(jnp.sum((apart / unit) ** 2, -1)))
         # Never so small that the square of its inverse overflows.
-        floor = jnp.maximum(floor, jnp.sqrt(info.tiny))
+        root = jnp.maximum(info.eps * length, info.tiny**0.25)
+        floor = root**2 + info.eps**2 * self.covariance.largest_eigenvalue()
         return self.covariance.map(lambda eigenvalue: jnp.maximum(eigenvalue, floor))
 
     def precision(self) -> Covariance:

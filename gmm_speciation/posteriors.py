@@ -123,10 +123,20 @@ def pair_spread(
     return jnp.maximum(jnp.sum(posterior * across - within, -1), 0.0) / 2
 
 
-def squared_distances(gram: Float[Array, "K K"]) -> Float[Array, "K K"]:
-    """`|a_j - a_k|^2` from the inner products."""
-    squares = jnp.diagonal(gram)
-    return jnp.maximum(squares[:, None] + squares[None, :] - 2 * gram, 0.0)
+def squared_distances(vectors: Float[Array, "K r"]) -> Float[Array, "K K"]:
+    """`|a_j - a_k|^2`: by inner products, or by differences where vectors far from their mean lie so
+    close to each other that the squares would cancel."""
+    vectors = vectors - vectors.mean(0, keepdims=True)
+    squares = jnp.sum(vectors**2, -1)
+    sums = squares[:, None] + squares[None, :]
+    fast = jnp.maximum(sums - 2 * product(vectors, vectors.T), 0.0)
+    apart = ~jnp.eye(len(vectors), dtype=bool)
+    close = jnp.any(apart & (fast < 4 * jnp.finfo(vectors.dtype).eps ** 0.5 * sums))
+
+    def by_differences(vectors: Array, fast: Array) -> Array:
+        return jax.lax.map(lambda one: jnp.sum((vectors - one[None, :]) ** 2, -1), vectors)
+
+    return jax.lax.cond(close, by_differences, lambda vectors, fast: fast, vectors, fast)
 
 
 def class_spread(
@@ -143,5 +153,5 @@ def class_spread(
         mean = product(posterior, vectors)
         squares = product(posterior, jnp.sum(vectors**2, -1)[:, None])[:, 0]
         return jnp.maximum(squares - jnp.sum(mean**2, -1), 0.0)
-    distances = squared_distances(product(vectors, vectors.T))
+    distances = squared_distances(vectors)
     return pair_spread(log_posterior, distances, partition)

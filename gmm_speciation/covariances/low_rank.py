@@ -116,8 +116,8 @@ class LowRank(Covariance):
             relative = jnp.sum((rest - reference) * (rest + reference), -1) + inside
             return relative, jnp.sum(rest**2, -1) + inside
 
-        both = jax.lax.map(square, (jnp.arange(self.num_matrices), offsets))
-        return tuple(jnp.moveaxis(values, 0, -1) for values in both)
+        relative, whole = jax.lax.map(square, (jnp.arange(self.num_matrices), offsets))
+        return jnp.moveaxis(relative, 0, -1), jnp.moveaxis(whole, 0, -1)
 
     def quadratic(self, r: Batch, index: Int[Array, "*_"]) -> Float[Array, "*batch"]:
         one = 0 if self.shared else index
@@ -143,21 +143,19 @@ class LowRank(Covariance):
         inside = product(product(along, self.core[0]), along.T)
         return inside + self.across[0] * product(rest, rest.T)
 
-    def eigenspace_grams(
-        self, offsets: Offsets
-    ) -> tuple[Float[Array, "E K K"], Float[Array, " E"]]:
-        """Of a shared matrix: Gram matrices of the offsets along each axis and across all of them.
+    def eigenspaces(self, offsets: Offsets) -> tuple[Float[Array, "K m"], Float[Array, " m"]]:
+        """Of a shared matrix: coordinates of the offsets along each axis and what is left across all
+        of them, with the eigenvalue of every column.
 
         Eigenspaces, unlike the matrix, have no derivative where eigenvalues along the axes are equal.
         """
         along, rest = self._split(0, offsets)
         values, turn = jnp.linalg.eigh(self.core[0])
         along = product(along, turn)
-        inside = along.T[:, :, None] * along.T[:, None, :]
         if self.rank == offsets.shape[1]:
-            return inside, values
-        grams = jnp.concatenate([inside, product(rest, rest.T)[None]])
-        return grams, jnp.concatenate([values, self.across])
+            return along, values
+        across = jnp.broadcast_to(self.across, rest.shape[1:])
+        return jnp.concatenate([along, rest], -1), jnp.concatenate([values, across])
 
     def average(self, weights: Float[Array, " K"]) -> "LowRank":
         """`sum_k w_k A_k` as one matrix of rank at most K r."""

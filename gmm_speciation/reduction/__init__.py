@@ -7,8 +7,10 @@ radius. The cost of a draw is O(K r), r the rank of the means, and no array has 
 """
 
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float, Int
 
+from gmm_speciation.checks import is_concrete
 from gmm_speciation.covariances import Full, Isotropic, LowRank, product
 from gmm_speciation.inference import Classes
 from gmm_speciation.mixtures import GaussianMixture
@@ -16,7 +18,6 @@ from gmm_speciation.partitions import as_partition
 from gmm_speciation.posteriors import PosteriorStatistics
 from gmm_speciation.reduction.base import NotReducibleError, PairReduction, ReducedMixture
 from gmm_speciation.reduction.equidistant import EquidistantReduction, as_equidistant
-from gmm_speciation.reduction.gram import eigenspace_grams, merge_equal
 from gmm_speciation.reduction.radial import RadialReduction, radial_reduction
 from gmm_speciation.reduction.shared import SharedReduction
 
@@ -47,30 +48,27 @@ def reduce(mixture: GaussianMixture) -> ReducedMixture:
         NotReducibleError: If the components have different covariances that are not isotropic.
     """
     covariance = mixture.covariance
-    offsets = mixture.offsets
+    offsets, eigenvalues = mixture.offsets, covariance.eigenvalues(mixture.dim)[0]
+    few = isinstance(covariance, Isotropic) and mixture.dim < mixture.num_components
     if covariance.shared:
+        if few:  # the coordinates are the shorter statistic
+            return SharedReduction(
+                log_weights=mixture.log_weights,
+                basis=offsets,
+                core=jnp.eye(mixture.dim, dtype=offsets.dtype)[None],
+                eigenvalues=eigenvalues[:1],
+                dim=mixture.dim,
+                radial_dof=0,
+            )
         if isinstance(covariance, Isotropic):
-            if mixture.dim < mixture.num_components:  # the coordinates are the shorter statistic
-                core = jnp.eye(mixture.dim, dtype=offsets.dtype)[None]
-                return SharedReduction(
-                    log_weights=mixture.log_weights,
-                    basis=offsets,
-                    core=core,
-                    eigenvalues=covariance.variance,
-                    dim=mixture.dim,
-                    radial_dof=0,
-                )
-            gram = product(offsets, offsets.T)[None]
-            eigenvalues = covariance.variance
+            eigenvalues = eigenvalues[:1]
         elif isinstance(covariance, LowRank):
-            gram, eigenvalues = merge_equal(*covariance.eigenspace_grams(offsets))
-        else:
-            if isinstance(covariance, Full):
-                offsets = product(offsets, covariance.basis[0])
-            gram, eigenvalues = eigenspace_grams(offsets, covariance.eigenvalues(mixture.dim)[0])
-        return SharedReduction.from_gram(gram, eigenvalues, mixture.log_weights, mixture.dim)
+            offsets, eigenvalues = covariance.eigenspaces(offsets)
+        elif isinstance(covariance, Full):
+            offsets = _turned(offsets, covariance.basis[0])
+        return SharedReduction.from_means(offsets, eigenvalues, mixture.log_weights, mixture.dim)
     if isinstance(covariance, Isotropic):
-        if mixture.dim <= mixture.num_components - 1:  # all coordinates are the statistic
+        if few:
             return RadialReduction(
                 log_weights=mixture.log_weights,
                 points=offsets,
@@ -78,14 +76,19 @@ def reduce(mixture: GaussianMixture) -> ReducedMixture:
                 radial_dof=0,
                 dim=mixture.dim,
             )
-        return radial_reduction(
-            product(offsets, offsets.T), covariance.variance, mixture.log_weights, mixture.dim
-        )
+        return radial_reduction(offsets, covariance.variance, mixture.log_weights, mixture.dim)
     raise NotReducibleError(
         f"{mixture.num_components} components have {covariance.kind} covariances "
         "that differ: the log-odds are then quadratic in all coordinates and no statistic of fewer "
         "dimensions is known. Sample it (`method='monte-carlo'`), or share the covariance."
     )
+
+
+def _turned(offsets: Array, basis: Array) -> Array | np.ndarray:
+    """Means in the eigenbasis, in float64 where they are known."""
+    if is_concrete(offsets) and is_concrete(basis):
+        return np.asarray(offsets, float) @ np.asarray(basis, float)
+    return product(offsets, basis)
 
 
 def reduced_statistics(
@@ -111,6 +114,7 @@ def mean_square_spread(mixture: Law) -> float:
     if isinstance(mixture, ReducedMixture):
         spread, variance = mixture.mean_square_offset(), jnp.max(mixture.component_variances)
     else:
-        spread = jnp.mean(jnp.sum(mixture.offsets**2, -1))
+        apart = mixture.offsets - mixture.offsets.mean(0, keepdims=True)
+        spread = jnp.mean(jnp.sum(apart**2, -1))
         variance = mixture.covariance.largest_eigenvalue()
     return float(jnp.maximum(spread, variance))

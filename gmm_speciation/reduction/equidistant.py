@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
+from scipy.spatial.distance import pdist
 
 from gmm_speciation.checks import ArrayLike
 from gmm_speciation.covariances import safe_sqrt
@@ -66,10 +67,11 @@ class EquidistantReduction(PairReduction):
         """`s = alpha^2 delta^2 / (2 v)`, and `s sigma^2 / v`, its analogue between scores."""
         alpha, sigma = variance_preserving(log_snr)
         # So small a variance is certainty: s stays finite, and so do its products with 0.
-        floor = jnp.finfo(sigma.dtype).eps ** 2 * (self.distance**2 + self.variance)
-        noisy = jnp.maximum(alpha**2 * self.variance + sigma**2, floor)
-        s = (alpha * self.distance) ** 2 / (2 * noisy)
-        return s, s * (sigma**2 / noisy)
+        eps = jnp.finfo(sigma.dtype).eps
+        root = safe_sqrt(alpha**2 * self.variance + sigma**2)
+        root = jnp.maximum(root, eps * jnp.maximum(self.distance, safe_sqrt(self.variance)))
+        s = (alpha * self.distance / root) ** 2 / 2
+        return s, s * (sigma / root) ** 2
 
     def pair_snr(self, log_snr: Float[Array, "*T"]) -> tuple[Array, Array]:
         s, score = self.snr(log_snr)
@@ -98,12 +100,12 @@ def as_equidistant(mixture: ReducedMixture) -> EquidistantReduction | None:
         return mixture
     if not isinstance(mixture, SharedReduction) or len(mixture.eigenvalues) != 1:
         return None
-    gram, weights = np.asarray(mixture.gram(), float), np.asarray(mixture.weights, float)
-    squares = np.diag(gram)
-    distances = squares[:, None] + squares[None, :] - 2 * gram
-    between = distances[~np.eye(len(gram), dtype=bool)]
-    tolerance = 64 * len(gram) * np.finfo(mixture.core.dtype).eps
-    if len(gram) < 2 or np.ptp(between) > tolerance * between.max() or np.ptp(weights) > tolerance:
+    points, weights = np.asarray(mixture.basis, float), np.asarray(mixture.weights, float)
+    if len(points) < 2:
         return None
-    distance = jnp.asarray(np.sqrt(between.mean()), mixture.core.dtype)
-    return EquidistantReduction.build(len(gram), distance, mixture.eigenvalues[0], mixture.dim)
+    between = pdist(points / (np.max(np.abs(points), initial=0.0) or 1.0), "sqeuclidean")
+    tolerance = 64 * len(points) * np.finfo(mixture.core.dtype).eps
+    if np.ptp(between) > tolerance * between.max() or np.ptp(weights) > tolerance:
+        return None
+    distance = jnp.asarray(pdist(points).mean(), mixture.core.dtype)
+    return EquidistantReduction.build(len(points), distance, mixture.eigenvalues[0], mixture.dim)

@@ -1,58 +1,88 @@
-"""Gram matrices of means: factors, principal axes, and the top eigenvalue of a mixture's covariance."""
+"""Means up to rotation: principal axes, factors of Gram matrices, the top eigenvalue of a mixture's
+covariance.
 
+Known means are decomposed on the host in float64, whatever their own width, and scaled, so that neither
+classes that lie close beside one far away nor squares out of range are lost. A decomposition of the means
+keeps twice the digits of one of their Gram matrix.
+"""
+
+import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array
+from jaxtyping import Array, Float
+from scipy import linalg
 from scipy.optimize import brentq
 
-from gmm_speciation.checks import is_concrete
+from gmm_speciation.covariances import product, safe_sqrt
+
+Axes = tuple[np.ndarray, np.ndarray]
 
 
-def eigenspace_grams(offsets: Array, eigenvalues: Array) -> tuple[Array, Array]:
-    """One Gram matrix a distinct eigenvalue, for means in the eigenbasis."""
-    if is_concrete(eigenvalues) and is_concrete(offsets):
-        distinct, group = np.unique(np.asarray(eigenvalues), return_inverse=True)
-        columns = np.asarray(offsets)
-        gram = np.zeros((len(distinct), len(columns), len(columns)), columns.dtype)
-        np.add.at(gram, group, columns.T[:, :, None] * columns.T[:, None, :])
-        return jnp.asarray(gram), jnp.asarray(distinct)
-    return jnp.einsum("jd,kd->djk", offsets, offsets, precision="highest"), eigenvalues
+def principal_axes(means: Float[Array | np.ndarray, "K m"]) -> Axes:
+    """`(points, frame)`, `(K, r)` and `(r, m)`: means less their mean are `points @ frame`, the rows of
+    the frame orthonormal, as far as the digits of the means reach."""
+    rows = np.asarray(means, float)
+    scale = np.max(np.abs(rows), initial=0.0) or 1.0
+    rows = rows / scale
+    # The triangle of the long side first: the decomposition is then of K x K numbers.
+    frame, triangle = linalg.qr((rows - rows.mean(0)).T, mode="economic", check_finite=False)
+    left, singular, right = np.linalg.svd(triangle.T, full_matrices=False)
+    resolution = max(
+        4 * float(jnp.finfo(jnp.promote_types(means.dtype, jnp.float32)).eps),
+        max(rows.shape) * float(np.finfo(float).eps),
+    )
+    keep = singular > resolution * max(singular[0], 0.0)
+    return left[:, keep] * singular[keep] * scale, right[keep] @ frame.T
 
 
-def merge_equal(gram: Array, eigenvalues: Array) -> tuple[Array, Array]:
-    """One Gram matrix a distinct eigenvalue, where they are known."""
-    if not (is_concrete(eigenvalues) and is_concrete(gram)):
-        return gram, eigenvalues
-    distinct, group = np.unique(np.asarray(eigenvalues), return_inverse=True)
-    merged = np.zeros((len(distinct), *gram.shape[1:]), gram.dtype)
-    np.add.at(merged, group, np.asarray(gram))
-    return jnp.asarray(merged), jnp.asarray(distinct)
+def traced_axes(means: Float[Array, "K m"]) -> tuple[Float[Array, "K r"], Float[Array, "r m"]]:
+    """The same under a trace, which needs no eigenvectors: differences from the mean nearest to the
+    middle, of unit length, `r = K - 1`; their lengths are taken for constants."""
+    num = len(means)
+    apart = jax.lax.stop_gradient(means - means.mean(0, keepdims=True))
+    order = (jnp.argmin(jnp.sum(apart**2, -1)) + jnp.arange(num)) % num
+    differences = means[order[1:]] - means[order[:1]]
+    lengths = jnp.linalg.norm(jax.lax.stop_gradient(differences), axis=-1)
+    lengths = jnp.where(lengths > 0, lengths, 1.0)
+    points = jnp.zeros((num, num - 1), means.dtype).at[order[1:], jnp.arange(num - 1)].set(lengths)
+    return points, differences / lengths[:, None]
 
 
-def principal_axes(gram: Array) -> np.ndarray:
-    """Orthonormal `(K, r)` basis of the range to rounding, largest axis first."""
-    values, vectors = np.linalg.eigh(np.asarray(gram, float))
-    keep = values > 64 * len(gram) * float(jnp.finfo(gram.dtype).eps) * max(values[-1], 0.0)
-    return vectors[:, keep][:, ::-1]
-
-
-def spectrum(gram: Array, axes: np.ndarray) -> np.ndarray:
-    return np.einsum("kr,kl,lr->r", axes, np.asarray(gram, float), axes)
+def eigenspace_cores(
+    frame: Float[np.ndarray, "r m"], eigenvalues: Float[np.ndarray, " m"]
+) -> tuple[np.ndarray, np.ndarray]:
+    """One Gram matrix a distinct eigenvalue, of the columns of the frame that have it."""
+    distinct, group = np.unique(eigenvalues, return_inverse=True)
+    cores = np.zeros((len(distinct), len(frame), len(frame)))
+    np.add.at(cores, group, frame.T[:, :, None] * frame.T[:, None, :])
+    return cores, distinct
 
 
 def cholesky(matrix: Array) -> Array:
-    """Lower factor of a positive semi-definite matrix, lifted by rounding size so that it exists."""
+    """Lower factor of a positive semi-definite matrix, lifted by rounding size so that it exists.
+
+    Rows and columns are scaled to a unit diagonal first: one long axis does not swamp the others.
+    """
     size = matrix.shape[0]
     if size == 0:
         return matrix
-    scale = jnp.maximum(jnp.trace(matrix) / size, jnp.finfo(matrix.dtype).tiny ** 0.5)
-    lift = 8 * size * jnp.finfo(matrix.dtype).eps * scale
-    return jnp.linalg.cholesky(matrix + lift * jnp.eye(size, dtype=matrix.dtype))
+    scale = jax.lax.stop_gradient(safe_sqrt(jnp.diagonal(matrix)))
+    scale = jnp.where(scale > 0, scale, 1.0)
+    lift = 8 * size * jnp.finfo(matrix.dtype).eps
+    unit = matrix / (scale[:, None] * scale[None, :])
+    return scale[:, None] * jnp.linalg.cholesky(unit + lift * jnp.eye(size, dtype=matrix.dtype))
 
 
-def centre_gram(gram: Array) -> Array:
-    rows = gram - gram.mean(0, keepdims=True)
-    return rows - rows.mean(1, keepdims=True)
+def host_factor(matrix: np.ndarray) -> np.ndarray:
+    """Square factor of a positive semi-definite matrix, of any rank."""
+    values, vectors = np.linalg.eigh(np.asarray(matrix, float))
+    return vectors * np.sqrt(np.maximum(values, 0.0))
+
+
+def gram_of(points: Float[Array, "K r"]) -> Float[Array, "K K"]:
+    """Inner products of the points less their mean."""
+    centred = points - points.mean(0, keepdims=True)
+    return product(centred, centred.T)
 
 
 def weighted_gram(gram: np.ndarray, weights: np.ndarray) -> np.ndarray:

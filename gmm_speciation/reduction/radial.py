@@ -17,15 +17,15 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from gmm_speciation.checks import is_concrete
-from gmm_speciation.covariances import add_row, product
+from gmm_speciation.covariances import add_row, product, safe_sqrt
 from gmm_speciation.posteriors import within_class
 from gmm_speciation.processes import variance_preserving
 from gmm_speciation.reduction.base import ReducedMixture, statistics_of
 from gmm_speciation.reduction.gram import (
-    centre_gram,
     cholesky,
+    gram_of,
     principal_axes,
-    spectrum,
+    traced_axes,
     weighted_gram,
 )
 
@@ -49,14 +49,16 @@ class RadialReduction(ReducedMixture):
         return self.variances
 
     def gram(self) -> Float[Array, "K K"]:
-        return centre_gram(product(self.points, self.points.T))
+        return gram_of(self.points)
 
     def statistics(self, log_snr, normals, radial, component, partition):
         alpha, sigma = variance_preserving(log_snr)
         info = jnp.finfo(self.points.dtype)
-        scale = jnp.max(jnp.sum(self.points**2, -1)) + jnp.max(self.variances)
-        floor = jnp.maximum(info.eps**2 * scale, jnp.sqrt(info.tiny))
-        v = jnp.maximum(alpha**2 * self.variances + sigma**2, floor)
+        longest = jnp.maximum(
+            jnp.max(jnp.abs(self.points), initial=0.0), safe_sqrt(self.variances.max())
+        )
+        root = jnp.maximum(info.eps * longest, info.tiny**0.25)  # of the smallest variance
+        v = jnp.maximum(alpha**2 * self.variances + sigma**2, root**2)
         # excess[k, j] = v_k / v_j - 1, from the difference of the clean variances.
         gap = alpha**2 * (self.variances[:, None] - self.variances[None, :])
         excess = jnp.where(gap == 0, 0.0, gap / v[None, :])
@@ -72,7 +74,9 @@ class RadialReduction(ReducedMixture):
         quadratic += (2 * linear + squared_step) / v[None, :]
         # chi^2_nu excess - d log(1 + excess), with chi^2 = nu + sqrt(2 nu) u.
         nu = jnp.asarray(self.radial_dof, v.dtype)
-        log_ratio = jnp.log1p(excess)
+        # Of the larger variance over the smaller: the inverse of a ratio rounds to 0.
+        log_ratio = jnp.log1p(jnp.maximum(excess, 0.0))
+        log_ratio = log_ratio - log_ratio.T
         smooth = nu * (excess - log_ratio) - self.num_normals * log_ratio
         fluctuation = jnp.sqrt(2 * nu) * radial[:, None] * excess[component]
         logits = -(quadratic + smooth[component] + fluctuation) / 2
@@ -98,19 +102,17 @@ class RadialReduction(ReducedMixture):
 
 
 def radial_reduction(
-    gram: Float[Array, "K K"],
+    means: Float[Array, "K m"],
     variances: Float[Array, " K"],
     log_weights: Float[Array, " K"],
     dim: int,
 ) -> RadialReduction:
-    """From the Gram matrix of the centred means and one isotropic variance a component."""
-    if is_concrete(gram):
-        axes = principal_axes(gram)
-        points = jnp.asarray(axes * np.sqrt(np.maximum(spectrum(gram, axes), 0.0)), gram.dtype)
+    """From the means, or coordinates of them, and one isotropic variance a component."""
+    if is_concrete(means):
+        points = jnp.asarray(principal_axes(means)[0], log_weights.dtype)
     else:
-        contrasts = gram - gram[:1, :]
-        contrasts = (contrasts - contrasts[:, :1])[1:, 1:]
-        points = jnp.pad(cholesky(contrasts), ((1, 0), (0, 0)))
+        lengths, frame = traced_axes(means)
+        points = product(lengths, cholesky(product(frame, frame.T)))
     return RadialReduction(
         log_weights=log_weights,
         points=points,

@@ -7,7 +7,8 @@ by the Gram matrix of the means in the metric of the noisy covariance,
 
 The score differences have the same sum with weights `alpha^2 / (alpha^2 lambda_e + sigma^2)^2`. The sum
 turns with the noise: no single low-dimensional mixture would do, so one Gram matrix an eigenvalue is
-kept. With S = A A^T the statistic given component k is `A_k + z`.
+kept, of means along their principal axes and in units of their length: matrices of order one, which add
+up to the identity. With S = A A^T the statistic given component k is `A_k + z`.
 
 Axes: K components, r rank of the centred means, E eigenvalues.
 """
@@ -18,17 +19,20 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from gmm_speciation.checks import is_concrete
-from gmm_speciation.covariances import add_row, product, safe_sqrt
+from gmm_speciation.covariances import ContrastForm, add_row, product, safe_sqrt
 from gmm_speciation.mixtures import GaussianMixture
 from gmm_speciation.partitions import Partition
-from gmm_speciation.posteriors import PosteriorStatistics, class_spread
+from gmm_speciation.posteriors import PosteriorStatistics, class_spread, squared_distances
 from gmm_speciation.processes import variance_preserving
 from gmm_speciation.reduction.base import PairReduction, statistics_of
 from gmm_speciation.reduction.gram import (
-    centre_gram,
     cholesky,
+    eigenspace_cores,
+    gram_of,
+    host_factor,
     principal_axes,
     top_of_sum,
+    traced_axes,
     weighted_gram,
 )
 
@@ -36,41 +40,41 @@ _MAX_REPRESENTATIVE = 512  # dimensions
 
 
 class SharedReduction(PairReduction):
-    """Components that share a covariance: `mu_j^T Pi_e mu_k = basis_j core_e basis_k`."""
+    """Components that share a covariance: `mu_j^T Pi_e mu_k = basis_j core_e basis_k`, the core the
+    identity where there is one eigenvalue."""
 
     basis: Float[Array, "K r"]
     core: Float[Array, "E r r"]
     eigenvalues: Float[Array, " E"]
 
     @classmethod
-    def from_gram(
+    def from_means(
         cls,
-        gram: Float[Array, "E K K"],
-        eigenvalues: Float[Array, " E"],
+        means: Float[Array | np.ndarray, "K m"],
+        eigenvalues: Float[Array, " _"],
         log_weights: Float[Array, " K"],
         dim: int,
     ) -> "SharedReduction":
-        """From the Gram matrix of the centred means in every eigenspace of the covariance."""
-        if all(map(is_concrete, (gram, eigenvalues))):
-            axes = jnp.asarray(principal_axes(gram.sum(0)), gram.dtype)
-            core = jnp.einsum("kr,ekl,ls->ers", axes, gram, axes, precision="highest")
-            return cls(
-                log_weights=log_weights,
-                basis=axes,
-                core=core,
-                eigenvalues=eigenvalues,
-                dim=dim,
-                radial_dof=0,
-            )
-        # Under a trace: contrasts against component 0, which need no eigenvectors.
-        contrasts = gram - gram[:, :1, :]
-        contrasts = (contrasts - contrasts[:, :, :1])[:, 1:, 1:]
-        basis = jnp.eye(gram.shape[1], dtype=gram.dtype)[:, 1:]
+        """From coordinates of the means in the eigenbasis of the covariance, with the eigenvalue of
+        every coordinate or one for all."""
+        dtype = log_weights.dtype
+        if all(map(is_concrete, (means, eigenvalues))):
+            points, frame = principal_axes(means)
+            spectrum = np.broadcast_to(np.asarray(eigenvalues), frame.shape[1:])
+            core, eigenvalues = eigenspace_cores(frame, spectrum)
+            basis = jnp.asarray(points, dtype)
+        else:
+            basis, frame = traced_axes(means)
+            if len(eigenvalues) == 1:
+                basis = product(basis, cholesky(product(frame, frame.T)))
+                core = jnp.eye(len(frame), dtype=dtype)[None]
+            else:
+                core = frame.T[:, :, None] * frame.T[:, None, :]
         return cls(
             log_weights=log_weights,
             basis=basis,
-            core=contrasts,
-            eigenvalues=eigenvalues,
+            core=jnp.asarray(core, dtype),
+            eigenvalues=jnp.asarray(eigenvalues, dtype),
             dim=dim,
             radial_dof=0,
         )
@@ -88,27 +92,40 @@ class SharedReduction(PairReduction):
         return self.eigenvalues
 
     def gram(self) -> Float[Array, "K K"]:
-        return centre_gram(product(product(self.basis, self.core.sum(0)), self.basis.T))
+        # The cores add up to the identity along the principal axes, but not under a trace.
+        return gram_of(product(self.basis, cholesky(self.core.sum(0))))
 
     def metric(self, log_snr: Float[Array, ""]) -> tuple[Array, Array]:
         """`(alpha^2 / (alpha^2 lambda_e + sigma^2), sigma^2 alpha^2 / (...)^2)`, one an eigenvalue."""
-        alpha, sigma = variance_preserving(log_snr)
+        alpha, sigma = (scale.astype(self.core.dtype) for scale in variance_preserving(log_snr))
         info = jnp.finfo(self.core.dtype)
-        # As for mixtures: singular covariances without noise give certain posteriors, not NaN.
-        scale = jnp.max(jnp.abs(self.core), initial=0.0) + jnp.max(self.eigenvalues)
-        floor = jnp.maximum(info.eps**2 * scale, jnp.sqrt(info.tiny))
-        noisy = jnp.maximum(alpha**2 * self.eigenvalues + sigma**2, floor)
-        return alpha**2 / noisy, (alpha / noisy) ** 2 * sigma**2
+        # As for mixtures: singular covariances without noise give certain posteriors, not NaN. The root
+        # of the variance, because squares of the lengths may overflow.
+        floor = jnp.maximum(
+            jnp.max(jnp.abs(self.basis), initial=0.0), safe_sqrt(self.eigenvalues.max())
+        )
+        root = safe_sqrt(alpha**2 * self.eigenvalues + sigma**2)
+        root = jnp.maximum(root, jnp.maximum(info.eps * floor, info.tiny**0.25))
+        return (alpha / root) ** 2, (alpha / root) ** 2 * (sigma / root) ** 2
 
     def pair_snr(self, log_snr: Float[Array, "*T"]) -> tuple[Array, Array]:
         difference = self.basis[0] - self.basis[1]
-        distances = jnp.einsum("r,ers,s->e", difference, self.core, difference, precision="highest")
-        state, score = jax.vmap(self.metric)(log_snr.reshape(-1))
-        squared = (product(state, distances) / 4, product(score, distances))
-        return squared[0].reshape(log_snr.shape), squared[1].reshape(log_snr.shape)
+
+        def squared(weights: Array) -> Array:
+            steps = safe_sqrt(weights)[:, None] * difference[None, :]
+            return jnp.einsum("er,ers,es->", steps, self.core, steps, precision="highest")
+
+        def at(level: Array) -> tuple[Array, Array]:
+            state, score = self.metric(level)
+            return squared(state) / 4, squared(score)
+
+        kappa, score = jax.vmap(at)(log_snr.reshape(-1))
+        return kappa.reshape(log_snr.shape), score.reshape(log_snr.shape)
 
     def _factor(self, weights: Float[Array, " E"]) -> Float[Array, "K r"]:
         """Vectors a_k with Gram matrix `sum_e weights_e M^T Pi_e M`."""
+        if len(self.core) == 1:
+            return safe_sqrt(weights[0]) * self.basis
         largest = jnp.max(weights)
         share = weights / jnp.maximum(largest, jnp.finfo(weights.dtype).tiny)
         metric = jnp.einsum("e,ers->rs", share, self.core, precision="highest")
@@ -122,9 +139,7 @@ class SharedReduction(PairReduction):
         locations = self.locations(log_snr)
         # Relative to the component that made the draw: its own logit stays of order one.
         linear = product(normals, locations.T)
-        squares = jnp.sum(locations**2, -1)
-        cross = product(locations, locations.T)
-        distance = squares[:, None] + squares[None, :] - 2 * cross
+        distance = squared_distances(locations)
         own = jnp.take_along_axis(linear, component[:, None], -1)
         return self._of_logits(log_snr, linear - own - distance[component] / 2, partition)
 
@@ -134,12 +149,11 @@ class SharedReduction(PairReduction):
         For one isotropic eigenvalue, where the statistic at noise `(alpha, sigma)` is
         `alpha / sqrt(v)` times these plus a normal of variance `sigma^2 / v`.
         """
-        points = product(self.basis, cholesky(self.core[0]))
-        shadows = product(x, offsets.T)
-        # Offsets sum to zero, so their products with x do; taking the rounding out of the rows lets
-        # XLA centre x inside the product, without a second array of its size.
-        shadows = shadows - shadows.mean(-1, keepdims=True)
-        return product(shadows, jnp.linalg.pinv(points).T)
+        # Directions first: products with the means themselves would hide short axes behind long ones.
+        middle = offsets.mean(0, keepdims=True)
+        frame = product(jnp.linalg.pinv(self.basis - self.basis.mean(0)[None]), offsets - middle)
+        origin = self.basis.mean(0) - product(middle, frame.T)[0]
+        return add_row(product(x, frame.T), origin)
 
     def data_statistics(
         self,
@@ -155,9 +169,8 @@ class SharedReduction(PairReduction):
         # x_t = alpha x_0 + sigma eps in units of sqrt(v): given x_0 its noise is sigma, not sqrt(v).
         noise = jnp.where(alpha > 0, sigma * safe_sqrt(signal[0]) / jnp.maximum(alpha, 1e-30), 1.0)
         state = safe_sqrt(signal[0]) * coordinates + noise * normals
-        linear = product(state, locations.T)
-        logits = add_row(linear, -jnp.sum(locations**2, -1) / 2)
-        return self._of_logits(log_snr, logits, partition)
+        form = ContrastForm.of_shared(locations, jnp.zeros_like(self.log_weights), lambda a: a)
+        return self._of_logits(log_snr, form(state), partition)
 
     def _of_logits(self, log_snr, logits: Array, partition: Partition) -> PosteriorStatistics:
         log_posterior = jax.nn.log_softmax(add_row(logits, self.log_weights), -1)
@@ -169,15 +182,19 @@ class SharedReduction(PairReduction):
         count, rank = self.core.shape[:2]
         if not 0 < count * rank <= _MAX_REPRESENTATIVE:
             return None
-        coordinates = jnp.concatenate(
-            [product(self.basis, cholesky(core)) for core in self.core], axis=-1
-        )
+        factors = [host_factor(np.asarray(core)) for core in self.core]
+        coordinates = np.asarray(self.basis, float) @ np.concatenate(factors, axis=-1)
+        coordinates = jnp.asarray(coordinates, self.core.dtype)
         spectrum = jnp.repeat(self.eigenvalues, rank)
         return GaussianMixture.diagonal(coordinates, spectrum, self.weights)
 
     def total_top_eigenvalue(self) -> float:
         weights = np.asarray(self.weights, float)
         gram = weighted_gram(
-            np.einsum("kr,ers,ls->ekl", self.basis, self.core, self.basis), weights
+            np.einsum(
+                "kr,ers,ls->ekl",
+                *(np.asarray(a, float) for a in (self.basis, self.core, self.basis)),
+            ),
+            weights,
         )
         return top_of_sum(gram, np.asarray(self.eigenvalues, float))
