@@ -112,7 +112,7 @@ def test_every_order_of_the_components_gives_the_same(dtype, kind, shared):
     def laws(order):
         moved = given if shared else tuple(part[order] for part in given)
         mixture = getattr(gs.GaussianMixture, kind)(means[order], *moved, weights[order])
-        labels = np.array([0, 1, 0, 1])[order]
+        labels = gs.Partition(np.array([0, 1, 0, 1])[order])
         return {
             "posterior": mixture.posterior(x)[:, np.argsort(order)],
             "log_prob": mixture.log_prob(x),
