@@ -141,11 +141,14 @@ class ContrastForm(eqx.Module):
 
     def _worked_out(self, points: Float[Array, "n d"], given: Float[Array, "n K"]) -> Array:
         likeliest = jnp.argmax(given, -1)
+        number = jnp.arange(len(self.offsets))
+        own = likeliest[:, None] == number[None, :]
+        # 0 by name: a product that is compiled into each of its uses need not be the same in all.
         values = given - jnp.take_along_axis(given, likeliest[:, None], -1)
+        values = jnp.where(own, 0.0, values)
         error = self._rounding(points)
         error = error + jnp.take_along_axis(error, likeliest[:, None], -1)
         least = jnp.log(jnp.finfo(points.dtype).eps) - 2  # log-odds of what cannot count
-        number = jnp.arange(len(self.offsets))
 
         def open_ones(state: tuple[Weights, Bool[Array, "n K"]]) -> tuple[Array, Array]:
             """Upper bounds of the log-odds that are not worked out yet, and which of them count."""
@@ -162,8 +165,7 @@ class ContrastForm(eqx.Module):
             found = self._odds(points, next_one, likeliest)
             return jnp.where(here & counts, found[:, None], values), done | here
 
-        start = values, likeliest[:, None] == number[None, :]
-        return jax.lax.while_loop(lambda s: jnp.any(open_ones(s)[1]), work_out, start)[0]
+        return jax.lax.while_loop(lambda s: jnp.any(open_ones(s)[1]), work_out, (values, own))[0]
 
     def _rounding(self, y: Float[Array, "n d"]) -> Float[Array, "n K"]:
         """Bound on the error of `_by_product`."""

@@ -94,9 +94,9 @@ def test_posteriors_and_densities_are_those_of_float64(dtype, kind, shared, vari
             if kind in ("isotropic", "diagonal") or shared:
                 kept = np.asarray(mixture.discriminant().posterior(x))
                 np.testing.assert_allclose(kept, ours, atol=WIDTHS[dtype] / 10)
-        # Of matrices with eigenvectors the roundings of these are multiplied by the distance of the
-        # point in standard deviations.
-        slack = 4 if kind == "full" else 1
+        # The roundings of eigenvectors count as often as the squared distance of the point in standard
+        # deviations, here up to 150.
+        slack = 8 if kind == "full" else 1
         np.testing.assert_allclose(ours, posterior, atol=slack * WIDTHS[dtype])
         scale = 5 * WIDTHS[dtype] * slack
         np.testing.assert_allclose(ours_log, log_prob, rtol=scale, atol=scale)
@@ -106,7 +106,7 @@ def test_posteriors_and_densities_are_those_of_float64(dtype, kind, shared, vari
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("dtype", WIDTHS)
 def test_every_order_of_the_components_gives_the_same(dtype, kind, shared):
-    means, given, covariances = parameters(kind, shared, 6, (1e-6, 1, 1e-3, 1), dtype)
+    means, given, covariances = parameters(kind, shared, 6, (1e-6, 1e-3, 1, 1), dtype)
     weights, x = np.array([0.1, 0.2, 0.3, 0.4]), points(means, covariances, dtype)
 
     def laws(order):
@@ -125,7 +125,7 @@ def test_every_order_of_the_components_gives_the_same(dtype, kind, shared):
 
     with width(dtype):
         first = laws(np.arange(K))
-        for order in ([1, 0, 3, 2], [3, 2, 1, 0], [2, 3, 0, 1]):
+        for order in ([2, 1, 0, 3], [0, 3, 2, 1], [2, 3, 0, 1]):  # one program for all
             for name, ours in laws(np.array(order)).items():
                 truth = np.asarray(first[name])
                 size = max(1.0, np.abs(truth).max())
