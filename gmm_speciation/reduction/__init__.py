@@ -48,14 +48,15 @@ def reduce(mixture: GaussianMixture) -> ReducedMixture:
         NotReducibleError: If the components have different covariances that are not isotropic.
     """
     covariance = mixture.covariance
-    offsets, eigenvalues = mixture.offsets, covariance.eigenvalues(mixture.dim)[0]
+    offsets: Array | np.ndarray = mixture.offsets
+    eigenvalues = covariance.eigenvalues(mixture.dim)[0]
     few = isinstance(covariance, Isotropic) and mixture.dim < mixture.num_components
     if covariance.shared:
         if few:  # the coordinates are the shorter statistic
             return SharedReduction(
                 log_weights=mixture.log_weights,
-                basis=offsets,
-                core=jnp.eye(mixture.dim, dtype=offsets.dtype)[None],
+                basis=mixture.offsets,
+                core=jnp.eye(mixture.dim, dtype=mixture.offsets.dtype)[None],
                 eigenvalues=eigenvalues[:1],
                 dim=mixture.dim,
                 radial_dof=0,
@@ -63,20 +64,22 @@ def reduce(mixture: GaussianMixture) -> ReducedMixture:
         if isinstance(covariance, Isotropic):
             eigenvalues = eigenvalues[:1]
         elif isinstance(covariance, LowRank):
-            offsets, eigenvalues = covariance.eigenspaces(offsets)
+            offsets, eigenvalues = covariance.eigenspaces(mixture.offsets)
         elif isinstance(covariance, Full):
-            offsets = _turned(offsets, covariance.basis[0])
+            offsets = _turned(mixture.offsets, covariance.basis[0])
         return SharedReduction.from_means(offsets, eigenvalues, mixture.log_weights, mixture.dim)
     if isinstance(covariance, Isotropic):
         if few:
             return RadialReduction(
                 log_weights=mixture.log_weights,
-                points=offsets,
+                points=mixture.offsets,
                 variances=covariance.variance,
                 radial_dof=0,
                 dim=mixture.dim,
             )
-        return radial_reduction(offsets, covariance.variance, mixture.log_weights, mixture.dim)
+        return radial_reduction(
+            mixture.offsets, covariance.variance, mixture.log_weights, mixture.dim
+        )
     raise NotReducibleError(
         f"{mixture.num_components} components have {covariance.kind} covariances "
         "that differ: the log-odds are then quadratic in all coordinates and no statistic of fewer "

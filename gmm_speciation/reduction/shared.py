@@ -58,21 +58,23 @@ class SharedReduction(PairReduction):
         """From coordinates of the means in the eigenbasis of the covariance, with the eigenvalue of
         every coordinate or one for all."""
         dtype = log_weights.dtype
+        basis: Array | np.ndarray
+        core: Array | np.ndarray
         if all(map(is_concrete, (means, eigenvalues))):
-            points, frame = principal_axes(means)
+            basis, frame = principal_axes(means)
             spectrum = np.broadcast_to(np.asarray(eigenvalues), frame.shape[1:])
-            core, eigenvalues = eigenspace_cores(frame, spectrum)
-            basis = jnp.asarray(points, dtype)
+            core, distinct = eigenspace_cores(frame, spectrum)
+            eigenvalues = jnp.asarray(distinct)
         else:
-            basis, frame = traced_axes(means)
+            lengths, directions = traced_axes(jnp.asarray(means))
             if len(eigenvalues) == 1:
-                basis = product(basis, cholesky(product(frame, frame.T)))
-                core = jnp.eye(len(frame), dtype=dtype)[None]
+                basis = product(lengths, cholesky(product(directions, directions.T)))
+                core = jnp.eye(len(directions))[None]
             else:
-                core = frame.T[:, :, None] * frame.T[:, None, :]
+                basis, core = lengths, directions.T[:, :, None] * directions.T[:, None, :]
         return cls(
             log_weights=log_weights,
-            basis=basis,
+            basis=jnp.asarray(basis, dtype),
             core=jnp.asarray(core, dtype),
             eigenvalues=jnp.asarray(eigenvalues, dtype),
             dim=dim,
