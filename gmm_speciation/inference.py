@@ -82,13 +82,22 @@ def score_spread(
         ValueError: If the partition does not fit the mixture.
     """
     partition = as_partition(partition, mixture.num_components)
-    log_posterior = mixture.log_posterior(x)
+    return spread_of(mixture, mixture.centred(x), mixture.log_posterior(x), partition)
+
+
+def spread_of(
+    mixture: GaussianMixture,
+    y: Float[Array, "*batch d"],
+    log_posterior: Float[Array, "*batch K"],
+    partition: Partition,
+) -> Float[Array, "*batch"]:
+    """`score_spread` of centred states whose posterior is known."""
     precision = mixture.precision()
     if mixture.covariance.shared:
         each = jnp.ones_like(mixture.log_weights)[:, None]
         scores = precision.weighted_apply(mixture.offsets, 0 * mixture.offsets[:1], each)
         return pair_spread(log_posterior, squared_distances(scores), partition)
-    y, posterior = mixture.centred(x), jnp.exp(log_posterior)
+    posterior = jnp.exp(log_posterior)
     within = shares(log_posterior, partition)
 
     def add(total, args):

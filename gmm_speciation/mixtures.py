@@ -11,8 +11,8 @@ the middle of the means, so that taking it off is exact. The posterior is a soft
 what is common to all components cancels before it is formed, and densities start from the likeliest
 component of each point (`covariances.contrasts`): the order of the components does not matter.
 Variances are floored at `eps^2` times the squared scale of the mixture, the size of rounding itself,
-so that singular covariances without noise give certain posteriors instead of NaN. Half precision is
-kept and computed in float32.
+so that singular covariances without noise give certain posteriors instead of NaN. Half precision
+becomes float32.
 
 Everything here is safe under jit, vmap and grad; the densities and scores compile themselves once
 for each shape of their input. Axes: K components, d dimension.
@@ -244,25 +244,28 @@ class GaussianMixture(eqx.Module):
         return add_row(x, -self.centre)
 
     def _posterior(
-        self, x: Array, normalise: Callable[[Array], Array]
+        self, x: Array, normalise: Callable[[Array], Array], *, about_centre: bool = False
     ) -> tuple[Array, Array | None]:
-        """The normalised log-odds of the components, and, where they are formed on the way, the squares
-        `(x - mu_k)^T P_k (x - mu_k)`."""
+        """Normalised log-odds, and squares `(x - mu_k)^T P_k (x - mu_k)` if formed on the way."""
         precision = self.precision()
         form = precision.contrast_form(self.offsets, self.log_weights)
         if form is not None:
-            return form(x, self.centre, normalise), None
-        relative, squares = precision.squares(self.centred(x), self.offsets)
-        log_volume = precision.log_determinant(self.dim)
-        log_volume = log_volume - jnp.min(log_volume, keepdims=True)
-        log_odds = add_row(-relative / 2, self.log_weights + log_volume / 2)
-        return normalise(log_odds), squares
+            return form(x, None if about_centre else self.centre, normalise), None
+        y = x if about_centre else self.centred(x)
+        relative, squares = precision.squares(y, self.offsets)
+        volume = precision.log_determinant(self.dim)
+        log_prior = self.log_weights + (volume - jnp.min(volume, keepdims=True)) / 2
+        return normalise(add_row(-relative / 2, log_prior)), squares
 
     @takes_states
     @eqx.filter_jit
     def log_posterior(self, x: Float[Array, "*batch d"]) -> Float[Array, "*batch K"]:
         """`log p(k | x)`; -inf for a component of weight 0."""
         return self._posterior(x, jax.nn.log_softmax)[0]
+
+    def log_posterior_about_centre(self, y: Float[Array, "*batch d"]) -> Float[Array, "*batch K"]:
+        """`log p(k | centre + y)`, for states that are centred already."""
+        return self._posterior(y, jax.nn.log_softmax, about_centre=True)[0]
 
     @takes_states
     @eqx.filter_jit
@@ -292,15 +295,15 @@ class GaussianMixture(eqx.Module):
         """`log p(x)`, nats."""
         log_posterior, squares = self._posterior(x, jax.nn.log_softmax)
         likeliest = jnp.argmax(log_posterior, -1)
-        own = lambda values: jnp.take_along_axis(values, likeliest[..., None], -1)[..., 0]  # noqa: E731
-        precision = self.precision()
+        precision, index = self.precision(), likeliest[..., None]
         if squares is None:
             square = precision.quadratic(self.centred(x) - self.offsets[likeliest], likeliest)
         else:
-            square = own(squares)
+            square = jnp.take_along_axis(squares, index, -1)[..., 0]
         volume = precision.log_determinant(self.dim) - self.dim * jnp.log(2 * jnp.pi)
-        log_joint = self.log_weights + jnp.broadcast_to(volume / 2, self.log_weights.shape)
-        return log_joint[likeliest] - square / 2 - own(log_posterior)
+        log_joint = self.log_weights + volume / 2
+        own = jnp.take_along_axis(log_posterior, index, -1)[..., 0]
+        return log_joint[likeliest] - square / 2 - own
 
     @takes_states
     @eqx.filter_jit
@@ -350,8 +353,8 @@ def _means(means: ArrayLike) -> Float[Array, "K d"]:
 
 
 def _short_centre(means: Float[Array, "K d"]) -> Float[Array, " d"]:
-    """The middle of the means down to a multiple of a power of two, more than twice their spread:
-    a mean less the centre is smaller than the mean and has no further digits. Without derivative."""
+    """The middle of the means down to a multiple of a power of two above twice their spread: a mean
+    less the centre is smaller than the mean and has no further digits. Without derivative."""
     low, high = jax.lax.stop_gradient((means.min(0), means.max(0)))
     middle, spread = low / 2 + high / 2, high / 2 - low / 2
     exponent = jnp.frexp(spread)[1] + 1

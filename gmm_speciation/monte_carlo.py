@@ -15,8 +15,8 @@ from jax.sharding import Mesh
 from jaxtyping import Array, Float, Int, Num, PRNGKeyArray
 
 from gmm_speciation.averages import NUM_BATCHES, Chunks, Progress, Source, level_averages
-from gmm_speciation.covariances import Isotropic, add_row
-from gmm_speciation.inference import Classes, log_class_posterior, score_spread
+from gmm_speciation.covariances import Isotropic
+from gmm_speciation.inference import Classes, spread_of
 from gmm_speciation.mixtures import GaussianMixture
 from gmm_speciation.partitions import Partition, as_partition
 from gmm_speciation.posteriors import LevelStatistics, PosteriorStatistics, entropy_of
@@ -41,16 +41,20 @@ def posterior_statistics(
     """
     noisy = mixture.perturb(*variance_preserving(log_snr))
     y = noisy.covariance.colour(normals, noisy.offsets, component)
-    return _state_statistics(noisy, log_snr, add_row(y, noisy.centre), partition)
+    return _state_statistics(noisy, log_snr, y, partition)
 
 
-def _state_statistics(noisy, log_snr, x, partition) -> PosteriorStatistics:
+def _state_statistics(noisy, log_snr, y, partition) -> PosteriorStatistics:
+    """Of states relative to the centre."""
     _, sigma = variance_preserving(log_snr)
-    log_posterior = log_class_posterior(noisy, x, partition)
+    partition = as_partition(partition, noisy.num_components)
+    log_posterior = noisy.log_posterior_about_centre(y)
+    spread = spread_of(noisy, y, log_posterior, partition)
+    log_class = partition.log_sum(log_posterior)
     return PosteriorStatistics(
-        entropy_of(log_posterior),
-        sigma.astype(x.dtype) ** 2 / 2 * score_spread(noisy, x, partition),
-        jnp.sum(jnp.exp(2 * log_posterior), -1),
+        entropy_of(log_class),
+        sigma.astype(y.dtype) ** 2 / 2 * spread,
+        jnp.sum(jnp.exp(2 * log_class), -1),
     )
 
 
@@ -88,7 +92,8 @@ class _NoisedData(Source):
         states, noise = drawn
         alpha, sigma = (scale.astype(states.dtype) for scale in variance_preserving(log_snr))
         noisy = self.mixture.perturb(alpha, sigma)
-        return _state_statistics(noisy, log_snr, alpha * states + sigma * noise, self.partition)
+        y = noisy.centred(alpha * states + sigma * noise)
+        return _state_statistics(noisy, log_snr, y, self.partition)
 
 
 class _ProjectedData(Source):

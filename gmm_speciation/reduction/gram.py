@@ -52,10 +52,10 @@ def eigenspace_cores(
     frame: Float[np.ndarray, "r m"], eigenvalues: Float[np.ndarray, " m"]
 ) -> tuple[np.ndarray, np.ndarray]:
     """One Gram matrix a distinct eigenvalue, of the columns of the frame that have it."""
-    distinct, group = np.unique(eigenvalues, return_inverse=True)
-    cores = np.zeros((len(distinct), len(frame), len(frame)))
-    np.add.at(cores, group, frame.T[:, :, None] * frame.T[:, None, :])
-    return cores, distinct
+    order = np.argsort(eigenvalues, kind="stable")
+    distinct, starts = np.unique(eigenvalues[order], return_index=True)
+    blocks = np.split(frame[:, order], starts[1:], axis=1)
+    return np.stack([block @ block.T for block in blocks]), distinct
 
 
 def cholesky(matrix: Array) -> Array:

@@ -143,7 +143,9 @@ class SharedReduction(PairReduction):
         linear = product(normals, locations.T)
         distance = squared_distances(locations)
         own = jnp.take_along_axis(linear, component[:, None], -1)
-        return self._of_logits(log_snr, linear - own - distance[component] / 2, partition)
+        logits = linear - own - distance[component] / 2
+        log_posterior = jax.nn.log_softmax(add_row(logits, self.log_weights), -1)
+        return self._of_posterior(log_snr, log_posterior, partition)
 
     def coordinates(self, x: Float[Array, "n d"], offsets: Float[Array, "K d"]) -> Array:
         """Coordinates `(n, r)` of centred states in the span of the means: one product with the data.
@@ -154,8 +156,12 @@ class SharedReduction(PairReduction):
         # Directions first: products with the means themselves would hide short axes behind long ones.
         middle = offsets.mean(0, keepdims=True)
         frame = product(jnp.linalg.pinv(self.basis - self.basis.mean(0)[None]), offsets - middle)
+        # Rows that add up to zero, so that their products with x do; taking the rounding out of these
+        # lets XLA centre x inside the product, without a second array of its size.
+        shadows = product(x, jnp.concatenate([frame, -frame.sum(0, keepdims=True)]).T)
+        shadows = shadows - shadows.mean(-1, keepdims=True)
         origin = self.basis.mean(0) - product(middle, frame.T)[0]
-        return add_row(product(x, frame.T), origin)
+        return add_row(shadows[:, :-1], origin)
 
     def data_statistics(
         self,
@@ -171,11 +177,11 @@ class SharedReduction(PairReduction):
         # x_t = alpha x_0 + sigma eps in units of sqrt(v): given x_0 its noise is sigma, not sqrt(v).
         noise = jnp.where(alpha > 0, sigma * safe_sqrt(signal[0]) / jnp.maximum(alpha, 1e-30), 1.0)
         state = safe_sqrt(signal[0]) * coordinates + noise * normals
-        form = ContrastForm.of_shared(locations, jnp.zeros_like(self.log_weights), lambda a: a)
-        return self._of_logits(log_snr, form(state), partition)
+        form = ContrastForm.of_shared(locations, self.log_weights, lambda a: a)
+        log_posterior = form(state, normalise=jax.nn.log_softmax)
+        return self._of_posterior(log_snr, log_posterior, partition)
 
-    def _of_logits(self, log_snr, logits: Array, partition: Partition) -> PosteriorStatistics:
-        log_posterior = jax.nn.log_softmax(add_row(logits, self.log_weights), -1)
+    def _of_posterior(self, log_snr, log_posterior: Array, partition: Partition):
         scores = self._factor(self.metric(log_snr)[1])
         spread = class_spread(log_posterior, scores, partition)
         return statistics_of(log_posterior, spread, partition)
