@@ -13,8 +13,8 @@ component j of each point and with everything large taken off before it is multi
     log N_k / N_j = m delta (r_j + r_k) / 2 - (1/2) (p_k - p_j) r^2 + (1/2) log p_k / p_j,
     r_j = y - nu_j,  delta = nu_k - nu_j,  m = min(p_j, p_k),  r that of the sharper,
 
-one component at a time, the likeliest first, until the others cannot count. Derivatives are those of the
-product.
+for those pairs of a point and a component that can count, collected into rows. Derivatives are those of
+the product.
 
 Axes: K components, d dimension.
 """
@@ -24,7 +24,7 @@ from collections.abc import Callable
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Float, Int
 
 from gmm_speciation.covariances.products import (
     Batch,
@@ -113,7 +113,8 @@ class ContrastForm(eqx.Module):
             return by_product(self, x, centre)
         # Each way is whole, so that XLA fuses centring, product and softmax into one pass.
         eps = jnp.finfo(self.offsets.dtype).eps
-        far = self.distance * eps > eps**0.5 / 100
+        # Means no farther from the centre than data from their means: differences round as much.
+        far = (self.distance * eps > eps**0.5 / 100) & (self.distance > 4 * self.offsets.shape[1])
         return jax.lax.cond(far, by_differences, by_product, self, x, centre)
 
     def _by_product(self, y: Batch) -> Weights:
@@ -140,32 +141,35 @@ class ContrastForm(eqx.Module):
         return _moving_with(values, logits)
 
     def _worked_out(self, points: Float[Array, "n d"], given: Float[Array, "n K"]) -> Array:
+        num_points, num_components = given.shape
         likeliest = jnp.argmax(given, -1)
-        number = jnp.arange(len(self.offsets))
-        own = likeliest[:, None] == number[None, :]
+        own = likeliest[:, None] == jnp.arange(num_components)[None, :]
         # 0 by name: a product that is compiled into each of its uses need not be the same in all.
         values = given - jnp.take_along_axis(given, likeliest[:, None], -1)
         values = jnp.where(own, 0.0, values)
         error = self._rounding(points)
         error = error + jnp.take_along_axis(error, likeliest[:, None], -1)
         least = jnp.log(jnp.finfo(points.dtype).eps) - 2  # log-odds of what cannot count
+        counts = ((values + error >= least) & ~own).ravel()
 
-        def open_ones(state: tuple[Weights, Bool[Array, "n K"]]) -> tuple[Array, Array]:
-            """Upper bounds of the log-odds that are not worked out yet, and which of them count."""
-            values, done = state
-            bound = jnp.where(done, -jnp.inf, values + error)
-            best = jnp.max(jnp.where(done, values, -jnp.inf), -1, keepdims=True)
-            return bound, bound >= best + least
+        def work_out(values):
+            size = max(num_points // 8, min(counts.size, 16))
+            number = jnp.nonzero(
+                counts, size=-(-counts.size // size) * size, fill_value=counts.size
+            )[0]
 
-        def work_out(state):
-            bound, counts = open_ones(state)
-            values, done = state
-            next_one = jnp.argmax(bound, -1)
-            here = next_one[:, None] == number[None, :]
-            found = self._odds(points, next_one, likeliest)
-            return jnp.where(here & counts, found[:, None], values), done | here
+            def some(state):
+                start, values = state
+                here = jax.lax.dynamic_slice(number, (start,), (size,))
+                i, k = jnp.divmod(jnp.minimum(here, counts.size - 1), num_components)
+                found = self._odds(points[i], k, likeliest[i])
+                return start + size, values.at[here].set(found, mode="drop")
 
-        return jax.lax.while_loop(lambda s: jnp.any(open_ones(s)[1]), work_out, (values, own))[0]
+            total = jnp.sum(counts)
+            return jax.lax.while_loop(lambda s: s[0] < total, some, (0 * total, values))[1]
+
+        flat = jax.lax.cond(jnp.any(counts), work_out, lambda values: values, values.ravel())
+        return flat.reshape(given.shape)
 
     def _rounding(self, y: Float[Array, "n d"]) -> Float[Array, "n K"]:
         """Bound on the error of `_by_product`."""

@@ -59,7 +59,7 @@ def test_the_common_part_would_cost_these_digits():
 
 def test_no_array_of_samples_components_dimensions():
     """The compiled posterior of isotropic and diagonal mixtures holds no (n, K, d) array."""
-    n, num, dim = 64, 20, 4096
+    n, num, dim = 64, 10, 4096
     for v in (jnp.ones(num), jnp.linspace(0.5, 1.5, num)):
         x = jnp.ones((n, dim))
 
