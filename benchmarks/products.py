@@ -38,7 +38,7 @@ def _posterior_of_centred(mixture: gs.GaussianMixture, y: jax.Array) -> Work:
 
     @jax.jit
     def posterior(leaves, y):
-        return jax.tree.unflatten(structure, leaves)(y, normalise=jax.nn.softmax)
+        return jax.tree.unflatten(structure, leaves)(y, near=jax.nn.softmax)
 
     return lambda: posterior(leaves, y)
 

@@ -243,35 +243,38 @@ class GaussianMixture(eqx.Module):
         """`x` minus the mean of the means: what every product below works on."""
         return add_row(x, -self.centre)
 
-    def _posterior(
-        self, x: Array, normalise: Callable[[Array], Array], *, about_centre: bool = False
-    ) -> tuple[Array, Array | None]:
-        """Normalised log-odds, and squares `(x - mu_k)^T P_k (x - mu_k)` if formed on the way."""
+    def _of_log_odds(
+        self, x: Array, make: Callable[[Array], Array], *, about_centre: bool = False
+    ) -> Array:
+        """What `make` makes of the log-odds, which have a part at each x that all components share."""
         precision = self.precision()
         form = precision.contrast_form(self.offsets, self.log_weights)
         if form is not None:
-            return form(x, None if about_centre else self.centre, normalise), None
-        y = x if about_centre else self.centred(x)
+            return form(x, None if about_centre else self.centre, make)
+        return make(self._squared_log_odds(precision, x if about_centre else self.centred(x))[0])
+
+    def _squared_log_odds(self, precision: Covariance, y: Array) -> tuple[Array, Array]:
+        """Log-odds where each component takes d^2 products, and `(y - nu_k)^T P_k (y - nu_k)`."""
         relative, squares = precision.squares(y, self.offsets)
         volume = precision.log_determinant(self.dim)
         log_prior = self.log_weights + (volume - jnp.min(volume, keepdims=True)) / 2
-        return normalise(add_row(-relative / 2, log_prior)), squares
+        return add_row(-relative / 2, log_prior), squares
 
     @takes_states
     @eqx.filter_jit
     def log_posterior(self, x: Float[Array, "*batch d"]) -> Float[Array, "*batch K"]:
         """`log p(k | x)`; -inf for a component of weight 0."""
-        return self._posterior(x, jax.nn.log_softmax)[0]
+        return self._of_log_odds(x, jax.nn.log_softmax)
 
     def log_posterior_about_centre(self, y: Float[Array, "*batch d"]) -> Float[Array, "*batch K"]:
         """`log p(k | centre + y)`, for states that are centred already."""
-        return self._posterior(y, jax.nn.log_softmax, about_centre=True)[0]
+        return self._of_log_odds(y, jax.nn.log_softmax, about_centre=True)
 
     @takes_states
     @eqx.filter_jit
     def posterior(self, x: Float[Array, "*batch d"]) -> Float[Array, "*batch K"]:
         """`p(k | x)`, the probability that component k made `x`."""
-        return self._posterior(x, jax.nn.softmax)[0]
+        return self._of_log_odds(x, jax.nn.softmax)
 
     @eqx.filter_jit
     def discriminant(self) -> Discriminant:
@@ -293,17 +296,30 @@ class GaussianMixture(eqx.Module):
     @eqx.filter_jit
     def log_prob(self, x: Float[Array, "*batch d"]) -> Float[Array, "*batch"]:
         """`log p(x)`, nats."""
-        log_posterior, squares = self._posterior(x, jax.nn.log_softmax)
-        likeliest = jnp.argmax(log_posterior, -1)
-        precision, index = self.precision(), likeliest[..., None]
-        if squares is None:
-            square = precision.quadratic(self.centred(x) - self.offsets[likeliest], likeliest)
-        else:
-            square = jnp.take_along_axis(squares, index, -1)[..., 0]
-        volume = precision.log_determinant(self.dim) - self.dim * jnp.log(2 * jnp.pi)
-        log_joint = self.log_weights + volume / 2
-        own = jnp.take_along_axis(log_posterior, index, -1)[..., 0]
-        return log_joint[likeliest] - square / 2 - own
+        precision = self.precision()
+        form = precision.contrast_form(self.offsets, self.log_weights)
+
+        def log_constant(matrices: Covariance) -> Array:
+            return (matrices.log_determinant(self.dim) - self.dim * jnp.log(2 * jnp.pi)) / 2
+
+        def of_likeliest(log_odds: Array, squares: Array | None = None) -> Array:
+            likeliest = jnp.argmax(log_odds, -1)
+            if squares is None:
+                square = precision.quadratic(self.centred(x) - self.offsets[likeliest], likeliest)
+            else:
+                square = jnp.take_along_axis(squares, likeliest[..., None], -1)[..., 0]
+            log_joint = (self.log_weights + log_constant(precision))[likeliest] - square / 2
+            return log_joint - jnp.max(jax.nn.log_softmax(log_odds, -1), -1)
+
+        if form is None:
+            return of_likeliest(*self._squared_log_odds(precision, self.centred(x)))
+        common = precision.flattest()
+
+        def of_common(log_odds: Array) -> Array:
+            square = common.quadratic(add_row(self.centred(x), -form.reference[0]))
+            return log_constant(common)[0] - square / 2 + jax.nn.logsumexp(log_odds, -1)
+
+        return form(x, self.centre, of_common, of_likeliest)
 
     @takes_states
     @eqx.filter_jit
@@ -315,7 +331,7 @@ class GaussianMixture(eqx.Module):
             y, posterior = self.centred(x), jax.nn.softmax(log_odds)
             return -precision.weighted_apply(y, self.offsets, posterior, sum_to_one=True)
 
-        return self._posterior(x, average)[0]
+        return self._of_log_odds(x, average)
 
     @eqx.filter_jit
     def sample(

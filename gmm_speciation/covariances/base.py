@@ -68,6 +68,10 @@ class Covariance(eqx.Module):
         """Seen as precisions `P_k`: the log-odds of the components with their coefficients, or None
         where a component has d^2 of them."""
 
+    def flattest(self) -> "Covariance":
+        """Seen as precisions: the one matrix that a contrast form leaves out of every component."""
+        return self
+
     def squares(self, y: Batch, offsets: Offsets) -> tuple[Weights, Weights]:
         """`(y - nu_k)^T A_k (y - nu_k)` up to a part that all components share at y, and whole; where
         there is no contrast form."""
@@ -82,8 +86,9 @@ class Covariance(eqx.Module):
         return whole, whole
 
     @abc.abstractmethod
-    def quadratic(self, r: Batch, index: Int[Array, "*_"]) -> Float[Array, "*batch"]:
-        """`r^T A_index r`: one matrix for all rows, or the own one of each where it is diagonal."""
+    def quadratic(self, r: Batch, index: Int[Array, "*_"] | None = None) -> Float[Array, "*batch"]:
+        """`r^T A_index r`: one matrix for all rows, or the own one of each where it is diagonal; a shared
+        matrix needs no index."""
 
     @abc.abstractmethod
     def weighted_apply(

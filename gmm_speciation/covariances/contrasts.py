@@ -47,6 +47,7 @@ class ContrastForm(eqx.Module):
     directions: Offsets
     constants: Float[Array, " K"]
     curvatures: Float[Array, "K _"] | None  # None where all components share the precision
+    reference: Float[Array, "1 d"]  # the mean of the Gaussian that is left out
     distance: Float[Array, ""]  # largest square of means from the centre, in standard deviations
 
     @classmethod
@@ -68,16 +69,20 @@ class ContrastForm(eqx.Module):
             directions=directions,
             constants=log_weights - jnp.sum(directions * (offsets + reference), -1) / 2,
             curvatures=None,
+            reference=reference,
             distance=jnp.max(jnp.sum(directions * apart, -1)),
         )
 
     @classmethod
     def of_each(
-        cls, offsets: Offsets, log_weights: Float[Array, " K"], precisions: Float[Array, "K _"]
+        cls,
+        offsets: Offsets,
+        log_weights: Float[Array, " K"],
+        precisions: Float[Array, "K _"],
+        flattest: Float[Array, "1 _"],
     ) -> "ContrastForm":
-        """From precisions `diag(p_k)`, or `p_k I`."""
+        """From precisions `diag(p_k)`, or `p_k I`, and that of the Gaussian that is left out."""
         reference = _reference(offsets)
-        flattest = precisions[:1] if len(offsets) == 2 else precisions.min(0, keepdims=True)
         curvatures = precisions - flattest
         bent, straight = curvatures * offsets, flattest * (offsets - reference)
         squares = jnp.sum(bent * offsets, -1) + jnp.sum(straight * (offsets + reference), -1)
@@ -91,6 +96,7 @@ class ContrastForm(eqx.Module):
             directions=bent + straight,
             constants=log_weights + (volumes - squares) / 2,
             curvatures=curvatures,
+            reference=reference,
             distance=jnp.max(jnp.sum(from_centre, -1)),
         )
 
@@ -98,24 +104,28 @@ class ContrastForm(eqx.Module):
         self,
         x: Batch,
         centre: Float[Array, " d"] | None = None,
-        normalise: Callable[[Weights], Weights] = lambda logits: logits,
-    ) -> Weights:
-        """The log-odds of points, relative to a centre that is still to be taken off, normalised."""
+        near: Callable[[Weights], Array] = lambda log_odds: log_odds,
+        far: Callable[[Weights], Array] | None = None,
+    ) -> Array:
+        """What is made of the log-odds of points, which are relative to a centre still to be taken off.
+
+        `far` gets those by differences, relative to the likeliest component, where it is given.
+        """
 
         def by_product(form, x, centre):
-            return normalise(form._by_product(_centred(x, centre)))
+            return near(form._by_product(_centred(x, centre)))
 
         def by_differences(form, x, centre):
             y = _centred(x, centre)
-            return normalise(form._by_differences(y, form._by_product(y)))
+            return (far or near)(form._by_differences(y, form._by_product(y)))
 
         if len(self.offsets) == 1:
             return by_product(self, x, centre)
         # Each way is whole, so that XLA fuses centring, product and softmax into one pass.
         eps = jnp.finfo(self.offsets.dtype).eps
         # Means no farther from the centre than data from their means: differences round as much.
-        far = (self.distance * eps > eps**0.5 / 100) & (self.distance > 4 * self.offsets.shape[1])
-        return jax.lax.cond(far, by_differences, by_product, self, x, centre)
+        apart = (self.distance * eps > eps**0.5 / 100) & (self.distance > 4 * self.offsets.shape[1])
+        return jax.lax.cond(apart, by_differences, by_product, self, x, centre)
 
     def _by_product(self, y: Batch) -> Weights:
         w, q = self.directions, self.curvatures

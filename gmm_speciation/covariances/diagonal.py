@@ -30,9 +30,13 @@ class Diagonal(Covariance):
         each = self.variances
         if self.shared:
             return ContrastForm.of_shared(offsets, log_weights, lambda nu: each * nu, each)
-        return ContrastForm.of_each(offsets, log_weights, each)
+        return ContrastForm.of_each(offsets, log_weights, each, self.flattest().variances)
 
-    def quadratic(self, r: Batch, index: Int[Array, "*_"]) -> Float[Array, "*batch"]:
+    def flattest(self) -> "Diagonal":
+        v = self.variances
+        return Diagonal(v[:1] if len(v) == 2 else jnp.min(v, 0, keepdims=True))
+
+    def quadratic(self, r: Batch, index: Int[Array, "*_"] | None = None) -> Float[Array, "*batch"]:
         if self.shared:
             return product(r**2, self.variances[0])
         return jnp.sum(r**2 * self.variances[index], -1)

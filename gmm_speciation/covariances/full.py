@@ -48,7 +48,7 @@ class Full(Covariance):
             return None
         return ContrastForm.of_shared(offsets, log_weights, lambda nu: self._apply_one(0, nu))
 
-    def quadratic(self, r: Batch, index: Int[Array, "*_"]) -> Float[Array, "*batch"]:
+    def quadratic(self, r: Batch, index: Int[Array, "*_"] | None = None) -> Float[Array, "*batch"]:
         one = 0 if self.shared else index
         z = product(r, self.basis[one])
         return product(z * z, self.spectrum[one])

@@ -33,9 +33,13 @@ class Isotropic(Covariance):
         each = self.variance[:, None]
         if self.shared:
             return ContrastForm.of_shared(offsets, log_weights, lambda nu: each * nu, each)
-        return ContrastForm.of_each(offsets, log_weights, each)
+        return ContrastForm.of_each(offsets, log_weights, each, self.flattest().variance[:, None])
 
-    def quadratic(self, r: Batch, index: Int[Array, "*_"]) -> Float[Array, "*batch"]:
+    def flattest(self) -> "Isotropic":
+        v = self.variance
+        return Isotropic(v[:1] if len(v) == 2 else jnp.min(v, keepdims=True))
+
+    def quadratic(self, r: Batch, index: Int[Array, "*_"] | None = None) -> Float[Array, "*batch"]:
         return self.variance[0 if self.shared else index] * jnp.sum(r**2, -1)
 
     def weighted_apply(

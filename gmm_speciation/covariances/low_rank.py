@@ -119,7 +119,7 @@ class LowRank(Covariance):
         relative, whole = jax.lax.map(square, (jnp.arange(self.num_matrices), offsets))
         return jnp.moveaxis(relative, 0, -1), jnp.moveaxis(whole, 0, -1)
 
-    def quadratic(self, r: Batch, index: Int[Array, "*_"]) -> Float[Array, "*batch"]:
+    def quadratic(self, r: Batch, index: Int[Array, "*_"] | None = None) -> Float[Array, "*batch"]:
         one = 0 if self.shared else index
         along, rest = self._split(one, r)
         return self._inside(one, along) + self.across[one] * jnp.sum(rest**2, -1)

@@ -178,7 +178,7 @@ class SharedReduction(PairReduction):
         noise = jnp.where(alpha > 0, sigma * safe_sqrt(signal[0]) / jnp.maximum(alpha, 1e-30), 1.0)
         state = safe_sqrt(signal[0]) * coordinates + noise * normals
         form = ContrastForm.of_shared(locations, self.log_weights, lambda a: a)
-        log_posterior = form(state, normalise=jax.nn.log_softmax)
+        log_posterior = form(state, near=jax.nn.log_softmax)
         return self._of_posterior(log_snr, log_posterior, partition)
 
     def _of_posterior(self, log_snr, log_posterior: Array, partition: Partition):
