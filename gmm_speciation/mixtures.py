@@ -193,6 +193,15 @@ class GaussianMixture(eqx.Module):
 
     @classmethod
     def _build(cls, means: Array, weights: ArrayLike | None, covariance: Covariance):
+        info = jnp.finfo(means.dtype)
+        size = jnp.sqrt(covariance.largest_eigenvalue()) + jnp.max(means.max(0) - means.min(0))
+        smallest = 1e3 * info.tiny**0.25
+        means = require(
+            means,
+            (size == 0) | (size >= smallest),
+            f"A mixture must be wider than {smallest:.0e} in {means.dtype}, whose squares of inverse "
+            "variances end there. Change the unit of length, or use float64.",
+        )
         centre = _short_centre(means)
         log_weights = _log_weights(weights, means)
         return cls(log_weights, centre, means - centre[None, :], covariance)
@@ -244,13 +253,19 @@ class GaussianMixture(eqx.Module):
         return add_row(x, -self.centre)
 
     def _of_log_odds(
-        self, x: Array, make: Callable[[Array], Array], *, about_centre: bool = False
+        self,
+        x: Array,
+        make: Callable[[Array], Array],
+        far: Callable[[Array], Array] | None = None,
+        *,
+        about_centre: bool = False,
     ) -> Array:
-        """What `make` makes of the log-odds, which have a part at each x that all components share."""
+        """What `make` makes of the log-odds, which have a part at each x that all components share; `far`
+        where they were taken by differences, if given."""
         precision = self.precision()
         form = precision.contrast_form(self.offsets, self.log_weights)
         if form is not None:
-            return form(x, None if about_centre else self.centre, make)
+            return form(x, None if about_centre else self.centre, make, far)
         return make(self._squared_log_odds(precision, x if about_centre else self.centred(x))[0])
 
     def _squared_log_odds(self, precision: Covariance, y: Array) -> tuple[Array, Array]:
@@ -331,7 +346,18 @@ class GaussianMixture(eqx.Module):
             y, posterior = self.centred(x), jax.nn.softmax(log_odds)
             return -precision.weighted_apply(y, self.offsets, posterior, sum_to_one=True)
 
-        return self._of_log_odds(x, average)
+        def by_differences(log_odds: Array) -> Array:
+            # That of the likeliest component from its own mean, and the contrasts of the others to it.
+            y, posterior = self.centred(x), jax.nn.softmax(log_odds)
+            likeliest = jnp.argmax(log_odds, -1)
+            own = jax.nn.one_hot(likeliest, self.num_components, dtype=y.dtype)
+            others = jnp.where(own > 0, 0.0, posterior)
+            contrast = others - own * others.sum(-1, keepdims=True)
+            residual = y - self.offsets[likeliest]
+            first = precision.weighted_apply(residual, 0 * self.offsets, own, sum_to_one=True)
+            return -first - precision.weighted_apply(y, self.offsets, contrast)
+
+        return self._of_log_odds(x, average, by_differences)
 
     @eqx.filter_jit
     def sample(

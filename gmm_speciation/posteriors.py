@@ -127,11 +127,7 @@ def squared_distances(vectors: Float[Array, "K r"]) -> Float[Array, "K K"]:
     """`|a_j - a_k|^2`: by inner products, or by differences where vectors far from their mean lie so
     close to each other that the squares would cancel."""
     vectors = vectors - vectors.mean(0, keepdims=True)
-    squares = jnp.sum(vectors**2, -1)
-    sums = squares[:, None] + squares[None, :]
-    fast = jnp.maximum(sums - 2 * product(vectors, vectors.T), 0.0)
-    apart = ~jnp.eye(len(vectors), dtype=bool)
-    close = jnp.any(apart & (fast < 4 * jnp.finfo(vectors.dtype).eps ** 0.5 * sums))
+    fast, close = _by_products(vectors)
 
     def by_differences(vectors: Array, fast: Array) -> Array:
         return jax.lax.map(lambda one: jnp.sum((vectors - one[None, :]) ** 2, -1), vectors)
@@ -139,19 +135,36 @@ def squared_distances(vectors: Float[Array, "K r"]) -> Float[Array, "K K"]:
     return jax.lax.cond(close, by_differences, lambda vectors, fast: fast, vectors, fast)
 
 
+def _by_products(vectors: Float[Array, "K r"]) -> tuple[Array, Array]:
+    """Squared distances of centred vectors by their inner products, and whether digits cancel there."""
+    squares = jnp.sum(vectors**2, -1)
+    sums = squares[:, None] + squares[None, :]
+    fast = jnp.maximum(sums - 2 * product(vectors, vectors.T), 0.0)
+    apart = ~jnp.eye(len(vectors), dtype=bool)
+    return fast, jnp.any(apart & (fast < 4 * jnp.finfo(vectors.dtype).eps ** (1 / 3) * sums))
+
+
 def class_spread(
     log_posterior: Float[Array, "n K"], vectors: Float[Array, "K r"], partition: Partition
 ) -> Float[Array, " n"]:
     """`sum_c p(c) |a_c - a|^2` for vectors a_k that do not depend on the draw.
 
-    `a_c`, `a` are the posterior means of a_k inside class c and over all. Shifting all vectors
-    changes nothing, so they are centred first.
+    `a_c`, `a` are the posterior means of a_k inside class c and over all. By pairs of vectors; by moments
+    of the centred ones where they are many in few dimensions, unless some lie far closer to each other than
+    to the centre.
     """
     vectors = vectors - vectors.mean(0, keepdims=True)
-    if partition.is_trivial:
+
+    def by_pairs(log_posterior: Array, vectors: Array) -> Array:
+        return pair_spread(log_posterior, squared_distances(vectors), partition)
+
+    def by_moments(log_posterior: Array, vectors: Array) -> Array:
         posterior = jnp.exp(log_posterior)
         mean = product(posterior, vectors)
         squares = product(posterior, jnp.sum(vectors**2, -1)[:, None])[:, 0]
         return jnp.maximum(squares - jnp.sum(mean**2, -1), 0.0)
-    distances = squared_distances(vectors)
-    return pair_spread(log_posterior, distances, partition)
+
+    if not partition.is_trivial or len(vectors) <= vectors.shape[1] + 1:
+        return by_pairs(log_posterior, vectors)
+    close = _by_products(vectors)[1]
+    return jax.lax.cond(close, by_pairs, by_moments, log_posterior, vectors)

@@ -119,7 +119,7 @@ class ContrastForm(eqx.Module):
             y = _centred(x, centre)
             return (far or near)(form._by_differences(y, form._by_product(y)))
 
-        if len(self.offsets) == 1:
+        if len(self.offsets) == 1 or x.size == 0:
             return by_product(self, x, centre)
         # Each way is whole, so that XLA fuses centring, product and softmax into one pass.
         eps = jnp.finfo(self.offsets.dtype).eps

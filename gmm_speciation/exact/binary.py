@@ -52,44 +52,44 @@ def _log_prior(prior: Array) -> tuple[Array, Array]:
     return jnp.log(jnp.maximum(prior, info.tiny)), jnp.log1p(-jnp.minimum(prior, 1 - info.eps / 2))
 
 
-def _nodes(kappa: Array, log_odds: Array) -> tuple[Array, Array, Array]:
-    """Nodes u with their step, and the largest `-u^2 / (8 kappa) - |l + u| / 2`.
+def _nodes(n: int, kappa: Array, log_odds: Array) -> tuple[Array, Array, Array]:
+    """Nodes u with their step, and the largest `-u^2 / (8 kappa) - n |l + u| / 2`.
 
     That function is made of two parabolas that meet at L = l + u = 0; it ends where it has dropped by
     `_DROP`, by the quadratic formula in the form that does not cancel.
     """
     sign = jnp.where(log_odds < 0, -1.0, 1.0).astype(kappa.dtype)
     size = jnp.abs(log_odds)
-    mode = jnp.maximum(size - 2 * kappa, 0.0)  # of L, on the side of the prior
+    mode = jnp.maximum(size - 2 * n * kappa, 0.0)  # of L, on the side of the prior
     reach = 8 * kappa * _DROP
 
     def distance(slope_from: Array, drop: Array) -> Array:
         drop = jnp.maximum(drop, 0.0)
         return 8 * kappa * drop / (jnp.sqrt(slope_from**2 + 8 * kappa * drop) + slope_from)
 
-    outer = distance(mode - size + 2 * kappa, jnp.asarray(_DROP, kappa.dtype))
+    outer = distance(mode - size + 2 * n * kappa, jnp.asarray(_DROP, kappa.dtype))
     parabola = jnp.where(mode > 0, mode**2 / (8 * kappa), 0.0)  # dropped on the way to L = 0
     inner = jnp.where(
-        parabola >= _DROP, jnp.sqrt(reach), mode + distance(size + 2 * kappa, _DROP - parabola)
+        parabola >= _DROP, jnp.sqrt(reach), mode + distance(size + 2 * n * kappa, _DROP - parabola)
     )
     # In u = L - l, toward the prior's side and away from it; exact for narrow normals, too.
-    centre = -jnp.minimum(2 * kappa, size)
+    centre = -jnp.minimum(2 * n * kappa, size)
     low, high = centre - inner, centre + outer
     unit = jnp.linspace(0.0, 1.0, _NUM_NODES, dtype=kappa.dtype)
     unit = unit.reshape((1,) * kappa.ndim + (-1,))
     step = (high - low) / (_NUM_NODES - 1)
     u = sign[..., None] * (low[..., None] + (high - low)[..., None] * unit)
-    return u, step, -(centre**2) / (8 * kappa) - mode / 2
+    return u, step, -(centre**2) / (8 * kappa) - n * mode / 2
 
 
-def _log_scale_and_mean(function: Callable[[Array], Array], kappa: Array, prior: Array):
-    """`(c, m)` with `E e^{-|L| / 2} f(L) = e^c m` over u, m of order one, `f` of moderate size."""
+def _log_scale_and_mean(n: int, function: Callable[[Array], Array], kappa: Array, prior: Array):
+    """`(c, m)` with `E e^{-n |L| / 2} f(L) = e^c m` over u, m of order one, `f` of moderate size."""
     log_plus, log_minus = _log_prior(prior)
     log_odds = log_plus - log_minus
     bounded = jnp.clip(kappa, _LEAST, _MOST)
-    u, step, largest = jax.lax.stop_gradient(_nodes(bounded, log_odds))
+    u, step, largest = jax.lax.stop_gradient(_nodes(n, bounded, log_odds))
     level = log_odds[..., None] + u
-    exponent = -(u**2) / (8 * bounded[..., None]) - jnp.abs(level) / 2
+    exponent = -(u**2) / (8 * bounded[..., None]) - n * jnp.abs(level) / 2
     values = jnp.exp(exponent - largest[..., None]) * function(level)
     # By the square root of the width: its square overflows in float32.
     total = step / jnp.sqrt(bounded) * jnp.sum(values, -1) / jnp.sqrt(8 * jnp.pi)
@@ -109,11 +109,11 @@ def _uncertainty(level: Array) -> Array:
 
 
 def _power(n: int) -> Callable[[Array], Array]:
-    """`2 sech^n(L / 2) e^{|L| / 2}`, n odd."""
+    """`2 sech^n(L / 2) e^{n |L| / 2}`."""
 
     def function(level: Array) -> Array:
         _, e = _fold(level)
-        return 2 * (2 / (1 + e)) ** n * e ** ((n - 1) // 2)
+        return 2 * (2 / (1 + e)) ** n
 
     return function
 
@@ -148,9 +148,9 @@ def _certain(prior: Array) -> Array:
     return (prior <= 0) | (prior >= 1)
 
 
-def _log_average(function: Callable[[Array], Array], kappa: Array, prior: Array) -> Array:
-    """`log A E e^{-|L| / 2} f(L)` for positive f; -inf where one class is certain."""
-    scale, mean = _log_scale_and_mean(function, kappa, prior)
+def _log_average(n: int, function: Callable[[Array], Array], kappa: Array, prior: Array) -> Array:
+    """`log A E e^{-n |L| / 2} f(L)` for positive f; -inf where one class is certain."""
+    scale, mean = _log_scale_and_mean(n, function, kappa, prior)
     value = _log_weight(kappa, prior) + scale + jnp.log(mean)
     return jnp.where(_certain(prior), -jnp.inf, value)
 
@@ -162,7 +162,7 @@ def _log_moment_slopes(n: int, value: Array, kappa: Array, prior: Array) -> Slop
     finite = jnp.where(jnp.isfinite(value), value, 0.0)
     higher = jnp.exp(_log_value(n + 2, kappa, prior) - finite)
     ones = jnp.ones_like(prior)
-    by_prior = jax.jvp(lambda p: _log_average(_power(n), kappa, p), (prior,), (ones,))[1]
+    by_prior = jax.jvp(lambda p: _log_average(n, _power(n), kappa, p), (prior,), (ones,))[1]
     return (n * n - 1) / 2 - n * (n + 1) / 2 * higher, by_prior
 
 
@@ -170,7 +170,7 @@ def _log_entropy_slopes(value: Array, kappa: Array, prior: Array) -> Slopes:
     finite = jnp.where(jnp.isfinite(value), value, 0.0)
     # dH/dprior = E_+ softplus(-L) - E_- softplus(L): the terms from p cancel.
     log_plus, log_minus = _log_prior(prior)
-    scale, mean = _log_scale_and_mean(_surprise_balance(prior), kappa, prior)
+    scale, mean = _log_scale_and_mean(1, _surprise_balance(prior), kappa, prior)
     scale = scale - kappa / 2 + jnp.abs(log_minus - log_plus) / 2 - finite
     by_prior = jnp.where(mean == 0, 0.0, jnp.exp(scale) * mean)
     return -jnp.exp(_log_value(1, kappa, prior) - finite) / 2, by_prior  # I-MMSE
@@ -179,7 +179,7 @@ def _log_entropy_slopes(value: Array, kappa: Array, prior: Array) -> Slopes:
 @functools.partial(jax.custom_jvp, nondiff_argnums=(0,))
 def _log_value(n: int, kappa: Array, prior: Array) -> Array:
     """`log M_n`, or `log H` for n = 0."""
-    return _log_average(_power(n) if n else _uncertainty, kappa, prior)
+    return _log_average(n or 1, _power(n) if n else _uncertainty, kappa, prior)
 
 
 def _slopes(n: int, value: Array, kappa: Array, prior: Array) -> Slopes:

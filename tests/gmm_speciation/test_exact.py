@@ -204,3 +204,20 @@ def test_bad_arguments():
         exact.binary_entropy(1.0, 1.5)
     with pytest.raises(ValueError, match="NaN"):
         exact.binary_entropy(np.nan)
+
+
+@pytest.mark.parametrize(
+    ("kappa", "prior"),
+    [(47.0, 1e-111), (13.3, 1e-111), (13.3, 1e-47), (47.0, 1e-47), (300.0, 1e-9)],
+)
+def test_slopes_of_the_error_where_the_classes_tie_beyond_the_likely_states(kappa, prior):
+    """`dmmse/dkappa = -E (4 p (1 - p))^2` by a sum in numpy over the log-odds of either class."""
+    z = np.linspace(-45, 45, 400_001).astype(np.longdouble)
+    log_odds = np.log(np.longdouble(prior)) - np.log1p(-np.longdouble(prior))
+    # From the likelier class alone: exp(L) weighs its density to that of the other.
+    odds = log_odds - 2 * kappa + 2 * np.sqrt(np.longdouble(kappa)) * z
+    density = np.exp(-(z**2) / 2) / np.sqrt(2 * np.longdouble(np.pi)) * (z[1] - z[0])
+    both = (1 - np.longdouble(prior)) * density * (1 + np.exp(odds))
+    total = np.sum(both / np.cosh(odds / 2) ** 4)
+    slope = jax.grad(exact.binary_mmse)(kappa, prior)
+    np.testing.assert_allclose(float(slope), -float(total), rtol=1e-9)

@@ -305,3 +305,73 @@ def test_a_component_without_variance_has_rates_at_every_level(dtype, level):
                 rate = gs.entropy_rate(mixture, level, method=method)
                 assert np.isfinite(rate.value)
                 assert 0 <= float(rate.value) < 1e-6
+
+
+@pytest.mark.parametrize("distance", [1e2, 1e3, 1e4])
+@pytest.mark.parametrize("dtype", WIDTHS)
+def test_rates_of_close_classes_in_groups_far_apart(dtype, distance):
+    """The groups are decided: what is left is one pair at distance 4, the binary channel of log-odds
+    `N(2 kappa, 4 kappa)`, whose `dH/dkappa = -E[2 p (1 - p)]` is summed in numpy."""
+    levels = np.array([3.0, 0.0, -1.0, -5.0])
+    kappa = 4 / (1 + np.exp(-levels))
+    z = np.linspace(-12, 12, 20_001)
+    bell = np.exp(-(z**2) / 2) / np.sqrt(2 * np.pi) * (z[1] - z[0])
+    odds = 2 * kappa[:, None] + 2 * np.sqrt(kappa[:, None]) * z
+    missed = np.sum(bell / np.cosh(odds / 2) ** 2 / 2, 1)
+    truth = missed * kappa / (1 + np.exp(levels))  # kappa is 4 alpha^2: the state has variance 1
+    pairs = np.array([[-distance - 2], [-distance + 2], [distance - 2], [distance + 2]])
+    with width(dtype):
+        mixture = gs.GaussianMixture.isotropic(pairs.astype(dtype), 1.0)
+        for method in ("exact", "auto"):
+            found = gs.entropy_rate(mixture, levels.astype(dtype), method=method).value
+            # Distances of 4 between numbers of 1e4 have three digits in float32, once scaled.
+            scale = 3 * np.finfo(dtype).eps * distance
+            np.testing.assert_allclose(
+                found, truth, rtol=scale + 5e-6 if dtype is np.float32 else 1e-9
+            )
+
+
+@pytest.mark.parametrize("shared", [False, True])
+@pytest.mark.parametrize("kind", KINDS)
+def test_empty_batches(kind, shared):
+    means, given, _ = parameters(kind, shared, 3, (0.5, 1, 2, 1), np.float64)
+    mixture = getattr(gs.GaussianMixture, kind)(means, *given)
+    for x in (np.zeros((0, 3)), np.zeros((2, 0, 3))):
+        assert mixture.posterior(x).shape == mixture.log_posterior(x).shape == (*x.shape[:-1], K)
+        assert mixture.log_prob(x).shape == x.shape[:-1]
+        assert mixture.score(x).shape == x.shape
+
+
+@pytest.mark.parametrize("kind", ["isotropic", "diagonal"])
+@pytest.mark.parametrize("dtype", WIDTHS)
+def test_scores_beside_a_narrow_component(dtype, kind):
+    means, (given,), covariances = parameters(kind, False, 3, (1e-8, 1, 1e-4, 1), dtype, seed=4)
+    means = (means + np.array([3.6, -2.1, 0.9])).astype(dtype)
+    x = points(means, covariances, dtype)
+    posterior, _ = dense(means, covariances, np.full(K, 1 / K), x)
+    residual = x.astype(float)[:, None] - means.astype(float)[None]
+    variances = np.diagonal(covariances, axis1=1, axis2=2)
+    truth = -np.einsum("nk,nkd->nd", posterior, residual / variances[None])
+    with width(dtype):
+        score = getattr(gs.GaussianMixture, kind)(means, given).score(x)
+    # What each component adds, with the digits of its posterior.
+    size = np.einsum("nk,nkd->nd", posterior, np.abs(residual / variances[None]))
+    sharpest = np.sqrt(1 / variances.min())
+    np.testing.assert_array_less(np.abs(score - truth), 20 * WIDTHS[dtype] * (size + sharpest))
+
+
+@pytest.mark.parametrize(("dtype", "unit"), [(np.float32, 1e-11), (np.float64, 1e-80)])
+def test_a_unit_too_long_is_refused(dtype, unit):
+    means, variance = np.array([[-1.0, 0], [1, 0], [0, 2]]), np.array([0.1, 0.2, 0.3])
+    with width(dtype):
+        with pytest.raises(ValueError, match="unit of length"):
+            gs.GaussianMixture.isotropic(
+                (means * unit).astype(dtype), (variance * unit**2).astype(dtype)
+            )
+        small = 1e-6 if dtype is np.float32 else 1e-60
+        mixture = gs.GaussianMixture.isotropic(
+            (means * small).astype(dtype), (variance * small**2).astype(dtype)
+        )
+        x = np.array([[0.3, 0.4]]) * small
+        whole = gs.GaussianMixture.isotropic(means, variance).posterior(x / small)
+        np.testing.assert_allclose(mixture.posterior(x.astype(dtype)), whole, rtol=1e-4)
