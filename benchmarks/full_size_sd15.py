@@ -1,7 +1,7 @@
 """Stable Diffusion 1.5 at full size with random weights: written in the released layout, read, measured.
 
 No released weights are needed or fetched: networks of the released configurations are drawn at random,
-written as float16 safetensors by subfolder, read back by `model_bridges.stable_diffusion.load`, and give
+written as float16 safetensors by subfolder, read back by `model_bridges.pipelines.load`, and give
 an entropy curve of two noise levels. Times and memory go to `full-size-sd15-<dtype>.json`.
 """
 
@@ -19,8 +19,8 @@ import torch
 import typer
 
 import model_bridges as mb
-from model_bridges import stable_diffusion
-from model_bridges.metered import Metered
+from model_bridges import pipelines as stable_diffusion
+from model_bridges.denoisers.counted import Metered
 
 HERE = Path(__file__).parent
 PROMPTS = ("cat", "dog")

@@ -24,9 +24,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from model_bridges.denoiser import Label
+from model_bridges.denoisers.base import Label
 from model_bridges.guidance.base import Guidance, denoise_at
-from model_bridges.paths import Variance, reverse_kernel
+from model_bridges.tracking.kernel import Variance, reverse_kernel
 
 DenoiserFunction = Callable[..., Tensor]
 Method = Literal["ancestral", "probability-flow"]

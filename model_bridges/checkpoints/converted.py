@@ -19,7 +19,7 @@ HEADER_LIMIT = 16 << 20  # bytes
 
 def write_converted(checkpoint: Checkpoint, path: Path) -> None:
     """Write a checkpoint as safetensors, whole or not at all."""
-    from model_bridges.digits.storage import (
+    from model_bridges.checkpoints.tensors import (
         write_tensors,
     )  # which needs the networks, and they this
 

@@ -22,10 +22,10 @@ from torch import Tensor
 from gmm_speciation.estimate import Estimate
 from gmm_speciation.guidance import GuidedCurve
 from gmm_speciation.guidance.formulae import feedback_temperature
-from model_bridges.denoiser import Denoiser
+from model_bridges.denoisers.base import Denoiser
 from model_bridges.guidance import ClassifierFree, Feedback, Guidance, Guided
-from model_bridges.tracking import trace
-from model_bridges.trajectories import generate_paths
+from model_bridges.tracking.forward import trace
+from model_bridges.tracking.generated import generate_paths
 
 Kind = Callable[[Int[Tensor, " B"]], Guidance]
 

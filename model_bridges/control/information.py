@@ -34,7 +34,7 @@ from model_bridges.control.guided import (
 )
 from model_bridges.control.judged import JudgedModel
 from model_bridges.control.verdicts import at_least, at_most, equal
-from model_bridges.denoiser import Denoiser
+from model_bridges.denoisers.base import Denoiser
 from model_bridges.guidance import ClassifierFree, Interval
 
 SCALES = (0.5, 1.0, 1.5, 2.0, 4.0)

@@ -11,11 +11,11 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from model_bridges.crosscheck.results import LabelledImages
+from model_bridges.denoisers.counted import Metered
 from model_bridges.guidance import Guidance
-from model_bridges.metered import Metered
 from model_bridges.quality import Judge, Quality, Reference, assess
-from model_bridges.results import LabelledImages
-from model_bridges.runs import Say
+from model_bridges.runs.folder import Say
 from model_bridges.samplers import Method, karras_sigmas, sample
 
 NUM_STEPS = 32
@@ -121,8 +121,8 @@ def digits_model(name: str, say: Say = lambda line: None) -> JudgedModel:
         subject = digits_subject()
         to_images = torch.Tensor.contiguous
     else:
-        from model_bridges.digits_text.data import to_digits
-        from model_bridges.digits_text.subject import text_subject
+        from model_bridges.digits.text.data import to_digits
+        from model_bridges.digits.text.subject import text_subject
 
         subject = text_subject()
         decode = subject.decode
@@ -145,8 +145,8 @@ def own_model(model: str, folder: Path, say: Say = lambda line: None) -> JudgedM
     Raises:
         ValueError: If the files are malformed, or model and data do not fit each other.
     """
-    from model_bridges.image_files import read_image_files
-    from model_bridges.loading import load
+    from model_bridges.images import read_image_files
+    from model_bridges.models import load
 
     parts, denoiser = read_image_files(folder), load(model)
     shape = tuple(parts.train.images.shape[1:])

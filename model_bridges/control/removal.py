@@ -31,7 +31,7 @@ from torch import Tensor
 
 from gmm_speciation.claims import Claim
 from gmm_speciation.estimate import Estimate
-from model_bridges.chunk_files import CorruptChunkError, read_sums, write_sums
+from model_bridges.runs.chunk_files import CorruptChunkError, read_sums, write_sums
 from model_bridges.control.judged import NUM_STEPS, JudgedModel
 from model_bridges.control.verdicts import at_most
 from model_bridges.guidance import (
@@ -43,7 +43,7 @@ from model_bridges.guidance import (
     TrackedRatio,
     Unguided,
 )
-from model_bridges.problem import probe
+from model_bridges.entropy.problem import probe
 from model_bridges.quality import (
     Floor,
     Quality,
@@ -52,9 +52,9 @@ from model_bridges.quality import (
     paired_difference,
 )
 from model_bridges.quality.frontier import FrontComparison, compare_fronts
+from model_bridges.runs.jobs import Sums
 from model_bridges.samplers import karras_sigmas
-from model_bridges.tracking import class_weights
-from model_bridges.work import Sums
+from model_bridges.tracking.forward import class_weights
 
 NP, SLD, DNG, CLASSES, PUBLISHED = "NP", "SLD", "DNG", "DNG, classes", "DNG, published"
 STRENGTHS: dict[str, tuple[float, ...]] = {

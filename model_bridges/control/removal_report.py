@@ -6,10 +6,10 @@ from gmm_speciation.estimate import Estimate
 from gmm_speciation.reports import Report
 from model_bridges.control.plotting import plot_removal, plot_rows
 from model_bridges.control.removal import Removal, share_difference
+from model_bridges.crosscheck.report import check_records, check_rows
+from model_bridges.entropy.windows import ERRORS
 from model_bridges.quality import Quality
 from model_bridges.quality.frontier import FrontComparison
-from model_bridges.reports import check_records, check_rows
-from model_bridges.windows import ERRORS
 
 METRICS = ("removed_share", "balance", "frechet", "precision", "recall", "diversity")
 PRICES = {"balance": "balance KL", "frechet": "Fréchet distance"}

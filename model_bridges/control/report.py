@@ -13,8 +13,8 @@ from model_bridges.control.interval_search import IntervalSearch
 from model_bridges.control.removal_report import quality_record, show
 from model_bridges.control.study import GuidanceStudy
 from model_bridges.control.time_grids import TimeGrids
-from model_bridges.reports import HOW_CLAIMS_ARE_JUDGED, check_records, check_rows
-from model_bridges.windows import ERRORS
+from model_bridges.crosscheck.report import HOW_CLAIMS_ARE_JUDGED, check_records, check_rows
+from model_bridges.entropy.windows import ERRORS
 
 Table = tuple[list[str], list[list[str]]]
 

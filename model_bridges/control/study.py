@@ -14,10 +14,10 @@ from model_bridges.control.information import GuidedInformation, guided_informat
 from model_bridges.control.interval_search import IntervalSearch, search_intervals
 from model_bridges.control.judged import JudgedModel
 from model_bridges.control.time_grids import TimeGrids, compare_grids
-from model_bridges.denoiser import Denoiser
-from model_bridges.readouts import tracked_curve
-from model_bridges.tracking import trace
-from model_bridges.windows import GuidanceInterval, guidance_interval
+from model_bridges.denoisers.base import Denoiser
+from model_bridges.entropy.windows import GuidanceInterval, guidance_interval
+from model_bridges.tracking.forward import trace
+from model_bridges.tracking.readouts import tracked_curve
 
 SECTIONS = ("information", "intervals", "grids")
 CURVE_LEVELS = 40

@@ -22,9 +22,9 @@ from model_bridges.control.judged import JudgedModel
 from model_bridges.control.verdicts import at_most
 from model_bridges.guidance import Unguided
 from model_bridges.quality import paired_difference
-from model_bridges.readouts import tracked_curve
 from model_bridges.samplers import Method, karras_sigmas
-from model_bridges.traces import Trace
+from model_bridges.tracking.readouts import tracked_curve
+from model_bridges.tracking.trace import Trace
 
 KARRAS, STATE, CLASS = "Karras, ρ = 7", "H(x₀|x)", "H(C|x)"
 METHODS: tuple[Method, ...] = ("ancestral", "probability-flow")

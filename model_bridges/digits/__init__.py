@@ -15,9 +15,9 @@ from pathlib import Path
 
 import torch
 
+from model_bridges.checkpoints.tensors import METADATA_KEY, CheckpointError, read_tensors
 from model_bridges.digits.data import Digits, load_digits
-from model_bridges.digits.recipe import ROLES
-from model_bridges.digits.storage import METADATA_KEY, CheckpointError, read_tensors
+from model_bridges.digits.training.recipe import ROLES
 from model_bridges.edm2 import EDM2Network
 
 __all__ = ["CheckpointError", "Digits", "NetworksMetadata", "load_digits", "load_networks"]

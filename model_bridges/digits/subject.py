@@ -14,11 +14,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from model_bridges.denoiser import Denoiser
+from model_bridges.crosscheck.results import UNCONDITIONAL_NETWORK, LabelledImages, Reference
+from model_bridges.denoisers.base import Denoiser
 from model_bridges.digits.data import NUM_CLASSES, SIGMA_DATA, Digits
-from model_bridges.digits.run import derived_seed
-from model_bridges.loading import load
-from model_bridges.results import UNCONDITIONAL_NETWORK, LabelledImages, Reference
+from model_bridges.digits.training.run import derived_seed
+from model_bridges.models import load
 from model_bridges.samplers import karras_sigmas, sample
 
 SAMPLER_STEPS = 64

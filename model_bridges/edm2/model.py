@@ -10,10 +10,10 @@ from jaxtyping import Float
 from torch import Tensor
 
 from model_bridges.checkpoints import LatentScaling
+from model_bridges.classes.names import Vocabulary
+from model_bridges.denoisers.network import NetworkDenoiser
+from model_bridges.denoisers.wrapping import WrappedDenoiser
 from model_bridges.edm2.latents import Latents, load_latents
-from model_bridges.network_denoiser import NetworkDenoiser
-from model_bridges.vocabularies import Vocabulary
-from model_bridges.wrapping import WrappedDenoiser
 
 
 @final

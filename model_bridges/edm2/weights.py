@@ -23,10 +23,10 @@ import torch
 from torch import Tensor
 
 from model_bridges.checkpoints import Checkpoint, UnsafeCheckpointError, read_checkpoint
-from model_bridges.denoiser import Unconditional
+from model_bridges.denoisers.base import Unconditional
+from model_bridges.denoisers.network import NetworkDenoiser
 from model_bridges.edm2.model import EDM2Model
 from model_bridges.edm2.network import EDM2Network
-from model_bridges.network_denoiser import NetworkDenoiser
 
 ZERO_LABEL = "zero-label"
 SIGMA_RANGE = (0.002, 80.0)
@@ -63,7 +63,7 @@ def load(
         UnsafeCheckpointError: If a file cannot be read as weights of such a network.
         ValueError: If the two are no pair, or `dtype` is not a floating type of torch's.
     """
-    from model_bridges.loading import from_edm2
+    from model_bridges.models import from_edm2
 
     if dtype not in DTYPES:
         raise ValueError(f"`dtype` must be one of {', '.join(map(str, DTYPES))}; got {dtype}.")

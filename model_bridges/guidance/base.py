@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from model_bridges.denoiser import UNCONDITIONAL, Denoiser, Label, Sigma
+from model_bridges.denoisers.base import UNCONDITIONAL, Denoiser, Label, Sigma
 
 Class = int | Int[Tensor, " B"] | None  # one for all states, one a state, or the whole law
 Denoise = Callable[[Class], Tensor]

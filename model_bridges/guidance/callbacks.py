@@ -5,7 +5,7 @@ from typing import Any
 from model_bridges.guidance.base import Unguided
 from model_bridges.guidance.intervals import Interval
 from model_bridges.guidance.pipelines import PIPELINES, known_pipeline, last_half
-from model_bridges.schedulers import level_at
+from model_bridges.pipelines.schedulers import level_at
 
 
 def interval_callback(pipe: Any, low: float | int, high: float | int) -> Any:

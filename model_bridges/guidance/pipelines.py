@@ -6,7 +6,7 @@
 A pipeline asks its UNet for two outputs at once, of the negative or empty prompt and of the prompt, and
 mixes them as `F_u + w (F_p - F_u)`. Within `on_pipeline` both halves of what it gets are the guided output,
 so that its own mixing does nothing. What the UNet sees and what its output stands for is the scheduler's:
-`model_bridges.schedulers`.
+`model_bridges.pipelines.schedulers`.
 
 Labels: `None` is the negative or empty prompt, `PROMPT` the prompt, `UNWANTED` a further prompt to push
 away from, which costs an evaluation of its own; it gets whatever else the pipeline gives to the prompt.
@@ -29,7 +29,7 @@ import torch
 from torch import Tensor
 
 from model_bridges.guidance.base import Class, Guidance, Threaded
-from model_bridges.schedulers import family_of, identified, level_at
+from model_bridges.pipelines.schedulers import family_of, identified, level_at
 
 PROMPT, UNWANTED = 0, 1
 # Pipelines whose network gets the negative prompt and the prompt, in this order, as one batch, and the

@@ -4,7 +4,7 @@
     TrackedClasses   class against class: every class's kernel, softmax with the prior; K denoisers a step
     TrackedRatio     against the whole law, as in the papers: two denoisers a step
 
-Tracking multiplies up the densities of the reverse kernels (`model_bridges.paths`). The result is a
+Tracking multiplies up the densities of the reverse kernels (`model_bridges.tracking.kernel`). The result is a
 functional of the path alone and stays right under guided stochastic steps, whose noise has the kernel's
 variance; along a probability-flow path there is no such noise and the tracked number is a heuristic.
 """
@@ -26,7 +26,7 @@ from gmm_speciation.mixtures import GaussianMixture
 from gmm_speciation.partitions import Partition
 from gmm_speciation.processes import DDPM
 from model_bridges.guidance.base import Class, Denoise
-from model_bridges.paths import log_likelihood_update, reverse_kernel
+from model_bridges.tracking.kernel import log_likelihood_update, reverse_kernel
 
 
 class ClassEvidence(NamedTuple):

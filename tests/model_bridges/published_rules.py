@@ -16,7 +16,7 @@ import gmm_speciation as gs
 from gmm_speciation.processes import VarianceExploding
 from gmm_speciation.samplers import label_denoiser
 from gmm_speciation.samplers import sample as sample_exactly
-from model_bridges.mixture import mixture_denoiser
+from model_bridges.denoisers.mixture import mixture_denoiser
 from model_bridges.samplers import sample
 
 VARIANCE = 0.25

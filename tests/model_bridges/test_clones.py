@@ -11,9 +11,9 @@ from oracle import draw, ten_classes
 import gmm_speciation as gs
 import model_bridges as mb
 from gmm_speciation.entropy import clone_agreement
-from model_bridges.clones import CloneWork
-from model_bridges.problem import problem
-from model_bridges.work import collect
+from model_bridges.entropy.clones import CloneWork
+from model_bridges.entropy.problem import problem
+from model_bridges.runs.jobs import collect
 
 
 def clones(denoiser, mixture, num_images, **options):

@@ -37,21 +37,21 @@ from model_bridges.control.report import guidance_record, guidance_report, infor
 from model_bridges.control.study import GuidanceStudy, study_guidance
 from model_bridges.control.time_grids import CLASS, KARRAS, STATE, compare_grids, entropic_levels
 from model_bridges.control.verdicts import at_least, at_most, equal
-from model_bridges.denoiser import Unconditional
+from model_bridges.crosscheck.report import check_records, check_rows
+from model_bridges.crosscheck.results import LabelledImages
+from model_bridges.denoisers.base import Unconditional
+from model_bridges.denoisers.counted import Metered
+from model_bridges.denoisers.mixture import mixture_denoiser
+from model_bridges.denoisers.wrapping import WrappedDenoiser
+from model_bridges.entropy.windows import guidance_interval
 from model_bridges.guidance import ClassifierFree, Interval, Unguided
-from model_bridges.image_files import read_image_files
-from model_bridges.metered import Metered
-from model_bridges.mixture import mixture_denoiser
+from model_bridges.images import read_image_files
 from model_bridges.quality import Judge, Quality, QualityCurve, Reference
 from model_bridges.quality.frontier import compare_fronts
 from model_bridges.quality.jackknife import Jackknifed
-from model_bridges.readouts import tracked_curve
-from model_bridges.reports import check_records, check_rows
-from model_bridges.results import LabelledImages
 from model_bridges.samplers import karras_sigmas
-from model_bridges.tracking import trace
-from model_bridges.windows import guidance_interval
-from model_bridges.wrapping import WrappedDenoiser
+from model_bridges.tracking.forward import trace
+from model_bridges.tracking.readouts import tracked_curve
 
 WEIGHTS = (0.4, 0.2, 0.2, 0.2)  # the class that is removed has a share of its own
 

@@ -9,7 +9,7 @@ import torch
 from denoiser_contract import check_denoiser
 from tiny_pipeline import PROMPTS, rewrite_json, write_pipeline
 
-from model_bridges import stable_diffusion
+from model_bridges import pipelines as stable_diffusion
 
 
 @pytest.fixture(scope="module", autouse=True)

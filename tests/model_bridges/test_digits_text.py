@@ -12,28 +12,28 @@ import torch
 from denoiser_contract import check_denoiser
 
 import model_bridges as mb
+from model_bridges.denoisers.network import NetworkDenoiser
 from model_bridges.digits import CheckpointError, load_digits
 from model_bridges.digits.classifier import DigitClassifier
-from model_bridges.digits_text import CAPTIONS, PROMPTS, load_denoiser
-from model_bridges.digits_text.captions import (
+from model_bridges.digits.text import CAPTIONS, PROMPTS, load_denoiser
+from model_bridges.digits.text.captions import (
     LEVELS,
     caption_index,
     caption_tokenizer,
     draw_captions,
     true_of,
 )
-from model_bridges.digits_text.data import to_digits, to_pictures
-from model_bridges.digits_text.evaluate import generate
-from model_bridges.digits_text.optimise import (
+from model_bridges.digits.text.data import to_digits, to_pictures
+from model_bridges.digits.text.evaluate import generate
+from model_bridges.digits.text.optimise import (
     autoencoder_loss,
     train_autoencoder,
     train_diffusion,
     velocity_loss,
 )
-from model_bridges.digits_text.recipe import Recipe
-from model_bridges.digits_text.subject import text_subject
-from model_bridges.digits_text.training import pipeline_files, train
-from model_bridges.network_denoiser import NetworkDenoiser
+from model_bridges.digits.text.recipe import Recipe
+from model_bridges.digits.text.subject import text_subject
+from model_bridges.digits.text.training import pipeline_files, train
 
 BASE = Recipe()
 NANO = Recipe(
@@ -235,7 +235,7 @@ def test_bad_settings_are_refused(tmp_path):
 
 
 def test_shipped_card_describes_the_shipped_files():
-    folder = Path(str(files("model_bridges.digits_text") / "weights"))
+    folder = Path(str(files("model_bridges.digits.text") / "weights"))
     card = json.loads((folder / "card.json").read_text())
     assert {file["name"] for file in card["files"]} == {
         path.relative_to(folder).as_posix() for path in pipeline_files(folder)

@@ -8,10 +8,10 @@ import pytest
 import torch
 
 from model_bridges.digits import CheckpointError, load_digits, load_networks
-from model_bridges.digits.evaluate import generate, generated_quality, nearest_distance
-from model_bridges.digits.optimise import augment, edm2_loss, train_network
-from model_bridges.digits.recipe import Recipe
-from model_bridges.digits.training import train
+from model_bridges.digits.training.evaluate import generate, generated_quality, nearest_distance
+from model_bridges.digits.training.optimise import augment, edm2_loss, train_network
+from model_bridges.digits.training.recipe import Recipe
+from model_bridges.digits.training.train import train
 
 NANO = Recipe(
     conditional_steps=5,

@@ -9,9 +9,9 @@ from oracle import draw, ten_classes
 
 import gmm_speciation as gs
 import model_bridges as mb
-from model_bridges.elbo_work import ElboWork
-from model_bridges.problem import problem
-from model_bridges.work import collect
+from model_bridges.entropy.elbo_work import ElboWork
+from model_bridges.entropy.problem import problem
+from model_bridges.runs.jobs import collect
 
 PARITY = [0, 1] * 5
 

@@ -10,11 +10,11 @@ import torch
 import model_bridges as mb
 from gmm_speciation.reports import load_curve
 from model_bridges.cli import main
-from model_bridges.metered import Metered
-from model_bridges.network_denoiser import NetworkDenoiser
-from model_bridges.presets import PRESETS
-from model_bridges.runs import run_work
-from model_bridges.sampling_work import SamplingWork
+from model_bridges.denoisers.counted import Metered
+from model_bridges.denoisers.network import NetworkDenoiser
+from model_bridges.entropy.own_samples import SamplingWork
+from model_bridges.entropy.presets import PRESETS
+from model_bridges.runs.folder import run_work
 
 MEANS = torch.tensor([[0.6, 0.0], [-0.6, 0.0], [0.0, 0.6], [0.0, -0.6]], dtype=torch.float64)
 
@@ -104,7 +104,7 @@ def test_windows_are_json_with_a_guidance_interval(tmp_path, capsys):
 def test_pictures_in_class_folders_are_data(tmp_path):
     from PIL import Image
 
-    from model_bridges.picture_folders import labelled_files, read_picture
+    from model_bridges.images.folders import labelled_files, read_picture
 
     rng = np.random.default_rng(0)
     for name in ("cat", "1"):

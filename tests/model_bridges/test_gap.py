@@ -9,7 +9,7 @@ from oracle import draw, ten_classes
 
 import gmm_speciation as gs
 import model_bridges as mb
-from model_bridges.gap import gap, integral_from_top
+from model_bridges.entropy.gap import gap, integral_from_top
 
 SIGMAS = np.geomspace(0.02, 80, 32)
 

@@ -10,8 +10,8 @@ from gmm_speciation import guidance as theory
 from gmm_speciation.partitions import Partition
 from gmm_speciation.samplers import label_denoiser
 from model_bridges import guidance
+from model_bridges.denoisers.mixture import mixture_denoiser
 from model_bridges.guidance import Guided, denoise_at
-from model_bridges.mixture import mixture_denoiser
 from model_bridges.samplers import karras_sigmas, sample
 
 SIGMAS = [float(s) for s in np.geomspace(8.0, 0.05, 9)]
@@ -144,7 +144,7 @@ def test_a_guided_model_is_a_function_for_other_samplers(subject):
 
 
 def test_an_interval_spares_the_reference_outside(subject):
-    from model_bridges.metered import Metered
+    from model_bridges.denoisers.counted import Metered
 
     law, _, model = subject
     levels = karras_sigmas(21, 0.05, 20.0)

@@ -26,10 +26,10 @@ from tiny_pipeline import (
 )
 
 from model_bridges import guidance
+from model_bridges.entropy.windows import GuidanceInterval
 from model_bridges.guidance import PROMPT, UNWANTED, ClassifierFree, on_pipeline
 from model_bridges.guidance.pipelines import PIPELINES, last_half
-from model_bridges.schedulers import KNOWN, noise_range
-from model_bridges.windows import GuidanceInterval
+from model_bridges.pipelines.schedulers import KNOWN, noise_range
 
 # Its old schedulers warn about NumPy and about their own defaults.
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
@@ -370,7 +370,7 @@ def test_the_pipelines_of_the_readme_are_guided_as_it_says():
     """The README's own lines, on the shipped pipeline; the digit asked for is drawn."""
     from model_bridges.digits import load_digits
     from model_bridges.digits.classifier import DigitClassifier
-    from model_bridges.digits_text.data import to_digits
+    from model_bridges.digits.text.data import to_digits
 
     readme = Path(__file__).parents[2] / "README.md"
     blocks = [

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 import torch
 
-from model_bridges.image_files import cifar as cifar_module
-from model_bridges.image_files import idx as idx_module
-from model_bridges.image_files import read_cifar10, read_idx, read_image_files, read_mnist
+from model_bridges.images import cifar as cifar_module
+from model_bridges.images import idx as idx_module
+from model_bridges.images import read_cifar10, read_idx, read_image_files, read_mnist
 
 
 def idx(array, magic=None):

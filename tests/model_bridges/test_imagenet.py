@@ -12,11 +12,11 @@ from oracle import draw
 
 import gmm_speciation as gs
 import model_bridges as mb
-from model_bridges.class_samples import over_samples
+from model_bridges.classes.groups import read_selection, vocabulary_of
+from model_bridges.classes.names import Entry, Vocabulary
+from model_bridges.classes.samples import over_samples
+from model_bridges.denoisers.subset import NamedClasses
 from model_bridges.edm2 import imagenet
-from model_bridges.named_classes import NamedClasses
-from model_bridges.selections import read_selection, vocabulary_of
-from model_bridges.vocabularies import Entry, Vocabulary
 
 WORDS = imagenet.vocabulary()
 LETTERS = Vocabulary.of_classes(["a", "b", "c", "d", "e", "f"])

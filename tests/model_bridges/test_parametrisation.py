@@ -8,7 +8,7 @@ from oracle import draw, ten_classes
 
 import model_bridges as mb
 from gmm_speciation import DDPM
-from model_bridges.parametrisation import Schedule
+from model_bridges.denoisers.parametrisation import Schedule
 
 ABAR = np.cumprod(1 - np.linspace(0.00085**0.5, 0.012**0.5, 1000) ** 2)
 NULL = 10

@@ -6,10 +6,10 @@ import pytest
 import torch
 from tiny_pipeline import change, close, draw, made_as, stable_diffusion, write_pipeline
 
+from model_bridges.entropy.windows import GuidanceInterval
 from model_bridges.guidance import PROMPT, ClassifierFree, Interval, on_pipeline
 from model_bridges.guidance.pipelines import PIPELINES
-from model_bridges.schedulers import level_at
-from model_bridges.windows import GuidanceInterval
+from model_bridges.pipelines.schedulers import level_at
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
 

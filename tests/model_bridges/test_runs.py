@@ -12,13 +12,14 @@ import numpy as np
 import pytest
 import torch
 
-from model_bridges import chunk_files, runs
-from model_bridges.metered import Metered
-from model_bridges.network_denoiser import NetworkDenoiser
-from model_bridges.problem import problem
-from model_bridges.runs import run_work
-from model_bridges.trace_work import TraceWork
-from model_bridges.work import Sums
+from model_bridges.denoisers.counted import Metered
+from model_bridges.denoisers.network import NetworkDenoiser
+from model_bridges.entropy.problem import problem
+from model_bridges.entropy.tracking import TraceWork
+from model_bridges.runs import chunk_files
+from model_bridges.runs import folder as runs
+from model_bridges.runs.folder import run_work
+from model_bridges.runs.jobs import Sums
 
 NUM_IMAGES, DIM = 40, 3
 MEANS = torch.tensor([[0.5, 0.0, 0.0], [-0.5, 0.0, 0.0], [0.0, 0.7, 0.0]], dtype=torch.float64)

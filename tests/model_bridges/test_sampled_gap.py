@@ -9,10 +9,10 @@ from oracle import draw, ten_classes
 
 import gmm_speciation as gs
 import model_bridges as mb
-from model_bridges.importance import Proposal
-from model_bridges.problem import problem
-from model_bridges.sampled_gap import SampledGapWork
-from model_bridges.work import collect, merge
+from model_bridges.entropy.importance import Proposal
+from model_bridges.entropy.problem import problem
+from model_bridges.entropy.sampled_gap import SampledGapWork
+from model_bridges.runs.jobs import collect, merge
 
 SIGMAS = np.geomspace(0.02, 80, 24)
 MIXTURE = ten_classes("isotropic")

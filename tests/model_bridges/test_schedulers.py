@@ -15,8 +15,8 @@ import torch
 from diffusers import schedulers as library
 from diffusers.schedulers import deprecated
 
-from model_bridges.schedulers import KNOWN, level_at, noise_range
-from model_bridges.stable_diffusion import _parametrisation
+from model_bridges.pipelines import _parametrisation
+from model_bridges.pipelines.schedulers import KNOWN, level_at, noise_range
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
 

@@ -19,9 +19,9 @@ from tiny_pipeline import PROMPTS, rewrite_json, write_pipeline
 
 import gmm_speciation as gs
 import model_bridges as mb
-from model_bridges import stable_diffusion
-from model_bridges.parametrisation import Schedule
-from model_bridges.stable_diffusion.schedules import alphas_cumprod
+from model_bridges import pipelines as stable_diffusion
+from model_bridges.denoisers.parametrisation import Schedule
+from model_bridges.pipelines.schedules import alphas_cumprod
 
 SCALED_LINEAR = {
     "beta_schedule": "scaled_linear",
@@ -211,8 +211,8 @@ def test_half_precision_keeps_the_step_and_the_state(folder, denoiser):
 
 
 def test_ready_embeddings_need_no_text_encoder(copy, denoiser):
-    from model_bridges.stable_diffusion.parts import Source
-    from model_bridges.stable_diffusion.prompts import embed
+    from model_bridges.pipelines.parts import Source
+    from model_bridges.pipelines.prompts import embed
 
     rows = embed(Source(str(copy)), PROMPTS)
     shutil.rmtree(copy / "text_encoder")
@@ -402,7 +402,7 @@ def test_damaged_and_missing_parts_are_one_clear_line(copy, tmp_path):
 
 
 def test_the_licence_of_weights_from_the_hub_is_said_once(capsys):
-    from model_bridges.stable_diffusion.parts import Source
+    from model_bridges.pipelines.parts import Source
 
     for _ in range(2):
         Source("someone/some-model").announce_licence()

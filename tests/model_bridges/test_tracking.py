@@ -9,8 +9,8 @@ from oracle import draw, ten_classes
 import gmm_speciation as gs
 import model_bridges as mb
 from gmm_speciation import tracking
-from model_bridges.paths import forward_paths, log_likelihood_update, reverse_kernel
-from model_bridges.readouts import chain_entropy
+from model_bridges.tracking.kernel import forward_paths, log_likelihood_update, reverse_kernel
+from model_bridges.tracking.readouts import chain_entropy
 
 SIGMAS = np.geomspace(0.02, 80, 24)
 PARITY = [0, 1] * 5

@@ -6,12 +6,12 @@ import torch
 from oracle import draw, ten_classes
 
 import model_bridges as mb
-from model_bridges.decisions import pointwise_of
-from model_bridges.denoiser import UNCONDITIONAL
-from model_bridges.problem import problem
-from model_bridges.readouts import decision_sigma, log_ratios
-from model_bridges.trace_work import TraceWork
-from model_bridges.work import collect
+from model_bridges.denoisers.base import UNCONDITIONAL
+from model_bridges.entropy.problem import problem
+from model_bridges.entropy.tracking import TraceWork
+from model_bridges.runs.jobs import collect
+from model_bridges.tracking.pointwise import pointwise_of
+from model_bridges.tracking.readouts import decision_sigma, log_ratios
 
 MIXTURE = ten_classes("isotropic")
 DENOISER = mb.mixture_denoiser(MIXTURE)

@@ -21,15 +21,15 @@ from gmm_speciation.curves import Batches, EntropyCurve
 from gmm_speciation.estimate import Estimate
 from gmm_speciation.reports import load_curve
 from model_bridges.cli import main
-from model_bridges.denoiser import UNCONDITIONAL, NotFiniteError
+from model_bridges.denoisers.base import UNCONDITIONAL, NotFiniteError
+from model_bridges.denoisers.counted import Metered
+from model_bridges.denoisers.network import NetworkDenoiser
 from model_bridges.digits import load_digits, load_networks
 from model_bridges.edm2 import EDM2Network
-from model_bridges.evidence import Evidence
-from model_bridges.linear_bounds import scalar_bound, wiener_errors
-from model_bridges.metered import Metered
-from model_bridges.network_denoiser import NetworkDenoiser
-from model_bridges.trust import Check, TrustWarning
-from model_bridges.trust_checks import trusted
+from model_bridges.entropy.evidence import Evidence
+from model_bridges.entropy.linear_bounds import scalar_bound, wiener_errors
+from model_bridges.entropy.trust import Check, TrustWarning
+from model_bridges.entropy.trust_checks import trusted
 
 ERROR, LABELS, BUDGET = "denoising error", "cross-entropy of the true labels", "information budget"
 NAMED, GAINED = "labels named", "information gained"
@@ -133,7 +133,7 @@ def test_the_digits_pass_and_nothing_is_evaluated_for_it(labelled):
 
 
 def test_the_text_to_image_model_passes():
-    from model_bridges.inputs import gather, subject
+    from model_bridges.cli.inputs import gather, subject
 
     chosen = subject("digits-text")
     found = gather(chosen, None, None, limit=32)
@@ -178,8 +178,8 @@ def test_every_estimator_sees_a_wrong_sign(estimator):
 
 def test_trajectories_of_a_wrong_model_are_named():
     """The posterior is consistent with trajectories of any model; the denoising error is not."""
-    from model_bridges.measurement import measure
-    from model_bridges.problem import problem
+    from model_bridges.entropy.measure import measure
+    from model_bridges.entropy.problem import problem
 
     states, levels = torch.zeros(24, *RIGHT.event_shape), np.geomspace(LOW, HIGH, 14)
     for denoiser, ok in ((RIGHT, True), (WRONG["sign"](), False)):

@@ -12,15 +12,15 @@ import torch
 
 import gmm_speciation as gs
 import model_bridges as mb
-from model_bridges.clones import CloneWork
-from model_bridges.denoiser import UNCONDITIONAL
-from model_bridges.elbo_work import ElboWork
-from model_bridges.network_denoiser import NetworkDenoiser
-from model_bridges.parametrisation import Schedule
-from model_bridges.problem import problem
-from model_bridges.sampled_gap import SampledGapWork
-from model_bridges.trace_work import TraceWork
-from model_bridges.work import collect
+from model_bridges.denoisers.base import UNCONDITIONAL
+from model_bridges.denoisers.network import NetworkDenoiser
+from model_bridges.denoisers.parametrisation import Schedule
+from model_bridges.entropy.clones import CloneWork
+from model_bridges.entropy.elbo_work import ElboWork
+from model_bridges.entropy.problem import problem
+from model_bridges.entropy.sampled_gap import SampledGapWork
+from model_bridges.entropy.tracking import TraceWork
+from model_bridges.runs.jobs import collect
 
 SIGMA_DATA, DIM = 0.5, 4
 MEANS = 0.5 * np.random.default_rng(4).normal(size=(3, DIM))

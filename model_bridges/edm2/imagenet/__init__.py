@@ -13,7 +13,7 @@ import json
 from functools import cache
 from importlib.resources import files
 
-from model_bridges.vocabularies import Entry, Vocabulary
+from model_bridges.classes.names import Entry, Vocabulary
 
 __all__ = ["NUM_CLASSES", "class_names", "vocabulary"]
 

@@ -1,0 +1,1 @@
+"""Names of classes, and groups of them."""

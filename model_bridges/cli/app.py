@@ -1,0 +1,166 @@
+"""`model-bridges crosscheck | entropy | windows | guidance | remove | train | convert` from the shell.
+
+torch and JAX load inside a command, so `--help` is fast; commands compute in double precision where
+precision is asked for.
+"""
+
+import sys
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+# First: it says what to install where typer is missing.
+from gmm_speciation import terminal
+
+# isort: split
+import typer
+
+import gmm_speciation
+from gmm_speciation.terminal import Out, Quiet, Seed
+from model_bridges.cli.entropy import entropy, windows
+from model_bridges.cli.guidance import guidance, remove
+
+app = terminal.application(
+    "model-bridges",
+    gmm_speciation.__version__,  # type: ignore[attr-defined]
+    "Trained diffusion models against the theory of speciation.",
+)
+
+Model = Annotated[str, typer.Argument(metavar="MODEL", help="digits or digits-text.")]
+SHIPPED = {
+    "digits": "data standard deviation 0.5",
+    "digits-text": "latents of standard deviation 1",
+}
+
+
+@app.command()
+def crosscheck(
+    model: Model,
+    data: Annotated[
+        str,
+        typer.Option(help="Law to average over: held-out, train, or a .npz of images and labels."),
+    ] = "held-out",
+    generate: Annotated[
+        int | None,
+        typer.Option(metavar="N", help="Average over N images of the model's own instead."),
+    ] = None,
+    levels: Annotated[int, typer.Option(help="Noise levels, equally spaced in log sigma.")] = 40,
+    paths: Annotated[int, typer.Option(help="Noise paths of each image.")] = 2,
+    seed: Seed = 0,
+    quiet: Quiet = False,
+    out: Out = None,
+) -> None:
+    """Class entropy of a trained model by every estimator, with the closed-form theory beside it."""
+    terminal.use_float64()
+    units = terminal.pick(model, SHIPPED, "model")
+    if generate is not None and data != "held-out":
+        raise ValueError("Give `--data` or `--generate`, not both: an average has one law.")
+    from gmm_speciation.records import provenance
+    from gmm_speciation.reports import check_directory
+    from model_bridges.crosscheck.digits import crosscheck_digits
+    from model_bridges.crosscheck.report import (
+        check_rows,
+        crosscheck_record,
+        crosscheck_report,
+        summary_rows,
+    )
+    from model_bridges.digits.subject import digits_subject
+    from model_bridges.digits.text.subject import text_subject
+    from model_bridges.entropy.trust import TrustWarning, trust_rows
+    from model_bridges.entropy.windows import ERRORS
+
+    if out is not None:
+        check_directory(out)
+    with terminal.progress(6, quiet) as steps:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", TrustWarning)  # printed in full
+            result = crosscheck_digits(
+                data,
+                subject=digits_subject() if model == "digits" else text_subject(),
+                generate=generate,
+                num_levels=levels,
+                num_paths=paths,
+                seed=seed,
+                step=steps.next,
+                part=steps.part,
+            )
+        steps.next("writing the report")
+        if out is not None:
+            title = f"Cross-check of the {model} model on {result.law}"
+            arguments = {"model": model, "data": data, "generate": generate}
+            arguments |= {"levels": levels, "paths": paths}
+            packages = ("torch", "diffusers", "transformers", "scikit-learn", "safetensors")
+            record = crosscheck_record(result)
+            record["provenance"] = provenance(
+                terminal.command_line(), seed, arguments, packages=packages
+            )
+            names = [str(digit) for digit in range(10)]
+            crosscheck_report(result, title, names, units).write(out, record)
+    for (headers, rows), title in (
+        (summary_rows(result), f"{model}, {result.law}; noise σ, {units}"),
+        (check_rows(result.checks), "checks"),
+        (trust_rows(result.trusts), "trust; checks that are not a plain yes"),
+    ):
+        # A terminal is narrow: no room around ± and –.
+        tight = [[cell.replace(" ± ", "±").replace(" – ", "–") for cell in row] for row in rows]
+        terminal.show(terminal.table(headers, tight, title=title), quiet)
+        if "±" in str((headers, tight)):
+            terminal.show(f"{ERRORS}.\n", quiet)
+    if out is not None:
+        terminal.show(f"Report: {Path(out) / 'report.html'}", quiet)
+
+
+@app.command()
+def train(
+    model: Model,
+    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Where the networks go.")],
+    seed: Seed = 0,
+    quiet: Quiet = False,
+) -> None:
+    """Train the shipped networks again, with a card; continues where a killed run stopped."""
+    terminal.pick(model, SHIPPED, "model")
+    if model == "digits":
+        from model_bridges.digits.training.train import train as train_digits
+
+        result: Any = train_digits(out, seed=seed, progress=not quiet)
+    else:
+        from model_bridges.digits.text.training import train as train_text
+
+        result = train_text(out, seed=seed, progress=not quiet)
+    terminal.show(f"Networks: {result.weights}\nCard: {result.card}", quiet)
+
+
+@app.command()
+def convert(
+    source: Annotated[Path, typer.Argument(metavar="IN.pkl", help="Official EDM2 pickle.")],
+    target: Annotated[Path, typer.Argument(metavar="OUT.safetensors", help="The new file.")],
+    sha256: Annotated[
+        str | None, typer.Option(help="Refuse a pickle with another SHA-256.")
+    ] = None,
+    quiet: Quiet = False,
+) -> None:
+    """Turn an official EDM2 pickle into safetensors; nothing in the pickle is run."""
+    from model_bridges.checkpoints import convert as convert_checkpoint
+
+    read = convert_checkpoint(source, target, expected_sha256=sha256)
+    terminal.show(
+        f"{target}: {len(read.state_dict)} tensors of {read.name}\n"
+        f"SHA-256 of {read.name}: {read.sha256}\n{read.licence}",
+        quiet,
+    )
+
+
+app.command()(entropy)
+app.command()(windows)
+app.command()(guidance)
+app.command()(remove)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line; returns the exit code."""
+    return terminal.run(app, arguments)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

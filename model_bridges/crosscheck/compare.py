@@ -1,0 +1,232 @@
+"""Theory and trained model side by side, on one log-SNR axis.
+
+On labelled images (data, or the model's own samples) one tracking pass gives, for the classes and for
+every grouping of them,
+
+    H by tracking           entropy of the posterior tracked along each image's own noise path
+    H by the denoiser gap   H(C) minus the integral of `E sum_c p_c |D_c - Dbar|^2 / sigma^2`
+    ... unconditional form  the same against the unconditional network, or the empty prompt
+    cross-entropy           of the tracked posterior with the true class; an upper bound on H(C|X)
+
+beside the closed-form entropy of a Gaussian mixture fitted to the training data, and the
+cross-entropies of posteriors that know nothing of the model. A calibrated model has equal entropy and
+cross-entropy and closes its budget: what the denoisers say was lost over the grid is what the
+posteriors say was lost. All averages are over the law named in `law`. Nats; log-SNR `-2 log sigma`.
+"""
+
+from collections.abc import Callable, Mapping
+
+import jax
+import numpy as np
+from jaxtyping import Float, Int
+
+from gmm_speciation.curves import Batches, EntropyCurve
+from gmm_speciation.entropy import entropy_curve
+from gmm_speciation.estimate import Estimate
+from gmm_speciation.mixtures import GaussianMixture
+from gmm_speciation.partitions import Partition
+from gmm_speciation.speciation import (
+    SpeciationPoint,
+    between_class_eigenvalue,
+    entropic_point,
+    half_entropy_point,
+    spectral_point,
+    top_eigenvalue,
+)
+from model_bridges.crosscheck.checks import verdicts
+from model_bridges.crosscheck.results import (
+    UNCONDITIONAL_NETWORK,
+    CrossCheck,
+    LabelledImages,
+    Reference,
+    VariableCheck,
+)
+from model_bridges.denoisers.base import Denoiser
+from model_bridges.entropy.evidence import Evidence, evidence
+from model_bridges.entropy.gap import gap_curve, information_budget
+from model_bridges.entropy.tracking import merged_trace
+from model_bridges.entropy.trust_checks import trusted
+from model_bridges.tracking.forward import trace
+from model_bridges.tracking.readouts import (
+    Reliability,
+    accuracy,
+    calibration_error,
+    cross_entropy,
+    decision_sigma,
+    reliability,
+    slope_curve,
+    tracked_curve,
+)
+from model_bridges.tracking.trace import Trace
+
+Progress = Callable[[int, int], object]
+
+
+def crosscheck(
+    denoiser: Denoiser,
+    data: LabelledImages,
+    mixture: GaussianMixture,
+    *,
+    partitions: Mapping[str, Partition],
+    nested: tuple[str, str] | None = None,
+    class_name: str = "class",
+    bounds: Mapping[str, Mapping[str, Estimate]] | None = None,
+    shrinkage: float = 0.0,
+    sigmas: Float[np.ndarray, " L"] | None = None,
+    num_paths: int = 1,
+    num_samples: int = 2048,
+    seed: int = 0,
+    reference: Reference = UNCONDITIONAL_NETWORK,
+    samples: LabelledImages | None = None,
+    progress: Progress | None = None,
+) -> CrossCheck:
+    """Measure a model by every estimator and put the theory of a mixture beside it.
+
+    Args:
+        denoiser: The model.
+        data: Labelled images in the model's units.
+        mixture: The theory's side, one component a class, in the same units, flattened.
+        partitions: Groupings of the classes, by name; the single classes come by themselves.
+        nested: Names of a coarse and a fine variable whose conditional entropy is shown too.
+        class_name: What to call the single classes.
+        bounds: Cross-entropies of other posteriors `(L,)`, by variable and name.
+        shrinkage: That of the mixture's covariances, for the record.
+        sigmas: Levels, equally spaced in log sigma; 64 over the model's range by default.
+        num_paths: Noise paths of each image.
+        num_samples: Draws of X for the mixture's entropy.
+        seed: Of the noise and the draws.
+        reference: What the model's unconditional part is.
+        samples: Samples of the model, to be shown.
+        progress: Called with `(steps done, steps in all)` of the tracking pass.
+
+    Raises:
+        ValueError: If the mixture does not have one component a class, or as `trace`.
+    """
+    if mixture.num_components != denoiser.num_classes:
+        raise ValueError(
+            f"The mixture must have one component a class ({denoiser.num_classes}); got "
+            f"{mixture.num_components}. Fit it with `gmm_speciation.fit(x, labels)`."
+        )
+    record = trace(
+        denoiser,
+        data.images,
+        data.labels,
+        sigmas=sigmas,
+        partitions=partitions,
+        num_paths=num_paths,
+        seed=seed,
+        progress=progress,
+    )
+    groupings = {class_name: Partition.trivial(denoiser.num_classes), **partitions}
+    sums = merged_trace(record, data.images, groupings)
+    top = spectral_point(top_eigenvalue(mixture))
+    variables = {
+        name: _variable(
+            name,
+            record,
+            evidence(sums, name, record.sigmas, partition.is_trivial),
+            partition,
+            mixture,
+            top,
+            dict((bounds or {}).get(name, {})),
+            num_samples,
+            seed,
+            reference,
+        )
+        for name, partition in groupings.items()
+    }
+    conditional = {}
+    if nested is not None:
+        coarse, fine = nested
+        conditional = {
+            f"{fine} given {coarse}, model": _difference(
+                variables[fine].tracked, variables[coarse].tracked
+            ),
+            f"{fine} given {coarse}, theory": _difference(
+                variables[fine].theory, variables[coarse].theory
+            ),
+        }
+    main = variables[class_name]
+    window = main.tracked.window(0.8).sigma
+    inside = np.flatnonzero((record.sigmas >= window[0]) & (record.sigmas <= window[1]))
+    return CrossCheck(
+        data.law,
+        record,
+        variables,
+        conditional,
+        _pooled_reliability(record, inside),
+        data.images if data.pictures is None else data.pictures,
+        mixture,
+        shrinkage,
+        verdicts(main),
+        samples,
+    )
+
+
+def _variable(
+    name: str,
+    record: Trace,
+    found: Evidence,
+    partition: Partition,
+    mixture: GaussianMixture,
+    top: SpeciationPoint,
+    bounds: dict[str, Estimate],
+    num_samples: int,
+    seed: int,
+    reference: Reference,
+) -> VariableCheck:
+    theory = entropy_curve(
+        mixture,
+        record.log_snr,
+        partition=partition,
+        num_samples=num_samples,
+        key=jax.random.key(seed),
+    )
+    tracked = trusted(tracked_curve(record, partition), found)
+    tracked.trust.warn(f"The curve of {name}", stacklevel=4)
+    points = {
+        "spectral, theory": top,
+        "spectral between classes, theory": spectral_point(
+            between_class_eigenvalue(mixture, partition)
+        ),
+        "entropic peak, theory": entropic_point(theory),
+        "entropic peak, model": entropic_point(tracked),
+        "half entropy, theory": half_entropy_point(theory),
+        "half entropy, model": half_entropy_point(tracked),
+    }
+    free = record.excess is not None
+    return VariableCheck(
+        name,
+        partition,
+        tracked,
+        slope_curve(record, partition),
+        gap_curve(record, "bayes", partition),
+        gap_curve(record, "unconditional", partition) if free else None,
+        theory,
+        cross_entropy(record, partition),
+        calibration_error(record, partition),
+        calibration_error(record, partition, tracked.window(0.8).sigma),
+        accuracy(record, partition),
+        information_budget(record, partition),
+        bounds,
+        points,
+        decision_sigma(record, partition),
+        reference,
+    )
+
+
+def _difference(fine: EntropyCurve, coarse: EntropyCurve) -> EntropyCurve:
+    """`H(fine | coarse, X) = H(fine | X) - H(coarse | X)`, paired batch by batch where both have them."""
+    prior = fine.prior_entropy - coarse.prior_entropy
+    one, other = fine.batches, coarse.batches
+    if one is None or other is None:
+        entropy, rate = fine.entropy - coarse.entropy, fine.rate - coarse.rate
+        return EntropyCurve(fine.log_snr, entropy, rate, prior, fine.method)
+    batches = Batches(one.entropy - other.entropy, one.rate - other.rate)
+    entropy, rate = (Estimate.from_samples(part) for part in (batches.entropy, batches.rate))
+    return EntropyCurve(fine.log_snr, entropy, rate, prior, fine.method, batches)
+
+
+def _pooled_reliability(record: Trace, levels: Int[np.ndarray, " n"]) -> Reliability:
+    """Reliability over the given levels: the others are certain or know nothing."""
+    return reliability(record.levels(levels), num_bins=10)

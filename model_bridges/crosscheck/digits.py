@@ -1,0 +1,162 @@
+"""The cross-check of a model of the digits: data, semantic variables, theory and bounds put together.
+
+Semantic variables of a digit: which one it is; whether its usual shape has a closed loop (0, 6, 8, 9);
+whether it is even. The loop and the digit form a hierarchy of two levels. The theory is a mixture of
+one Gaussian a digit, full covariances, fitted to the training images; their shrinkage is the one that
+gives left-out training images the highest likelihood. All of it happens in the model's own states, see
+`subject`.
+"""
+
+from collections.abc import Callable
+
+import jax.numpy as jnp
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from gmm_speciation.estimate import Estimate
+from gmm_speciation.fitting import best_shrinkage, fit
+from gmm_speciation.inference import log_class_posterior
+from gmm_speciation.mixtures import GaussianMixture
+from gmm_speciation.partitions import Partition
+from model_bridges.crosscheck.compare import crosscheck
+from model_bridges.crosscheck.results import CrossCheck, LabelledImages
+from model_bridges.digits.data import NUM_CLASSES, load_digits
+from model_bridges.digits.noisy_classifier import noisy_cross_entropy, train_noisy_classifier
+from model_bridges.digits.subject import Subject, digits_images, digits_subject, generated_images
+
+PARTITIONS = {
+    "closed loop": Partition([0, 1, 1, 1, 1, 1, 0, 1, 0, 0], names=("loop", "no loop")),
+    "parity": Partition([0, 1] * 5, names=("even", "odd")),
+}
+SHOWN = 10  # samples of each class in a report
+DEFAULT_NUM_LEVELS = 40
+DEFAULT_NUM_PATHS = 2
+
+StepCallback = Callable[[str], object]
+PartCallback = Callable[[int, int], object]
+
+
+def fitted_mixture(train: LabelledImages) -> tuple[GaussianMixture, float]:
+    """The theory's mixture of the training states and the shrinkage of its covariances."""
+    x = train.images.flatten(1).double().numpy()
+    labels = train.labels.numpy()
+    shrinkage, _ = best_shrinkage(x, labels, "full")
+    return fit(x, labels, "full", shrinkage=shrinkage), shrinkage
+
+
+def mixture_log_posterior(
+    mixture: GaussianMixture, x: Float[Tensor, "N *event"], sigma: float
+) -> Float[np.ndarray, "N C"]:
+    """`log p(c | x)` of noised images under the mixture: a classifier that is closed form."""
+    noisy = mixture.perturb(1.0, sigma)
+    return np.asarray(log_class_posterior(noisy, jnp.asarray(x.flatten(1).double().numpy())))
+
+
+def crosscheck_digits(
+    source: str = "held-out",
+    *,
+    subject: Subject | None = None,
+    generate: int | None = None,
+    num_levels: int = DEFAULT_NUM_LEVELS,
+    num_paths: int = DEFAULT_NUM_PATHS,
+    seed: int = 0,
+    step: StepCallback = lambda name: None,
+    part: PartCallback = lambda done, total: None,
+) -> CrossCheck:
+    """The cross-check of a model of the digits.
+
+    Args:
+        source: Law of the data, see `digits_images`; not used with `generate`.
+        subject: The model; the shipped EDM2 networks by default.
+        generate: Average over this many images of the model's own instead.
+        num_levels: Noise levels, equally spaced in log sigma over the trained range.
+        num_paths: Noise paths of each image.
+        seed: Of everything random.
+        step: Called with the name of each stage as it begins.
+        part: Called with `(parts done, parts in all)` within a stage.
+
+    Raises:
+        ValueError: If there are fewer than nine levels, or as `digits_images`, `generated_images`.
+    """
+    if num_levels < 9:
+        raise ValueError(f"A curve needs at least 9 noise levels; got {num_levels}.")
+    if subject is None:
+        subject = digits_subject()
+    digits, denoiser = load_digits(), subject.denoiser
+    step("images")
+    if generate is None:
+        data = subject.states(digits_images(digits, source), seed)
+    else:
+        data = generated_images(subject, generate, seed)
+    samples = None
+    if subject.decode is not None:
+        samples = data if generate else generated_images(subject, SHOWN * NUM_CLASSES, seed)
+    sigmas = np.geomspace(*denoiser.sigma_range, num_levels)
+    step("fitting the mixture")
+    train = subject.states(digits_images(digits, "train"), seed + 1)
+    mixture, shrinkage = fitted_mixture(train)
+    step("training a classifier of noisy digits")
+    bounds = _bounds(subject, train, data, mixture, sigmas, seed, step, part)
+    step("tracking every image through the noise")
+    return crosscheck(
+        denoiser,
+        data,
+        mixture,
+        partitions=PARTITIONS,
+        nested=("closed loop", subject.class_name),
+        class_name=subject.class_name,
+        bounds=bounds,
+        shrinkage=shrinkage,
+        sigmas=sigmas,
+        num_paths=num_paths,
+        seed=seed,
+        reference=subject.reference,
+        samples=samples,
+        progress=part,
+    )
+
+
+def _bounds(
+    subject: Subject,
+    train: LabelledImages,
+    data: LabelledImages,
+    mixture: GaussianMixture,
+    sigmas: Float[np.ndarray, " L"],
+    seed: int,
+    step: StepCallback,
+    part: PartCallback,
+) -> dict[str, dict[str, Estimate]]:
+    """Cross-entropies of posteriors that do not know the model, by variable and name."""
+    classifier = train_noisy_classifier(
+        train.images,
+        train.labels,
+        subject.denoiser.sigma_range,
+        sigma_data=subject.sigma_data,
+        seed=seed,
+        progress=part,
+    )
+
+    def network_posterior(x: Tensor, sigma: float) -> np.ndarray:
+        return classifier(x, torch.full((len(x),), sigma)).double().numpy()
+
+    def theory_posterior(x: Tensor, sigma: float) -> np.ndarray:
+        return mixture_log_posterior(mixture, x, sigma)
+
+    step("bounds from posteriors that do not know the model")
+    bounds: dict[str, dict[str, Estimate]] = {}
+    groupings = {subject.class_name: Partition.trivial(NUM_CLASSES), **PARTITIONS}
+    for name, partition in groupings.items():
+        labels = np.asarray(partition.labels)[data.labels.numpy()]
+        bounds[name] = {}
+        for posterior, who in (
+            (network_posterior, "independent classifier"),
+            (theory_posterior, "posterior of the fitted mixture"),
+        ):
+
+            def grouped(x, sigma, posterior=posterior, partition=partition):
+                return np.asarray(partition.log_sum(jnp.asarray(posterior(x, sigma))))
+
+            bounds[name][who] = noisy_cross_entropy(grouped, data.images, labels, sigmas, seed=seed)
+    return bounds

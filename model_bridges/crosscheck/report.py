@@ -1,0 +1,242 @@
+"""The report of a cross-check: tables for the terminal and the page, pictures, a result to read back."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from gmm_speciation.claims import Claim, Verdict
+from gmm_speciation.curves import EntropyCurve
+from gmm_speciation.processes import VarianceExploding
+from gmm_speciation.reports import Report
+from model_bridges.crosscheck import plotting
+from model_bridges.crosscheck.results import CrossCheck, VariableCheck
+from model_bridges.entropy.trust import HOW_TRUST_IS_JUDGED, trust_record, trust_rows
+from model_bridges.entropy.windows import ERRORS, place
+
+
+def summary_rows(result: CrossCheck) -> tuple[list[str], list[list[str]]]:
+    """Headers and rows: where each variable is decided, theory beside model."""
+    headers = ["variable", "side", "H(C)", "H at σ_min", "peak σ", "80 % window σ", "half H at σ"]
+    rows = []
+    curves = [
+        (name, side, curve)
+        for name, check in result.variables.items()
+        for side, curve in (("model", check.tracked), ("theory", check.theory))
+    ] + [
+        (name.rpartition(", ")[0], name.rpartition(", ")[2], curve)
+        for name, curve in result.nested.items()
+    ]
+    for name, side, curve in curves:
+        rows.append(
+            [
+                name,
+                side,
+                f"{curve.prior_entropy:.3f}",
+                f"{curve.entropy[0]:.3f}",
+                place(curve, "peak"),
+                place(curve, "window"),
+                place(curve, "half"),
+            ]
+        )
+    return headers, rows
+
+
+HOW_CLAIMS_ARE_JUDGED = (
+    "± is the half-width of the 95 % interval. *yes*: the whole interval lies inside what is expected; "
+    "*no*: wholly outside; *open*: it does not decide."
+)
+
+
+def _expected(claim: Claim) -> str:
+    if claim.relation == "equal":
+        return f"{claim.predicted:.4g} ± {claim.tolerance:g}"
+    sign = "≤" if claim.relation == "at most" else "≥"
+    return f"{sign} {claim.predicted:g}"
+
+
+def check_rows(claims: list[Claim]) -> tuple[list[str], list[list[str]]]:
+    """Headers and rows: claim, expected, measured, 95 % half-width, verdict."""
+    headers = ["claim", "expected", "measured", "± 95 %", "holds"]
+    rows = []
+    for claim in claims:
+        half = float(claim.measured.half_width())
+        # One more decimal where the error would be 0.000.
+        digits = 4 if half < 5e-4 else 3
+        rows.append(
+            [
+                claim.statement + (f" ({claim.note})" if claim.note else ""),
+                _expected(claim),
+                f"{float(claim.measured.value):.{digits}f}",
+                f"{half:.{digits}f}" if np.isfinite(half) else "",
+                str(claim.verdict),
+            ]
+        )
+    return headers, rows
+
+
+def check_records(claims: list[Claim]) -> list[dict[str, Any]]:
+    """What a `result.json` holds of them."""
+    return [
+        {
+            "claim": claim.statement,
+            "expected": _expected(claim),
+            "measured": float(claim.measured.value),
+            "half_width": half if np.isfinite(half := float(claim.measured.half_width())) else None,
+            "holds": claim.verdict == Verdict.YES,
+            "verdict": str(claim.verdict),
+            "note": claim.note,
+        }
+        for claim in claims
+    ]
+
+
+def points_rows(check: VariableCheck) -> tuple[list[str], list[list[str]]]:
+    """Headers and rows: speciation criteria of one variable."""
+    rows = []
+    for name, point in check.points.items():
+        time = point.on(VarianceExploding())
+        if point.log_snr is None or time is None:
+            rows.append([name, "—", point.reason or ""])
+        else:
+            rows.append([name, f"{point.log_snr:.3f}", f"{time:.3f}"])
+    return ["criterion", "log-SNR λ", "noise σ"], rows
+
+
+def chosen_images(result: CrossCheck, num: int = 6) -> np.ndarray:
+    """Images whose decisions are spread from the latest to the earliest: what to look at."""
+    order = np.argsort(result.main.decision, kind="stable")
+    return order[np.linspace(0, len(order) - 1, min(num, len(order))).round().astype(int)]
+
+
+def crosscheck_report(
+    result: CrossCheck,
+    title: str,
+    class_names: list[str],
+    units: str = "data standard deviation 0.5",
+) -> Report:
+    """The whole report; `write` it with `crosscheck_record`.
+
+    Args:
+        result: What was found.
+        title: Of the page.
+        class_names: Short names of the classes.
+        units: Of sigma.
+    """
+    main = result.main
+    report = Report(title)
+    report.text(
+        f"All averages run over **{result.law}** ({result.trace.num_images} images, "
+        f"{result.trace.num_paths} noise paths each, {len(result.trace.sigmas)} noise levels, "
+        f"{result.trace.evaluations:,} network "
+        f"evaluations). Model: {result.trace.provenance}. Theory: one Gaussian a class with full "
+        f"covariance, shrinkage {result.shrinkage:g} by held-out likelihood. Entropies in nats; σ in the "
+        f"model's units ({units}); λ = −2 ln σ; ± is 95 %."
+    )
+    report.figure(
+        plotting.plot_crosscheck(main, result.law),
+        "crosscheck",
+        "Theory and model on one log-SNR axis: entropy of the class and its rate",
+    )
+    report.text("## Can the curves be trusted?\n\n" + HOW_TRUST_IS_JUDGED)
+    report.table(*trust_rows(result.trusts, every=True), caption=ERRORS)
+    report.text("## What a calibrated model must satisfy\n\n" + HOW_CLAIMS_ARE_JUDGED)
+    report.table(*check_rows(result.checks), caption=ERRORS)
+    report.text("## Where each variable is decided")
+    report.table(*summary_rows(result), caption=ERRORS)
+    report.figure(
+        plotting.plot_variables(result),
+        "variables",
+        "Every semantic variable as a share of its own entropy; model solid, theory dashed",
+    )
+    report.text(f"## Speciation criteria of the {main.name}")
+    report.table(*points_rows(main), caption=ERRORS)
+    report.text("## Does the information budget close?")
+    forms = {"bayes": "Bayes form", "unconditional": main.reference.form}
+    report.table(
+        ["side of the identity", "nats"],
+        [
+            ["H at σ_max − H at σ_min, tracked posterior", f"{main.budget.difference:.3f}"],
+            *(
+                [f"integral of dH, {forms.get(form, form + ' form')}", f"{integral:.3f}"]
+                for form, integral in main.budget.integrals.items()
+            ),
+            *(
+                [f"integral of the mmse gap, {name}", f"{value:.3f}"]
+                for name, value in (
+                    ("Bayes", main.budget.mmse_bayes),
+                    (main.reference.form, main.budget.mmse_unconditional),
+                )
+                if value is not None
+            ),
+        ],
+        caption=ERRORS,
+    )
+    report.text(main.reference.meaning)
+    report.figure(
+        plotting.plot_excess(main, result),
+        "excess",
+        "The forms of the denoiser gap level by level, and the excess that is not information",
+    )
+    if result.samples is not None:
+        report.text("## What the model draws")
+        report.figure(
+            plotting.plot_samples(result.samples, class_names),
+            "samples",
+            f"Samples of every class: {result.samples.law}",
+        )
+    report.text("## Single images")
+    report.figure(
+        plotting.plot_images(result, chosen_images(result), class_names),
+        "images",
+        "Images from the latest to the earliest decision, each with its own posterior curves",
+    )
+    early, middle, late = np.quantile(main.decision, [0.9, 0.5, 0.1])
+    report.text(
+        f"Half of all paths are decided above σ = {middle:.3g}; the middle 80 % between "
+        f"{late:.3g} and {early:.3g}."
+    )
+    report.text("## Calibration")
+    report.figure(
+        plotting.plot_reliability(result.reliability),
+        "reliability",
+        "Reliability of the tracked posterior inside the window, all classes pooled",
+    )
+    return report
+
+
+def crosscheck_record(result: CrossCheck) -> dict[str, Any]:
+    """What `result.json` holds; curves under "curves" can be read back."""
+    curves: dict[str, EntropyCurve] = {}
+    variables: dict[str, Mapping[str, Any]] = {}
+    for name, check in result.variables.items():
+        tracked = replace(check.tracked, trust=None)  # told once, under "trust"
+        curves |= {f"{name}: tracked": tracked, f"{name}: theory": check.theory}
+        curves |= {f"{name}: gap, Bayes": check.bayes, f"{name}: slope": check.slope}
+        if check.unconditional is not None:
+            curves[f"{name}: gap, unconditional"] = check.unconditional
+        variables[name] = {
+            "labels": check.partition.labels,
+            "cross_entropy": check.cross_entropy,
+            "calibration": check.calibration,
+            "accuracy": check.accuracy,
+            "bounds": check.bounds,
+            "budget": check.budget,
+            "points": check.points,
+            "decision_sigma": check.decision,
+        }
+    return {
+        "law": result.law,
+        "model": result.trace.provenance,
+        "num_images": result.trace.num_images,
+        "num_paths": result.trace.num_paths,
+        "evaluations": result.trace.evaluations,
+        "sigmas": result.trace.sigmas,
+        "shrinkage": result.shrinkage,
+        "checks": check_records(result.checks),
+        "trust": trust_record(result.trusts),
+        "reliability": result.reliability,
+        "variables": variables,
+        "curves": curves | result.nested,
+    }

@@ -1,0 +1,95 @@
+"""A denoiser that counts its forward passes and survives a lack of memory.
+
+The unit of cost is one *evaluation*: one noisy state through the network once. Where a batch does not
+fit into memory it is halved until it does, and later batches start from the size that fitted; chunks
+of a run and their random numbers do not change.
+"""
+
+from collections.abc import Callable
+from typing import Any, final
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from model_bridges.denoisers.base import (
+    Denoiser,
+    Label,
+    NotFiniteError,
+    Sigma,
+    Unconditional,
+    per_image,
+)
+from model_bridges.denoisers.wrapping import WrappedDenoiser
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether a forward pass failed for want of memory, on any device."""
+    text = str(error).lower()
+    return isinstance(error, torch.OutOfMemoryError | MemoryError) or (
+        isinstance(error, RuntimeError)
+        and ("out of memory" in text or "can't allocate memory" in text)
+    )
+
+
+@final
+class Metered(WrappedDenoiser):
+    """A `Denoiser` around another one: the same numbers, counted, in batches that fit.
+
+    Args:
+        denoiser: The model.
+        say: Called with one line when a batch was split.
+    """
+
+    def __init__(self, denoiser: Denoiser, say: Callable[[str], object] = lambda line: None):
+        self.denoiser, self.say = denoiser, say
+        self.evaluations = 0
+        self.max_batch: int | None = None  # the size that fitted, once a larger one did not
+
+    def __call__(
+        self, x: Float[Tensor, "B *event"], sigma: Sigma, label: Label
+    ) -> Float[Tensor, "B *event"]:
+        """The posterior mean, from the raw output."""
+        skip, out = (per_image(c, x) for c in self.coefficients(sigma))
+        return skip * x + out * self.raw(x, sigma, label).to(x)
+
+    def raw(
+        self, x: Float[Tensor, "B *event"], sigma: Sigma, label: Label
+    ) -> Float[Tensor, "B *event"]:
+        """The raw output; the batch is split where memory is short.
+
+        Raises:
+            MemoryError: If not even one state fits.
+        """
+        self.evaluations += len(x)
+        if self.max_batch is None or len(x) <= self.max_batch:
+            try:
+                return self.denoiser.raw(x, sigma, label)
+            except (RuntimeError, MemoryError) as error:
+                if not is_out_of_memory(error):
+                    raise
+                if len(x) == 1:
+                    raise MemoryError(
+                        f"one state of shape {tuple(x.shape[1:])} does not fit into memory; use a "
+                        "device with more, or a smaller data type."
+                    ) from error
+            self.max_batch = (len(x) + 1) // 2
+            if torch.cuda.is_available():
+                torch.cuda.empty_cache()
+            self.say(f"out of memory at a batch of {len(x)}: now at most {self.max_batch} at once")
+        size, results = self.max_batch, []
+        for first in range(0, len(x), size):
+            part = slice(first, first + size)
+            self.evaluations -= len(x[part])  # counted once, above
+            try:
+                results.append(self.raw(x[part], _part(sigma, part), _part(label, part)))
+            except NotFiniteError as error:
+                raise error.at(first + error.image) from None
+        return torch.cat(results)
+
+
+def _part(values: Any, part: slice) -> Any:
+    """Rows of a level or a label, where there is one a state."""
+    if isinstance(values, Unconditional) or not isinstance(values, Tensor) or values.ndim == 0:
+        return values
+    return values[part]

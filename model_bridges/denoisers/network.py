@@ -1,0 +1,163 @@
+"""A raw function with its coefficients, made a denoiser whose arguments are checked.
+
+`D = skip(sigma) x + out(sigma) F(x; sigma, label)` in EDM coordinates. Coefficients are computed in
+float64; the network runs in its own dtype on its own device, and `D` comes back in those of `x`.
+A noise level outside the trained range is reported or refused, never moved.
+"""
+
+import math
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal, final
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from model_bridges.denoisers.base import Label, Sigma, Unconditional, check_finite, per_image
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class NetworkDenoiser:
+    """A `Denoiser` made of a raw function and a coefficient function, with its arguments checked.
+
+    Args:
+        raw_function: `(x, sigma, label) -> F`, `x` and `sigma` `(B,)` in `dtype` on `device`.
+        coefficient_function: `sigma -> (skip, out)`, elementwise.
+        num_classes: C; integer labels are `0 .. C-1`.
+        event_shape: Shape of one state.
+        sigma_range: Trained noise levels, low to high.
+        provenance: Where the model comes from.
+        has_unconditional: Whether `raw_function` takes `UNCONDITIONAL`.
+        soft_labels: Whether it takes labels `(B, C)`.
+        outside: Outside `sigma_range`, "warn", "refuse", or "accept" where the model is exact at
+            every level. The level itself is never changed.
+        class_prior: Weights of the classes; equal when `None`.
+        dtype: What the network computes in. `D` comes in the dtype of `x`.
+        device: Where it computes.
+
+    Raises:
+        ValueError: If the sizes or the range are not positive, or `outside` is unknown.
+    """
+
+    raw_function: Callable[[Tensor, Tensor, Any], Tensor]
+    coefficient_function: Callable[[Tensor], tuple[Tensor, Tensor]]
+    num_classes: int
+    event_shape: tuple[int, ...]
+    sigma_range: tuple[float, float]
+    provenance: str = "a network of the user's own"
+    has_unconditional: bool = True
+    soft_labels: bool = False
+    outside: Literal["warn", "refuse", "accept"] = "warn"
+    class_prior: tuple[float, ...] | None = None
+    dtype: torch.dtype = torch.float32
+    device: torch.device | str = "cpu"
+
+    def __post_init__(self) -> None:
+        low, high = self.sigma_range
+        if not 0 < low < high < math.inf:
+            raise ValueError(
+                "`sigma_range` must be (low, high) with 0 < low < high < inf; "
+                f"got {self.sigma_range}. Give the noise levels the model was trained for."
+            )
+        if self.num_classes < 1 or any(size < 1 for size in self.event_shape):
+            raise ValueError(
+                "`num_classes` and every entry of `event_shape` must be at least 1; got "
+                f"{self.num_classes} and {self.event_shape}."
+            )
+        if self.outside not in ("warn", "refuse", "accept"):
+            raise ValueError(
+                f"`outside` must be 'warn', 'refuse' or 'accept'; got {self.outside!r}."
+            )
+
+    def __call__(
+        self, x: Float[Tensor, "B *event"], sigma: Sigma, label: Label
+    ) -> Float[Tensor, "B *event"]:
+        """The posterior mean `D = skip x + out F`, in the dtype and on the device of `x`.
+
+        Raises:
+            ValueError: If a shape, a noise level or a label does not fit the model.
+            NotFiniteError: As `raw`.
+        """
+        skip, out = (per_image(c, x) for c in self.coefficients(sigma))
+        return skip * x + out * self.raw(x, sigma, label).to(x)
+
+    def raw(
+        self, x: Float[Tensor, "B *event"], sigma: Sigma, label: Label
+    ) -> Float[Tensor, "B *event"]:
+        """The raw output `F`, in the model's dtype and on its device.
+
+        Raises:
+            ValueError: As `__call__`.
+            NotFiniteError: If it has NaN or infinity; names level, class, image and dtype.
+        """
+        if tuple(x.shape[1:]) != self.event_shape:
+            raise ValueError(
+                f"`x` must have shape (B, {', '.join(map(str, self.event_shape))}); "
+                f"got {tuple(x.shape)}. Reshape or resize the states."
+            )
+        levels = torch.as_tensor(sigma, dtype=torch.float64)
+        if levels.shape not in ((), (len(x),)):
+            raise ValueError(
+                f"`sigma` must be a number or one a state, shape ({len(x)},); "
+                f"got shape {tuple(levels.shape)}."
+            )
+        self._check_range(levels)
+        levels = levels.expand(len(x)).to(self.device, self.dtype)
+        states, label = x.to(self.device, self.dtype), self._label(label, len(x))
+        return check_finite(self.raw_function(states, levels, label), states, levels, label)
+
+    def coefficients(self, sigma: Sigma) -> tuple[Float[Tensor, "*B"], Float[Tensor, "*B"]]:
+        """`(skip, out)`, each of the shape of `sigma`, in float64."""
+        return self.coefficient_function(torch.as_tensor(sigma, dtype=torch.float64))
+
+    def _check_range(self, levels: Tensor) -> None:
+        low, high = float(levels.min()), float(levels.max())
+        if not (low > 0 and high < math.inf):
+            raise ValueError(
+                f"`sigma` must be positive and finite; got values from {low:g} to {high:g}. "
+                "Stop a schedule before its last zero."
+            )
+        # A level that went through float32 may miss the end of the range by its rounding.
+        inside = self.sigma_range[0] * (1 - 1e-6) <= low and high <= self.sigma_range[1] * (
+            1 + 1e-6
+        )
+        if inside or self.outside == "accept":
+            return
+        message = (
+            f"`sigma` must lie in the trained range [{self.sigma_range[0]:g}, "
+            f"{self.sigma_range[1]:g}]; got values from {low:g} to {high:g}. "
+            "Choose noise levels inside it."
+        )
+        if self.outside == "refuse":
+            raise ValueError(message)
+        warnings.warn(message, stacklevel=4)
+
+    def _label(self, label: Label, batch: int) -> Any:
+        if isinstance(label, Unconditional):
+            if not self.has_unconditional:
+                raise ValueError(
+                    "this model has no unconditional part, and a label it never saw would not make "
+                    "one; got UNCONDITIONAL. Add the unconditional network of the pair, or average "
+                    "the classes with their posterior, sum_c p(c|x) D_c."
+                )
+            return label
+        label = label.to(self.device)
+        if label.is_floating_point():
+            if self.soft_labels and label.shape == (batch, self.num_classes):
+                return label.to(self.dtype)
+            takes = f" or soft labels ({batch}, {self.num_classes})" if self.soft_labels else ""
+            raise ValueError(
+                f"`label` must be integers ({batch},){takes}; got {label.dtype} of shape "
+                f"{tuple(label.shape)}."
+            )
+        if label.shape != (batch,):
+            raise ValueError(f"`label` must have shape ({batch},); got {tuple(label.shape)}.")
+        if not bool(((label >= 0) & (label < self.num_classes)).all()):
+            raise ValueError(
+                f"`label` must be in 0..{self.num_classes - 1}; got {int(label.min())} to "
+                f"{int(label.max())}. Use UNCONDITIONAL where no class is meant."
+            )
+        return label.long()

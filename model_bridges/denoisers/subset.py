@@ -1,0 +1,100 @@
+"""A model restricted to some of its classes.
+
+Label i means the i-th of the classes kept, and the prior is that of these alone. The unconditional part
+of the model averages over all of its classes, not over those kept, so there is none here: a decision
+between the classes kept is measured against their Bayes mixture `sum_k p(k|x) D_k`.
+"""
+
+from dataclasses import dataclass
+from typing import final
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from model_bridges.denoisers.base import Denoiser, Label, Sigma, Unconditional
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class NamedClasses:
+    """A `Denoiser` of some classes of another one.
+
+    Args:
+        denoiser: The model.
+        classes: Its labels that are kept, in the new order.
+        class_prior: Their weights, of sum 1.
+
+    Raises:
+        ValueError: If a label is not one of the model's, or is kept twice.
+    """
+
+    denoiser: Denoiser
+    classes: tuple[int, ...]
+    class_prior: tuple[float, ...]
+
+    has_unconditional = False
+
+    def __post_init__(self) -> None:
+        known = range(self.denoiser.num_classes)
+        if len(set(self.classes)) < len(self.classes) or not all(k in known for k in self.classes):
+            raise ValueError(
+                f"classes must be different labels in 0..{len(known) - 1}; got {self.classes}. Is this "
+                "the model that the names belong to?"
+            )
+
+    @property
+    def num_classes(self) -> int:
+        return len(self.classes)
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """Names of the classes kept, as the model has them."""
+        names = getattr(self.denoiser, "class_names", None)
+        return tuple(str(k) if names is None else names[k] for k in self.classes)
+
+    @property
+    def event_shape(self) -> tuple[int, ...]:
+        return tuple(self.denoiser.event_shape)
+
+    @property
+    def sigma_range(self) -> tuple[float, float]:
+        return self.denoiser.sigma_range
+
+    @property
+    def provenance(self) -> str:
+        return f"{self.denoiser.provenance}, classes {', '.join(map(str, self.classes))}"
+
+    def __call__(
+        self, x: Float[Tensor, "B *event"], sigma: Sigma, label: Label
+    ) -> Float[Tensor, "B *event"]:
+        """The posterior mean. Errors as those of the model."""
+        return self.denoiser(x, sigma, self._label(label))
+
+    def raw(
+        self, x: Float[Tensor, "B *event"], sigma: Sigma, label: Label
+    ) -> Float[Tensor, "B *event"]:
+        """The raw output. Errors as those of the model."""
+        return self.denoiser.raw(x, sigma, self._label(label))
+
+    def coefficients(self, sigma: Sigma) -> tuple[Float[Tensor, "*B"], Float[Tensor, "*B"]]:
+        """`(skip, out)`, each of the shape of `sigma`, in float64."""
+        return self.denoiser.coefficients(sigma)
+
+    def _label(self, label: Label) -> Label:
+        if isinstance(label, Unconditional):
+            raise ValueError(
+                "the unconditional model averages over all of its classes, not over those named here; "
+                "got UNCONDITIONAL. Average these with their posterior, sum_k p(k|x) D_k."
+            )
+        classes = torch.tensor(self.classes, device=label.device)
+        if label.is_floating_point():
+            full = label.new_zeros(len(label), self.denoiser.num_classes)
+            full[:, classes] = label
+            return full
+        if label.numel() and not bool(((label >= 0) & (label < len(classes))).all()):
+            raise ValueError(
+                f"`label` must be in 0..{len(classes) - 1}; got {int(label.min())} to "
+                f"{int(label.max())}."
+            )
+        return classes[label.long()]

@@ -1,0 +1,164 @@
+"""How good the text-to-image model of digits is: pictures it draws, and its loss.
+
+*Agreement*: share of pictures of which the caption is true, by an independent classifier that sees the
+picture brought back to 8 x 8. Recognition and distances of the ten prompts as for the small digits
+networks (`digits.evaluate`). *Loss*: weighted squared error per entry of the latents.
+"""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from model_bridges.denoisers.base import UNCONDITIONAL
+from model_bridges.digits.classifier import DigitClassifier
+from model_bridges.digits.data import NUM_CLASSES, Digits
+from model_bridges.digits.text.captions import ANY, EMPTY, PARITY, PROMPTS, true_of
+from model_bridges.digits.text.data import to_digits, to_pictures
+from model_bridges.digits.training.evaluate import GeneratedQuality, denoising_loss, judge
+from model_bridges.digits.training.run import derived_seed
+from model_bridges.pipelines import LatentDiffusion
+from model_bridges.samplers import karras_sigmas, sample
+
+LOSS_SIGMAS = (0.05, 0.1, 0.2, 0.4, 0.7, 1.0, 1.5, 2.5, 4.0, 7.0, 15.0, 60.0)
+SAMPLER_STEPS = 40
+
+
+@dataclass(frozen=True)
+class CaptionQuality:
+    """Pictures of one caption: how many, the share it is true of, and which digits they show."""
+
+    caption: str
+    num_generated: int
+    agreement: float
+    digits: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class TextQuality:
+    """Judgement of the ten prompts, of the coarser captions, and of the autoencoder alone."""
+
+    prompts: GeneratedQuality
+    captions: tuple[CaptionQuality, ...]
+    reconstruction_rms: float  # held-out pictures through the autoencoder, units of [-1, 1]
+    reconstruction_accuracy: float
+
+    def to_dict(self) -> dict:
+        """Plain JSON data."""
+        return asdict(self)
+
+
+def generate(
+    denoiser: LatentDiffusion,
+    labels: Int[Tensor, " n"] | None,
+    *,
+    num: int | None = None,
+    seed: int = 0,
+    num_steps: int = SAMPLER_STEPS,
+) -> Float[Tensor, "n 4 8 8"]:
+    """Latents by ancestral sampling: one per label, or `num` of the empty prompt.
+
+    Raises:
+        ValueError: If neither labels nor `num` are given.
+    """
+    count = num if labels is None else len(labels)
+    if count is None:
+        raise ValueError("give `labels`, or `num` for the empty prompt; got neither.")
+    return sample(
+        denoiser,
+        (count, *denoiser.event_shape),
+        karras_sigmas(num_steps, *denoiser.sigma_range),
+        UNCONDITIONAL if labels is None else labels,
+        generator=torch.Generator().manual_seed(seed),
+    )
+
+
+def text_quality(
+    denoiser: LatentDiffusion, digits: Digits, *, per_prompt: int = 100, seed: int = 0
+) -> TextQuality:
+    """Draw pictures of every caption and judge them.
+
+    Args:
+        denoiser: The model with `PROMPTS`, the parity captions and `ANY` as its prompts, in this order.
+        digits: Data of the judge and the held-out pictures.
+        per_prompt: Pictures of each of the ten prompts and of each coarser caption.
+        seed: Of the sampler.
+
+    Raises:
+        ValueError: If `per_prompt` is not positive, or the prompts are others.
+    """
+    if per_prompt < 1:
+        raise ValueError(f"`per_prompt` must be at least 1; got {per_prompt}.")
+    coarse = (*PARITY, ANY)
+    if denoiser.prompts != (*PROMPTS, *coarse):
+        raise ValueError(f"the prompts must be {(*PROMPTS, *coarse)}; got {denoiser.prompts}.")
+    labels = torch.arange(NUM_CLASSES).repeat_interleave(per_prompt)
+    drawn = to_digits(digits, denoiser.decode(generate(denoiser, labels, seed=seed)))
+    classifier = DigitClassifier(digits)
+    captions = []
+    for index, caption in enumerate((*coarse, EMPTY)):
+        own = None if caption == EMPTY else torch.full((per_prompt,), NUM_CLASSES + index)
+        latents = generate(denoiser, own, num=per_prompt, seed=seed + 1 + index)
+        shown = classifier.predict(to_digits(digits, denoiser.decode(latents)))
+        captions.append(
+            CaptionQuality(
+                caption,
+                per_prompt,
+                float(np.isin(shown, true_of(caption)).mean()),
+                tuple(np.bincount(shown, minlength=NUM_CLASSES).tolist()),
+            )
+        )
+    pictures = to_pictures(digits, digits.held_out_images)
+    back = denoiser.decode(denoiser.encode(pictures, torch.Generator().manual_seed(seed)))
+    return TextQuality(
+        judge(drawn, labels, digits),
+        tuple(captions),
+        float((back - pictures).square().mean().sqrt()),
+        classifier.accuracy(to_digits(digits, back), digits.held_out_labels),
+    )
+
+
+def latent_losses(
+    denoiser: LatentDiffusion,
+    digits: Digits,
+    *,
+    seed: int = 0,
+    sigmas: Sequence[float] = LOSS_SIGMAS,
+) -> dict[str, dict[str, dict[float, float]]]:
+    """Weighted squared error per entry of the latents, for the ten prompts and the empty one.
+
+    Args:
+        denoiser: The model; its first ten prompts are `PROMPTS`.
+        digits: Training and held-out digits.
+        seed: Of the encoder's draws and the noise.
+        sigmas: Noise levels.
+    """
+    shown = len(digits.held_out_images)  # as many training digits
+    parts = {
+        "train": (digits.train_images[:shown], digits.train_labels[:shown]),
+        "held_out": (digits.held_out_images, digits.held_out_labels),
+    }
+    # Not the seed itself: the noise added later would be the encoder's once more.
+    generator = torch.Generator().manual_seed(derived_seed(seed, 1))
+    latents = {
+        part: denoiser.encode(to_pictures(digits, images), generator)
+        for part, (images, _) in parts.items()
+    }
+    return {
+        name: {
+            part: denoising_loss(
+                denoiser,
+                latents[part],
+                labels if name == "prompt" else UNCONDITIONAL,
+                sigmas=sigmas,
+                sigma_data=1.0,
+                seed=seed,
+                repeats=1,
+            )
+            for part, (_, labels) in parts.items()
+        }
+        for name in ("prompt", "empty prompt")
+    }

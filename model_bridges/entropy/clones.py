@@ -1,0 +1,322 @@
+"""Clone agreement: two reverse runs from one noisy state, and whether they end in one class.
+
+The state `x_t` of an image is run backwards twice by the stochastic sampler (the ancestral kernel, noise
+independent), with the unconditional model, or, where there is none, the Bayes mixture `sum_c p_c D_c` with
+the posterior that ELBO differences give at `x_t` and tracking carries on. The two ends agree with
+probability
+
+    phi(sigma) = E sum_c p(c | x_t)^2        (Biroli et al. 2024, arXiv 2402.18491)
+
+and phi bounds the entropy from both sides (`gmm_speciation.collisions`). Ends are named by a posterior of
+their classes: tracked along a fresh noise path of the end, or given as a function; two soft names agree by
+the product of their probabilities. The kernel leaves out the spread of x_0 inside a step, so phi errs to
+first order in the step: with `check_steps` every state is also run through every other level, and
+`phi(all) - phi(every other)` is that error's size.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from gmm_speciation.collisions import entropy_bounds, entropy_lower_bound, entropy_upper_bound
+from gmm_speciation.curves import EntropyCurve
+from gmm_speciation.estimate import Estimate
+from gmm_speciation.partitions import Partition
+from model_bridges.denoisers.base import UNCONDITIONAL, Denoiser
+from model_bridges.entropy.elbo import elbo_posterior
+from model_bridges.entropy.evidence import Evidence, evidence
+from model_bridges.entropy.levels import pilot_trace, place_levels, rate_of
+from model_bridges.entropy.problem import Problem
+from model_bridges.entropy.tracking import merged_trace
+from model_bridges.runs.jobs import Means, Merged, Sums
+from model_bridges.samplers import karras_sigmas
+from model_bridges.tracking.forward import trace
+from model_bridges.tracking.kernel import log_likelihood_update, reverse_kernel
+from model_bridges.tracking.trace import group_log_sum
+
+METHOD = "clones (middle of the bounds on H)"
+DEFAULT_NUM_LEVELS, DEFAULT_NUM_STEPS, NAMING_LEVELS = 8, 64, 12
+Classifier = Callable[[Tensor], Float[np.ndarray, "N K"]]
+
+
+@dataclass(frozen=True, eq=False)
+class CloneAgreement:
+    """Agreement of clones against the noise, `(L,)`, and what it says about H(C|X), in nats."""
+
+    sigmas: Float[np.ndarray, " L"]
+    agreement: Estimate  # phi
+    lower: Estimate  # bound on H
+    upper: Estimate
+    step_error: Estimate | None  # phi of all levels minus phi of every other one
+    curve: EntropyCurve  # the middle of the bounds
+
+    @property
+    def log_snr(self) -> Float[np.ndarray, " L"]:
+        """`lambda = -2 ln sigma` of the levels."""
+        return -2 * np.log(self.sigmas)
+
+
+@torch.no_grad()
+def run_back(
+    denoiser: Denoiser,
+    states: list[Tensor],
+    levels: list[Float[np.ndarray, " _"]],
+    rng: np.random.Generator,
+    *,
+    max_batch: int = 1024,
+) -> Float[Tensor, "B *event"]:
+    """Groups of states, each at the first of its decreasing levels, brought to the end together.
+
+    All groups end at one level; those that meet at a level go on in one batch.
+
+    Returns:
+        Posterior means of the unconditional model at the last level, group after group.
+    """
+    groups, place = list(states), [0] * len(states)
+    while True:
+        now = [own[i] for own, i in zip(levels, place, strict=True)]
+        top = max(now)
+        active = [g for g, level in enumerate(now) if level == top]
+        x = torch.cat([groups[g] for g in active])
+        parts = [denoiser(part, float(top), UNCONDITIONAL) for part in x.split(max_batch)]
+        denoised = torch.cat(parts)
+        if place[active[0]] == len(levels[active[0]]) - 1:
+            return denoised  # every group is at the last level now, in order
+        first = 0
+        for g in active:
+            own, size = levels[g], len(groups[g])
+            rows = slice(first, first + size)
+            first += size
+            means, variance = reverse_kernel(
+                x[rows], denoised[rows][None], float(top), float(own[place[g] + 1])
+            )
+            noise = torch.from_numpy(rng.standard_normal(means[0].shape)).to(x)
+            groups[g] = means[0] + variance**0.5 * noise
+            place[g] += 1
+
+
+@torch.no_grad()
+def run_back_as_mixture(
+    problem: Problem,
+    x: Float[Tensor, "B *event"],
+    levels: Float[np.ndarray, " T"],
+    log_posterior: Float[Tensor, "B K"],
+    rng: np.random.Generator,
+) -> Float[np.ndarray, "B K"]:
+    """States brought down by the Bayes mixture of the classes, whose posterior is tracked on the way.
+
+    Returns:
+        The log-posterior of the classes at the last level.
+    """
+    log_p = log_posterior.mT
+    for sigma, cleaner in pairwise(map(float, levels)):
+        skip, _ = problem.denoiser.coefficients(sigma)
+        denoised = float(skip) * x + problem.class_outputs(x, sigma)
+        means, variance = reverse_kernel(x, denoised, sigma, cleaner)
+        shares = log_p.exp().reshape(*log_p.shape, *(1,) * (x.ndim - 1))
+        noise = torch.from_numpy(rng.standard_normal(x.shape)).to(x)
+        x = (shares * means).sum(0) + variance**0.5 * noise
+        log_p = torch.log_softmax(log_p + log_likelihood_update(x, means, variance), 0)
+    return log_p.mT.cpu().numpy()
+
+
+@dataclass(frozen=True, eq=False)
+class CloneWork:
+    """Clones of every image of a problem at every level.
+
+    Levels of the problem are moved to the nearest of the sampler's; 8 placed by the pilot by default.
+
+    Args:
+        problem: Model and images.
+        num_steps: Levels of the sampler from the largest down, `rho = 7` (Karras et al. 2022).
+        check_steps: Also run through every other level.
+        classifier: Log-probabilities of the classes of clean states; tracking by default.
+        classifier_name: What to call it.
+    """
+
+    problem: Problem
+    num_steps: int = DEFAULT_NUM_STEPS
+    check_steps: bool = False
+    classifier: Classifier | None = None
+    classifier_name: str = "tracked posterior"
+
+    def settings(self) -> dict[str, Any]:
+        return self.problem.settings(
+            "clones",
+            num_steps=self.num_steps,
+            check_steps=self.check_steps,
+            named_by=self.classifier_name,
+        )
+
+    @property
+    def num_chunks(self) -> int:
+        return self.problem.num_chunks
+
+    def grid(self) -> Float[np.ndarray, " T"]:
+        """Levels of the sampler, decreasing."""
+        low, high = self.problem.denoiser.sigma_range
+        return karras_sigmas(self.num_steps, low, high).numpy()
+
+    def pilot(self) -> Sums:
+        """Branching levels, as indices into the sampler's grid, and levels to name classes with."""
+        p, before = self.problem, self.problem.denoiser.evaluations
+        record, images = pilot_trace(
+            p.denoiser,
+            p.x0,
+            p.labels,
+            prior=p.prior,
+            partitions=p.partitions,
+            seed=p.seed,
+            max_batch=p.max_batch,
+        )
+        sigmas, rate = rate_of(record)
+        seen = merged_trace(record, images, p.partitions)
+        wanted = p.sigmas
+        if wanted is None:
+            wanted = place_levels(sigmas, rate, DEFAULT_NUM_LEVELS + 2)[1:-1]
+        grid = self.grid()
+        nearest = np.abs(np.log(grid[:, None] / wanted)).argmin(0)
+        # A branch needs two steps, so that every other level is a shorter run of the same kind.
+        branch = np.unique(np.minimum(nearest, len(grid) - 3))[::-1]
+        return Sums(
+            0,
+            {
+                "branch": branch,
+                "levels": grid[branch],
+                "sigmas": sigmas,
+                "rate": rate,
+                "naming": place_levels(sigmas, rate, NAMING_LEVELS),
+                "seen": seen.counts,
+                **{f"seen {key}": total for key, total in seen.totals.items()},
+            },
+            evaluations=p.denoiser.evaluations - before,
+        )
+
+    @torch.no_grad()
+    def chunk(self, index: int, pilot: Sums) -> Sums:
+        """Sums of the agreement over the images of one chunk."""
+        p, before = self.problem, self.problem.denoiser.evaluations
+        clean = p.x0[p.images(index)].double()
+        grid = self.grid()
+        totals = {
+            f"{kind} {name}": np.zeros(len(pilot.totals["branch"]))
+            for name in p.partitions
+            for kind in (("agreement", "coarse") if self.check_steps else ("agreement",))
+        }
+        branches = [int(b) for b in pilot.totals["branch"]]
+        rng = p.rng("clones", index)
+        noise = [torch.from_numpy(rng.standard_normal(clean.shape)).to(clean) for _ in branches]
+        pairs = [torch.cat([clean + grid[b] * n] * 2) for b, n in zip(branches, noise, strict=True)]
+        runs = {"agreement": {b: grid[b:] for b in branches}}
+        if self.check_steps:
+            # From the same states; an odd step, where one is left over, comes first.
+            last = len(grid) - 1
+            runs["coarse"] = {b: grid[[b, *range(last, b, -2)[::-1]]] for b in branches}
+        for kind, levels in runs.items():
+            ends = self._ends(pairs, list(levels.values()), rng, pilot)
+            for name, partition in p.partitions.items():
+                for place, one in enumerate(np.split(ends, len(branches))):
+                    totals[f"{kind} {name}"][place] += _agreement(one, partition).sum()
+        return Sums(len(clean), totals, evaluations=p.denoiser.evaluations - before)
+
+    def _ends(
+        self,
+        states: list[Tensor],
+        levels: list[Float[np.ndarray, " _"]],
+        rng: np.random.Generator,
+        pilot: Sums,
+    ) -> Float[np.ndarray, "B K"]:
+        """Log-posteriors of the classes at the ends of one run of every state, branch by branch."""
+        p = self.problem
+        if not p.denoiser.has_unconditional:
+            known = (pilot.totals["sigmas"], pilot.totals["rate"])
+            found = []
+            for x, own in zip(states, levels, strict=True):
+                start = elbo_posterior(
+                    p.denoiser, x, float(own[0]), prior=p.prior, rate=known, rng=rng,
+                    max_batch=p.max_batch,
+                )  # fmt: skip
+                log_p = torch.from_numpy(start.log_posterior).to(x)
+                found.append(run_back_as_mixture(p, x, own, log_p, rng))
+            return np.concatenate(found)
+        ends = run_back(p.denoiser, states, levels, rng, max_batch=p.max_batch)
+        if self.classifier is not None:
+            return self.classifier(ends)
+        record = trace(
+            p.denoiser,
+            ends,
+            sigmas=pilot.totals["naming"],
+            prior=p.prior,
+            seed=int(rng.integers(2**31)),
+            max_batch=p.max_batch,
+        )
+        return record.log_posterior[0]
+
+    def evidence(self, merged: Merged, name: str) -> Evidence:
+        """What the pilot's images say about the model: the clones' own clean states are not known."""
+        found = merged.pilot.totals
+        totals = {k.removeprefix("seen "): v for k, v in found.items() if k.startswith("seen ")}
+        seen = Merged(found["seen"], totals, {}, 0, merged.pilot)
+        return evidence(seen, name, found["sigmas"], self.problem.partitions[name].is_trivial)
+
+    def agreement(self, merged: Merged, name: str) -> CloneAgreement:
+        """Agreement, bounds and curve of one partition.
+
+        Raises:
+            ValueError: As `Merged.evaluate`.
+        """
+        partition = self.problem.partitions[name]
+        classes, sigmas = partition.num_classes, merged.pilot.totals["levels"]
+        log_snr = -2 * np.log(sigmas)
+
+        def middle(means: Means) -> np.ndarray:
+            phi = means[f"agreement {name}"]
+            return (entropy_lower_bound(phi, classes) + entropy_upper_bound(phi, classes)) / 2
+
+        phi = _at_least_binomial(
+            merged.evaluate(lambda means: means[f"agreement {name}"])[0], merged.num_images
+        )
+        lower, upper = entropy_bounds(phi, classes)
+        step_error = None
+        if self.check_steps:
+            step_error, _ = merged.evaluate(
+                lambda means: means[f"agreement {name}"] - means[f"coarse {name}"]
+            )
+        curve = merged.curve(
+            log_snr,
+            middle,
+            lambda means: -np.gradient(middle(means), log_snr),
+            self.problem.prior_entropy(partition),
+            METHOD,
+        )
+        stderr = (lower.stderr + upper.stderr) / 2  # both move with phi
+        entropy = Estimate(curve.entropy.value, stderr, curve.entropy.dof)
+        curve = replace(curve, entropy=entropy)
+        return CloneAgreement(sigmas, phi, lower, upper, step_error, curve)
+
+    def curve(self, merged: Merged, name: str) -> EntropyCurve:
+        """The middle of the bounds on H for one partition, with its slope as rate."""
+        return self.agreement(merged, name).curve
+
+
+def _at_least_binomial(phi: Estimate, num_images: int) -> Estimate:
+    """An agreement whose error is not below that of a coin: no disagreement seen is not none."""
+    value = np.asarray(phi.value)
+    share = (value * num_images + 1) / (num_images + 2)
+    stderr = np.maximum(phi.stderr, np.sqrt(share * (1 - share) / num_images))
+    return Estimate(value, stderr, phi.dof)
+
+
+def _agreement(
+    log_posterior: Float[np.ndarray, "B K"], partition: Partition
+) -> Float[np.ndarray, " N"]:
+    """Probability that the two ends of each state are of one class; the second half holds the others."""
+    p = np.exp(group_log_sum(log_posterior, partition))
+    first, second = np.split(p, 2)
+    return (first * second).sum(-1)

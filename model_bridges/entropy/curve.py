@@ -1,0 +1,149 @@
+"""H(C|X) of a trained model against the noise level, by the estimator of one's choice.
+
+    tracking            entropy of the class posterior tracked along forward-noised data
+    gap                 denoiser gap against the Bayes mixture, with the tracked posterior
+    gap-unconditional   denoiser gap against the unconditional model
+    gap-sampled         the same for the labelled class, levels sampled where the integrand is
+    tracking-ratio      ratio to the unconditional model, prior e^l
+    tracking-forced     the same with a forced prior of 1/2, binary
+    elbo                ELBO differences at the noisy state, without a path
+    clones              agreement of two reverse runs: the middle of its bounds on H
+
+The first three and the ratio forms read one pass over the model; use `trace` and the read-outs to get them
+from one. Nats; log-SNR `-2 log sigma`.
+"""
+
+import difflib
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from jaxtyping import Float, Int
+from numpy.typing import ArrayLike
+from torch import Tensor
+
+from gmm_speciation.curves import EntropyCurve
+from gmm_speciation.partitions import Partition
+from model_bridges.denoisers.base import Denoiser
+from model_bridges.entropy.clones import CloneWork
+from model_bridges.entropy.elbo_work import ElboWork
+from model_bridges.entropy.evidence import evidence
+from model_bridges.entropy.gap import gap_curve
+from model_bridges.entropy.problem import TRIVIAL, problem
+from model_bridges.entropy.sampled_gap import SampledGapWork
+from model_bridges.entropy.tracking import TraceWork, merged_trace
+from model_bridges.entropy.trust_checks import trusted
+from model_bridges.runs.folder import run_work
+from model_bridges.tracking.forward import trace
+from model_bridges.tracking.readouts import forced_prior_curve, ratio_curve, tracked_curve
+from model_bridges.tracking.trace import PartitionLike, Trace
+
+READOUTS: dict[str, Callable[[Trace, PartitionLike], EntropyCurve]] = {
+    "tracking": tracked_curve,
+    "gap": lambda record, partition: gap_curve(record, "bayes", partition),
+    "gap-unconditional": lambda record, partition: gap_curve(record, "unconditional", partition),
+    "tracking-ratio": ratio_curve,
+    "tracking-forced": forced_prior_curve,
+}
+ESTIMATORS = (*READOUTS, "gap-sampled", "elbo", "clones")
+NEED_UNCONDITIONAL = ("gap-unconditional", "gap-sampled", "tracking-ratio", "tracking-forced")
+NEED_LABELS = ("gap-sampled", "tracking-forced")
+
+
+def entropy_curve(
+    denoiser: Denoiser,
+    x0: Float[Tensor, "N *event"],
+    labels: Int[Tensor, " N"] | None = None,
+    *,
+    estimator: str = "tracking",
+    partition: Partition | Sequence[int] | None = None,
+    seed: int = 0,
+    run: str | Path | None = None,
+    sigmas: ArrayLike | None = None,
+    prior: ArrayLike | None = None,
+    max_batch: int = 1024,
+    progress: Callable[[int, int], object] | None = None,
+) -> EntropyCurve:
+    """Class entropy and its rate on data, averaged over images.
+
+    `curve.trust` holds the checks that would have caught a wrong model (see `trust`); where one fails the
+    call warns with `TrustWarning`.
+
+    Args:
+        denoiser: The model.
+        x0: Clean data.
+        labels: True classes; "gap-sampled" and "tracking-forced" need them.
+        estimator: One of those of the module; "tracking" by default.
+        partition: Groups of classes; every class its own by default.
+        seed: Of everything random.
+        run: Folder of a long run, which can be killed and continued (see `runs`).
+        sigmas, prior, max_batch: As in `trace`. Without a folder, the estimators of one pass take 64
+            even levels by default; the others, and all with one, place their own.
+        progress: Called with `(parts done, parts in all)`.
+
+    Raises:
+        ValueError: If the estimator is unknown or needs what is not there, there are fewer than two
+            images, the folder holds another run, and as `trace`.
+        OSError: If the disk is full or the device is lost.
+    """
+    _check(denoiser, x0, labels, estimator)
+    if run is None and estimator in READOUTS:
+        record = trace(
+            denoiser,
+            x0,
+            labels,
+            sigmas=sigmas,
+            prior=prior,
+            partitions={} if partition is None else {"partition": partition},
+            seed=seed,
+            max_batch=max_batch,
+            progress=progress,
+        )
+        curve = READOUTS[estimator](record, partition)
+        merged, single = merged_trace(record, x0, {TRIVIAL: partition}), partition is None
+        found = evidence(merged, TRIVIAL, record.sigmas, single)
+        return _told(trusted(curve, found, estimator))
+    name = TRIVIAL if partition is None else "partition"
+    given = problem(
+        denoiser,
+        x0,
+        labels,
+        sigmas=sigmas,
+        prior=prior,
+        partitions={} if partition is None else {"partition": partition},
+        seed=seed,
+        max_batch=max_batch,
+    )
+    kinds = {"elbo": ElboWork, "clones": CloneWork, "gap-sampled": SampledGapWork}
+    work = kinds.get(estimator, TraceWork)(given)
+    merged = run_work(
+        work,
+        run,
+        progress=lambda status: None if progress is None else progress(status.done, status.total),
+    )
+    read = {"estimator": estimator} if isinstance(work, TraceWork) else {}
+    curve = work.curve(merged, name, **read)
+    return _told(trusted(curve, work.evidence(merged, name), estimator))
+
+
+def _told(curve: EntropyCurve) -> EntropyCurve:
+    """The curve, after a warning if it cannot be trusted."""
+    curve.trust.warn("The entropy curve", stacklevel=4)
+    return curve
+
+
+def _check(denoiser: Denoiser, x0: Tensor, labels: Tensor | None, estimator: str) -> None:
+    if estimator not in ESTIMATORS:
+        near = difflib.get_close_matches(estimator, ESTIMATORS) or list(ESTIMATORS)
+        raise ValueError(
+            f"`estimator` must be one of {', '.join(ESTIMATORS)}; got {estimator!r}. "
+            f"Did you mean {' or '.join(map(repr, near))}?"
+        )
+    if estimator in NEED_UNCONDITIONAL and not denoiser.has_unconditional:
+        raise ValueError(
+            f"`estimator={estimator!r}` needs an unconditional model, and this one has none. "
+            "Use `estimator='gap'`, or add the unconditional network of the pair."
+        )
+    if estimator in NEED_LABELS and labels is None:
+        raise ValueError(f"`estimator={estimator!r}` needs the true classes; pass `labels`.")
+    if len(x0) < 2:
+        raise ValueError(f"An error bar needs at least two images in `x0`; got {len(x0)}.")

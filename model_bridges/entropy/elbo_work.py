@@ -1,0 +1,150 @@
+"""Class entropy from ELBO differences, as work in chunks.
+
+At every level each image of a chunk is noised once, on its own, and its posterior estimated there without
+a path (`elbo_posterior`). The rate is the denoiser gap `E sum_c p_c |D_c - Dbar|^2 / (2 sigma^2)` per unit
+log-SNR at the same states with these posteriors. Averages are freed of the first-order bias that the
+noise of a posterior gives to a nonlinear function of it. At the model's largest level the posterior is
+the prior.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from gmm_speciation.curves import EntropyCurve
+from model_bridges.entropy.elbo import DEFAULT_NUM_STRATA, ElboPosterior, elbo_posterior
+from model_bridges.entropy.evidence import UNDECIDED, Evidence, evidence, image_moments
+from model_bridges.entropy.levels import pilot_rate, place_levels
+from model_bridges.entropy.linear_bounds import wiener_errors
+from model_bridges.entropy.problem import Problem
+from model_bridges.runs.jobs import Arrays, Merged, Sums
+from model_bridges.tracking.distances import distance, gram, spread
+from model_bridges.tracking.readouts import doubts, posterior_entropy
+from model_bridges.tracking.trace import group_log_sum
+
+METHOD = "ELBO differences"
+DEFAULT_NUM_LEVELS = 16
+
+
+@dataclass(frozen=True, eq=False)
+class ElboWork:
+    """ELBO differences of every image at every level; 16 levels placed by the pilot by default."""
+
+    problem: Problem
+    num_strata: int = DEFAULT_NUM_STRATA
+
+    def settings(self) -> dict[str, Any]:
+        return self.problem.settings("elbo", num_strata=self.num_strata)
+
+    @property
+    def num_chunks(self) -> int:
+        return self.problem.num_chunks
+
+    def pilot(self) -> Sums:
+        """The rate on a coarse grid, and the levels of the curve."""
+        p, before = self.problem, self.problem.denoiser.evaluations
+        sigmas, rate = pilot_rate(
+            p.denoiser, p.x0, prior=p.prior, seed=p.seed, max_batch=p.max_batch
+        )
+        levels = place_levels(sigmas, rate, DEFAULT_NUM_LEVELS) if p.sigmas is None else p.sigmas
+        cost = p.denoiser.evaluations - before
+        found, bound = {"sigmas": sigmas, "rate": rate}, wiener_errors(p.x0, levels)
+        found |= {"levels": levels} | ({} if bound is None else {"wiener": bound})
+        return Sums(0, found, evaluations=cost)
+
+    @torch.no_grad()
+    def chunk(self, index: int, pilot: Sums) -> Sums:
+        """Sums over the images of one chunk."""
+        p, before = self.problem, self.problem.denoiser.evaluations
+        images = p.images(index)
+        clean = p.x0[images].double()
+        levels = pilot.totals["levels"]
+        rows: list[Arrays] = []
+        for number, sigma in enumerate(map(float, levels)):
+            rng = p.rng("elbo", index, number)
+            x = clean + sigma * torch.from_numpy(rng.standard_normal(clean.shape)).to(clean)
+            posterior = self._posterior(x, sigma, pilot, rng)
+            rows.append(self._quantities(x, sigma, posterior, images))
+        totals = {name: np.array([row[name].sum() for row in rows]) for name in rows[0]}
+        totals |= image_moments(clean)
+        if "wiener" in pilot.totals:
+            totals["wiener"] = pilot.totals["wiener"][:, images].sum(1)
+        return Sums(len(clean), totals, evaluations=p.denoiser.evaluations - before)
+
+    def _posterior(
+        self, x: Tensor, sigma: float, pilot: Sums, rng: np.random.Generator
+    ) -> ElboPosterior:
+        p = self.problem
+        return elbo_posterior(
+            p.denoiser,
+            x,
+            sigma,
+            prior=p.prior,
+            rate=(pilot.totals["sigmas"], pilot.totals["rate"]),
+            num_strata=self.num_strata,
+            rng=rng,
+            max_batch=p.max_batch,
+        )
+
+    def _quantities(
+        self, x: Tensor, sigma: float, posterior: ElboPosterior, images: slice
+    ) -> Arrays:
+        """Entropy, rate and, with labels, cross-entropy of every image at one level."""
+        p, result = self.problem, {}
+        skip, _ = p.denoiser.coefficients(sigma)
+        clean = p.x0[images].to(x)
+        rows = torch.cat([p.class_outputs(x, sigma), (clean - float(skip) * x)[None]])
+        inner = gram(rows, p.denoiser.num_classes)
+        shares = torch.from_numpy(posterior.log_posterior).to(inner).exp()
+        mean = torch.nn.functional.pad(shares, (0, 1))
+        unit = torch.eye(mean.shape[1], dtype=inner.dtype, device=inner.device)
+        result["error bayes"] = distance(inner, unit[-1].expand_as(mean), mean).cpu().numpy()
+        labels = None if p.labels is None else p.labels[images].cpu().numpy()
+        for name, partition in p.partitions.items():
+
+            def gap(log_p: np.ndarray, partition=partition) -> Float[np.ndarray, "..."]:
+                stacked = log_p.reshape(-1, *log_p.shape[-2:])
+                values = [spread(inner, torch.from_numpy(q).to(inner), partition) for q in stacked]
+                return torch.stack(values).cpu().numpy().reshape(log_p.shape[:-1])
+
+            def entropy(log_p: np.ndarray, partition=partition) -> Float[np.ndarray, "..."]:
+                return posterior_entropy(log_p, partition)
+
+            result[f"entropy {name}"] = posterior.unbias(entropy)
+            result[f"bayes {name}"] = posterior.unbias(gap) / sigma**2
+            own = doubts(posterior.log_posterior, partition)
+            result |= {f"{kind} {name}": values for kind, values in own.items()}
+            result[f"undecided {name}"] = (own["confidence"] < UNDECIDED).astype(float)
+            if labels is not None:
+                group = np.asarray(partition.labels)[labels]
+
+                def cross(log_p: np.ndarray, partition=partition, group=group) -> np.ndarray:
+                    return -group_log_sum(log_p, partition)[..., np.arange(len(group)), group]
+
+                result[f"cross_entropy {name}"] = posterior.unbias(cross)
+                named = group_log_sum(posterior.log_posterior, partition).argmax(-1)
+                result[f"accuracy {name}"] = (named == group).astype(float)
+        return result
+
+    def evidence(self, merged: Merged, name: str) -> Evidence:
+        """What the states at the levels say about the model, for one partition."""
+        single = self.problem.partitions[name].is_trivial
+        return evidence(merged, name, merged.pilot.totals["levels"], single)
+
+    def curve(self, merged: Merged, name: str) -> EntropyCurve:
+        """The curve of one partition.
+
+        Raises:
+            ValueError: As `Merged.evaluate`.
+        """
+        return merged.curve(
+            -2 * np.log(merged.pilot.totals["levels"]),
+            lambda means: means[f"entropy {name}"],
+            lambda means: means[f"bayes {name}"] / 2,
+            self.problem.prior_entropy(self.problem.partitions[name]),
+            METHOD,
+        )

@@ -1,0 +1,147 @@
+"""What an estimator's own evaluations say about the model itself, beside the entropy.
+
+At noisy states `x = x_0 + sigma eps` of known images, with H the entropy that is read off, level by level:
+
+    error over bound   E|x_0 - D|^2 over what a linear denoiser achieves (`linear_bounds`): at most 1
+    calibration        CE - H, the cross-entropy of the true labels minus H: 0
+    naming             share of images whose most probable class is the true one, minus the mean of that
+                       probability, at the cleanest level: 0
+    budget             H(sigma_max) - integral of dH over log sigma - H: 0, in each form of dH
+                       (`gap`: between denoisers; mmse: |x_0 - D|^2 - |x_0 - D_y|^2)
+
+for an exact model, up to the step of the levels. No evaluation of the network is added. All of them are
+functions of the sums that a pass leaves, so their errors are those of its batches of images. Nats.
+
+What a posterior calls rare is missing from few images, and their scatter knows nothing of it. So the error
+of the calibration and of the naming is never below the one that the posteriors p themselves predict, with
+variances `sum p log^2 p - (sum p log p)^2` and `max p (1 - max p)` an image.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import numpy as np
+from jaxtyping import Float
+from torch import Tensor
+
+from gmm_speciation.estimate import Estimate
+from model_bridges.entropy.gap import integral_from_top
+from model_bridges.entropy.linear_bounds import scalar_bound
+from model_bridges.runs.jobs import Arrays, Means, Merged
+
+UNDECIDED = 0.75  # a path whose most probable class is below it has not decided: no better than 1/2
+
+
+@dataclass(frozen=True, eq=False)
+class Evidence:
+    """Estimates `(L,)` at increasing noise levels; `naming` and `undecided` `(1,)`, at the cleanest."""
+
+    sigmas: Float[np.ndarray, " L"]
+    errors: dict[str, Estimate]  # over a bound, by denoiser and bound
+    calibration: Estimate | None = None
+    cross_entropy: Estimate | None = None
+    naming: Estimate | None = None
+    undecided: Estimate | None = None  # share of paths
+    num_images: int = 0
+    budgets: dict[str, Estimate] = field(default_factory=dict)  # by form
+    # Nats by which the step of the levels may displace H, and the integral of each form.
+    step: Float[np.ndarray, " L"] | float = 0.0
+    integral_steps: dict[str, float] = field(default_factory=dict)
+
+
+def image_moments(x0: Float[Tensor, "N *event"]) -> Arrays:
+    """Totals from which the scalar bound is made."""
+    flat = x0.detach().flatten(1).double().cpu().numpy()
+    return {"clean": flat.sum(0), "square": np.array([(flat**2).sum()])}
+
+
+def evidence(merged: Merged, name: str, sigmas: Float[np.ndarray, " L"], single: bool) -> Evidence:
+    """The evidence on one variable in the sums of a pass that follows class posteriors.
+
+    What needs sums that are not there, such as those of labels, is left out. The "unconditional" budget
+    closes only if both networks are exact.
+
+    Args:
+        merged: The sums; those of the variable end in its name.
+        name: Of the variable.
+        sigmas: Levels of the sums.
+        single: Whether its classes are the single classes, of which the mmse form knows.
+
+    Raises:
+        ValueError: As `Merged.evaluate`.
+    """
+
+    means = merged.means()
+
+    def estimate(
+        statistic: Callable[[Means], np.ndarray], needed: str, variance: str = ""
+    ) -> Estimate | None:
+        if needed not in merged.totals:
+            return None
+        found = merged.evaluate(statistic)[0]
+        if not variance:
+            return found
+        predicted = np.sqrt(means[f"{variance} {name}"] / merged.num_images)[: found.value.size]
+        return Estimate(found.value, np.maximum(found.stderr, predicted), found.dof)
+
+    entropy, cross, hit, sure = (
+        f"{kind} {name}" for kind in ("entropy", "cross_entropy", "accuracy", "confidence")
+    )
+    rates = {form: f"{form} {name}" for form in ("bayes", "unconditional")}
+    if single:
+        rates["mmse"] = "mmse bayes"
+
+    def budget(key: str) -> Estimate:
+        def left(means: Means) -> np.ndarray:
+            h = means[entropy]
+            return h[-1] - integral_from_top(sigmas, means[key]) - h
+
+        return merged.evaluate(left)[0]
+
+    rates = {form: key for form, key in rates.items() if key in merged.totals}
+    undecided = f"undecided {name}"
+    return Evidence(
+        sigmas,
+        error_ratios(merged, sigmas),
+        estimate(lambda m: m[cross] - m[entropy], cross, "varentropy"),
+        estimate(lambda m: m[cross], cross, "varentropy"),
+        estimate(lambda m: (m[hit] - m[sure])[:1], hit, "doubt"),
+        estimate(lambda m: m[undecided][:1], undecided),
+        merged.num_images,
+        {form: budget(key) for form, key in rates.items()},
+        np.abs(means.get(f"step {name}", np.zeros(len(sigmas)))),
+        {form: _integral_step(sigmas, means[key]) for form, key in rates.items()},
+    )
+
+
+def error_ratios(merged: Merged, sigmas: Float[np.ndarray, " L"]) -> dict[str, Estimate]:
+    """`E|x_0 - D|^2` over each linear bound, for the Bayes mixture and the unconditional network."""
+
+    def scalar(means: Means) -> Float[np.ndarray, " L"]:
+        return scalar_bound(means["clean"], float(means["square"][0]), merged.num_images, sigmas)
+
+    bounds: dict[str, Callable[[Means], np.ndarray]] = {"scalar": scalar}
+    if "wiener" in merged.totals:
+        bounds["Wiener"] = lambda means: means["wiener"]
+    if not min(scalar(merged.means(left_out))[0] for left_out in range(len(merged.counts))) > 0:
+        return {}  # the images of some batches are all alike, or one: no variance to compare with
+
+    def ratio(key: str, bound: Callable[[Means], np.ndarray]) -> Estimate:
+        return merged.evaluate(lambda means: means[key] / bound(means))[0]
+
+    return {
+        f"{denoiser}, {name}": ratio(f"error {denoiser}", bound)
+        for denoiser in ("bayes", "unconditional")
+        for name, bound in bounds.items()
+        if f"error {denoiser}" in merged.totals
+    }
+
+
+def _integral_step(sigmas: Float[np.ndarray, " L"], rate: Float[np.ndarray, " L"]) -> float:
+    """How far leaving out every other level displaces an integral, at most."""
+    every_other = np.arange(len(sigmas) - 1, -1, -2)[::-1]
+    if len(every_other) < 2:
+        return 0.0
+    whole = integral_from_top(sigmas, rate)[every_other]
+    coarse = integral_from_top(sigmas[every_other], rate[every_other])
+    return float(np.abs(whole - coarse).max())

@@ -1,0 +1,227 @@
+"""Class entropies of a model by several estimators, on the same images, as one result.
+
+Estimators that read one pass share it; every kind of work has a subfolder of the run. For each semantic
+variable the result holds a curve by estimator, and for each pair of a variable and a grouping of it the
+paired difference of their windows.
+"""
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float
+from torch import Tensor
+
+from gmm_speciation.curves import EntropyCurve
+from gmm_speciation.estimate import Estimate
+from gmm_speciation.partitions import Partition
+from model_bridges.entropy.clones import CloneAgreement, CloneWork
+from model_bridges.entropy.curve import ESTIMATORS, NEED_LABELS, NEED_UNCONDITIONAL, READOUTS
+from model_bridges.entropy.elbo_work import ElboWork
+from model_bridges.entropy.problem import Problem
+from model_bridges.entropy.sampled_gap import SampledGapWork
+from model_bridges.entropy.tracking import TraceWork
+from model_bridges.entropy.trust import Trust
+from model_bridges.entropy.trust_checks import trusted
+from model_bridges.entropy.windows import WindowDifference, compare_windows
+from model_bridges.runs.folder import Say, Status, run_work
+from model_bridges.runs.jobs import Merged, Work
+from model_bridges.tracking.pointwise import Pointwise, pointwise_of
+
+DEFAULT_ESTIMATORS = ("tracking", "gap", "elbo", "clones")
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What one kind of work took: forward passes of one state, and seconds of this process."""
+
+    work: str
+    evaluations: int
+    seconds: float
+
+
+@dataclass(frozen=True, eq=False)
+class MeasuredVariable:
+    """One semantic variable: curves by estimator, and the theory's where there is one."""
+
+    name: str
+    partition: Partition
+    curves: dict[str, EntropyCurve]
+    theory: EntropyCurve | None = None
+    cross_entropy: Estimate | None = None  # on the levels of "tracking"
+    step_error: Estimate | None = None  # of the tracked entropy, before extrapolation
+    clones: CloneAgreement | None = None
+    points: Pointwise | None = None
+
+    @property
+    def main(self) -> EntropyCurve:
+        """The curve that windows are read from: tracking where it was run, else the first."""
+        return self.curves.get("tracking", next(iter(self.curves.values())))
+
+
+@dataclass(frozen=True, eq=False)
+class Measurement:
+    """All estimators on one law of images."""
+
+    model: str
+    law: str  # of the images
+    path_law: str  # of the noisy states
+    num_images: int
+    seed: int
+    variables: dict[str, MeasuredVariable]
+    comparisons: list[WindowDifference] = field(default_factory=list)
+    costs: list[Cost] = field(default_factory=list)
+    images: Float[Tensor, "N *event"] | None = None
+
+    @property
+    def trusts(self) -> dict[str, Trust]:
+        """What the checks of every curve say, by variable and estimator."""
+        return {
+            f"{name}, {estimator}": curve.trust
+            for name, variable in self.variables.items()
+            for estimator, curve in variable.curves.items()
+        }
+
+    @property
+    def evaluations(self) -> int:
+        return sum(cost.evaluations for cost in self.costs)
+
+
+def measure(
+    problem: Problem,
+    estimators: Sequence[str] = DEFAULT_ESTIMATORS,
+    *,
+    run: str | Path | None = None,
+    trajectories: bool = False,
+    num_paths: int = 1,
+    clone_steps: int = 64,
+    theory: Callable[[Partition, np.ndarray], EntropyCurve] | None = None,
+    step: Callable[[str], object] = lambda name: None,
+    progress: Callable[[Status], object] = lambda status: None,
+    say: Say = lambda line: None,
+) -> Measurement:
+    """Run the estimators and put their curves together.
+
+    Args:
+        problem: Model, images, partitions, levels (each kind of work places its own by default).
+        estimators: Names of `model_bridges.entropy.curve`.
+        run: Folder; a subfolder a kind of work.
+        trajectories: Track along trajectories that the model generates, with the labels as classes.
+        num_paths: Noise paths of each image, for tracking.
+        clone_steps: Levels of the clones' sampler.
+        theory: The closed-form curve of a partition on given log-SNR.
+        step: Called with the name of each kind of work as it begins.
+        progress, say: As in `run_work`.
+
+    Raises:
+        ValueError: If an estimator is unknown or needs what is not there, and as `run_work`.
+        OSError: As `run_work`.
+    """
+    _check(problem, estimators)
+    works: dict[str, Work] = {}
+    if any(name in READOUTS for name in estimators):
+        works["tracking"] = TraceWork(problem, num_paths, trajectories)
+    if "gap-sampled" in estimators:
+        works["sampled gap"] = SampledGapWork(problem)
+    if "elbo" in estimators:
+        works["elbo"] = ElboWork(problem)
+    if "clones" in estimators:
+        works["clones"] = CloneWork(problem, num_steps=clone_steps)
+    merged, costs = {}, []
+    for kind, work in works.items():
+        step(kind)
+        started = time.monotonic()
+        folder = None if run is None else Path(run) / kind.replace(" ", "-")
+        merged[kind] = run_work(work, folder, progress=progress, say=say)
+        costs.append(Cost(kind, merged[kind].evaluations, time.monotonic() - started))
+    variables = {
+        name: _variable(problem, name, estimators, works, merged, theory)
+        for name in problem.partitions
+    }
+    path_law = "trajectories generated by the model" if trajectories else "forward-noised images"
+    return Measurement(
+        problem.denoiser.provenance,
+        problem.law,
+        path_law,
+        len(problem.x0),
+        problem.seed,
+        variables,
+        _comparisons(variables),
+        costs,
+        None if trajectories else problem.x0,
+    )
+
+
+def _check(problem: Problem, estimators: Sequence[str]) -> None:
+    for name in estimators:
+        if name not in ESTIMATORS:
+            raise ValueError(f"Estimators are {', '.join(ESTIMATORS)}; got {name!r}.")
+        if name in NEED_UNCONDITIONAL and not problem.denoiser.has_unconditional:
+            raise ValueError(
+                f"The estimator {name!r} needs an unconditional model, and this one has none; use "
+                "'tracking', 'gap', 'elbo' or 'clones'."
+            )
+        if name in NEED_LABELS and problem.labels is None:
+            raise ValueError(f"The estimator {name!r} needs the true classes of the images.")
+    if not estimators:
+        raise ValueError(f"Name at least one estimator: {', '.join(ESTIMATORS)}.")
+
+
+def _variable(
+    problem: Problem,
+    name: str,
+    estimators: Sequence[str],
+    works: Mapping[str, Any],
+    merged: Mapping[str, Merged],
+    theory: Callable[[Partition, np.ndarray], EntropyCurve] | None,
+) -> MeasuredVariable:
+    partition = problem.partitions[name]
+    curves: dict[str, EntropyCurve] = {}
+    for estimator in estimators:
+        kind = (
+            "tracking" if estimator in READOUTS else estimator.replace("gap-sampled", "sampled gap")
+        )
+        if kind == "tracking":
+            curve = works[kind].curve(merged[kind], name, estimator)
+        elif kind != "sampled gap" or partition.is_trivial:
+            curve = works[kind].curve(merged[kind], name)
+        else:
+            continue
+        found = works[kind].evidence(merged[kind], name)
+        curves[estimator] = trusted(curve, found, estimator)
+        curves[estimator].trust.warn(f"The curve of {name} by {estimator}", stacklevel=4)
+    result: dict[str, Any] = {}
+    if "tracking" in works:
+        sums, key = merged["tracking"], f"cross_entropy {name}"
+        if key in sums.totals:
+            result["cross_entropy"] = sums.evaluate(lambda means: means[key])[0]
+        result["step_error"] = works["tracking"].step_error(sums, name)
+        rows = sums.rows.get(f"posterior {name}")
+        if rows is not None:
+            levels, total = sums.pilot.totals["levels"], problem.prior_entropy(partition)
+            result["points"] = pointwise_of(levels, rows, total, partition.names)
+    if "clones" in works:
+        result["clones"] = works["clones"].agreement(merged["clones"], name)
+    if theory is not None and curves:
+        first = next(iter(curves.values()))
+        grid = first.log_snr if len(first.log_snr) >= 24 else _fine(first.log_snr)
+        result["theory"] = theory(partition, grid)
+    return MeasuredVariable(name, partition, curves, **result)
+
+
+def _fine(log_snr: Float[np.ndarray, " L"]) -> Float[np.ndarray, " M"]:
+    return np.linspace(log_snr[0], log_snr[-1], 32)
+
+
+def _comparisons(variables: Mapping[str, MeasuredVariable]) -> list[WindowDifference]:
+    """Every variable against every coarser grouping of its classes."""
+    found = []
+    for fine in variables.values():
+        for coarse in variables.values():
+            finer = fine.partition.num_classes > coarse.partition.num_classes
+            if finer and fine.partition.refines(coarse.partition) and fine.main.batches is not None:
+                found.append(compare_windows(coarse.main, fine.main, (coarse.name, fine.name)))
+    return found

@@ -1,0 +1,163 @@
+"""What every estimator is given: a model, images, classes and their groups, noise levels, a seed.
+
+A `Problem` checks these once, names everything that results depend on (`settings`), and cuts the images
+into chunks of fixed size. Random numbers are `rng(kind, chunk, ...)`: of the seed, the kind of work and the
+chunk, so that chunks can be done anywhere, in any order, twice.
+"""
+
+import hashlib
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from numpy.typing import ArrayLike
+from scipy.special import xlogy
+from torch import Tensor
+
+from gmm_speciation.partitions import Partition, as_partition
+from model_bridges.denoisers.base import Denoiser, class_raw
+from model_bridges.denoisers.counted import Metered
+from model_bridges.runs.jobs import chunk_slice, default_chunk_size
+from model_bridges.tracking.forward import check_data, check_levels, class_weights
+
+TRIVIAL = "classes"
+PROBE_IMAGES = 2
+
+
+@dataclass(frozen=True, eq=False)
+class Problem:
+    """Model, data, classes, levels and seed; make it with `problem`."""
+
+    denoiser: Metered
+    x0: Float[Tensor, "N *event"]
+    labels: Int[Tensor, " N"] | None
+    law: str  # that the images were drawn from
+    sigmas: Float[np.ndarray, " L"] | None  # increasing; None: each kind of work places its own
+    prior: Float[np.ndarray, " K"]
+    partitions: dict[str, Partition]
+    seed: int
+    chunk_size: int
+    max_batch: int
+
+    @property
+    def num_chunks(self) -> int:
+        return math.ceil(len(self.x0) / self.chunk_size)
+
+    def images(self, index: int) -> slice:
+        """The images of one chunk."""
+        return chunk_slice(index, len(self.x0), self.chunk_size)
+
+    def rng(self, kind: str, *indices: int) -> np.random.Generator:
+        """Random numbers of one kind of work at one place of it."""
+        tag = int.from_bytes(hashlib.sha256(kind.encode()).digest()[:4], "big")
+        return np.random.default_rng([self.seed, tag, *indices])
+
+    def prior_entropy(self, partition: Partition) -> float:
+        """H(C) of a grouping of the classes, nats."""
+        weights = np.bincount(partition.labels, self.prior)
+        return float(-xlogy(weights, weights).sum())
+
+    def settings(self, kind: str, **own: Any) -> dict[str, Any]:
+        """Everything that the numbers of this kind of work depend on, as plain data."""
+        return {
+            "work": kind,
+            "evidence": 1,  # sums that a run of before does not hold
+            "law": self.law,
+            "seed": self.seed,
+            "chunk_size": self.chunk_size,
+            "num_images": len(self.x0),
+            "data_sha256": _digest(self.x0, self.labels),
+            "sigmas": None if self.sigmas is None else [float(s) for s in self.sigmas],
+            "prior": [float(w) for w in self.prior],
+            "partitions": {name: list(p.labels) for name, p in self.partitions.items()},
+            "model": {
+                "provenance": self.denoiser.provenance,
+                "event_shape": list(self.denoiser.event_shape),
+                "sigma_range": [float(s) for s in self.denoiser.sigma_range],
+                "probe": probe(self.denoiser, self.x0.device),
+            },
+            **own,
+        }
+
+    def class_outputs(
+        self, x: Float[Tensor, "B *event"], sigma: float
+    ) -> Float[Tensor, "K B *event"]:
+        """`out F_c` of all classes: the denoisers without the term they share."""
+        _, out = self.denoiser.coefficients(sigma)
+        return float(out) * class_raw(self.denoiser, x, sigma, max_batch=self.max_batch).to(x)
+
+
+@torch.no_grad()
+def probe(denoiser: Metered, device: torch.device | str = "cpu") -> list[float]:
+    """What the model says on fixed states: other weights under the same name are noticed."""
+    rng = np.random.default_rng(20240607)
+    sigma = float(np.sqrt(np.prod(denoiser.sigma_range)))
+    shape = (PROBE_IMAGES, *denoiser.event_shape)
+    x = torch.from_numpy(sigma * rng.standard_normal(shape)).to(device)
+    label = torch.arange(PROBE_IMAGES) % denoiser.num_classes
+    raw = denoiser.denoiser.raw(x, sigma, label).double().flatten(1)
+    return [float(v) for v in (*raw.mean(1), *raw.square().mean(1).sqrt())]
+
+
+def problem(
+    denoiser: Denoiser,
+    x0: Float[Tensor, "N *event"],
+    labels: Int[Tensor, " N"] | None = None,
+    *,
+    law: str = "images given",
+    sigmas: ArrayLike | None = None,
+    prior: ArrayLike | None = None,
+    partitions: Mapping[str, Partition | Sequence[int]] | None = None,
+    seed: int = 0,
+    chunk_size: int | None = None,
+    max_batch: int = 1024,
+) -> Problem:
+    """A checked problem.
+
+    Args:
+        denoiser: The model.
+        x0: Clean data in the model's units.
+        labels: True classes, where they are known.
+        law: What the images were drawn from, in words; every result carries it.
+        sigmas: Noise levels of the curves; each estimator places its own by default.
+        prior: Class weights; by default the model's `class_prior`, else equal.
+        partitions: Named groupings of the classes; every class its own by default.
+        seed: Of everything random.
+        chunk_size: Images in a chunk; by default at most 16, and at least 16 chunks.
+        max_batch: Largest batch given to the network.
+
+    Raises:
+        ValueError: If something does not fit the model, or there are fewer than two images.
+    """
+    check_data(denoiser, x0, labels)
+    if len(x0) < 2:
+        raise ValueError(f"An error bar needs at least two images in `x0`; got {len(x0)}.")
+    size = default_chunk_size(len(x0)) if chunk_size is None else chunk_size
+    if size < 1 or size >= len(x0):
+        raise ValueError(
+            f"`chunk_size` must leave two chunks of {len(x0)} images or more; got {size}."
+        )
+    chosen = {n: as_partition(p, denoiser.num_classes) for n, p in (partitions or {}).items()}
+    return Problem(
+        denoiser if isinstance(denoiser, Metered) else Metered(denoiser),
+        x0,
+        labels,
+        law,
+        None if sigmas is None else check_levels(sigmas, denoiser.sigma_range),
+        class_weights(prior, denoiser),
+        chosen or {TRIVIAL: Partition.trivial(denoiser.num_classes)},
+        seed,
+        size,
+        max_batch,
+    )
+
+
+def _digest(x0: Tensor, labels: Tensor | None) -> str:
+    digest = hashlib.sha256(np.ascontiguousarray(x0.detach().cpu().numpy()).tobytes())
+    if labels is not None:
+        digest.update(labels.detach().cpu().long().numpy().tobytes())
+    return digest.hexdigest()

@@ -1,0 +1,269 @@
+"""The report of `model-bridges entropy`: tables for the terminal and the page, pictures, a result."""
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from gmm_speciation.curves import EntropyCurve
+from gmm_speciation.reports import Report
+from model_bridges.entropy import plotting as entropy_plots
+from model_bridges.entropy.measure import MeasuredVariable, Measurement
+from model_bridges.entropy.trust import HOW_TRUST_IS_JUDGED, trust_record, trust_rows
+from model_bridges.entropy.windows import (
+    ERRORS,
+    WindowDifference,
+    guidance_interval,
+    place,
+    sigma_of,
+)
+
+Rows = tuple[list[str], list[list[str]]]
+
+
+def curve_rows(result: Measurement) -> Rows:
+    """Headers and rows: every curve's ends, peak, half-entropy point and window, as noise sigma."""
+    headers = ["curve", "H, lowest σ", "half at σ", "peak σ", "80 % window σ"]
+    rows = []
+    for name, variable in result.variables.items():
+        named = dict(variable.curves)
+        if variable.theory is not None:
+            named["theory"] = variable.theory
+        for estimator, curve in named.items():
+            rows.append(
+                [
+                    f"{name}, {estimator}",
+                    f"{curve.entropy[0]:.3f}",
+                    place(curve, "half"),
+                    # The middle of two bounds has no rate worth a peak.
+                    "—" if estimator == "clones" else place(curve, "peak"),
+                    place(curve, "window"),
+                ]
+            )
+    return headers, rows
+
+
+def comparison_rows(comparisons: list[WindowDifference]) -> Rows:
+    """Headers and rows: paired differences of windows in log sigma, and the verdict."""
+    headers = ["coarse against fine", "half entropy", "window, low", "window, high", "peak"]
+    rows = [
+        [
+            f"{found.coarse} − {found.fine}",
+            *(
+                "—" if mark is None else f"{mark:.3f}"
+                for mark in (found.half_entropy, found.low, found.high, found.peak)
+            ),
+        ]
+        for found in comparisons
+    ]
+    return headers, rows
+
+
+def cost_rows(result: Measurement) -> Rows:
+    """Headers and rows: evaluations and seconds of every kind of work."""
+    rows = [
+        [
+            cost.work,
+            f"{cost.evaluations:,}",
+            f"{cost.seconds:.0f}",
+            f"{cost.evaluations / cost.seconds:,.0f}" if cost.seconds > 2 else "read back",
+        ]
+        for cost in result.costs
+    ]
+    return ["work", "evaluations", "seconds here", "evaluations per second"], rows
+
+
+def clone_rows(variable: MeasuredVariable) -> Rows:
+    """Headers and rows: agreement of clones and the bounds on H at each level."""
+    found = variable.clones
+    assert found is not None  # the caller shows what is there
+    rows = [
+        [
+            f"{sigma:.3g}",
+            f"{found.agreement[i]:.3f}",
+            f"{found.lower[i]:.3f}",
+            f"{found.upper[i]:.3f}",
+        ]
+        for i, sigma in enumerate(found.sigmas)
+    ]
+    return ["noise σ", "φ: clones agree", "H at least", "H at most"], rows
+
+
+def entropy_report(result: Measurement, title: str) -> Report:
+    """The whole report; `write` it with `entropy_record`."""
+    report = Report(title)
+    report.text(
+        f"Model: {result.model}.\n\nLaw of the images: **{result.law}** ({result.num_images} images). "
+        f"Law of the noisy states: **{result.path_law}**.\n\nCost: {result.evaluations:,} network "
+        "evaluations (one noisy state through the network once). H(C): "
+        + ", ".join(f"{n} {v.main.prior_entropy:.3f}" for n, v in result.variables.items())
+        + ". Entropies in nats; σ in the model's "
+        "units, λ = −2 ln σ; ± is 95 %, by Student's t over independent batches of images."
+    )
+    report.table(*curve_rows(result), caption=ERRORS)
+    report.text("## Can the curves be trusted?\n\n" + HOW_TRUST_IS_JUDGED)
+    report.table(*trust_rows(result.trusts, every=True), caption=ERRORS)
+    for index, variable in enumerate(result.variables.values()):
+        report.figure(
+            entropy_plots.plot_estimators(variable, result.law),
+            f"estimators{index or ''}",
+            f"Entropy of {variable.name} and its rate, by every estimator",
+        )
+    if len(result.variables) > 1:
+        report.text("## Which variable is decided at which noise")
+        report.figure(
+            entropy_plots.plot_windows(result), "windows", "Entropy left and windows, by variable"
+        )
+    if result.comparisons:
+        report.text(" ".join(f"At 95 %, {found.verdict()}." for found in result.comparisons))
+        report.table(
+            *comparison_rows(result.comparisons),
+            caption="Paired difference of log σ, coarse minus fine: positive where the coarse is "
+            "decided at higher noise",
+        )
+    report.text("## Guidance intervals\n\n" + _guidance_text(result))
+    main = next(iter(result.variables.values()))
+    if main.clones is not None:
+        report.text(f"## Clones, {main.name}")
+        report.table(*clone_rows(main), caption=ERRORS)
+        report.text(
+            "Two reverse runs from one noisy state end in one class with probability φ = E Σ p²; it "
+            "bounds the entropy from both sides, and the curve by the name of clones is their middle."
+        )
+    if main.points is not None:
+        late, middle, early = np.quantile(main.points.decision_sigma, [0.1, 0.5, 0.9])
+        report.text(
+            "## Single images\n\nAn image became what it is at the noise below which the class it ends "
+            f"in keeps more than half of its posterior. Half of all paths are decided above σ = "
+            f"{middle:.3g}, the middle 80 % between {late:.3g} and {early:.3g}. All of them are in "
+            "`result.json`."
+        )
+        report.figure(
+            entropy_plots.plot_single_images(result, main),
+            "images",
+            "From the latest to the earliest decision",
+        )
+    report.text("## Cost and discretisation")
+    report.table(*cost_rows(result))
+    report.text(_bias_text(result))
+    return report
+
+
+def _guidance_text(result: Measurement) -> str:
+    lines = []
+    for name, variable in result.variables.items():
+        if not variable.main.trust.ok:
+            lines.append(f"- {name}: none; the curve cannot be trusted, see above.")
+            continue
+        try:
+            low, high = guidance_interval(variable.main)
+        except ValueError:
+            lines.append(f"- {name}: the curve ends inside its window; widen the levels.")
+            continue
+        lines.append(f"- {name}: guide where {low:.3g} < σ ≤ {high:.3g} (80 % of the information).")
+    return "\n".join(lines)
+
+
+def _bias_text(result: Measurement) -> str:
+    parts = []
+    for name, variable in result.variables.items():
+        if variable.step_error is not None:
+            errors = np.abs(np.asarray(variable.step_error.value))
+            parts.append(f"{name} {errors.max():.3f}")
+    steps = (
+        "Tracking: the first-order error of the step, which extrapolation removes, is at most "
+        f"{', '.join(parts)} nats. "
+        if parts
+        else ""
+    )
+    return (
+        steps
+        + "All estimators start from the prior at the largest level and leave out what a state tells "
+        "there already."
+    )
+
+
+def windows_record(result: Measurement, mass: float = 0.8, force: bool = False) -> dict[str, Any]:
+    """Windows alone, for a program: noise levels of every variable, and where to guide.
+
+    A window that means nothing has a "reason" in place of numbers: the levels end inside it, or, unless
+    `force` is set, its curve cannot be trusted.
+    """
+    windows: dict[str, Any] = {}
+    for name, variable in result.variables.items():
+        curve = variable.main
+        if not (force or curve.trust.ok):
+            windows[name] = {"reason": f"cannot be trusted: {curve.trust.reasons}"}
+            continue
+        try:
+            interval = guidance_interval(curve, mass)
+            half = sigma_of(curve.crossing(curve.prior_entropy / 2))
+        except ValueError as error:
+            windows[name] = {"reason": str(error)}
+            continue
+        window = curve.window(mass)
+        windows[name] = {
+            "sigma_low": interval[0],
+            "sigma_high": interval[1],
+            "sigma_low_interval_95": sorted(np.exp(-np.array(window.high.interval()) / 2).tolist()),
+            "sigma_high_interval_95": sorted(np.exp(-np.array(window.low.interval()) / 2).tolist()),
+            "sigma_half_entropy": float(half.value),
+            "sigma_peak": float(sigma_of(curve.peak().log_snr).value),
+            "estimator": curve.method,
+            "mass": mass,
+        }
+    return {
+        "model": result.model,
+        "law_of_images": result.law,
+        "law_of_noisy_states": result.path_law,
+        "num_images": result.num_images,
+        "evaluations": result.evaluations,
+        "windows": windows,
+        "trust": trust_record({n: v.main.trust for n, v in result.variables.items()}),
+    }
+
+
+def entropy_record(result: Measurement) -> dict[str, Any]:
+    """What `result.json` holds; curves under "curves" can be read back."""
+    curves: dict[str, EntropyCurve] = {}
+    variables: dict[str, Any] = {}
+    for name, variable in result.variables.items():
+        for estimator, curve in variable.curves.items():
+            curves[f"{name}: {estimator}"] = replace(curve, trust=None)  # told under "trust"
+        if variable.theory is not None:
+            curves[f"{name}: theory"] = variable.theory
+        points, clones = variable.points, variable.clones
+        variables[name] = {
+            "labels": variable.partition.labels,
+            "names": variable.partition.names,
+            "cross_entropy": variable.cross_entropy,
+            "step_error": variable.step_error,
+            "clones": clones
+            and {
+                "sigmas": clones.sigmas,
+                "agreement": clones.agreement,
+                "lower": clones.lower,
+                "upper": clones.upper,
+            },
+            "single_images": points
+            and {
+                "final_class": points.final_class,
+                "decision_sigma": points.decision_sigma,
+                "half_entropy_sigma": points.half_entropy_sigma,
+            },
+        }
+    return {
+        **windows_record(result, force=True),
+        "seed": result.seed,
+        "costs": result.costs,
+        "trust": trust_record(result.trusts),
+        "comparisons": [
+            {"verdict": found.verdict(), **{k: getattr(found, k) for k in _MARKS}}
+            for found in result.comparisons
+        ],
+        "variables": variables,
+        "curves": curves,
+    }
+
+
+_MARKS = ("coarse", "fine", "half_entropy", "low", "high", "peak")

@@ -1,0 +1,276 @@
+"""Tracking as work in chunks: every quantity of the tracking pass that is a mean over images.
+
+One pass serves the estimators
+
+    tracking            entropy of the tracked posterior, class against class
+    gap                 denoiser gap against the Bayes mixture
+    gap-unconditional   denoiser gap against the unconditional model
+    tracking-ratio      entropy of the ratio to the unconditional model
+    tracking-forced     binary entropy with the forced prior 1/2
+
+along noised images, or along trajectories that the model generates itself.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from gmm_speciation.curves import EntropyCurve
+from gmm_speciation.estimate import Estimate
+from model_bridges.entropy.evidence import UNDECIDED, Evidence, evidence, image_moments
+from model_bridges.entropy.gap import integral_from_top
+from model_bridges.entropy.levels import pilot_rate, place_levels
+from model_bridges.entropy.linear_bounds import wiener_errors
+from model_bridges.entropy.problem import Problem
+from model_bridges.runs.jobs import NUM_BATCHES, Arrays, Means, Merged, Sums, merge
+from model_bridges.tracking.forward import trace
+from model_bridges.tracking.generated import generated_trace
+from model_bridges.tracking.readouts import (
+    FORCED,
+    RATIO,
+    chain_entropy,
+    doubts,
+    forced_prior_entropy,
+    ratio_entropy,
+)
+from model_bridges.tracking.trace import Chain, PartitionLike, Trace, group_log_sum
+
+DEFAULT_NUM_LEVELS = 32
+LARGEST_ROW = 50_000  # numbers a path: beyond, posteriors of single paths are not kept
+ESTIMATORS = ("tracking", "gap", "gap-unconditional", "tracking-ratio", "tracking-forced")
+
+
+@dataclass(frozen=True, eq=False)
+class TraceWork:
+    """Tracking of every image of a problem; 32 levels placed by the pilot by default.
+
+    Args:
+        problem: Model and images.
+        num_paths: Noise paths of each image.
+        trajectories: Track along trajectories of the labels' classes that the model generates, one an
+            image, in place of the images. Levels must be given.
+        keep_posteriors: Keep the posteriors of single paths as rows.
+    """
+
+    problem: Problem
+    num_paths: int = 1
+    trajectories: bool = False
+    keep_posteriors: bool = True
+
+    def __post_init__(self) -> None:
+        if self.trajectories and (self.problem.labels is None or self.problem.sigmas is None):
+            raise ValueError(
+                "Trajectories of the model need the class of each, `labels`, and the levels of the "
+                "sampler, `sigmas`, such as `karras_sigmas(64)`."
+            )
+
+    def settings(self) -> dict[str, Any]:
+        return self.problem.settings(
+            "tracking",
+            num_paths=self.num_paths,
+            trajectories=self.trajectories,
+            keep_posteriors=self.keep_posteriors,
+        )
+
+    @property
+    def num_chunks(self) -> int:
+        return self.problem.num_chunks
+
+    def pilot(self) -> Sums:
+        """The levels, and what a linear denoiser achieves on each image at them."""
+        p, before = self.problem, self.problem.denoiser.evaluations
+        levels = p.sigmas
+        if levels is None:
+            found = pilot_rate(p.denoiser, p.x0, prior=p.prior, seed=p.seed, max_batch=p.max_batch)
+            levels = place_levels(*found, DEFAULT_NUM_LEVELS)
+        bound = None if self.trajectories else wiener_errors(p.x0, levels)
+        return Sums(
+            0,
+            {"levels": levels} | ({} if bound is None else {"wiener": bound}),
+            evaluations=p.denoiser.evaluations - before,
+        )
+
+    @torch.no_grad()
+    def chunk(self, index: int, pilot: Sums) -> Sums:
+        """Sums over the images of one chunk."""
+        p, before = self.problem, self.problem.denoiser.evaluations
+        images = p.images(index)
+        record, clean = self._trace(images, pilot.totals["levels"])
+        totals = sums_of(record, clean, p.partitions)
+        if "wiener" in pilot.totals:
+            totals["wiener"] = pilot.totals["wiener"][:, images].sum(1)
+        rows: Arrays = {}
+        for name, partition in p.partitions.items():
+            size = len(record.sigmas) * partition.num_classes
+            if self.keep_posteriors and size <= LARGEST_ROW:
+                posterior = np.exp(record.log_probabilities(name)).swapaxes(0, 1)
+                rows[f"posterior {name}"] = posterior.astype(np.float32)
+        cost = p.denoiser.evaluations - before
+        return Sums(record.num_images, totals, rows, cost)
+
+    def _trace(
+        self, images: slice, levels: Float[np.ndarray, " L"]
+    ) -> tuple[Trace, Float[Tensor, "N *event"]]:
+        """The record of one chunk, and its clean states."""
+        p = self.problem
+        labels = None if p.labels is None else p.labels[images]
+        options: dict[str, Any] = {
+            "sigmas": levels,
+            "prior": p.prior,
+            "partitions": p.partitions,
+            "seed": p.seed,
+            "max_batch": p.max_batch,
+        }
+        if self.trajectories:
+            size = images.stop - images.start
+            return generated_trace(p.denoiser, size, labels=labels, first=images.start, **options)
+        options |= {"num_paths": self.num_paths, "first": images.start}
+        return trace(p.denoiser, p.x0[images], labels, **options), p.x0[images]
+
+    def curve(self, merged: Merged, name: str, estimator: str = "tracking") -> EntropyCurve:
+        """The curve of one partition by one of `ESTIMATORS`.
+
+        Raises:
+            ValueError: If the estimator is unknown, or needs labels or an unconditional model that
+                were not there, and as `Merged.evaluate`.
+        """
+        sigmas = merged.pilot.totals["levels"]
+        log_snr, total = (
+            -2 * np.log(sigmas),
+            self.problem.prior_entropy(self.problem.partitions[name]),
+        )
+        if estimator not in ESTIMATORS:
+            raise ValueError(
+                f"`estimator` must be one of {', '.join(ESTIMATORS)}; got {estimator!r}."
+            )
+        kinds = {
+            "tracking": ("entropy", "tracking"),
+            "gap": ("bayes", "denoiser gap (bayes)"),
+            "gap-unconditional": ("unconditional", "denoiser gap (unconditional)"),
+            "tracking-ratio": ("ratio", RATIO),
+            "tracking-forced": ("forced", FORCED),
+        }
+        quantity, method = kinds[estimator]
+        key = f"{quantity} {name}"
+        if key not in merged.totals:
+            raise ValueError(
+                f"`estimator={estimator!r}` needs an unconditional model"
+                + (" and labels" if estimator == "tracking-forced" else "")
+                + ", which this work did not have. Use 'tracking' or 'gap'."
+            )
+        if estimator.startswith("gap"):
+            return merged.curve(
+                log_snr,
+                lambda means: total - integral_from_top(sigmas, means[key]),
+                lambda means: means[key] / 2,
+                total,
+                method,
+            )
+        if estimator == "tracking":
+            rate = f"bayes {name}"
+            return merged.curve(
+                log_snr, lambda means: means[key], lambda means: means[rate] / 2, total, method
+            )
+        return merged.curve(
+            log_snr,
+            lambda means: means[key],
+            lambda means: -np.gradient(means[key], log_snr),
+            float(np.log(2)) if estimator == "tracking-forced" else total,
+            method,
+        )
+
+    def evidence(self, merged: Merged, name: str) -> Evidence:
+        """What the pass says about the model, for one partition."""
+        # Trajectories are paths of their ends up to the sampler's step, which the mmse form would show.
+        single = self.problem.partitions[name].is_trivial and not self.trajectories
+        return evidence(merged, name, merged.pilot.totals["levels"], single)
+
+    def step_error(self, merged: Merged, name: str) -> Estimate:
+        """Entropy of the fine chain minus that of the coarse one, `(L,)`: what extrapolation corrects."""
+        return merged.evaluate(lambda means: means[f"step {name}"])[0]
+
+    def mmse_curve(self, merged: Merged, name: str, form: str = "bayes") -> Estimate | None:
+        """`H(C)` minus the integrated mmse gap at every level; None where it was not measured."""
+        key = f"mmse {form}"
+        if key not in merged.totals or not self.problem.partitions[name].is_trivial:
+            return None
+        sigmas = merged.pilot.totals["levels"]
+        total = self.problem.prior_entropy(self.problem.partitions[name])
+
+        def entropy(means: Means) -> np.ndarray:
+            return total - integral_from_top(sigmas, means[key])
+
+        return merged.evaluate(entropy)[0]
+
+
+def sums_of(
+    record: Trace, clean: Float[Tensor, "N *event"], partitions: Mapping[str, PartitionLike]
+) -> Arrays:
+    """Totals over the images of a trace, whose clean states are given."""
+    values = {
+        f"{quantity} {name}": part
+        for name, partition in partitions.items()
+        for quantity, part in quantities(record, partition).items()
+    }
+    values["error bayes"] = record.fine.bayes_error
+    if record.unconditional_error is not None:
+        values["error unconditional"] = record.unconditional_error
+    if record.label_error is not None:
+        scale = 1 / record.sigmas[:, None] ** 2
+        values["mmse bayes"] = (record.bayes_error - record.label_error) * scale
+        if record.unconditional_error is not None:
+            free = (record.unconditional_error - record.label_error) * scale
+            values["mmse unconditional"] = free
+    totals = {key: record.by_image(part).sum(1) for key, part in values.items()}
+    return totals | image_moments(clean)
+
+
+def merged_trace(
+    record: Trace, clean: Float[Tensor, "N *event"], partitions: Mapping[str, PartitionLike]
+) -> Merged:
+    """The sums of a whole trace in batches of images, as those of work in chunks."""
+    bound = wiener_errors(clean, record.sigmas)
+    order = np.random.default_rng(0).permutation(record.num_images)
+    chunks = []
+    for batch in np.array_split(order, min(NUM_BATCHES, record.num_images)):
+        own = clean[torch.from_numpy(batch).to(clean.device)]
+        totals = sums_of(record.images(batch), own, partitions)
+        if bound is not None:
+            totals["wiener"] = bound[:, batch].sum(1)
+        chunks.append(Sums(len(batch), totals))
+    return merge(chunks, len(chunks), Sums(0, {"levels": record.sigmas}))
+
+
+def quantities(record: Trace, partition: PartitionLike) -> dict[str, Float[np.ndarray, "L N"]]:
+    """What is averaged over paths, for one partition of a trace; gaps per unit log sigma."""
+    chosen = record.partition(partition)
+    scale = 1 / record.sigmas[:, None] ** 2
+    own = doubts(record.log_posterior, chosen)
+    result = {
+        "entropy": record.extrapolate(lambda chain: chain_entropy(chain, chosen)),
+        "step": chain_entropy(record.fine, chosen) - chain_entropy(record.coarse, chosen),
+        "bayes": record.group_gap(chosen) * scale,
+        "undecided": (own["confidence"] < UNDECIDED).astype(float),
+        **own,
+    }
+    if record.excess is not None:
+        result["unconditional"] = result["bayes"] + record.excess * scale
+    if record.log_ratio is not None:
+        result["ratio"] = ratio_entropy(record, chosen)
+        if record.labels is not None:
+            result["forced"] = forced_prior_entropy(record, chosen)
+    if record.labels is not None:
+        labels, images = record.group_labels(chosen), np.arange(len(record.labels))
+
+        def cross(chain: Chain) -> Float[np.ndarray, "L N"]:
+            return -group_log_sum(chain.log_posterior, chosen)[:, images, labels]
+
+        result["cross_entropy"] = record.extrapolate(cross)
+        hit = record.log_probabilities(chosen).argmax(-1) == labels[None, :]
+        result["accuracy"] = hit.astype(float)
+    return result

@@ -1,0 +1,187 @@
+"""Windows of noise in which a model decides, what they are good for, and how two of them compare.
+
+The window of share `mass` lies between equal tails of the information (see `EntropyCurve.window`).
+Guidance outside of it pushes towards a class before, or after, the choice is open (Kynkaanniemi et al.
+2024, arXiv 2404.07724, find such an interval by search), so a window is a first proposal for it.
+"""
+
+from dataclasses import dataclass
+from typing import Any, Literal, NoReturn
+
+import numpy as np
+
+from gmm_speciation.curves import EntropyCurve
+from gmm_speciation.estimate import Estimate
+
+ERRORS = "± is the half-width of the 95 % interval"
+
+
+def sigma_of(log_snr: Estimate) -> Estimate:
+    """A place on the log-SNR axis as a noise scale, its error carried over from log sigma."""
+    sigma = np.exp(-np.asarray(log_snr.value) / 2)
+    return Estimate(sigma, sigma * np.asarray(log_snr.stderr) / 2, log_snr.dof)
+
+
+def place(curve: EntropyCurve, mark: Literal["half", "peak", "window"]) -> str:
+    """The half-entropy point, peak or 80 % window as noise, or that it lies beyond the grid."""
+    try:
+        if mark == "peak":
+            return f"{sigma_of(curve.peak().log_snr):.3f}"
+        if mark == "half":
+            return f"{sigma_of(curve.crossing(curve.prior_entropy / 2)):.3f}"
+        low, high = curve.window(0.8).sigma
+        return f"{low:.3g} – {high:.3g}"
+    except ValueError:
+        return "beyond the grid"
+
+
+def guidance_interval(curve: EntropyCurve, mass: float = 0.8) -> "GuidanceInterval":
+    """The noise levels `(sigma_low, sigma_high)` between which the share `mass` is decided.
+
+    Raises:
+        ValueError: If `mass` is not inside (0, 1), or the curve's grid ends inside the window.
+    """
+    return GuidanceInterval(curve.window(mass).sigma)
+
+
+class GuidanceInterval(tuple[float, float]):
+    """`(sigma_low, sigma_high)` in EDM coordinates; guide where `sigma_low < sigma <= sigma_high`."""
+
+    __slots__ = ()
+
+    def contains(self, sigma: float) -> bool:
+        """Whether to guide at this noise level."""
+        return bool(self[0] < sigma <= self[1])
+
+    def as_callback(self, pipe: Any) -> Any:
+        """A `callback_on_step_end` that limits the guidance of a diffusers pipeline to this interval.
+
+        See `model_bridges.guidance.interval_callback`.
+
+        Raises:
+            ValueError: If the pipeline or its scheduler is unknown, or no noise level of the schedule lies
+                inside.
+        """
+        from model_bridges.guidance import interval_callback
+        from model_bridges.pipelines.schedulers import noise_range
+
+        low, high = noise_range(pipe.scheduler)
+        if not (self[0] < high and low <= self[1]):
+            self._refuse(high, low)
+        return interval_callback(pipe, *self)
+
+    def steps(self, sigmas: Any) -> dict[str, Any]:
+        """First and last guided step of a sampler's decreasing levels, and the shares of all steps.
+
+        `start` and `stop` are those of a guider of diffusers, such as `ClassifierFreeGuidance`, which
+        guides the steps from `int(start * num_steps)` to before `int(stop * num_steps)`. They lie half a
+        step further, so that no rounding moves them.
+
+        Raises:
+            ValueError: If no level lies inside.
+        """
+        levels = np.asarray(sigmas, float)
+        inside = np.flatnonzero([self.contains(level) for level in levels])
+        if len(inside) == 0:
+            self._refuse(levels.max(), levels.min())
+        first, last = int(inside[0]), int(inside[-1])
+        return {
+            "first_step": first,
+            "last_step": last,
+            "num_steps": len(levels),
+            "start": (first + 0.5) / len(levels),
+            "stop": min((last + 1.5) / len(levels), 1.0),
+        }
+
+    def _refuse(self, high: float, low: float) -> NoReturn:
+        raise ValueError(
+            f"No level of the sampler lies in ({self[0]:.3g}, {self[1]:.3g}]; it has {high:.3g} to "
+            f"{low:.3g}."
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class WindowDifference:
+    """How much noisier one variable is decided than another, in log sigma; paired by batches.
+
+    Positive: `coarse` is decided at higher noise than `fine`. Each entry is an estimate of
+    `log sigma(coarse) - log sigma(fine)` of one mark of the curves.
+    """
+
+    coarse: str
+    fine: str
+    half_entropy: Estimate | None
+    low: Estimate | None
+    high: Estimate | None
+    peak: Estimate
+
+    def verdict(self) -> str:
+        """What the half-entropy points, or else the peaks, say at 95 %."""
+        mark = self.peak if self.half_entropy is None else self.half_entropy
+        low, high = mark.interval()
+        if low > 0:
+            return f"{self.coarse} is decided at higher noise than {self.fine}"
+        if high < 0:
+            return f"{self.coarse} is decided at lower noise than {self.fine}"
+        return f"no difference between {self.coarse} and {self.fine} is resolved"
+
+
+def compare_windows(
+    coarse: EntropyCurve,
+    fine: EntropyCurve,
+    names: tuple[str, str] = ("coarse", "fine"),
+    mass: float = 0.8,
+) -> WindowDifference:
+    """The paired difference of two variables' windows on the same images and noise.
+
+    Each batch is left out of both curves at once, so what they share cancels.
+
+    Raises:
+        ValueError: If a curve has no batches, or the two have not the same number of them.
+    """
+    if coarse.batches is None or fine.batches is None:
+        raise ValueError("A paired difference needs curves with batches, as sampled curves have.")
+    pairs = len(coarse.batches.entropy), len(fine.batches.entropy)
+    if pairs[0] != pairs[1]:
+        raise ValueError(
+            f"The curves must come from the same batches; got {pairs[0]} and {pairs[1]}."
+        )
+
+    def difference(mark) -> Estimate | None:
+        try:
+            value = mark(coarse) - mark(fine)
+            without = [
+                mark(_without(coarse, batch)) - mark(_without(fine, batch))
+                for batch in range(pairs[0])
+            ]
+        except ValueError:  # a curve that never crosses the level has no such mark
+            return None
+        # lambda = -2 log sigma
+        return Estimate.jackknife(-value / 2, -np.asarray(without) / 2)
+
+    def half(curve: EntropyCurve) -> float:
+        return float(curve.crossing(curve.prior_entropy / 2).value)
+
+    peak = difference(lambda curve: float(curve.peak().log_snr.value))
+    assert peak is not None  # every curve has a largest rate
+    return WindowDifference(
+        *names,
+        difference(half),
+        difference(lambda curve: float(curve.window(mass).high.value)),
+        difference(lambda curve: float(curve.window(mass).low.value)),
+        peak,
+    )
+
+
+def _without(curve: EntropyCurve, batch: int) -> EntropyCurve:
+    """The curve of all batches but one, as plain numbers."""
+    assert curve.batches is not None
+    entropy = np.delete(np.asarray(curve.batches.entropy), batch, 0).mean(0)
+    rate = np.delete(np.asarray(curve.batches.rate), batch, 0).mean(0)
+    return EntropyCurve(
+        curve.log_snr,
+        Estimate.exact(entropy),
+        Estimate.exact(rate),
+        curve.prior_entropy,
+        curve.method,
+    )

@@ -1,0 +1,146 @@
+"""Labelled pictures from a folder with one subfolder a class.
+
+Subfolders name the classes: by name where the model knows it, or by number. Each picture is cropped to its
+central square, resized to what the model's autoencoder takes, and encoded; models without one see
+pixels from -1 to 1. An `.npz` with `states` and `labels` holds states of the model as they are.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import UInt8
+from torch import Tensor
+
+from model_bridges.crosscheck.results import LabelledImages
+from model_bridges.denoisers.base import Denoiser
+
+SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp")
+
+
+def labelled_files(
+    folder: str | Path, class_names: Sequence[str], limit: int | None = None
+) -> tuple[list[Path], list[int]]:
+    """Pictures below the class folders, classes in turn, and the class of each.
+
+    Raises:
+        ValueError: If the folder has no class folders with pictures, or one names no class.
+    """
+    root = Path(folder)
+    if not root.is_dir():
+        raise ValueError(f"{root} is not a folder; it must hold one subfolder of pictures a class.")
+    known = {name.lower(): index for index, name in enumerate(class_names)}
+    columns: list[list[tuple[Path, int]]] = []
+    for place in sorted(path for path in root.iterdir() if path.is_dir()):
+        label = known.get(place.name.lower())
+        if label is None and place.name.isdigit() and int(place.name) < len(class_names):
+            label = int(place.name)
+        if label is None:
+            raise ValueError(
+                f"the folder {place.name!r} in {root} names no class of the model; its classes are "
+                f"{', '.join(class_names[:12])}{', ...' if len(class_names) > 12 else ''}, or 0 to "
+                f"{len(class_names) - 1}."
+            )
+        files = sorted(path for path in place.iterdir() if path.suffix.lower() in SUFFIXES)
+        columns.append([(path, label) for path in files])
+    longest = max(map(len, columns), default=0)
+    rows = [column[i] for i in range(longest) for column in columns if i < len(column)][:limit]
+    if len(rows) < 2:
+        raise ValueError(
+            f"{root} must hold at least two pictures ({', '.join(SUFFIXES)}) in class folders; found "
+            f"{len(rows)}."
+        )
+    return [path for path, _ in rows], [label for _, label in rows]
+
+
+def read_picture(path: Path, size: int, channels: int) -> UInt8[np.ndarray, "channels size size"]:
+    """A picture cropped to its central square and resized.
+
+    Raises:
+        ValueError: If it cannot be read.
+    """
+    from PIL import Image, UnidentifiedImageError
+
+    try:
+        with Image.open(path) as image:
+            picture = image.convert("L" if channels == 1 else "RGB")
+            side = min(picture.size)
+            left, top = (picture.width - side) // 2, (picture.height - side) // 2
+            box = (left, top, left + side, top + side)
+            resized = picture.resize((size, size), Image.Resampling.LANCZOS, box=box)
+    except (OSError, UnidentifiedImageError, Image.DecompressionBombError) as error:
+        raise ValueError(f"{path} is not a readable picture: {error}.") from error
+    pixels = np.asarray(resized, np.uint8)
+    return pixels[None] if channels == 1 else np.moveaxis(pixels, -1, 0).copy()
+
+
+def folder_images(
+    denoiser: Denoiser,
+    folder: str | Path,
+    class_names: Sequence[str],
+    *,
+    limit: int | None = None,
+    seed: int = 0,
+) -> LabelledImages:
+    """The states of the pictures in a folder, or those stored in an `.npz`.
+
+    Raises:
+        ValueError: If the data are missing, malformed, or do not fit the model.
+    """
+    path = Path(folder)
+    if path.suffix == ".npz":
+        return _stored_states(path, limit)
+    files, labels = labelled_files(path, class_names, limit)
+    channels, size = picture_shape(denoiser)
+    pictures = np.stack([read_picture(file, size, channels) for file in files])
+    states = encode_pictures(denoiser, torch.from_numpy(pictures), seed)
+    law = f"{len(files)} pictures in {path.name}"
+    return LabelledImages(states, torch.tensor(labels), law)
+
+
+def _stored_states(path: Path, limit: int | None) -> LabelledImages:
+    try:
+        with np.load(path, allow_pickle=False) as content:
+            states, labels = content["states"][:limit], content["labels"][:limit]
+    except (OSError, KeyError, ValueError) as error:
+        raise ValueError(f"{path} must be a .npz with `states` and `labels`; {error}.") from error
+    if not np.issubdtype(labels.dtype, np.integer) or labels.shape != states.shape[:1]:
+        raise ValueError(
+            f"`labels` in {path} must be one integer a state; got {labels.dtype} of shape {labels.shape}."
+        )
+    return LabelledImages(
+        torch.from_numpy(states).float(), torch.from_numpy(labels.astype(np.int64)), path.name
+    )
+
+
+def _autoencoder(denoiser: Any) -> Any:
+    holder = denoiser.latents if hasattr(denoiser, "latents") else denoiser
+    return holder.autoencoder
+
+
+def picture_shape(denoiser: Any) -> tuple[int, int]:
+    """`(channels, size)` of the pictures that become states."""
+    shape = tuple(denoiser.event_shape)
+    if not hasattr(denoiser, "encode"):
+        if len(shape) != 3 or shape[0] not in (1, 3) or shape[1] != shape[2]:
+            raise ValueError(
+                f"pictures cannot become states of shape {shape}; give an .npz with `states`, or a "
+                "model with `encode`."
+            )
+        return shape[0], shape[1]
+    settings = _autoencoder(denoiser).config
+    # Every block of the encoder but the last halves the picture.
+    return settings.in_channels, shape[-1] * 2 ** (len(settings.block_out_channels) - 1)
+
+
+def encode_pictures(denoiser: Any, pictures: Tensor, seed: int) -> Tensor:
+    """States of uint8 pictures, in the units that each kind of model takes."""
+    signed = pictures.float() / 127.5 - 1
+    if not hasattr(denoiser, "encode"):
+        return signed
+    generator = torch.Generator().manual_seed(seed)
+    # EDM2's latents take bytes; the pipelines of diffusers take values from -1 to 1.
+    takes_bytes = hasattr(denoiser, "latents")
+    return denoiser.encode(pictures if takes_bytes else signed, generator)

@@ -1,0 +1,121 @@
+"""A latent diffusion pipeline as a denoiser whose classes are prompts.
+
+The state is the scaled latent z of the encoder's draw (see `latents`), x = z + sigma eps. The label k is
+prompt k. `UNCONDITIONAL` is the empty prompt, which stands for the mean over *all* captions of the
+training data, and not for the mixture of the prompts given here: a decision between the prompts uses the
+Bayes mixture `sum_k p(k|x) D_k`, and a distance to the unconditional output measures I(prompt; x).
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, final
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from gmm_speciation.partitions import Partition
+from model_bridges.denoisers.network import NetworkDenoiser
+from model_bridges.denoisers.wrapping import WrappedDenoiser
+from model_bridges.pipelines.latents import LatentScale
+from model_bridges.pipelines.parts import Source
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class LatentDiffusion(WrappedDenoiser):
+    """A `Denoiser` of latents; make it with `load`.
+
+    Args:
+        denoiser: The network with its prompts.
+        prompts: What the classes are.
+        source: Where the autoencoder is read from, when it is first needed.
+        scale: The scale of its latents.
+        max_batch: Largest batch given to the networks at once.
+    """
+
+    denoiser: NetworkDenoiser
+    prompts: tuple[str, ...]
+    source: Source
+    scale: LatentScale
+    max_batch: int
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        return self.prompts
+
+    @cached_property
+    def autoencoder(self) -> Any:
+        """The pipeline's `AutoencoderKL`, read at first use."""
+        return self.source.autoencoder().to(self.denoiser.device)
+
+    @torch.no_grad()
+    def encode(
+        self,
+        pictures: Float[Tensor, "B channels height width"],
+        generator: torch.Generator | None = None,
+    ) -> Float[Tensor, "B *event"]:
+        """Scaled latents of pictures with values in [-1, 1].
+
+        Args:
+            pictures: What to encode, at the pipeline's size.
+            generator: Draws from the encoder's posterior, as in training; its mean without one.
+
+        Raises:
+            ValueError: If the channels or the size do not fit.
+        """
+        channels = self.autoencoder.config.in_channels
+        if pictures.ndim != 4 or pictures.shape[1] != channels:
+            raise ValueError(
+                f"`pictures` must have shape (n, {channels}, height, width); got "
+                f"{tuple(pictures.shape)}."
+            )
+        rows = []
+        for part in pictures.split(self.max_batch):
+            posterior = self.autoencoder.encode(part.to(self.denoiser.device).float()).latent_dist
+            draw = posterior.mean
+            if generator is not None:
+                noise = torch.randn(draw.shape, generator=generator, device=generator.device)
+                draw = draw + posterior.std * noise.to(draw)
+            rows.append(draw)
+        mean, scale = (part.to(self.denoiser.device) for part in self.scale)
+        latents = (torch.cat(rows) - mean) * scale
+        if tuple(latents.shape[1:]) != self.event_shape:
+            raise ValueError(
+                f"The pictures' latents must have shape {self.event_shape}; those of pictures of "
+                f"{tuple(pictures.shape[2:])} have {tuple(latents.shape[1:])}. Resize the pictures."
+            )
+        return latents
+
+    @torch.no_grad()
+    def decode(
+        self, latents: Float[Tensor, "B *event"]
+    ) -> Float[Tensor, "B channels height width"]:
+        """Pictures of scaled latents, values about -1 to 1, not clipped."""
+        mean, scale = (part.to(self.denoiser.device) for part in self.scale)
+        draws = latents.to(self.denoiser.device).float() / scale + mean
+        return torch.cat([self.autoencoder.decode(p).sample for p in draws.split(self.max_batch)])
+
+    def partition(self, groups: Mapping[str, Sequence[str]]) -> Partition:
+        """Groups of prompts as classes of a coarser variable.
+
+        Args:
+            groups: Name of each group and its prompts; every prompt in exactly one.
+
+        Raises:
+            ValueError: If a prompt is unknown, in two groups, or in none.
+        """
+        place: dict[str, int] = {}
+        for index, (name, members) in enumerate(groups.items()):
+            for prompt in members:
+                if prompt not in self.prompts or prompt in place:
+                    raise ValueError(
+                        f"group {name!r}: {prompt!r} must be one of the prompts and in one group "
+                        f"only. The prompts: {list(self.prompts)}."
+                    )
+                place[prompt] = index
+        left = [prompt for prompt in self.prompts if prompt not in place]
+        if left:
+            raise ValueError(f"every prompt must be in a group; {left} are in none.")
+        return Partition([place[prompt] for prompt in self.prompts], names=tuple(groups))

@@ -1,0 +1,248 @@
+"""What the schedulers of diffusers show to a network, and what they take its output for.
+
+In EDM coordinates, x = x_0 + sigma eps, the network sees `scale x` and its output F stands for the
+posterior mean `D = skip x + out F` (see `model_bridges.denoisers.parametrisation`). Four families:
+
+    family    sigma                                     scale                           F
+    steps     sqrt((1 - abar) / abar) at the step       1 / sqrt(1 + sigma^2)           eps, v, x_0
+    levels    the scheduler's `sigmas` at its place     1 / sqrt(1 + sigma^2)           eps, v, x_0
+    edm       the same                                  1 / sqrt(sigma^2 + sigma_d^2)   raw
+    flow      t / (1 - t), t the scheduler's `sigmas`   1 / (1 + sigma)                 eps - x_0
+
+"Raw" is the output of Karras et al. 2022 (arXiv 2206.00364), Table 1, with
+sigma_d the scheduler's `sigma_data`.
+
+Schedulers of second order ask twice a step: the second time at a point they do not keep, at the next level
+(Heun, PNDM's start) or between the two (DPM-2). Such an evaluation is `provisional`.
+
+A class that is not in `KNOWN` is refused by name: what its states are is not guessed.
+"""
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from model_bridges.denoisers.parametrisation import COEFFICIENTS
+
+Midpoint = Callable[[Any, int], Any]
+VALUES = ("epsilon", "v_prediction", "sample")
+RAW = ("epsilon", "v_prediction")  # of EDM's preconditioning: the sign of `c_out`
+FLOW = ("flow_prediction",)
+# Where no signal is left sigma is infinite. Diffusers' own schedulers of `sigmas` put abar = 2^-24 there.
+LEAST_SIGNAL = 2.0**-12
+
+
+@dataclass(frozen=True)
+class Family:
+    """A row of the module's table.
+
+    Args:
+        name: steps, levels, edm or flow.
+        predictions: What `prediction_type` may be.
+        second: The scheduler's own sigma at the second evaluation of a step, given the scheduler and its
+            place; `None` for schedulers that ask once a step.
+    """
+
+    name: str
+    predictions: tuple[str, ...]
+    second: Midpoint | None = None
+
+
+def _here(scheduler: Any, place: int) -> Any:
+    return scheduler.sigmas[place]
+
+
+_STEPS, _LEVELS = Family("steps", VALUES), Family("levels", VALUES)
+_SOLVER = Family("levels", VALUES + FLOW)
+_EDM, _FLOW = Family("edm", RAW), Family("flow", FLOW)
+KNOWN: dict[str, Family] = {
+    "DDIMScheduler": _STEPS,
+    "DDIMParallelScheduler": _STEPS,
+    "DDPMScheduler": _STEPS,
+    "DDPMParallelScheduler": _STEPS,
+    "LCMScheduler": _STEPS,
+    "TCDScheduler": _STEPS,
+    "CogVideoXDDIMScheduler": _STEPS,
+    "CogVideoXDPMScheduler": _STEPS,
+    "PNDMScheduler": Family("steps", RAW),
+    "UnCLIPScheduler": Family("steps", ("epsilon", "sample")),
+    "EulerDiscreteScheduler": _LEVELS,
+    "EulerAncestralDiscreteScheduler": Family("levels", RAW),
+    "LMSDiscreteScheduler": _LEVELS,
+    "HeunDiscreteScheduler": Family("levels", RAW, _here),
+    "KDPM2DiscreteScheduler": Family("levels", RAW, lambda s, i: s.sigmas_interpol[i]),
+    "KDPM2AncestralDiscreteScheduler": Family("levels", RAW, lambda s, i: s.sigmas_interpol[i - 1]),
+    "DPMSolverSDEScheduler": Family("levels", RAW, lambda s, i: s.mid_point_sigma),
+    "DPMSolverMultistepScheduler": _SOLVER,
+    "DPMSolverSinglestepScheduler": _SOLVER,
+    "DEISMultistepScheduler": _SOLVER,
+    "UniPCMultistepScheduler": _SOLVER,
+    "SASolverScheduler": _SOLVER,
+    "EDMEulerScheduler": _EDM,
+    "EDMDPMSolverMultistepScheduler": _EDM,
+    "CosineDPMSolverMultistepScheduler": _EDM,
+    "FlowMatchEulerDiscreteScheduler": _FLOW,
+    "FlowMatchHeunDiscreteScheduler": Family("flow", FLOW, _here),
+    "FlowMatchLCMScheduler": _FLOW,
+}
+
+
+class Level(NamedTuple):
+    """A network's evaluation in EDM coordinates: it sees `scale x`, and `D = skip x + out F`."""
+
+    sigma: float
+    scale: float
+    skip: float
+    out: float
+    provisional: bool
+
+
+def family_of(name: str, settings: Mapping[str, Any]) -> tuple[str, str]:
+    """The family of a scheduler and what its network predicts.
+
+    Args:
+        name: Its class in diffusers.
+        settings: Its configuration.
+
+    Raises:
+        ValueError: If the class, its `prediction_type` or a setting that changes the states is unknown.
+    """
+    if name not in KNOWN:
+        raise ValueError(
+            f"The scheduler must be one of {', '.join(KNOWN)}; got {name}, whose noise is not known here. "
+            "Take one that goes with the network: "
+            "`pipe.scheduler = DDIMScheduler.from_config(pipe.scheduler.config)`."
+        )
+    family = KNOWN[name]
+    prediction = settings.get("prediction_type", FLOW[0] if family.name == "flow" else "epsilon")
+    if prediction not in family.predictions:
+        raise ValueError(
+            f"`prediction_type` of {name} must be one of {', '.join(family.predictions)}; got "
+            f"{prediction!r}."
+        )
+    if settings.get("invert_sigmas"):
+        raise ValueError(
+            f"{name} has `invert_sigmas`: its levels run from signal to noise, which is not known here."
+        )
+    flows = bool(settings.get("use_flow_sigmas", family.name == "flow"))
+    if flows != (prediction in FLOW):
+        raise ValueError(
+            f"{name} has `use_flow_sigmas={flows}` and `prediction_type={prediction!r}`: a flow has flow "
+            "levels, and nothing else has. Set both or neither."
+        )
+    return ("flow" if flows else family.name), prediction
+
+
+def identified(scheduler: Any) -> tuple[str, Mapping[str, Any]]:
+    """Name and configuration of a scheduler of diffusers; its heirs are classes of their own."""
+    kind = type(scheduler)
+    own = kind.__module__.startswith("diffusers.")
+    name = kind.__name__ if own else f"{kind.__module__}.{kind.__qualname__}"
+    return name, getattr(scheduler, "config", {})
+
+
+def level_at(scheduler: Any, timestep: Any) -> Level:
+    """Where a network stands that a scheduler's loop evaluates at `timestep`.
+
+    Raises:
+        ValueError: If the scheduler is not known, is not at this step, or no noise is left; if no signal
+            is left and the network predicts the noise.
+    """
+    name, settings = identified(scheduler)
+    family, prediction = family_of(name, settings)
+    times = torch.as_tensor(timestep).unique()
+    if len(times) != 1:
+        raise ValueError(
+            f"One step for all states is needed; the network is called at {times.tolist()}."
+        )
+    step, second = float(times), KNOWN[name].second
+    if family == "steps":
+        provisional = name == "PNDMScheduler" and _between(scheduler)
+        signal = float(scheduler.alphas_cumprod[_index(scheduler, step)])
+        if signal == 0 and prediction == "epsilon":
+            raise ValueError(
+                f"{name} starts without any signal (`rescale_betas_zero_snr`), where a prediction of the "
+                "noise says nothing. Take a network that predicts v, or set it to false."
+            )
+        signal = signal or LEAST_SIGNAL**2
+        sigma = ((1 - signal) / signal) ** 0.5
+    else:
+        provisional = second is not None and not scheduler.state_in_first_order
+        place = _place(scheduler, times[0])
+        sigma = float(
+            second(scheduler, place) if provisional and second else _here(scheduler, place)
+        )
+        if family == "flow":
+            sigma = sigma / ((1 - sigma) or LEAST_SIGNAL)
+    if sigma <= 0:
+        raise ValueError(
+            f"No noise is left at step {step:g} of {name}: stop the sampler before it."
+        )
+    return Level(sigma, *_coefficients(family, prediction, settings, sigma), provisional)
+
+
+def _coefficients(
+    family: str, prediction: str, settings: Mapping[str, Any], sigma: float
+) -> tuple[float, float, float]:
+    """`(scale, skip, out)`."""
+    if family == "edm":  # Karras et al. 2022, Table 1
+        data = settings["sigma_data"]
+        scale = (sigma**2 + data**2) ** -0.5
+        sign = 1 if prediction == "epsilon" else -1
+        return scale, (data * scale) ** 2, sign * sigma * data * scale
+    skip, out = COEFFICIENTS[prediction](torch.tensor(sigma, dtype=torch.float64))
+    scale = 1 / (1 + sigma) if family == "flow" else (1 + sigma**2) ** -0.5
+    return scale, float(skip), float(out)
+
+
+def _index(scheduler: Any, step: float) -> int:
+    if not (step.is_integer() and 0 <= step < len(scheduler.alphas_cumprod)):
+        raise ValueError(
+            f"A step of {type(scheduler).__name__} must be a whole number in "
+            f"0..{len(scheduler.alphas_cumprod) - 1}; the network is called at {step:g}."
+        )
+    return int(step)
+
+
+def _place(scheduler: Any, time: Tensor) -> int:
+    """Index of the scheduler's `sigmas`, which it sets at its first step only."""
+    place = scheduler.step_index
+    if place is None:
+        place = scheduler.begin_index
+    if place is None:
+        place = scheduler.index_for_timestep(time.to(scheduler.timesteps.device))
+    there = float(scheduler.timesteps[place]) if place < len(scheduler.timesteps) else math.nan
+    if not math.isclose(there, float(time), rel_tol=1e-5, abs_tol=1e-5):
+        raise ValueError(
+            f"{type(scheduler).__name__} stands at step {there:g} and the network is called at "
+            f"{float(time):g}. Each run needs a scheduler of its own."
+        )
+    return int(place)
+
+
+def _between(scheduler: Any) -> bool:
+    """Whether PNDM's next evaluation is at a point it does not keep: its Runge-Kutta steps, or Heun's."""
+    if scheduler.config.skip_prk_steps:
+        return scheduler.counter == 1
+    return scheduler.counter < len(scheduler.prk_timesteps) and scheduler.counter % 4 != 0
+
+
+def noise_range(scheduler: Any) -> tuple[float, float]:
+    """Least and largest sigma that a scheduler's network was trained for.
+
+    Raises:
+        ValueError: As `family_of`.
+    """
+    name, settings = identified(scheduler)
+    family, _ = family_of(name, settings)
+    if family == "edm":
+        return settings["sigma_min"], settings["sigma_max"]
+    if family == "flow":
+        return 0.0, math.inf
+    signal = scheduler.alphas_cumprod.double().clamp(min=LEAST_SIGNAL**2)
+    sigma = ((1 - signal) / signal) ** 0.5
+    return float(sigma.min()), float(sigma.max())

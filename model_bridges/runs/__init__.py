@@ -1,0 +1,1 @@
+"""Long computations as jobs in chunks: resumable, and shared by processes."""

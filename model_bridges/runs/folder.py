@@ -1,0 +1,268 @@
+"""Long runs: a folder in which work is done chunk by chunk, by any number of processes.
+
+    settings.json      everything the numbers depend on: model, data, estimator, levels, seed, versions
+    pilot.chunk         what the chunks need to know beforehand
+    chunks/000000.chunk  sums of one chunk, written whole or not at all
+
+A chunk depends on the settings, the pilot and its index alone, and chunks are merged in the order of their
+index; so a run that was killed continues, and a run of many processes ends, with the same bits.
+
+Processes share the folder and nothing else. Started by `accelerate launch` or `torchrun` (which set RANK
+and WORLD_SIZE), process r of n takes the chunks r, r + n, ... and then whatever is still missing,
+from the end: a process or a device that is lost costs time, not the run.
+"""
+
+import hashlib
+import importlib.metadata
+import json
+import math
+import os
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from model_bridges.runs.chunk_files import (
+    CorruptChunkError,
+    DiskFullError,
+    read_sums,
+    write_json,
+    write_sums,
+)
+from model_bridges.runs.jobs import Merged, Sums, Work, collect, merge
+
+_PACKAGES = ("gmm-speciation", "torch", "numpy")
+PROBE_TOLERANCE = (
+    1e-3  # of the model's answers: devices round differently, other weights differ more
+)
+
+Say = Callable[[str], object]
+
+
+@dataclass(frozen=True)
+class Status:
+    """How far a run is: chunks done by anyone, and the cost and the seconds of this process."""
+
+    done: int
+    total: int
+    chunks_here: int
+    evaluations: int
+    seconds: float
+    processes: int = 1
+
+    @property
+    def evaluations_per_second(self) -> float:
+        return self.evaluations / self.seconds if self.seconds > 0 else math.nan
+
+    @property
+    def remaining_seconds(self) -> float:
+        """Time left at this process's pace and its share of what is missing."""
+        if self.chunks_here == 0:
+            return math.nan
+        return self.seconds / self.chunks_here * (self.total - self.done) / self.processes
+
+
+class Interrupted(OSError):
+    """A run stopped for a reason outside of it; what is finished stays."""
+
+
+def process_place() -> tuple[int, int]:
+    """`(rank, number of processes)` as the launcher says, else `(0, 1)`.
+
+    Raises:
+        ValueError: If the launcher's variables are not such a pair.
+    """
+    words = os.environ.get("RANK", "0"), os.environ.get("WORLD_SIZE", "1")
+    try:
+        rank, world = map(int, words)
+    except ValueError:
+        rank, world = -1, 0
+    if not 0 <= rank < world:
+        raise ValueError(
+            "RANK and WORLD_SIZE must say which of how many processes this is, as `accelerate launch` "
+            f"sets them; got RANK={words[0]!r} and WORLD_SIZE={words[1]!r}."
+        )
+    return rank, world
+
+
+def take_own_device() -> None:
+    """Let "cuda" mean this process's own GPU, by the LOCAL_RANK that launchers set."""
+    local = os.environ.get("LOCAL_RANK", "")
+    if local.isdigit() and torch.cuda.is_available():
+        torch.cuda.set_device(int(local) % torch.cuda.device_count())
+
+
+def run_work(
+    work: Work,
+    folder: str | Path | None,
+    *,
+    progress: Callable[[Status], object] = lambda status: None,
+    say: Say = lambda line: None,
+) -> Merged:
+    """Do all the work that is missing in a folder and merge it; without a folder, in memory.
+
+    Args:
+        work: The work.
+        folder: Of the run; made if missing, continued if it holds a run of the same settings.
+        progress: Called after every chunk.
+        say: Called with a line where something had to be done again.
+
+    Raises:
+        ValueError: If the folder holds a run with other settings, or as the work.
+        OSError: If the disk is full or the device is lost; the message says what is finished.
+    """
+    started = time.monotonic()
+    if folder is None:
+
+        def report(done: int, total: int, evaluations: int) -> None:
+            progress(Status(done, total, done, evaluations, time.monotonic() - started))
+
+        return collect(work, report)
+    run = _Run(work, Path(folder), say)
+    rank, world = process_place()
+    cost = 0
+    for count, index in enumerate(run.todo(rank, world), 1):
+        cost += run.do(index).evaluations
+        done = work.num_chunks - len(run.missing())
+        seconds = time.monotonic() - started
+        progress(Status(done, work.num_chunks, count, cost, seconds, world))
+    return run.merged()
+
+
+class _Run:
+    """One run folder, opened by one process."""
+
+    def __init__(self, work: Work, folder: Path, say: Say):
+        self.work, self.folder, self.say = work, folder, say
+        # Through JSON and back, as it will be compared.
+        settings = json.loads(json.dumps(work.settings() | {"versions": _versions()}))
+        stored = self._agree(settings)
+        self.digest = hashlib.sha256(json.dumps(stored, sort_keys=True).encode()).hexdigest()
+        self.pilot = self._pilot()
+
+    def _agree(self, settings: dict[str, Any]) -> dict[str, Any]:
+        """The settings on disk, which must be these; written where there are none."""
+        path = self.folder / "settings.json"
+        if not path.exists():
+            if self.folder.exists() and any(self.folder.glob("chunks/*.chunk")):
+                raise ValueError(
+                    f"{self.folder} holds chunks but no settings.json, so nothing says what they are. "
+                    "Choose another folder."
+                )
+            self._guarded(lambda: write_json(path, settings, replace=False))
+        try:
+            stored = json.loads(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise ValueError(
+                f"{path} cannot be read: {error}. Choose another folder for the run."
+            ) from error
+        different = list(_differences(stored, settings))
+        if different:
+            raise ValueError(
+                f"the run in {self.folder} was made with other settings: {'; '.join(different)}. "
+                "Repeat the command as it was, or choose another folder for the run."
+            )
+        return stored
+
+    def _pilot(self) -> Sums:
+        path = self.folder / "pilot.chunk"
+        if path.exists():
+            try:
+                return read_sums(path, self.digest)
+            except CorruptChunkError as error:
+                self.say(f"{error}: made again")
+                path.unlink(missing_ok=True)
+        found = self._guarded(self.work.pilot)
+        self._guarded(lambda: write_sums(path, found, self.digest, replace=False))
+        # Another process may have been first; all go on with the one on disk.
+        return read_sums(path, self.digest)
+
+    def path(self, index: int) -> Path:
+        return self.folder / "chunks" / f"{index:06d}.chunk"
+
+    def missing(self) -> list[int]:
+        """Chunks that nobody has finished."""
+        return [i for i in range(self.work.num_chunks) if not self.path(i).exists()]
+
+    def todo(self, rank: int, world: int) -> Iterator[int]:
+        """This process's share, then what is missing from the end."""
+        for index in range(rank, self.work.num_chunks, world):
+            if not self.path(index).exists():
+                yield index
+        while missing := self.missing():
+            yield missing[-1 - rank % len(missing)]
+
+    def do(self, index: int) -> Sums:
+        """Compute one chunk and keep it."""
+        sums = self._guarded(lambda: self.work.chunk(index, self.pilot))
+        self._guarded(lambda: write_sums(self.path(index), sums, self.digest))
+        return sums
+
+    def merged(self) -> Merged:
+        """All chunks, in order; one that cannot be read is computed again."""
+        return merge(map(self._read, range(self.work.num_chunks)), self.work.num_chunks, self.pilot)
+
+    def _read(self, index: int) -> Sums:
+        try:
+            return read_sums(self.path(index), self.digest)
+        except CorruptChunkError as error:
+            self.say(f"chunk {error}: computed again")
+            return self.do(index)
+
+    def _guarded(self, step: Callable[[], Any]) -> Any:
+        """Do a step; where the disk or the device fails, say what is safe."""
+        try:
+            return step()
+        except DiskFullError as error:
+            raise Interrupted(self._state(f"{error.strerror} in {error.filename}")) from error
+        except (RuntimeError, MemoryError) as error:
+            if not _is_device_error(error):
+                raise
+            reason = " ".join(str(error).split())[:200]
+            raise Interrupted(self._state(f"the device failed ({reason})")) from error
+
+    def _state(self, reason: str) -> str:
+        done = self.work.num_chunks - len(self.missing())
+        return (
+            f"{reason}. {done} of {self.work.num_chunks} chunks in {self.folder} are finished and safe; "
+            "when this is mended, the same command continues there."
+        )
+
+
+def _is_device_error(error: BaseException) -> bool:
+    known = getattr(torch, "AcceleratorError", ())
+    text = str(error).lower()
+    return (
+        isinstance(error, MemoryError | torch.OutOfMemoryError)
+        or (bool(known) and isinstance(error, known))
+        or any(word in text for word in ("cuda error", "hip error", "device-side", "nccl"))
+    )
+
+
+def _versions() -> dict[str, str]:
+    return {name: importlib.metadata.version(name) for name in _PACKAGES}
+
+
+def _differences(stored: Any, now: Any, place: str = "") -> Iterator[str]:
+    """Where two settings differ, in words; the model's probe up to rounding of devices."""
+    if place == "model.probe" and isinstance(stored, list) and len(stored) == len(now):
+        scale = max(max(map(abs, stored)), 1e-12)
+        far = max(abs(a - b) for a, b in zip(stored, now, strict=True))
+        if far > PROBE_TOLERANCE * scale:
+            yield "the model answers a fixed probe differently, so its weights are others"
+        return
+    if isinstance(stored, Mapping) and isinstance(now, Mapping):
+        for key in [*stored, *(key for key in now if key not in stored)]:
+            inside = f"{place}.{key}" if place else str(key)
+            yield from _differences(stored.get(key), now.get(key), inside)
+        return
+    if stored != now:
+        yield f"{place} was {_short(stored)} and is {_short(now)}"
+
+
+def _short(value: Any) -> str:
+    text = json.dumps(value, ensure_ascii=False)
+    return text if len(text) < 60 else f"{text[:56]}..."

@@ -1,0 +1,293 @@
+"""Class-against-class tracking on forward-noised data.
+
+A noised image `x_i = x_{i-1} + sqrt(sigma_i^2 - sigma_{i-1}^2) n`, read from sigma_max down, is a
+path of the reverse chain of its own class, so tracking needs no generation. From `x` at `t` to `x'`
+at `t' < t` the chain of class c has the kernel `N(mu_c, s^2 I)` with
+
+    mu_c = (t'^2 / t^2) x + (1 - t'^2 / t^2) D_c(x; t),    s^2 = (t^2 - t'^2) t'^2 / t^2,
+
+and Bayes' rule moves the class posterior by
+
+    log p_c <- log p_c - [|x' - mu_c|^2 - |x' - mu_ref|^2] / (2 s^2) + const.
+
+It starts from the prior at sigma_max; what x tells there already, about `E|D_c - Dbar|^2 / (2
+sigma_max^2)` nats, is left out. `N(mu_c, s^2 I)` leaves out the posterior spread of x_0 inside a step,
+so averages err to first order in the step of log sigma. A second chain over every other level, from the
+same outputs, errs by twice as much: `2 fine - coarse` removes the first order from every average over
+images (Talay & Tubaro 1990), and costs no evaluation of the model. The distances between the denoisers
+come from the same outputs too.
+
+Sources: Koulischer et al. 2025 (arXiv 2410.14398, 2506.06085) for the kernel; every class against
+every other, on data, here.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from numpy.typing import ArrayLike
+from torch import Tensor
+
+from gmm_speciation.partitions import Partition, as_partition
+from model_bridges.denoisers.base import UNCONDITIONAL, Denoiser, NotFiniteError, class_raw
+from model_bridges.tracking.distances import distance, gram, spread
+from model_bridges.tracking.kernel import forward_paths, log_likelihood_update, reverse_kernel
+from model_bridges.tracking.trace import Chain, Trace
+
+DEFAULT_NUM_LEVELS = 64
+
+
+@torch.no_grad()
+def trace(
+    denoiser: Denoiser,
+    x0: Float[Tensor, "N *event"],
+    labels: Int[Tensor, " N"] | None = None,
+    *,
+    sigmas: ArrayLike | None = None,
+    prior: ArrayLike | None = None,
+    partitions: Mapping[str, Partition | Sequence[int]] | None = None,
+    num_paths: int = 1,
+    seed: int = 0,
+    first: int = 0,
+    max_batch: int = 1024,
+    progress: Callable[[int, int], object] | None = None,
+    paths: Float[Tensor, "L N *event"] | None = None,
+) -> Trace:
+    """Track every image through the noise, all classes at once, in one pass over the model.
+
+    Memory: the outputs of all classes for one chunk of `max(1, max_batch // K)` images, and the
+    path of that chunk. The result does not depend on `max_batch`.
+
+    Args:
+        denoiser: The model. One shared noise serves all classes and the unconditional part.
+        x0: Clean data.
+        labels: True classes, for the cross-entropy and the distances that need them.
+        sigmas: Noise levels, monotone, at least two; 64 by default, equally spaced in log sigma
+            over the model's range.
+        prior: Class weights `(K,)`; by default the model's `class_prior`, else equal.
+        partitions: Named groupings of the classes whose gap is measured too.
+        num_paths: Noise paths of each image; more of them shrink the errors as far as the images allow.
+        seed: Together with the index of image and path it fixes the noise.
+        first: Index of the first image, for a part of a larger set.
+        max_batch: Largest batch given to the network.
+        progress: Called with `(steps done, steps in all)`.
+        paths: States to track along, in the order of increasing levels, in place of noised images.
+
+    Raises:
+        ValueError: If a shape, a level, a label, the prior or a partition does not fit, or
+            `num_paths < 1`.
+        NotFiniteError: If the network gives NaN or infinity; names level, class, image and dtype.
+    """
+    levels = check_levels(sigmas, denoiser.sigma_range)
+    num_classes = denoiser.num_classes
+    weights = class_weights(prior, denoiser)
+    chosen = {n: as_partition(p, num_classes) for n, p in (partitions or {}).items()}
+    check_data(denoiser, x0, labels)
+    if num_paths < 1:
+        raise ValueError(f"`num_paths` must be at least 1; got {num_paths}.")
+    x0 = x0.repeat_interleave(num_paths, 0)
+    labels = None if labels is None else labels.repeat_interleave(num_paths)
+    if paths is not None and paths.shape != (len(levels), *x0.shape):
+        raise ValueError(
+            f"`paths` must hold every image at every level, {(len(levels), *x0.shape)}; got "
+            f"{tuple(paths.shape)}."
+        )
+    step = max(1, max_batch // num_classes)
+    starts = range(0, len(x0), step)
+    pieces: list[dict[str, np.ndarray]] = []
+    for done, start in enumerate(starts):
+        chunk = slice(start, start + step)
+        rows = []
+        tracked = _track(
+            denoiser,
+            forward_paths(x0[chunk].double(), levels, seed, first * num_paths + start)
+            if paths is None
+            else paths[:, chunk].double(),
+            x0[chunk].double(),
+            None if labels is None else labels[chunk].to(x0.device).long(),
+            levels,
+            torch.from_numpy(weights).log().to(x0.device),
+            chosen,
+            max_batch,
+        )
+        try:
+            for row in tracked:
+                rows.append(row)
+                if progress is not None:
+                    progress(done * len(levels) + len(rows), len(starts) * len(levels))
+        except NotFiniteError as error:  # named by its place among all images, not in the batch
+            raise error.at(first + (start + error.image) // num_paths) from None
+        pieces.append({k: torch.stack([r[k] for r in rows[::-1]]).cpu().numpy() for k in rows[0]})
+    parts = {k: np.concatenate([piece[k] for piece in pieces], axis=1) for k in pieces[0]}
+
+    def chain(name: str) -> Chain:
+        return Chain(
+            log_posterior=parts[f"{name} log_posterior"],
+            bayes_gap=parts[f"{name} bayes_gap"],
+            bayes_error=parts[f"{name} bayes_error"],
+            excess=parts.get(f"{name} excess"),
+            group_gaps={n: parts[f"{name} group {n}"] for n in chosen},
+        )
+
+    return Trace(
+        sigmas=levels,
+        fine=chain("fine"),
+        coarse=chain("coarse"),
+        prior=weights,
+        labels=None if labels is None else labels.cpu().numpy(),
+        label_error=parts.get("label_error"),
+        labelled_gap=parts.get("labelled_gap"),
+        unconditional_error=parts.get("unconditional_error"),
+        log_ratio=parts.get("log_ratio"),
+        partitions=chosen,
+        provenance=denoiser.provenance,
+        seed=seed,
+        evaluations=len(x0) * len(levels) * (num_classes + denoiser.has_unconditional),
+        num_paths=num_paths,
+    )
+
+
+def _track(
+    denoiser: Denoiser,
+    path: Float[Tensor, "L B *event"],
+    clean: Float[Tensor, "B *event"],
+    labels: Int[Tensor, " B"] | None,
+    levels: Float[np.ndarray, " L"],
+    log_prior: Float[Tensor, " K"],
+    partitions: Mapping[str, Partition],
+    max_batch: int,
+) -> Iterator[dict[str, Tensor]]:
+    """What each level says about one chunk, from sigma_max down."""
+    top = len(levels) - 1
+    fine = log_prior[:, None].expand(-1, len(clean))
+    coarse = {top: fine}
+    ratio = torch.zeros_like(fine)  # of every class to the unconditional model
+    for i in range(top, -1, -1):
+        x, sigma = path[i], float(levels[i])
+        skip, out = (float(c) for c in denoiser.coefficients(sigma))
+        # Denoisers minus skip x: their contrasts keep the digits that skip x would take.
+        raw = out * class_raw(denoiser, x, sigma, max_batch=max_batch).to(x)
+        rows = [raw, (clean - skip * x)[None]]
+        if denoiser.has_unconditional:
+            free = out * denoiser.raw(x, sigma, UNCONDITIONAL).to(x)[None]
+            rows.append(free)
+        inner = gram(torch.cat(rows), len(raw))
+        fine, half = torch.log_softmax(fine, 0), torch.log_softmax(coarse.pop(i), 0)
+        found = _record(inner, {"fine": fine.mT, "coarse": half.mT}, labels, partitions)
+        yield found | ({"log_ratio": ratio.mT} if denoiser.has_unconditional else {})
+        denoised = skip * x + raw
+        if i > 0:
+            kernel = reverse_kernel(x, denoised, sigma, float(levels[i - 1]))
+            fine = fine + log_likelihood_update(path[i - 1], *kernel)
+            if denoiser.has_unconditional:
+                means, variance = reverse_kernel(x, skip * x + free, sigma, float(levels[i - 1]))
+                pair = torch.cat([kernel[0], means])
+                update = log_likelihood_update(path[i - 1], pair, variance)
+                ratio = ratio + update[:-1] - update[-1:]
+        if i == top:
+            coarse[i - 1] = fine  # the other coarse chain starts with one fine step
+        if i > 1:
+            kernel = reverse_kernel(x, denoised, sigma, float(levels[i - 2]))
+            coarse[i - 2] = half + log_likelihood_update(path[i - 2], *kernel)
+
+
+def _record(
+    inner: Float[Tensor, "B J J"],
+    chains: dict[str, Float[Tensor, "B K"]],
+    labels: Int[Tensor, " B"] | None,
+    partitions: Mapping[str, Partition],
+) -> dict[str, Tensor]:
+    """Posteriors and distances of one level; rows of the Gram matrix as in `distances`."""
+    num_classes = chains["fine"].shape[1]
+    unit = torch.eye(inner.shape[1], dtype=inner.dtype, device=inner.device)
+    clean = unit[num_classes].expand(len(inner), -1)
+    free = unit[-1].expand(len(inner), -1) if len(unit) > num_classes + 1 else None
+    result = {}
+    for name, log_posterior in chains.items():
+        mean = torch.nn.functional.pad(log_posterior.exp(), (0, len(unit) - num_classes))
+        result[f"{name} log_posterior"] = log_posterior
+        result[f"{name} bayes_gap"] = spread(inner, log_posterior, Partition.trivial(num_classes))
+        result[f"{name} bayes_error"] = distance(inner, clean, mean)
+        if free is not None:
+            result[f"{name} excess"] = distance(inner, mean, free)
+        for key, partition in partitions.items():
+            result[f"{name} group {key}"] = spread(inner, log_posterior, partition)
+    if free is not None:
+        result["unconditional_error"] = distance(inner, clean, free)
+    if labels is not None:
+        result["label_error"] = distance(inner, clean, unit[labels])
+        if free is not None:
+            result["labelled_gap"] = distance(inner, unit[labels], free)
+    return result
+
+
+def check_levels(
+    sigmas: ArrayLike | None, sigma_range: tuple[float, float]
+) -> Float[np.ndarray, " L"]:
+    """Noise levels in increasing order; by default 64, equally spaced in log sigma over the range.
+
+    Raises:
+        ValueError: If they are not at least two positive numbers in strict order.
+    """
+    if sigmas is None:
+        return np.geomspace(*sigma_range, DEFAULT_NUM_LEVELS)
+    levels = np.asarray(sigmas, float)
+    steps = np.diff(levels)
+    if not (
+        levels.ndim == 1
+        and len(levels) > 1
+        and np.all(np.isfinite(levels) & (levels > 0))
+        and (np.all(steps > 0) or np.all(steps < 0))
+    ):
+        raise ValueError(
+            "`sigmas` must be at least two positive, finite noise levels, strictly monotone; got "
+            f"{levels!r}. Use e.g. `numpy.geomspace(0.02, 80, 64)`."
+        )
+    return np.sort(levels)
+
+
+def class_weights(prior: ArrayLike | None, denoiser: Denoiser) -> Float[np.ndarray, " K"]:
+    """Weights of the classes: those given, else the model's `class_prior`, else equal ones.
+
+    Raises:
+        ValueError: If they are not K non-negative numbers that sum to 1.
+    """
+    num_classes = denoiser.num_classes
+    if prior is None:
+        default = getattr(denoiser, "class_prior", None)
+        prior = np.full(num_classes, 1 / num_classes) if default is None else default
+    weights = np.asarray(prior, float)
+    if weights.shape != (num_classes,) or not (
+        np.all(weights >= 0) and abs(weights.sum() - 1) < 1e-5
+    ):
+        raise ValueError(
+            f"`prior` must be {num_classes} non-negative weights that sum to 1; got shape "
+            f"{weights.shape}, smallest {weights.min(initial=np.inf):.6g}, sum {weights.sum():.6g}. "
+            "Divide by their sum."
+        )
+    return weights / weights.sum()
+
+
+def check_data(denoiser: Denoiser, x0: Tensor, labels: Tensor | None) -> None:
+    """Refuse data and labels that do not fit a model.
+
+    Raises:
+        ValueError: If a shape, a value or a label does not fit.
+    """
+    if len(x0) == 0 or tuple(x0.shape[1:]) != tuple(denoiser.event_shape):
+        raise ValueError(
+            f"`x0` must have shape (N, {', '.join(map(str, denoiser.event_shape))}) with N >= 1; "
+            f"got {tuple(x0.shape)}. Reshape the data to the model's states."
+        )
+    if not bool(torch.isfinite(x0).all()):
+        raise ValueError("`x0` must be finite; it contains NaN or infinity. Drop such images.")
+    if labels is None:
+        return
+    if labels.shape != x0.shape[:1]:
+        raise ValueError(f"`labels` must have shape ({len(x0)},); got {tuple(labels.shape)}.")
+    if not bool(((labels >= 0) & (labels < denoiser.num_classes)).all()):
+        raise ValueError(
+            f"`labels` must be in 0..{denoiser.num_classes - 1}; got {int(labels.min())} to "
+            f"{int(labels.max())}. They must be the classes of the model."
+        )

@@ -1,0 +1,340 @@
+"""What a tracked class posterior says: entropy, cross-entropy, calibration, accuracy.
+
+With `p_i` the tracked posterior of image i at one noise level and `y_i` its class,
+
+    H  = mean_i [-sum_c p_i(c) log p_i(c)]        entropy of the tracked posterior
+    CE = mean_i [-log p_i(y_i)] >= H(C|X)         cross-entropy, an upper bound on the truth
+
+and CE - H is the calibration error. Averages run over images, so errors are those of independent
+images. Entropy, cross-entropy and rate are extrapolated in the step of the noise levels; reliability
+and accuracy, which are about the posteriors themselves, are those of the fine chain. Nats throughout.
+
+The literature's other two read-outs take the log ratio l_c of a class to the unconditional model:
+
+    ratio           pi_c = prior_c e^(l_c), at most 1: right in continuous time, off by the square root
+                    of the step with heavy tails, not normalised
+    forced prior    sigmoid(l_y) of a path's own class y, prior 1/2, the unconditional posing as "not y":
+                    right for a rare class only; its binary entropy starts from log 2
+
+Neither is extrapolated; the pure functions are in `gmm_speciation.tracking`.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float, Int
+from scipy.signal import savgol_filter
+from scipy.special import expit
+
+from gmm_speciation.curves import Batches, EntropyCurve
+from gmm_speciation.estimate import Estimate
+from gmm_speciation.partitions import Partition
+from model_bridges.tracking.trace import Chain, PartitionLike, Trace, group_log_sum
+
+RATIO = "tracking (ratio to the unconditional)"
+FORCED = "tracking (forced prior 1/2, binary)"
+
+
+def posterior_entropy(
+    log_posterior: Float[np.ndarray, "*batch K"], partition: Partition
+) -> Float[np.ndarray, "*batch"]:
+    """`-sum_c p log p` over the classes of a partition, nats."""
+    log_p = group_log_sum(log_posterior, partition)
+    # log p = -inf only for a class of prior 0, where p log p = 0.
+    return -(np.exp(log_p) * np.where(np.isfinite(log_p), log_p, 0.0)).sum(-1)
+
+
+def doubts(
+    log_posterior: Float[np.ndarray, "*batch K"], partition: Partition
+) -> dict[str, Float[np.ndarray, "*batch"]]:
+    """The largest probability, and what a posterior says of its own scatter.
+
+    "varentropy" is the variance of `-log p` of the class, nats squared; "doubt" that of being right with
+    the most probable class.
+    """
+    log_p = group_log_sum(log_posterior, partition)
+    finite = np.where(np.isfinite(log_p), log_p, 0.0)
+    mean = (np.exp(log_p) * finite).sum(-1, keepdims=True)
+    confidence = np.exp(log_p.max(-1))
+    return {
+        "confidence": confidence,
+        "varentropy": (np.exp(log_p) * (finite - mean) ** 2).sum(-1),
+        "doubt": confidence * (1 - confidence),
+    }
+
+
+def chain_entropy(chain: Chain, partition: Partition) -> Float[np.ndarray, "L N"]:
+    """`-sum_c p log p` of each image at each level, nats."""
+    return posterior_entropy(chain.log_posterior, partition)
+
+
+def tracked_curve(trace: Trace, partition: PartitionLike = None) -> EntropyCurve:
+    """Entropy of the tracked posterior; its rate `-dH/dlambda = E gap / (2 sigma^2)` per unit log-SNR.
+
+    The gap is the Bayes one, at the same noisy states, so the two sides are comparable but not the
+    same number: their agreement is a test. Both are extrapolated in the step.
+
+    Raises:
+        ValueError: If there are fewer than two images, or the partition was not traced.
+    """
+    chosen = trace.partition(partition)
+    entropy = trace.extrapolate(lambda chain: chain_entropy(chain, chosen))
+    rate = trace.group_gap(partition) / (2 * trace.sigmas[:, None] ** 2)
+    return curve_of(trace, entropy, rate, trace.prior_entropy(partition), "tracking")
+
+
+def step_error(trace: Trace, partition: PartitionLike = None) -> Estimate:
+    """Entropy of the fine chain minus that of the coarse one, `(L,)`: what extrapolation corrects.
+
+    Where it is not small against the entropies, the grid of levels is too coarse.
+
+    Raises:
+        ValueError: If there are fewer than two images.
+    """
+    chosen = trace.partition(partition)
+    difference = chain_entropy(trace.fine, chosen) - chain_entropy(trace.coarse, chosen)
+    return trace.estimate(difference)
+
+
+def curve_of(
+    trace: Trace,
+    entropy: Float[np.ndarray, "L N"],
+    rate: Float[np.ndarray, "L N"],
+    prior_entropy: float,
+    method: str,
+) -> EntropyCurve:
+    """The curve of per-image entropies and rates, with batches of images for jackknife errors."""
+    batches = Batches(trace.batches(entropy), trace.batches(rate))
+    return EntropyCurve(
+        trace.log_snr,
+        trace.estimate(entropy),
+        trace.estimate(rate),
+        prior_entropy,
+        method,
+        batches,
+    )
+
+
+def cross_entropy(trace: Trace, partition: PartitionLike = None) -> Estimate:
+    """`E[-log p(y)]` of the true class at every level, shape `(L,)`: an upper bound on H(C|X).
+
+    Raises:
+        ValueError: If the trace has no labels or fewer than two images.
+    """
+    labels, chosen = trace.group_labels(partition), trace.partition(partition)
+    images = np.arange(len(labels))
+    samples = trace.extrapolate(
+        lambda chain: -group_log_sum(chain.log_posterior, chosen)[:, images, labels]
+    )
+    return trace.estimate(samples)
+
+
+def calibration_error(
+    trace: Trace,
+    partition: PartitionLike = None,
+    window: tuple[float, float] | None = None,
+) -> Estimate:
+    """`CE - H` at every level, `(L,)`, paired image by image: 0 for a calibrated posterior.
+
+    Args:
+        trace: Of labelled images.
+        partition: Variable; the single classes by default.
+        window: Give the mean over the levels between these two noise scales, one number, instead.
+
+    Raises:
+        ValueError: If the trace has no labels or fewer than two images, or no level is in the window.
+    """
+    labels, chosen = trace.group_labels(partition), trace.partition(partition)
+    images = np.arange(len(labels))
+
+    def paired(chain: Chain) -> Float[np.ndarray, "L N"]:
+        log_p = group_log_sum(chain.log_posterior, chosen)
+        return -log_p[:, images, labels] - chain_entropy(chain, chosen)
+
+    samples = trace.extrapolate(paired)
+    if window is None:
+        return trace.estimate(samples)
+    inside = (trace.sigmas >= window[0]) & (trace.sigmas <= window[1])
+    if not inside.any():
+        raise ValueError(f"`window` must hold a level; got {window[0]:.3g} to {window[1]:.3g}.")
+    return trace.estimate(samples[inside].mean(0, keepdims=True))[0]
+
+
+def decision_sigma(trace: Trace, partition: PartitionLike = None) -> Float[np.ndarray, " N"]:
+    """Noise below which the final class on a path keeps a probability above 1/2: its own decision.
+
+    The final class is the most probable one at the cleanest level. The largest level where the class
+    leads already at the top of the grid.
+    """
+    p = np.exp(trace.log_probabilities(partition))
+    final = p[0].argmax(-1)
+    led = p[:, np.arange(p.shape[1]), final] > 0.5
+    # Levels grow upwards: count the unbroken run of led levels from the cleanest one.
+    run = np.cumprod(led, axis=0).sum(0)
+    return trace.sigmas[np.maximum(run - 1, 0)]
+
+
+def slope_curve(trace: Trace, partition: PartitionLike = None) -> EntropyCurve:
+    """The tracked entropy with its own slope as rate, by a local quartic over nine levels.
+
+    Independent of the denoiser gap: where both peak at one place, the two read-outs agree.
+
+    Raises:
+        ValueError: If there are fewer than nine levels, or they are not equally spaced in log sigma.
+    """
+    position = np.log(trace.sigmas)
+    steps = np.diff(position)
+    if len(position) < 9 or not np.allclose(steps, steps[0], rtol=1e-6):
+        raise ValueError(
+            "The slope needs at least nine levels equally spaced in log sigma, such as "
+            f"`numpy.geomspace(0.02, 80, 64)`; got {len(position)}."
+        )
+    chosen = trace.partition(partition)
+    entropy = trace.extrapolate(lambda chain: chain_entropy(chain, chosen))
+    slope = savgol_filter(entropy, 9, 4, deriv=1, delta=steps[0], axis=0)
+    total = trace.prior_entropy(partition)
+    return curve_of(trace, entropy, slope / 2, total, "slope of tracking")
+
+
+def log_ratios(trace: Trace, partition: PartitionLike = None) -> Float[np.ndarray, "L N C"]:
+    """`log p(path | c) / p(path)` of the classes of a partition, the unconditional model as p(path).
+
+    For a group it is `log sum_k (prior_k / prior_group) e^(l_k)`.
+
+    Raises:
+        ValueError: If the trace has no unconditional model.
+    """
+    if trace.log_ratio is None:
+        raise ValueError(
+            "A ratio to the unconditional model needs one, and the traced model has none. Use the class "
+            "against class read-out, `estimator='tracking'`."
+        )
+    chosen = trace.partition(partition)
+    with np.errstate(divide="ignore"):
+        log_prior = np.log(trace.prior)
+    return group_log_sum(trace.log_ratio + log_prior, chosen) - group_log_sum(log_prior, chosen)
+
+
+def ratio_entropy(trace: Trace, partition: PartitionLike = None) -> Float[np.ndarray, "L N"]:
+    """`-sum_c pi_c log pi_c` with `pi_c = min(prior_c e^(l_c), 1)`, not normalised.
+
+    Raises:
+        ValueError: As `log_ratios`.
+    """
+    with np.errstate(divide="ignore"):
+        log_prior = group_log_sum(np.log(trace.prior), trace.partition(partition))
+    log_pi = np.minimum(log_ratios(trace, partition) + log_prior, 0.0)
+    return -(np.exp(log_pi) * np.where(np.isfinite(log_pi), log_pi, 0.0)).sum(-1)
+
+
+def forced_prior_entropy(trace: Trace, partition: PartitionLike = None) -> Float[np.ndarray, "L N"]:
+    """Binary entropy of `sigmoid(l_y)` for each path's own class y.
+
+    Raises:
+        ValueError: As `log_ratios`, or if the trace has no labels.
+    """
+    labels = trace.group_labels(partition)
+    ratio = log_ratios(trace, partition)[:, np.arange(len(labels)), labels]
+    p = expit(ratio)
+    # -log sigmoid(l) = log(1 + e^-l), exact in both tails.
+    return p * np.logaddexp(0, -ratio) + (1 - p) * np.logaddexp(0, ratio)
+
+
+def ratio_curve(trace: Trace, partition: PartitionLike = None) -> EntropyCurve:
+    """Entropy by the ratio to the unconditional model, with its slope as rate.
+
+    Raises:
+        ValueError: As `log_ratios`, or if there are fewer than two images.
+    """
+    entropy = ratio_entropy(trace, partition)
+    total = trace.prior_entropy(partition)
+    return curve_of(trace, entropy, _slope(trace, entropy), total, RATIO)
+
+
+def forced_prior_curve(trace: Trace, partition: PartitionLike = None) -> EntropyCurve:
+    """Binary entropy by the forced prior of 1/2, from log 2 in pure noise, with its slope as rate.
+
+    Raises:
+        ValueError: As `forced_prior_entropy`, or if there are fewer than two images.
+    """
+    entropy = forced_prior_entropy(trace, partition)
+    return curve_of(trace, entropy, _slope(trace, entropy), float(np.log(2)), FORCED)
+
+
+def _slope(trace: Trace, entropy: Float[np.ndarray, "L N"]) -> Float[np.ndarray, "L N"]:
+    """`-dH/dlambda` by differences of neighbouring levels."""
+    return -np.gradient(entropy, trace.log_snr, axis=0)
+
+
+def accuracy(trace: Trace, partition: PartitionLike = None) -> Estimate:
+    """Share of images whose most probable class is the true one, shape `(L,)`.
+
+    Raises:
+        ValueError: If the trace has no labels or fewer than two images.
+    """
+    labels = trace.group_labels(partition)
+    hit = trace.log_probabilities(partition).argmax(-1) == labels[None, :]
+    return trace.estimate(hit.astype(float))
+
+
+@dataclass(frozen=True, eq=False)
+class Reliability:
+    """How often a class is true where the posterior gives it a probability in a bin.
+
+    Bins without entries hold NaN. Errors treat images as independent, not the classes and levels
+    of one image; they are 0 where every entry of a bin agrees.
+    """
+
+    edges: Float[np.ndarray, " edges"]  # one more than bins
+    confidence: Float[np.ndarray, " bins"]  # mean probability
+    frequency: Estimate  # share of true classes, (bins,)
+    counts: Int[np.ndarray, " bins"]
+
+    @property
+    def expected_error(self) -> float:
+        """Mean of |frequency - confidence| over all entries (expected calibration error)."""
+        deviation = np.abs(np.nan_to_num(np.asarray(self.frequency.value) - self.confidence))
+        return float((deviation * self.counts).sum() / self.counts.sum())
+
+
+def reliability(
+    trace: Trace,
+    level: int | None = None,
+    *,
+    num_bins: int = 10,
+    partition: PartitionLike = None,
+) -> Reliability:
+    """Reliability diagram over all classes, at one level (index into `trace.sigmas`) or pooled.
+
+    Source: Guo et al. 2017 (arXiv 1706.04599), here for every class and not the winner alone, with
+    the ratio estimator's error over images.
+
+    Raises:
+        ValueError: If the trace has no labels, or there are fewer than two images or one bin.
+    """
+    labels, num_images = trace.group_labels(partition), trace.num_images
+    if num_bins < 1 or num_images < 2:
+        raise ValueError(
+            f"A reliability diagram needs `num_bins` >= 1 and two images; got {num_bins} and "
+            f"{num_images}."
+        )
+    p = np.exp(trace.log_probabilities(partition))
+    p = p if level is None else p[[level]]
+    hit = np.broadcast_to(labels[:, None] == np.arange(p.shape[-1]), p.shape)
+    edges = np.linspace(0, 1, num_bins + 1)
+    bins = np.clip(np.digitize(p, edges) - 1, 0, num_bins - 1)
+    inside = bins[..., None] == np.arange(num_bins)  # L N C bins
+
+    def of_images(entries: np.ndarray) -> np.ndarray:
+        """Entries that each image has in each bin, over its levels, paths and classes."""
+        return entries.sum((0, 2)).reshape(num_images, trace.num_paths, -1).sum(1).astype(float)
+
+    n, hits = of_images(inside), of_images(inside & hit[..., None])
+    counts = n.sum(0)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        frequency = hits.sum(0) / counts
+        residual = ((hits - frequency * n) ** 2).sum(0)
+        stderr = np.sqrt(residual * num_images / (num_images - 1)) / counts
+        confidence = np.einsum("lnc,lncb->b", p, inside) / counts
+    estimate = Estimate(frequency, stderr, float(num_images - 1))
+    return Reliability(edges, confidence, estimate, counts.astype(int))
