@@ -19,11 +19,11 @@ import numpy as np
 import torch
 
 from model_bridges.edm2 import EDM2Network
+from model_bridges.edm2.model import from_edm2
 from model_bridges.entropy.elbo_work import ElboWork
 from model_bridges.entropy.problem import problem
 from model_bridges.entropy.sampled_gap import SampledGapWork
 from model_bridges.entropy.tracking import TraceWork
-from model_bridges.models import from_edm2
 from model_bridges.runs.jobs import Sums
 
 XS = {"img_resolution": 64, "img_channels": 4, "model_channels": 128}

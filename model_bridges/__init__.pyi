@@ -12,7 +12,6 @@ from .classes.samples import SampledCurves as SampledCurves
 from .classes.samples import over_samples as over_samples
 from .crosscheck.compare import crosscheck as crosscheck
 from .crosscheck.results import CrossCheck as CrossCheck
-from .crosscheck.results import LabelledImages as LabelledImages
 from .denoisers.base import UNCONDITIONAL as UNCONDITIONAL
 from .denoisers.base import Denoiser as Denoiser
 from .denoisers.base import Unconditional as Unconditional
@@ -25,6 +24,7 @@ from .denoisers.parametrisation import from_flow as from_flow
 from .denoisers.parametrisation import from_velocity as from_velocity
 from .denoisers.parametrisation import from_x0 as from_x0
 from .denoisers.subset import NamedClasses as NamedClasses
+from .edm2.model import from_edm2 as from_edm2
 from .entropy.clones import CloneAgreement as CloneAgreement
 from .entropy.curve import entropy_curve as entropy_curve
 from .entropy.elbo import ElboPosterior as ElboPosterior
@@ -39,7 +39,7 @@ from .entropy.windows import GuidanceInterval as GuidanceInterval
 from .entropy.windows import WindowDifference as WindowDifference
 from .entropy.windows import compare_windows as compare_windows
 from .entropy.windows import guidance_interval as guidance_interval
-from .models import from_edm2 as from_edm2
+from .images.labelled import LabelledImages as LabelledImages
 from .models import load as load
 from .tracking.forward import trace as trace
 from .tracking.generated import generated_trace as generated_trace

@@ -11,14 +11,8 @@ Names are resolved when `load` is called; nothing is fetched from anywhere.
 
 import importlib
 from collections.abc import Sequence
-from typing import Any
 
-import torch
-from torch import Tensor
-
-from model_bridges.denoisers.base import Denoiser, Unconditional
-from model_bridges.denoisers.network import NetworkDenoiser
-from model_bridges.edm2 import EDM2Network
+from model_bridges.denoisers.base import Denoiser
 
 ACCEPTED = (
     "'digits', 'digits-text', 'edm2:PATH[,PATH]', 'sd:PATH_OR_REPO', or 'module:function' for a "
@@ -51,7 +45,9 @@ def load(name: str, *, prompts: Sequence[str] | None = None) -> Denoiser:
     if prompts:
         raise ValueError(f"{name!r} has its own classes and takes no prompts; got {prompts!r}.")
     if name == "digits":
-        return _digits()
+        from model_bridges.digits import load_denoiser as load_digits
+
+        return load_digits()
     if name.startswith("edm2:"):
         from model_bridges.edm2.weights import load_named
 
@@ -75,77 +71,3 @@ def load(name: str, *, prompts: Sequence[str] | None = None) -> Denoiser:
             "`NetworkDenoiser`."
         )
     return denoiser
-
-
-def _digits() -> Denoiser:
-    from model_bridges.digits import load_networks
-
-    conditional, unconditional, metadata = load_networks()
-    return from_edm2(
-        conditional,
-        unconditional,
-        sigma_range=metadata.sigma_range,
-        provenance="EDM2 networks trained on scikit-learn's handwritten digits",
-    )
-
-
-def from_edm2(
-    conditional: EDM2Network,
-    unconditional: EDM2Network | None = None,
-    *,
-    sigma_range: tuple[float, float] = (0.002, 80.0),
-    **options: Any,
-) -> NetworkDenoiser:
-    """A conditional EDM2 network and its unconditional partner, a network of its own.
-
-    The zero label of the conditional network was never trained, so it does not stand in for a
-    missing partner: without one, `UNCONDITIONAL` is refused.
-
-    Args:
-        conditional: Network with `label_dim` classes.
-        unconditional: Network with `label_dim = 0` on the same states.
-        sigma_range: Trained noise levels.
-        **options: `provenance`, `class_prior`, `outside` ("warn" by default) of `NetworkDenoiser`.
-
-    Raises:
-        ValueError: If the networks are not such a pair.
-    """
-    if conditional.label_dim == 0:
-        raise ValueError("`conditional` must have classes; got a network with label_dim = 0.")
-    event_shape = (conditional.img_channels, *2 * (conditional.img_resolution,))
-    if unconditional is not None:
-        partner = (unconditional.img_channels, *2 * (unconditional.img_resolution,))
-        if (
-            unconditional.label_dim != 0
-            or partner != event_shape
-            or unconditional.sigma_data != conditional.sigma_data
-        ):
-            raise ValueError(
-                "`unconditional` must have label_dim = 0 and the states and sigma_data of its "
-                f"partner, {event_shape} and {conditional.sigma_data}; got label_dim "
-                f"{unconditional.label_dim}, {partner} and {unconditional.sigma_data}."
-            )
-
-    def raw(x: Tensor, sigma: Tensor, label: Tensor | Unconditional) -> Tensor:
-        if isinstance(label, Unconditional):
-            assert unconditional is not None  # `has_unconditional` is checked before every call
-            return unconditional.raw(x, sigma)
-        return conditional.raw(x, sigma, label)
-
-    def coefficients(sigma: Tensor) -> tuple[Tensor, Tensor]:
-        preconditioning = conditional.preconditioning(sigma)
-        return preconditioning.c_skip, preconditioning.c_out
-
-    weight = next(conditional.parameters())
-    return NetworkDenoiser(
-        raw,
-        coefficients,
-        num_classes=conditional.label_dim,
-        event_shape=event_shape,
-        sigma_range=sigma_range,
-        has_unconditional=unconditional is not None,
-        soft_labels=True,
-        dtype=torch.promote_types(weight.dtype, torch.float32),
-        device=weight.device,
-        **{"provenance": "an EDM2 network", **options},
-    )

@@ -8,11 +8,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-METADATA_KEY = "digits"  # of the shipped file: one JSON object
-
-
-class CheckpointError(ValueError):
-    """A file of weights or of training state is missing, damaged, or not the one asked for."""
+from model_bridges.checkpoints.errors import CheckpointError
 
 
 def write_atomically(path: Path, write) -> None:

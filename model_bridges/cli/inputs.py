@@ -14,11 +14,11 @@ import numpy as np
 
 from gmm_speciation.curves import EntropyCurve
 from gmm_speciation.partitions import Partition
-from model_bridges.crosscheck.results import LabelledImages
 from model_bridges.denoisers.base import Denoiser
 from model_bridges.denoisers.counted import Metered
 from model_bridges.denoisers.subset import NamedClasses
 from model_bridges.entropy.own_samples import SamplingWork
+from model_bridges.images.labelled import LabelledImages
 from model_bridges.models import load
 from model_bridges.runs.folder import Say, Status, run_work
 

@@ -15,11 +15,11 @@ import torch
 from gmm_speciation.partitions import Partition
 from model_bridges.classes.groups import Selection, read_selection, vocabulary_of
 from model_bridges.cli.inputs import Subject
-from model_bridges.crosscheck.results import LabelledImages
 from model_bridges.denoisers.counted import Metered
 from model_bridges.denoisers.subset import NamedClasses
 from model_bridges.entropy.measure import Measurement
 from model_bridges.entropy.windows import place
+from model_bridges.images.labelled import LabelledImages
 from model_bridges.runs.folder import Say
 
 Rows = tuple[list[str], list[list[str]]]

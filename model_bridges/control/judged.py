@@ -11,9 +11,9 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from model_bridges.crosscheck.results import LabelledImages
 from model_bridges.denoisers.counted import Metered
 from model_bridges.guidance import Guidance
+from model_bridges.images.labelled import LabelledImages
 from model_bridges.quality import Judge, Quality, Reference, assess
 from model_bridges.runs.folder import Say
 from model_bridges.samplers import Method, karras_sigmas, sample

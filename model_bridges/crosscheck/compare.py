@@ -34,18 +34,13 @@ from gmm_speciation.speciation import (
     top_eigenvalue,
 )
 from model_bridges.crosscheck.checks import verdicts
-from model_bridges.crosscheck.results import (
-    UNCONDITIONAL_NETWORK,
-    CrossCheck,
-    LabelledImages,
-    Reference,
-    VariableCheck,
-)
-from model_bridges.denoisers.base import Denoiser
+from model_bridges.crosscheck.results import CrossCheck, VariableCheck
+from model_bridges.denoisers.base import UNCONDITIONAL_NETWORK, Denoiser, Reference
 from model_bridges.entropy.evidence import Evidence, evidence
 from model_bridges.entropy.gap import gap_curve, information_budget
 from model_bridges.entropy.tracking import merged_trace
 from model_bridges.entropy.trust_checks import trusted
+from model_bridges.images.labelled import LabelledImages
 from model_bridges.tracking.forward import trace
 from model_bridges.tracking.readouts import (
     Reliability,

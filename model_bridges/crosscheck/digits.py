@@ -21,10 +21,11 @@ from gmm_speciation.inference import log_class_posterior
 from gmm_speciation.mixtures import GaussianMixture
 from gmm_speciation.partitions import Partition
 from model_bridges.crosscheck.compare import crosscheck
-from model_bridges.crosscheck.results import CrossCheck, LabelledImages
+from model_bridges.crosscheck.results import CrossCheck
 from model_bridges.digits.data import NUM_CLASSES, load_digits
 from model_bridges.digits.noisy_classifier import noisy_cross_entropy, train_noisy_classifier
 from model_bridges.digits.subject import Subject, digits_images, digits_subject, generated_images
+from model_bridges.images.labelled import LabelledImages
 
 PARTITIONS = {
     "closed loop": Partition([0, 1, 1, 1, 1, 1, 0, 1, 0, 0], names=("loop", "no loop")),

@@ -9,7 +9,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from gmm_speciation.plotting import COLOURS, band, noise_axis, panels, styled
-from model_bridges.crosscheck.results import CrossCheck, LabelledImages, VariableCheck
+from model_bridges.crosscheck.results import CrossCheck, VariableCheck
+from model_bridges.images.labelled import LabelledImages
 from model_bridges.tracking.readouts import Reliability
 
 THEORY, TRACKED, BAYES, FREE, TRUE = (COLOURS[i] for i in (1, 0, 2, 3, 4))

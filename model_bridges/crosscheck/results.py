@@ -1,4 +1,4 @@
-"""What a cross-check found, as data: images and their law, one record a semantic variable, verdicts.
+"""What a cross-check found, as data: one record a semantic variable, and verdicts.
 
 Axes: L noise levels, N paths. Entropies in nats, noise scales `sigma` in the model's units, log-SNR
 `-2 log sigma`. Tables, pictures and pages take these and recompute nothing.
@@ -7,7 +7,7 @@ Axes: L noise levels, N paths. Entropies in nats, noise scales `sigma` in the mo
 from dataclasses import dataclass, field
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor
 
 from gmm_speciation.claims import Claim
@@ -16,54 +16,12 @@ from gmm_speciation.estimate import Estimate
 from gmm_speciation.mixtures import GaussianMixture
 from gmm_speciation.partitions import Partition
 from gmm_speciation.speciation import SpeciationPoint
+from model_bridges.denoisers.base import UNCONDITIONAL_NETWORK, Reference
 from model_bridges.entropy.gap import InformationBudget
 from model_bridges.entropy.trust import Trust
+from model_bridges.images.labelled import LabelledImages
 from model_bridges.tracking.readouts import Reliability
 from model_bridges.tracking.trace import Trace
-
-
-@dataclass(frozen=True)
-class Reference:
-    """What the label `UNCONDITIONAL` of a model is, in the words of a report."""
-
-    form: str  # of the denoiser gap to it
-    curve: str  # label of the entropy curve by that gap
-    excess: str  # what E|Dbar - D_u|^2 is
-    at_small_noise: str  # where the form's rate is largest at small noise
-    meaning: str  # a paragraph
-
-
-UNCONDITIONAL_NETWORK = Reference(
-    form="unconditional form",
-    curve="gap to the unconditional network",
-    excess="disagreement of the networks",
-    at_small_noise="its largest rate is disagreement of two networks at small noise, not information",
-    meaning="The unconditional form is the Bayes form plus the excess E|D̄ − D_u|². For exact "
-    "networks the mixture D̄ of the conditional outputs *is* the unconditional output D_u and the "
-    "excess is 0; two networks trained apart differ by their errors, and divided by σ² that difference "
-    "grows towards small noise, where no class information is left to explain it.",
-)
-EMPTY_PROMPT = Reference(
-    form="prompt against empty prompt, I(prompt; X)",
-    curve="prompt against empty prompt, H(C) − I(prompt; X)",
-    excess="other captions, and errors of the network",
-    at_small_noise="its largest rate is the network's own error at small noise, not information",
-    meaning="The decision between the prompts is read from the Bayes mixture D̄ of their outputs. The "
-    "empty prompt stands for the mean over *all* captions of the training data, not for that mixture, so "
-    "prompt against empty prompt is another quantity: the information I(prompt; X) that a prompt has "
-    "about the picture. It is the Bayes form plus the excess E|D̄ − D_u|², which vanishes where the "
-    "prompts are all there is and the network is exact.",
-)
-
-
-@dataclass(frozen=True, eq=False)
-class LabelledImages:
-    """Images with their classes, the name of the law they were drawn from, and pictures of them if any."""
-
-    images: Float[Tensor, "N *event"]
-    labels: Int[Tensor, " N"]
-    law: str
-    pictures: Float[Tensor, "N C H W"] | None = None
 
 
 @dataclass(frozen=True, eq=False)

@@ -13,6 +13,7 @@ Shapes: `x` and results `(B, *event)`; `sigma` a number, `()` or `(B,)`; `label`
 soft labels `(B, C)` where the model can take them, or `UNCONDITIONAL`.
 """
 
+from dataclasses import dataclass
 from typing import Protocol, final, runtime_checkable
 
 import torch
@@ -157,3 +158,37 @@ def difference(
     _, out = denoiser.coefficients(sigma)
     contrast = denoiser.raw(x, sigma, label) - denoiser.raw(x, sigma, other)
     return per_image(out, x) * contrast.to(x)
+
+
+@dataclass(frozen=True)
+class Reference:
+    """What the label `UNCONDITIONAL` of a model is, in the words of a report."""
+
+    form: str  # of the denoiser gap to it
+    curve: str  # label of the entropy curve by that gap
+    excess: str  # what E|Dbar - D_u|^2 is
+    at_small_noise: str  # where the form's rate is largest at small noise
+    meaning: str  # a paragraph
+
+
+UNCONDITIONAL_NETWORK = Reference(
+    form="unconditional form",
+    curve="gap to the unconditional network",
+    excess="disagreement of the networks",
+    at_small_noise="its largest rate is disagreement of two networks at small noise, not information",
+    meaning="The unconditional form is the Bayes form plus the excess E|D̄ − D_u|². For exact "
+    "networks the mixture D̄ of the conditional outputs *is* the unconditional output D_u and the "
+    "excess is 0; two networks trained apart differ by their errors, and divided by σ² that difference "
+    "grows towards small noise, where no class information is left to explain it.",
+)
+EMPTY_PROMPT = Reference(
+    form="prompt against empty prompt, I(prompt; X)",
+    curve="prompt against empty prompt, H(C) − I(prompt; X)",
+    excess="other captions, and errors of the network",
+    at_small_noise="its largest rate is the network's own error at small noise, not information",
+    meaning="The decision between the prompts is read from the Bayes mixture D̄ of their outputs. The "
+    "empty prompt stands for the mean over *all* captions of the training data, not for that mixture, so "
+    "prompt against empty prompt is another quantity: the information I(prompt; X) that a prompt has "
+    "about the picture. It is the Bayes form plus the excess E|D̄ − D_u|², which vanishes where the "
+    "prompts are all there is and the network is exact.",
+)

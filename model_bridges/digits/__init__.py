@@ -15,12 +15,22 @@ from pathlib import Path
 
 import torch
 
-from model_bridges.checkpoints.tensors import METADATA_KEY, CheckpointError, read_tensors
+from model_bridges.checkpoints.errors import CheckpointError
+from model_bridges.checkpoints.tensors import read_tensors
+from model_bridges.denoisers.network import NetworkDenoiser
 from model_bridges.digits.data import Digits, load_digits
-from model_bridges.digits.training.recipe import ROLES
+from model_bridges.digits.training.recipe import METADATA_KEY, ROLES
 from model_bridges.edm2 import EDM2Network
+from model_bridges.edm2.model import from_edm2
 
-__all__ = ["CheckpointError", "Digits", "NetworksMetadata", "load_digits", "load_networks"]
+__all__ = [
+    "CheckpointError",
+    "Digits",
+    "NetworksMetadata",
+    "load_denoiser",
+    "load_digits",
+    "load_networks",
+]
 
 
 @dataclass(frozen=True)
@@ -72,6 +82,17 @@ def load_networks(
             "Give the `digits.safetensors` that `model-bridges train digits` wrote."
         ) from error
     return networks[0], networks[1], metadata
+
+
+def load_denoiser() -> NetworkDenoiser:
+    """The shipped pair in EDM coordinates."""
+    conditional, unconditional, metadata = load_networks()
+    return from_edm2(
+        conditional,
+        unconditional,
+        sigma_range=metadata.sigma_range,
+        provenance="EDM2 networks trained on scikit-learn's handwritten digits",
+    )
 
 
 def _network(role: str, metadata: NetworksMetadata, tensors: dict) -> EDM2Network:

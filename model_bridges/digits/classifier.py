@@ -8,7 +8,8 @@ import numpy as np
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from model_bridges.digits.data import Digits, MissingExtraError
+from model_bridges.checkpoints.errors import MissingExtraError
+from model_bridges.digits.data import Digits
 
 
 class DigitClassifier:

@@ -16,13 +16,11 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from model_bridges.checkpoints.errors import MissingExtraError
+
 NUM_CLASSES = 10
 SIGMA_DATA = 0.5
 SPLIT_SEED = 0
-
-
-class MissingExtraError(ImportError):
-    """A package of an optional extra is not installed."""
 
 
 @dataclass(frozen=True)

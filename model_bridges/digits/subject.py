@@ -14,11 +14,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from model_bridges.crosscheck.results import UNCONDITIONAL_NETWORK, LabelledImages, Reference
-from model_bridges.denoisers.base import Denoiser
+from model_bridges.denoisers.base import UNCONDITIONAL_NETWORK, Denoiser, Reference
+from model_bridges.digits import load_denoiser
 from model_bridges.digits.data import NUM_CLASSES, SIGMA_DATA, Digits
 from model_bridges.digits.training.run import derived_seed
-from model_bridges.models import load
+from model_bridges.images.labelled import LabelledImages
 from model_bridges.samplers import karras_sigmas, sample
 
 SAMPLER_STEPS = 64
@@ -61,7 +61,7 @@ class Subject:
 
 def digits_subject() -> Subject:
     """The shipped pair of small EDM2 networks, whose states are the digits."""
-    return Subject("digits", load("digits"))
+    return Subject("digits", load_denoiser())
 
 
 def digits_images(digits: Digits, source: str) -> LabelledImages:

@@ -1,9 +1,9 @@
-"""The EDM2 denoiser together with its way from pictures to states and back."""
+"""EDM2 networks as a denoiser, and with their way from pictures to states and back."""
 
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import final
+from typing import Any, final
 
 import torch
 from jaxtyping import Float
@@ -11,9 +11,11 @@ from torch import Tensor
 
 from model_bridges.checkpoints import LatentScaling
 from model_bridges.classes.names import Vocabulary
+from model_bridges.denoisers.base import Unconditional
 from model_bridges.denoisers.network import NetworkDenoiser
 from model_bridges.denoisers.wrapping import WrappedDenoiser
 from model_bridges.edm2.latents import Latents, load_latents
+from model_bridges.edm2.network import EDM2Network
 
 
 @final
@@ -77,3 +79,65 @@ class EDM2Model(WrappedDenoiser):
     def decode(self, states: Float[Tensor, "B *event"]) -> Float[Tensor, "B channels H W"]:
         """Pictures of states, values in [0, 1]."""
         return self.latents.decode(states)
+
+
+def from_edm2(
+    conditional: EDM2Network,
+    unconditional: EDM2Network | None = None,
+    *,
+    sigma_range: tuple[float, float] = (0.002, 80.0),
+    **options: Any,
+) -> NetworkDenoiser:
+    """A conditional EDM2 network and its unconditional partner, a network of its own.
+
+    The zero label of the conditional network was never trained, so it does not stand in for a
+    missing partner: without one, `UNCONDITIONAL` is refused.
+
+    Args:
+        conditional: Network with `label_dim` classes.
+        unconditional: Network with `label_dim = 0` on the same states.
+        sigma_range: Trained noise levels.
+        **options: `provenance`, `class_prior`, `outside` ("warn" by default) of `NetworkDenoiser`.
+
+    Raises:
+        ValueError: If the networks are not such a pair.
+    """
+    if conditional.label_dim == 0:
+        raise ValueError("`conditional` must have classes; got a network with label_dim = 0.")
+    event_shape = (conditional.img_channels, *2 * (conditional.img_resolution,))
+    if unconditional is not None:
+        partner = (unconditional.img_channels, *2 * (unconditional.img_resolution,))
+        if (
+            unconditional.label_dim != 0
+            or partner != event_shape
+            or unconditional.sigma_data != conditional.sigma_data
+        ):
+            raise ValueError(
+                "`unconditional` must have label_dim = 0 and the states and sigma_data of its "
+                f"partner, {event_shape} and {conditional.sigma_data}; got label_dim "
+                f"{unconditional.label_dim}, {partner} and {unconditional.sigma_data}."
+            )
+
+    def raw(x: Tensor, sigma: Tensor, label: Tensor | Unconditional) -> Tensor:
+        if isinstance(label, Unconditional):
+            assert unconditional is not None  # `has_unconditional` is checked before every call
+            return unconditional.raw(x, sigma)
+        return conditional.raw(x, sigma, label)
+
+    def coefficients(sigma: Tensor) -> tuple[Tensor, Tensor]:
+        preconditioning = conditional.preconditioning(sigma)
+        return preconditioning.c_skip, preconditioning.c_out
+
+    weight = next(conditional.parameters())
+    return NetworkDenoiser(
+        raw,
+        coefficients,
+        num_classes=conditional.label_dim,
+        event_shape=event_shape,
+        sigma_range=sigma_range,
+        has_unconditional=unconditional is not None,
+        soft_labels=True,
+        dtype=torch.promote_types(weight.dtype, torch.float32),
+        device=weight.device,
+        **{"provenance": "an EDM2 network", **options},
+    )

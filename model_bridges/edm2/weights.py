@@ -25,7 +25,7 @@ from torch import Tensor
 from model_bridges.checkpoints import Checkpoint, UnsafeCheckpointError, read_checkpoint
 from model_bridges.denoisers.base import Unconditional
 from model_bridges.denoisers.network import NetworkDenoiser
-from model_bridges.edm2.model import EDM2Model
+from model_bridges.edm2.model import EDM2Model, from_edm2
 from model_bridges.edm2.network import EDM2Network
 
 ZERO_LABEL = "zero-label"
@@ -63,8 +63,6 @@ def load(
         UnsafeCheckpointError: If a file cannot be read as weights of such a network.
         ValueError: If the two are no pair, or `dtype` is not a floating type of torch's.
     """
-    from model_bridges.models import from_edm2
-
     if dtype not in DTYPES:
         raise ValueError(f"`dtype` must be one of {', '.join(map(str, DTYPES))}; got {dtype}.")
     hashes = expected_sha256 if isinstance(expected_sha256, tuple) else (expected_sha256, None)

@@ -14,8 +14,8 @@ import torch
 from jaxtyping import UInt8
 from torch import Tensor
 
-from model_bridges.crosscheck.results import LabelledImages
 from model_bridges.denoisers.base import Denoiser
+from model_bridges.images.labelled import LabelledImages
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp")
 

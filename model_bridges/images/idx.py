@@ -10,7 +10,7 @@ from typing import IO
 import numpy as np
 from jaxtyping import UInt8
 
-from model_bridges.crosscheck.results import LabelledImages
+from model_bridges.images.labelled import LabelledImages
 from model_bridges.images.parts import (
     MAX_BYTES,
     SplitImages,

@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
-from model_bridges.crosscheck.results import LabelledImages
+from model_bridges.images.labelled import LabelledImages
 
 NUM_CLASSES = 10
 MAX_BYTES = 2**30  # of one file; MNIST's largest holds 47 MB, CIFAR-10's 31 MB

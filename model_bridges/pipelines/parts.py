@@ -14,7 +14,7 @@ from typing import Any, final
 
 import torch
 
-from model_bridges.digits.data import MissingExtraError
+from model_bridges.checkpoints.errors import MissingExtraError
 
 LICENCE_NOTICE = (
     "{name}: these weights have a licence of their own, on their model card; Stable Diffusion's "

@@ -38,7 +38,6 @@ from model_bridges.control.study import GuidanceStudy, study_guidance
 from model_bridges.control.time_grids import CLASS, KARRAS, STATE, compare_grids, entropic_levels
 from model_bridges.control.verdicts import at_least, at_most, equal
 from model_bridges.crosscheck.report import check_records, check_rows
-from model_bridges.crosscheck.results import LabelledImages
 from model_bridges.denoisers.base import Unconditional
 from model_bridges.denoisers.counted import Metered
 from model_bridges.denoisers.mixture import mixture_denoiser
@@ -46,6 +45,7 @@ from model_bridges.denoisers.wrapping import WrappedDenoiser
 from model_bridges.entropy.windows import guidance_interval
 from model_bridges.guidance import ClassifierFree, Interval, Unguided
 from model_bridges.images import read_image_files
+from model_bridges.images.labelled import LabelledImages
 from model_bridges.quality import Judge, Quality, QualityCurve, Reference
 from model_bridges.quality.frontier import compare_fronts
 from model_bridges.quality.jackknife import Jackknifed

@@ -14,9 +14,9 @@ from gmm_speciation.reports import load_curve
 from model_bridges.crosscheck.compare import crosscheck
 from model_bridges.crosscheck.digits import crosscheck_digits
 from model_bridges.crosscheck.report import crosscheck_record, crosscheck_report
-from model_bridges.crosscheck.results import LabelledImages
 from model_bridges.digits.subject import digits_images
 from model_bridges.entropy.windows import place
+from model_bridges.images.labelled import LabelledImages
 from model_bridges.tracking.readouts import decision_sigma
 
 PARTITIONS = {"half": gs.Partition([0, 0, 1, 1])}

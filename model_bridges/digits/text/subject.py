@@ -8,7 +8,7 @@ their Bayes mixture; the empty prompt is another quantity and has its own name.
 import torch
 from torch import Tensor
 
-from model_bridges.crosscheck.results import EMPTY_PROMPT
+from model_bridges.denoisers.base import EMPTY_PROMPT
 from model_bridges.digits.data import load_digits
 from model_bridges.digits.subject import Subject
 from model_bridges.digits.text import load_denoiser

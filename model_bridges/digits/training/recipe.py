@@ -19,6 +19,7 @@ from dataclasses import asdict, dataclass, field
 from model_bridges.digits.data import NUM_CLASSES, SIGMA_DATA
 
 ROLES = ("conditional", "unconditional")
+METADATA_KEY = "digits"  # of the file of weights: one JSON object
 
 
 def _default_network() -> dict:

@@ -21,7 +21,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from model_bridges.checkpoints.tensors import CheckpointError, read_tensors, write_tensors
+from model_bridges.checkpoints.errors import CheckpointError
+from model_bridges.checkpoints.tensors import read_tensors, write_tensors
 
 Report = Callable[[int, float], object]
 

@@ -14,7 +14,7 @@ from pathlib import Path
 import torch
 from rich.progress import MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from model_bridges.checkpoints.tensors import METADATA_KEY, write_tensors, write_text
+from model_bridges.checkpoints.tensors import write_tensors, write_text
 from model_bridges.digits.data import Digits, load_digits
 from model_bridges.digits.training.card import build_card, render_card
 from model_bridges.digits.training.evaluate import (
@@ -23,7 +23,7 @@ from model_bridges.digits.training.evaluate import (
     generated_quality,
 )
 from model_bridges.digits.training.optimise import train_network
-from model_bridges.digits.training.recipe import ROLES, Recipe
+from model_bridges.digits.training.recipe import METADATA_KEY, ROLES, Recipe
 from model_bridges.digits.training.run import Report
 from model_bridges.edm2 import EDM2Network
 
