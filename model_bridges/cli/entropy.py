@@ -124,13 +124,13 @@ def entropy(
     if rank > 0:  # the first process of a launch reports for all
         return
     from gmm_speciation.records import provenance
-    from model_bridges.cli.named_subject import sample_rows
     from model_bridges.entropy.report import (
         comparison_rows,
         cost_rows,
         curve_rows,
         entropy_record,
         entropy_report,
+        sample_rows,
     )
     from model_bridges.entropy.trust import trust_rows
     from model_bridges.entropy.windows import ERRORS
@@ -222,7 +222,7 @@ def _measure(
     import torch
 
     from model_bridges.cli import inputs
-    from model_bridges.cli.named_subject import restrict_subject
+    from model_bridges.cli.inputs import restrict_subject
     from model_bridges.entropy.curve import ESTIMATORS, NEED_UNCONDITIONAL
     from model_bridges.entropy.measure import measure
     from model_bridges.entropy.own_samples import SamplingWork

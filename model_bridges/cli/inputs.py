@@ -2,11 +2,14 @@
 
 Models of the digits bring their data, groupings and theory along; every other model takes pictures from a
 folder, states from a file, or its own samples.
+
+`--partition "golden retriever | tabby"` makes a model one of two classes. Above `--max-classes` the groups
+are represented by a sample (`classes.groups`), and only the groups are measured.
 """
 
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +17,7 @@ import numpy as np
 
 from gmm_speciation.curves import EntropyCurve
 from gmm_speciation.partitions import Partition
+from model_bridges.classes.groups import Selection, read_selection, vocabulary_of
 from model_bridges.denoisers.base import Denoiser
 from model_bridges.denoisers.counted import Metered
 from model_bridges.denoisers.subset import NamedClasses
@@ -97,9 +101,9 @@ def gather(
         folder = None if run is None else run / "samples"
         return work.images(run_work(work, folder, progress=progress, say=say))
     if data is not None and isinstance(chosen.denoiser.denoiser, NamedClasses):
-        from model_bridges.cli.named_subject import named_images
+        from model_bridges.images.folders import named_images
 
-        return named_images(chosen, data, limit=limit, seed=seed)
+        return named_images(chosen.denoiser.denoiser, data, limit=limit, seed=seed)
     if data is not None and Path(data).is_dir():
         from model_bridges.images.folders import folder_images
 
@@ -234,3 +238,59 @@ def digits_theory(chosen: Subject, seed: int) -> Theory:
         )
 
     return theory
+
+
+def restrict_subject(
+    chosen: Subject,
+    texts: Sequence[str],
+    max_classes: int,
+    *,
+    seed: int = 0,
+    sample: int = 0,
+    say: Say = lambda line: None,
+) -> tuple[Subject, dict[str, Partition], Selection]:
+    """The subject of the classes named in `texts`, their groupings, and what was selected.
+
+    Args:
+        chosen: The whole model.
+        texts: Groups written out or in JSON files; all must name the same classes.
+        max_classes: Above it, groups are sampled.
+        seed, sample: They fix the sample.
+        say: Called with one line when groups were sampled.
+
+    Raises:
+        ValueError: If a text is no partition, they name different classes, or several of them would
+            have to be sampled.
+    """
+    words = vocabulary_of(chosen.denoiser.denoiser)
+    named = {_title(text): read_selection(text, words) for text in texts}
+    first, *others = named.values()
+    if any(sorted(one.classes) != sorted(first.classes) for one in others):
+        raise ValueError(
+            "each `--partition` must name the same classes, for there is one semantic variable a run; "
+            f"got {', '.join(str(one) for one in named.values())}. Run once for each."
+        )
+    selection = first.sample(max_classes, seed, sample)
+    if selection.is_sample:
+        if others:
+            raise ValueError(
+                f"{len(first.classes)} classes are more than `--max-classes {max_classes}`; groups can "
+                "be sampled for one `--partition` at a time."
+            )
+        say(f"classes sampled: {selection}; the result depends on the sample")
+    restricted = selection.restrict(chosen.denoiser.denoiser)
+    partitions = {}
+    if not (selection.is_sample or selection.partition.is_trivial):
+        single = Partition(np.arange(restricted.num_classes), names=restricted.class_names)
+        partitions[chosen.class_name] = single
+    for title, one in named.items():
+        owner = {k: index for index, group in enumerate(one.named) for k in group}
+        partitions[title] = Partition([owner[k] for k in selection.classes], one.names)
+    subject = replace(
+        chosen, denoiser=Metered(restricted, say), class_names=restricted.class_names, partitions={}
+    )
+    return subject, partitions, selection
+
+
+def _title(text: str) -> str:
+    return Path(text.strip()).stem if text.strip().endswith(".json") else text

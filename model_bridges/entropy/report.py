@@ -1,5 +1,6 @@
 """The report of `model-bridges entropy`: tables for the terminal and the page, pictures, a result."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -40,6 +41,31 @@ def curve_rows(result: Measurement) -> Rows:
                     place(curve, "window"),
                 ]
             )
+    return headers, rows
+
+
+def sample_rows(results: Sequence[Measurement]) -> Rows:
+    """Headers and rows: what tracking says with each sample of classes, and how far they differ.
+
+    The last row of a variable holds standard deviations between the samples: of the entropy in nats,
+    of positions in log sigma.
+    """
+    headers = ["variable", "classes", "H, lowest σ", "peak σ", "half at σ"]
+    rows = []
+    for name in results[0].variables:
+        curves = [result.variables[name].curves["tracking"] for result in results]
+        ends = [float(curve.entropy.value[0]) for curve in curves]
+        for index, curve in enumerate(curves):
+            marks = place(curve, "peak"), place(curve, "half")
+            rows.append([name, f"sample {index + 1}", f"{curve.entropy[0]:.3f}", *marks])
+        peaks = [-float(curve.peak().log_snr.value) / 2 for curve in curves]
+        spread = [f"{np.std(values, ddof=1):.2g}" for values in (ends, peaks)]
+        try:
+            halves = [-float(c.crossing(c.prior_entropy / 2).value) / 2 for c in curves]
+            spread.append(f"{np.std(halves, ddof=1):.2g}")
+        except ValueError:  # one of them lies beyond the grid
+            spread.append("—")
+        rows.append([name, "spread", *spread])
     return headers, rows
 
 

@@ -1,8 +1,10 @@
 """Labelled pictures from a folder with one subfolder a class.
 
-Subfolders name the classes: by name where the model knows it, or by number. Each picture is cropped to its
-central square, resized to what the model's autoencoder takes, and encoded; models without one see
-pixels from -1 to 1. An `.npz` with `states` and `labels` holds states of the model as they are.
+Subfolders name the classes: by name where the model knows it, or by number. For a model restricted to some
+classes (`NamedClasses`) folders are found by name, WordNet id or label of the whole model, and those of other
+classes are passed over. Each picture is cropped to its central square, resized to what the model's
+autoencoder takes, and encoded; models without one see pixels from -1 to 1. An `.npz` with `states` and
+`labels` holds states of the model as they are.
 """
 
 from collections.abc import Sequence
@@ -14,7 +16,9 @@ import torch
 from jaxtyping import UInt8
 from torch import Tensor
 
+from model_bridges.classes.groups import vocabulary_of
 from model_bridges.denoisers.base import Denoiser
+from model_bridges.denoisers.subset import NamedClasses
 from model_bridges.images.labelled import LabelledImages
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp")
@@ -98,6 +102,66 @@ def folder_images(
     states = encode_pictures(denoiser, torch.from_numpy(pictures), seed)
     law = f"{len(files)} pictures in {path.name}"
     return LabelledImages(states, torch.tensor(labels), law)
+
+
+def named_images(
+    restricted: NamedClasses, data: str | Path, *, limit: int | None = None, seed: int = 0
+) -> LabelledImages:
+    """Pictures or stored states of the classes named; labels are places among these.
+
+    Raises:
+        ValueError: If fewer than two are there, a folder names no class of the model, and as
+            `folder_images`.
+    """
+    place = {k: index for index, k in enumerate(restricted.classes)}
+    path = Path(data)
+    if not path.is_dir():
+        stored = folder_images(restricted.denoiser, data, restricted.class_names)
+        keep = torch.tensor([int(k) in place for k in stored.labels], dtype=torch.bool)
+        labels = [place[int(k)] for k in stored.labels[keep]][:limit]
+        law = f"{len(labels)} states of the classes named in {stored.law}"
+        found = LabelledImages(
+            stored.images[keep][:limit], torch.tensor(labels, dtype=torch.long), law
+        )
+    else:
+        files, labels = _named_files(path, restricted, place, limit)
+        channels, size = picture_shape(restricted.denoiser)
+        pixels = np.stack([read_picture(file, size, channels) for file in files])
+        states = encode_pictures(restricted.denoiser, torch.from_numpy(pixels), seed)
+        law = f"{len(files)} pictures of the classes named in {path.name}"
+        found = LabelledImages(states, torch.tensor(labels), law)
+    if len(found.images) < 2:
+        raise ValueError(
+            f"{data} must hold at least two pictures or states of the classes named, "
+            f"{', '.join(restricted.class_names[:8])}; found {len(found.images)}."
+        )
+    return found
+
+
+def _named_files(
+    root: Path, restricted: NamedClasses, place: dict[int, int], limit: int | None
+) -> tuple[list[Path], list[int]]:
+    """Pictures in the folders of the classes named, classes in turn."""
+    words = vocabulary_of(restricted.denoiser)
+    columns = []
+    for folder in sorted(path for path in root.iterdir() if path.is_dir()):
+        classes = words.find(folder.name).classes
+        if len(classes) > 1:
+            raise ValueError(
+                f"the folder {folder.name!r} in {root} names {len(classes)} classes; a folder must hold "
+                "one. Name it by the id or the label of its class."
+            )
+        if classes[0] in place:
+            files = sorted(path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES)
+            columns.append([(path, place[classes[0]]) for path in files])
+    longest = max(map(len, columns), default=0)
+    rows = [column[i] for i in range(longest) for column in columns if i < len(column)][:limit]
+    if len(rows) < 2:
+        raise ValueError(
+            f"{root} must hold at least two pictures ({', '.join(SUFFIXES)}) in folders of the classes "
+            f"named, {', '.join(restricted.class_names[:8])}; found {len(rows)}."
+        )
+    return [path for path, _ in rows], [label for _, label in rows]
 
 
 def _stored_states(path: Path, limit: int | None) -> LabelledImages:
