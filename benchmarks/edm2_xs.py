@@ -19,7 +19,7 @@ import torch
 import typer
 
 import model_bridges as mb
-from gmm_speciation import records
+from gmm_speciation.reporting import records
 from model_bridges.checkpoints import convert, read_checkpoint
 from model_bridges.edm2 import EDM2Network, imagenet
 from model_bridges.edm2.official_pickle import write_official_pickle

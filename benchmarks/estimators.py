@@ -20,7 +20,7 @@ from typing import Annotated, Any
 import tables
 import typer
 
-from gmm_speciation import terminal
+from gmm_speciation.reporting import terminal
 
 HERE = Path(__file__).parent
 STORED = {

@@ -29,7 +29,6 @@ from jax.sharding import Mesh
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from gmm_speciation import exact
-from gmm_speciation.averages import Progress
 from gmm_speciation.checks import ArrayLike, as_float_array, as_states, decreasing_grid
 from gmm_speciation.curves import Batches, EntropyCurve
 from gmm_speciation.estimate import Estimate
@@ -41,10 +40,8 @@ from gmm_speciation.exact.quadrature import (
 )
 from gmm_speciation.inference import Classes
 from gmm_speciation.mixtures import GaussianMixture
-from gmm_speciation.monte_carlo import DEFAULT_NUM_SAMPLES, data_levels, sampled_levels
 from gmm_speciation.partitions import Partition, as_partition
 from gmm_speciation.posteriors import LevelStatistics, PosteriorStatistics, entropy_of
-from gmm_speciation.quasi_monte_carlo import MAX_NORMALS, quasi_monte_carlo_levels
 from gmm_speciation.reduction import (
     EquidistantReduction,
     Law,
@@ -54,6 +51,9 @@ from gmm_speciation.reduction import (
     as_equidistant,
     reduce,
 )
+from gmm_speciation.sampling.averages import Progress
+from gmm_speciation.sampling.monte_carlo import DEFAULT_NUM_SAMPLES, data_levels, sampled_levels
+from gmm_speciation.sampling.quasi_monte_carlo import MAX_NORMALS, quasi_monte_carlo_levels
 
 METHODS = ("auto", "exact", "quasi-monte-carlo", "monte-carlo")
 _AFFORDABLE = 2e6  # node evaluations a level: about a hundredth of a second

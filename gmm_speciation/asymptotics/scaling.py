@@ -16,9 +16,9 @@ from jaxtyping import Float, PRNGKeyArray
 
 from gmm_speciation.checks import ArrayLike
 from gmm_speciation.estimate import Estimate
-from gmm_speciation.monte_carlo import DEFAULT_NUM_SAMPLES
 from gmm_speciation.processes import DiffusionProcess, OrnsteinUhlenbeck
 from gmm_speciation.reduction import Law
+from gmm_speciation.sampling.monte_carlo import DEFAULT_NUM_SAMPLES
 from gmm_speciation.speciation import speciation_times
 
 

@@ -27,8 +27,8 @@ from gmm_speciation.benchmark.tasks import Law, Task
 from gmm_speciation.curves import EntropyCurve
 from gmm_speciation.entropy import entropy_curve, prior_entropy
 from gmm_speciation.estimate import Estimate
-from gmm_speciation.monte_carlo import posterior_statistics
 from gmm_speciation.reduction import NotReducibleError, reduce
+from gmm_speciation.sampling.monte_carlo import posterior_statistics
 
 TOLERANCE = 1e-4  # nats, half the 95 % interval
 _SCRAMBLES = 16

@@ -6,7 +6,7 @@ Commands say what to compute, the library computes it. A command's module adds i
 
 from collections.abc import Sequence
 
-from gmm_speciation import terminal
+from gmm_speciation.reporting import terminal
 
 # isort: split
 from gmm_speciation.cli import benchmark, curve, hopfield, times, verify

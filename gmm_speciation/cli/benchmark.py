@@ -3,13 +3,13 @@
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-from gmm_speciation import terminal
+from gmm_speciation.reporting import terminal
 
 # isort: split
 import typer
 
 from gmm_speciation.cli.options import app, check_place, stamp
-from gmm_speciation.terminal import Quiet, Seed
+from gmm_speciation.reporting.terminal import Quiet, Seed
 
 if TYPE_CHECKING:
     from typer import Context
@@ -141,7 +141,7 @@ def coverage(
     from gmm_speciation.benchmark.sweep import sweep as run
     from gmm_speciation.benchmark.truth import truth
     from gmm_speciation.estimators.registry import CLAIMING, LEARNED
-    from gmm_speciation.reports import Report
+    from gmm_speciation.reporting.report import Report
 
     check_place(out)
     names = estimator or [name for name in CLAIMING if learned or name not in LEARNED]
@@ -186,7 +186,7 @@ def log_law(
 
     terminal.use_float64()
     from gmm_speciation.benchmark.log_law import FAMILIES, Settings, measure_log_law, predictions
-    from gmm_speciation.claims import verdict
+    from gmm_speciation.reporting.claims import verdict
 
     check_place(out)
     numbers = terminal.numbers(dims, "--dims", int)
@@ -246,7 +246,7 @@ def log_law(
 
 def _log_law_report(found: Any, times: Any, slopes: Any) -> Any:
     from gmm_speciation import plotting
-    from gmm_speciation.reports import Report
+    from gmm_speciation.reporting.report import Report
 
     report = Report("The logarithmic law from trained networks").text(
         "Peak of dH/dt on the Ornstein-Uhlenbeck clock. Measured: class-conditional denoisers, trained on "
@@ -273,7 +273,7 @@ def _shard(text: str) -> tuple[int, int]:
 def _write(summary: "Summary", title: str, out: Path, result: dict[str, Any]) -> Path:
     from gmm_speciation import plotting
     from gmm_speciation.benchmark.summary import LONG_HEADERS, failures, long_board, write_csv
-    from gmm_speciation.reports import Report
+    from gmm_speciation.reporting.report import Report
 
     report = Report(title).text(
         "Estimators are compared at the largest number of samples of each task. Errors are root mean "

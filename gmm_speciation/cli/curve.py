@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING, Annotated, Any
 
-from gmm_speciation import terminal
+from gmm_speciation.reporting import terminal
 
 # isort: split
 import typer
@@ -25,12 +25,12 @@ from gmm_speciation.cli.options import (
     named_mixture,
     stamp,
 )
-from gmm_speciation.terminal import Out, Quiet, Seed
+from gmm_speciation.reporting.terminal import Out, Quiet, Seed
 
 if TYPE_CHECKING:
+    from gmm_speciation.cli.mixtures import NamedMixture
     from gmm_speciation.curves import EntropyCurve
     from gmm_speciation.processes import DiffusionProcess
-    from gmm_speciation.specs import NamedMixture
 
 
 @app.command()
@@ -61,10 +61,10 @@ def curve(
     terminal.use_float64()
     import jax
 
-    from gmm_speciation import summaries
+    from gmm_speciation.cli import tables as summaries
+    from gmm_speciation.cli.mixtures import process_from_name
     from gmm_speciation.entropy import entropy_curve
-    from gmm_speciation.records import PLUS_MINUS
-    from gmm_speciation.specs import process_from_name
+    from gmm_speciation.reporting.records import PLUS_MINUS
 
     check_place(out)
     terminal.pick(unit, {"nats": 0, "bits": 0}, "unit")
@@ -115,9 +115,10 @@ def _curve_report(
     clock: "DiffusionProcess | None",
     unit: str,
 ) -> Any:
-    from gmm_speciation import plotting, speciation, summaries
-    from gmm_speciation.records import PLUS_MINUS
-    from gmm_speciation.reports import Report
+    from gmm_speciation import plotting, speciation
+    from gmm_speciation.cli import tables as summaries
+    from gmm_speciation.reporting.records import PLUS_MINUS
+    from gmm_speciation.reporting.report import Report
 
     marks = {}
     if len(curves) == 1:
@@ -152,7 +153,7 @@ def _curve_report(
 def _grid(named: "NamedMixture", log_snr: str | None, points: int, key: Any) -> Any:
     import numpy as np
 
-    from gmm_speciation.specs import covering_grid
+    from gmm_speciation.cli.mixtures import covering_grid
 
     if points < 4:
         raise ValueError(f"A curve needs at least 4 points; got --points {points}.")

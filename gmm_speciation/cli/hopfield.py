@@ -5,13 +5,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
-from gmm_speciation import terminal
+from gmm_speciation.reporting import terminal
 
 # isort: split
 import typer
 
 from gmm_speciation.cli.options import app, check_place, stamp
-from gmm_speciation.terminal import Out, Quiet, Seed
+from gmm_speciation.reporting.terminal import Out, Quiet, Seed
 
 if TYPE_CHECKING:
     import numpy as np
@@ -58,7 +58,7 @@ def hopfield(
     import jax
 
     from gmm_speciation import hopfield as networks
-    from gmm_speciation.records import PLUS_MINUS
+    from gmm_speciation.reporting.records import PLUS_MINUS
 
     check_place(out)
     stored = _patterns(patterns, kind, num_patterns, dim, seed)
@@ -91,7 +91,7 @@ def hopfield(
     if out is None:
         return
     from gmm_speciation import plotting
-    from gmm_speciation.reports import Report
+    from gmm_speciation.reporting.report import Report
 
     scale = float(networks.mean_squared_distance(stored.rows))
     report = Report(title).text(
@@ -189,7 +189,7 @@ def _named(values: dict[str, Any]) -> dict[str, Any]:
 
 
 def _shown(value: Any) -> str:
-    from gmm_speciation.records import format_estimate
+    from gmm_speciation.reporting.records import format_estimate
 
     if value is None or value == []:
         return "none"

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 # First: it says what to install where typer is missing.
-from gmm_speciation import terminal
+from gmm_speciation.reporting import terminal
 
 # isort: split
 import typer
@@ -15,7 +15,7 @@ import typer
 import gmm_speciation
 
 if TYPE_CHECKING:
-    from gmm_speciation.specs import NamedMixture
+    from gmm_speciation.cli.mixtures import NamedMixture
 
 app = terminal.application(
     "gmm-speciation",
@@ -44,7 +44,7 @@ NumSamples = Annotated[int, typer.Option(help="Draws of X where the entropy is s
 
 
 def named_mixture(spec: str, **options: Any) -> "NamedMixture":
-    from gmm_speciation.specs import mixture_from_spec
+    from gmm_speciation.cli.mixtures import mixture_from_spec
 
     for name, kind in (("variances", float), ("distances", float), ("branching", int)):
         if options[name] is not None:
@@ -53,7 +53,7 @@ def named_mixture(spec: str, **options: Any) -> "NamedMixture":
 
 
 def stamp(seed: int, arguments: dict[str, Any]) -> dict[str, Any]:
-    from gmm_speciation.records import provenance
+    from gmm_speciation.reporting.records import provenance
 
     return provenance(terminal.command_line(), seed, arguments)
 
@@ -61,7 +61,7 @@ def stamp(seed: int, arguments: dict[str, Any]) -> dict[str, Any]:
 def check_place(out: Path | None) -> None:
     """A report that cannot be written is an error before the work, not after it."""
     if out is not None:
-        from gmm_speciation.reports import check_directory
+        from gmm_speciation.reporting.report import check_directory
 
         check_directory(out)
 

@@ -2,7 +2,7 @@
 
 from typing import Annotated
 
-from gmm_speciation import terminal
+from gmm_speciation.reporting import terminal
 
 # isort: split
 import typer
@@ -25,7 +25,7 @@ from gmm_speciation.cli.options import (
     named_mixture,
     stamp,
 )
-from gmm_speciation.terminal import Out, Quiet, Seed
+from gmm_speciation.reporting.terminal import Out, Quiet, Seed
 
 
 @app.command()
@@ -49,10 +49,10 @@ def times(
     terminal.use_float64()
     import jax
 
-    from gmm_speciation import summaries
-    from gmm_speciation.records import PLUS_MINUS
+    from gmm_speciation.cli import tables as summaries
+    from gmm_speciation.cli.mixtures import process_from_name
+    from gmm_speciation.reporting.records import PLUS_MINUS
     from gmm_speciation.speciation import speciation_times
-    from gmm_speciation.specs import process_from_name
 
     check_place(out)
     clock = process_from_name(process)
@@ -79,7 +79,7 @@ def times(
     terminal.show(PLUS_MINUS, quiet)
     if out is not None:
         from gmm_speciation import plotting
-        from gmm_speciation.reports import Report
+        from gmm_speciation.reporting.report import Report
 
         report = Report(f"Speciation of {mixture}").text(describe(named))
         for number, (level, table) in enumerate(tables.items(), start=1):

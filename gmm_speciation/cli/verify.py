@@ -2,16 +2,16 @@
 
 from typing import TYPE_CHECKING, Annotated, Any
 
-from gmm_speciation import terminal
+from gmm_speciation.reporting import terminal
 
 # isort: split
 import typer
 
 from gmm_speciation.cli.options import app, check_place, stamp
-from gmm_speciation.terminal import Out, Quiet, Seed
+from gmm_speciation.reporting.terminal import Out, Quiet, Seed
 
 if TYPE_CHECKING:
-    from gmm_speciation.claims import Claim
+    from gmm_speciation.reporting.claims import Claim
 
 _RELATIONS = {"equal": "", "at least": "≥ ", "at most": "≤ "}
 _HEADERS = ["claim", "predicted", "tolerance", "measured", "tells apart", "holds"]
@@ -45,8 +45,8 @@ def verify(
     terminal.use_float64()
     import jax
 
-    from gmm_speciation.claims import Verdict
-    from gmm_speciation.records import PLUS_MINUS
+    from gmm_speciation.reporting.claims import Verdict
+    from gmm_speciation.reporting.records import PLUS_MINUS
     from gmm_speciation.verification import SECTIONS
 
     check_place(out)
@@ -81,7 +81,7 @@ def verify(
     ), quiet)  # fmt: skip
     if out is not None:
         from gmm_speciation.cli.pictures import section_pictures
-        from gmm_speciation.reports import Report
+        from gmm_speciation.reporting.report import Report
 
         report = Report("Claims of the theory, checked").text(
             f"{verdict}. {PLUS_MINUS} {_LEGEND} The measured side never uses the formula it checks."

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from gmm_speciation.collisions import entropy_bounds
+from gmm_speciation.agreement import entropy_bounds
 from gmm_speciation.estimate import Estimate
 from gmm_speciation.estimators.base import Access, Estimator, Kind, Outcome, Problem
 from gmm_speciation.estimators.model import Denoisers

@@ -22,8 +22,8 @@ from gmm_speciation.estimators.base import (
 from gmm_speciation.inference import log_class_posterior, score_spread
 from gmm_speciation.posteriors import entropy_of
 from gmm_speciation.processes import variance_preserving
-from gmm_speciation.quasi_monte_carlo import MAX_NORMALS, NUM_SCRAMBLES
 from gmm_speciation.reduction import NotReducibleError, reduce
+from gmm_speciation.sampling.quasi_monte_carlo import MAX_NORMALS, NUM_SCRAMBLES
 
 
 class _Posterior(Estimator):

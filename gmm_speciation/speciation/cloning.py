@@ -15,9 +15,9 @@ from jaxtyping import PRNGKeyArray
 from gmm_speciation.entropy import clone_agreement
 from gmm_speciation.estimate import Estimate
 from gmm_speciation.inference import Classes
-from gmm_speciation.monte_carlo import DEFAULT_NUM_SAMPLES
 from gmm_speciation.partitions import as_partition
 from gmm_speciation.reduction import Law
+from gmm_speciation.sampling.monte_carlo import DEFAULT_NUM_SAMPLES
 from gmm_speciation.speciation.grids import transition_grid
 from gmm_speciation.speciation.points import SpeciationPoint
 from gmm_speciation.speciation.roots import sampled_root

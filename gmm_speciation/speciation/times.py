@@ -15,9 +15,9 @@ from jaxtyping import PRNGKeyArray
 from gmm_speciation.curves import EntropyCurve
 from gmm_speciation.entropy import entropy_curve
 from gmm_speciation.inference import Classes
-from gmm_speciation.monte_carlo import DEFAULT_NUM_SAMPLES
 from gmm_speciation.partitions import Hierarchy, Partition, as_partition
 from gmm_speciation.reduction import Law
+from gmm_speciation.sampling.monte_carlo import DEFAULT_NUM_SAMPLES
 from gmm_speciation.speciation.cloning import cloning_point
 from gmm_speciation.speciation.entropic import entropic_points, half_entropy_point, plateau
 from gmm_speciation.speciation.grids import transition_grid

@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 
 from jaxtyping import PRNGKeyArray
 
-from gmm_speciation.claims import Claim
+from gmm_speciation.reporting.claims import Claim
 from gmm_speciation.verification import (
     asymptotics,
     guidance,

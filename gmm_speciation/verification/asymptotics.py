@@ -10,12 +10,12 @@ from jaxtyping import PRNGKeyArray
 from scipy.interpolate import CubicSpline, PPoly, make_interp_spline
 
 from gmm_speciation import asymptotics, exact, families
-from gmm_speciation.claims import Claim
 from gmm_speciation.curves import EntropyCurve
 from gmm_speciation.entropy import class_entropy, entropy_curve
 from gmm_speciation.estimate import Estimate
 from gmm_speciation.mixtures import GaussianMixture
 from gmm_speciation.processes import OrnsteinUhlenbeck
+from gmm_speciation.reporting.claims import Claim
 from gmm_speciation.verification import clocks
 from gmm_speciation.verification.draws import NUM_REPLICATES, averaged, axes_of, curve, normals
 from gmm_speciation.verification.rows import row

@@ -10,7 +10,7 @@ from jaxtyping import Float, PRNGKeyArray
 from scipy.interpolate import PchipInterpolator
 
 from gmm_speciation import asymptotics, families
-from gmm_speciation.claims import Claim
+from gmm_speciation.reporting.claims import Claim
 from gmm_speciation.verification.draws import averaged, axes_of, curve, normals
 from gmm_speciation.verification.rows import row
 

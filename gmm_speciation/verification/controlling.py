@@ -6,10 +6,10 @@ import numpy as np
 from jaxtyping import PRNGKeyArray
 
 from gmm_speciation import control, families
-from gmm_speciation.claims import Claim, Verdict
 from gmm_speciation.guidance import ClassifierFree
 from gmm_speciation.mixtures import GaussianMixture
 from gmm_speciation.processes import VarianceExploding
+from gmm_speciation.reporting.claims import Claim, Verdict
 from gmm_speciation.samplers import observe
 from gmm_speciation.verification.guided_runs import CLOCK, Study
 from gmm_speciation.verification.rows import row, with_error

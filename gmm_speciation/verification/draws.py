@@ -19,9 +19,9 @@ from gmm_speciation.curves import Batches, EntropyCurve
 from gmm_speciation.entropy import prior_entropy
 from gmm_speciation.estimate import Estimate
 from gmm_speciation.mixtures import GaussianMixture
-from gmm_speciation.monte_carlo import posterior_statistics
 from gmm_speciation.partitions import Partition
 from gmm_speciation.posteriors import LevelStatistics, PosteriorStatistics
+from gmm_speciation.sampling.monte_carlo import posterior_statistics
 
 NUM_REPLICATES = 16
 Draw = Callable[[np.random.Generator], Float[np.ndarray, "n d"]]

@@ -9,7 +9,6 @@ from scipy import special
 from scipy.interpolate import CubicSpline
 
 from gmm_speciation import control, exact, families
-from gmm_speciation.claims import Claim, Verdict
 from gmm_speciation.estimate import Estimate
 from gmm_speciation.guidance import (
     ClassifierFree,
@@ -22,6 +21,7 @@ from gmm_speciation.guidance import (
     strong_guidance_half,
 )
 from gmm_speciation.partitions import as_partition
+from gmm_speciation.reporting.claims import Claim, Verdict
 from gmm_speciation.samplers import observe
 from gmm_speciation.verification.backward import means_backward
 from gmm_speciation.verification.controlling import control_claims

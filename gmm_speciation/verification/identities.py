@@ -11,13 +11,13 @@ import numpy as np
 from jaxtyping import Float, PRNGKeyArray
 
 from gmm_speciation import families
-from gmm_speciation.claims import Claim
 from gmm_speciation.entropy import class_entropy
 from gmm_speciation.estimate import Estimate
 from gmm_speciation.mixtures import GaussianMixture
 from gmm_speciation.partitions import Partition
 from gmm_speciation.processes import DDPM, LinearInterpolant, VarianceExploding, variance_preserving
 from gmm_speciation.reduction import reduce
+from gmm_speciation.reporting.claims import Claim
 from gmm_speciation.verification.draws import averaged, axes_of, curve, generators, normals
 from gmm_speciation.verification.rows import row, with_error
 

@@ -11,10 +11,10 @@ from scipy.integrate import quad
 from scipy.optimize import brentq
 
 from gmm_speciation import exact, families
-from gmm_speciation.claims import Claim
 from gmm_speciation.entropy import class_entropy
 from gmm_speciation.mixtures import GaussianMixture
 from gmm_speciation.processes import OrnsteinUhlenbeck, variance_preserving
+from gmm_speciation.reporting.claims import Claim
 from gmm_speciation.speciation import curvature_point, excess_entropy
 from gmm_speciation.verification.draws import averaged, curve, generators, normals
 from gmm_speciation.verification.rows import row

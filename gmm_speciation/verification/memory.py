@@ -5,8 +5,8 @@ import numpy as np
 from jaxtyping import PRNGKeyArray
 
 from gmm_speciation import families, hopfield
-from gmm_speciation.claims import Claim
 from gmm_speciation.inference import denoiser
+from gmm_speciation.reporting.claims import Claim
 from gmm_speciation.verification.rows import row
 
 

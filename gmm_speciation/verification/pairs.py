@@ -14,11 +14,11 @@ from scipy.integrate import quad
 from scipy.optimize import brentq, minimize_scalar
 
 from gmm_speciation import exact, families
-from gmm_speciation.claims import Claim
 from gmm_speciation.entropy import clone_agreement
 from gmm_speciation.estimate import Estimate
 from gmm_speciation.posteriors import entropy_of
 from gmm_speciation.processes import OrnsteinUhlenbeck, variance_preserving
+from gmm_speciation.reporting.claims import Claim
 from gmm_speciation.speciation import (
     curvature_point,
     drift_stability,

@@ -9,7 +9,6 @@ from scipy.integrate import quad
 from scipy.interpolate import PchipInterpolator
 
 from gmm_speciation import exact
-from gmm_speciation.claims import Claim
 from gmm_speciation.estimate import Estimate
 from gmm_speciation.published import (
     CloningFigure,
@@ -20,6 +19,7 @@ from gmm_speciation.published import (
     four_points,
 )
 from gmm_speciation.published.line import VARIANCE
+from gmm_speciation.reporting.claims import Claim
 from gmm_speciation.verification.draws import curve, normals
 from gmm_speciation.verification.rows import row
 

@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from gmm_speciation.claims import Claim
 from gmm_speciation.estimate import Estimate
+from gmm_speciation.reporting.claims import Claim
 
 _TOLERANCE = 0.005  # of the prediction: of two predictions one percent apart at most one is "yes"
 

@@ -11,13 +11,13 @@ from pathlib import Path
 from typing import Annotated, Any
 
 # First: it says what to install where typer is missing.
-from gmm_speciation import terminal
+from gmm_speciation.reporting import terminal
 
 # isort: split
 import typer
 
 import gmm_speciation
-from gmm_speciation.terminal import Out, Quiet, Seed
+from gmm_speciation.reporting.terminal import Out, Quiet, Seed
 from model_bridges.cli.entropy import entropy, windows
 from model_bridges.cli.guidance import guidance, remove
 
@@ -56,8 +56,8 @@ def crosscheck(
     units = terminal.pick(model, SHIPPED, "model")
     if generate is not None and data != "held-out":
         raise ValueError("Give `--data` or `--generate`, not both: an average has one law.")
-    from gmm_speciation.records import provenance
-    from gmm_speciation.reports import check_directory
+    from gmm_speciation.reporting.records import provenance
+    from gmm_speciation.reporting.report import check_directory
     from model_bridges.crosscheck.digits import crosscheck_digits
     from model_bridges.crosscheck.report import (
         check_rows,

@@ -11,12 +11,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any
 
-from gmm_speciation import terminal
+from gmm_speciation.reporting import terminal
 
 # isort: split
 import typer
 
-from gmm_speciation.terminal import Out, Quiet, Seed
+from gmm_speciation.reporting.terminal import Out, Quiet, Seed
 
 NAMES = "digits, digits-text, edm2:COND,UNCOND, sd:PATH_OR_REPO, or module:function."
 Model = Annotated[str, typer.Argument(metavar="MODEL", help=NAMES)]
@@ -108,7 +108,7 @@ def entropy(
         model, data, generate, tuple(partition or ()), tuple(prompt or ()), images, levels, paths,
         run, preset, max_batch, seed, max_classes,
     )  # fmt: skip
-    from gmm_speciation.reports import check_directory
+    from gmm_speciation.reporting.report import check_directory
 
     if out is not None:
         check_directory(out)
@@ -123,7 +123,7 @@ def entropy(
             samples.append(_measure(again, "tracking", quiet, theory=False)[0])
     if rank > 0:  # the first process of a launch reports for all
         return
-    from gmm_speciation.records import provenance
+    from gmm_speciation.reporting.records import provenance
     from model_bridges.entropy.report import (
         comparison_rows,
         cost_rows,
@@ -197,7 +197,7 @@ def windows(
     result, rank, _ = _measure(request, "tracking", quiet, theory=False)
     if rank > 0:
         return
-    from gmm_speciation.records import to_json
+    from gmm_speciation.reporting.records import to_json
     from model_bridges.entropy.report import windows_record
 
     record = windows_record(result, mass, force)

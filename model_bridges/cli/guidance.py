@@ -3,12 +3,12 @@
 from pathlib import Path
 from typing import Annotated, Any
 
-from gmm_speciation import terminal
+from gmm_speciation.reporting import terminal
 
 # isort: split
 import typer
 
-from gmm_speciation.terminal import Out, Quiet, Seed
+from gmm_speciation.reporting.terminal import Out, Quiet, Seed
 
 Model = Annotated[
     str, typer.Argument(metavar="MODEL", help="digits, digits-text, or module:function.")
@@ -51,7 +51,7 @@ def remove(
 ) -> None:
     """Draw without a class: negative prompting, safe latent and dynamic negative guidance compared."""
     terminal.use_float64()
-    from gmm_speciation.reports import check_directory
+    from gmm_speciation.reporting.report import check_directory
     from model_bridges.control.removal import STRENGTHS, remove_class
     from model_bridges.control.removal_report import (
         area_rows,
@@ -111,7 +111,7 @@ def guidance(
 ) -> None:
     """What guidance does: when it decides, the interval of the entropy curve, grids in information."""
     terminal.use_float64()
-    from gmm_speciation.reports import check_directory
+    from gmm_speciation.reporting.report import check_directory
     from model_bridges.control.report import (
         draw_rows,
         guidance_record,
@@ -223,6 +223,6 @@ def _show(title: str, headers: Any, rows: Any, checks: Any, quiet: bool) -> None
 
 
 def _provenance(seed: int, arguments: dict[str, Any]) -> Any:
-    from gmm_speciation.records import provenance
+    from gmm_speciation.reporting.records import provenance
 
     return provenance(terminal.command_line(), seed, arguments, packages=PACKAGES)

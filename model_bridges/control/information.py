@@ -16,7 +16,6 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float
 
-from gmm_speciation.claims import Claim
 from gmm_speciation.estimate import Estimate
 from gmm_speciation.guidance.formulae import (
     feedback_floor,
@@ -24,6 +23,7 @@ from gmm_speciation.guidance.formulae import (
     feedback_temperature,
     published_levels,
 )
+from gmm_speciation.reporting.claims import Claim
 from model_bridges.control.guided import (
     GuidedRun,
     Kind,

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from gmm_speciation.claims import Claim
 from gmm_speciation.estimate import Estimate
+from gmm_speciation.reporting.claims import Claim
 from model_bridges.control.drawing import Draw, draw
 from model_bridges.control.guided import feedback_kinds
 from model_bridges.control.judged import NUM_STEPS, JudgedModel

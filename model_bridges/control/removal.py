@@ -29,11 +29,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from gmm_speciation.claims import Claim
 from gmm_speciation.estimate import Estimate
-from model_bridges.runs.chunk_files import CorruptChunkError, read_sums, write_sums
+from gmm_speciation.reporting.claims import Claim
 from model_bridges.control.judged import NUM_STEPS, JudgedModel
 from model_bridges.control.verdicts import at_most
+from model_bridges.entropy.problem import probe
 from model_bridges.guidance import (
     DynamicNegative,
     Guidance,
@@ -43,7 +43,6 @@ from model_bridges.guidance import (
     TrackedRatio,
     Unguided,
 )
-from model_bridges.entropy.problem import probe
 from model_bridges.quality import (
     Floor,
     Quality,
@@ -52,6 +51,7 @@ from model_bridges.quality import (
     paired_difference,
 )
 from model_bridges.quality.frontier import FrontComparison, compare_fronts
+from model_bridges.runs.chunk_files import CorruptChunkError, read_sums, write_sums
 from model_bridges.runs.jobs import Sums
 from model_bridges.samplers import karras_sigmas
 from model_bridges.tracking.forward import class_weights

@@ -3,7 +3,7 @@
 from typing import Any
 
 from gmm_speciation.estimate import Estimate
-from gmm_speciation.reports import Report
+from gmm_speciation.reporting.report import Report
 from model_bridges.control.plotting import plot_removal, plot_rows
 from model_bridges.control.removal import Removal, share_difference
 from model_bridges.crosscheck.report import check_records, check_rows

@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from gmm_speciation.reports import Report
+from gmm_speciation.reporting.report import Report
 from model_bridges.control import plotting
 from model_bridges.control.drawing import Draw
 from model_bridges.control.guided import GuidedRun, commitment

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from gmm_speciation.claims import Claim
 from gmm_speciation.curves import EntropyCurve
+from gmm_speciation.reporting.claims import Claim
 from model_bridges.control.information import GuidedInformation, guided_information
 from model_bridges.control.interval_search import IntervalSearch, search_intervals
 from model_bridges.control.judged import JudgedModel

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from jaxtyping import Float
 
-from gmm_speciation.claims import Claim
+from gmm_speciation.reporting.claims import Claim
 from model_bridges.control.drawing import Draw, draw
 from model_bridges.control.judged import JudgedModel
 from model_bridges.control.verdicts import at_most

@@ -1,7 +1,7 @@
-"""Claims of the studies of guidance; what decides them is the rule of `gmm_speciation.claims`."""
+"""Claims of the studies of guidance; what decides them is the rule of `gmm_speciation.reporting.claims`."""
 
-from gmm_speciation.claims import Claim
 from gmm_speciation.estimate import Estimate
+from gmm_speciation.reporting.claims import Claim
 
 
 def at_most(claim: str, measured: Estimate, bound: float, note: str = "") -> Claim:

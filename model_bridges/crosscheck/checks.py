@@ -12,9 +12,9 @@ from dataclasses import replace
 
 import numpy as np
 
-from gmm_speciation.claims import Claim, Verdict
 from gmm_speciation.curves import EntropyCurve
 from gmm_speciation.estimate import Estimate
+from gmm_speciation.reporting.claims import Claim, Verdict
 from model_bridges.crosscheck.results import VariableCheck
 
 

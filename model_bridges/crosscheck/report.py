@@ -6,10 +6,10 @@ from typing import Any
 
 import numpy as np
 
-from gmm_speciation.claims import Claim, Verdict
 from gmm_speciation.curves import EntropyCurve
 from gmm_speciation.processes import VarianceExploding
-from gmm_speciation.reports import Report
+from gmm_speciation.reporting.claims import Claim, Verdict
+from gmm_speciation.reporting.report import Report
 from model_bridges.crosscheck import plotting
 from model_bridges.crosscheck.results import CrossCheck, VariableCheck
 from model_bridges.entropy.trust import HOW_TRUST_IS_JUDGED, trust_record, trust_rows

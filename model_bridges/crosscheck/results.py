@@ -10,11 +10,11 @@ import numpy as np
 from jaxtyping import Float
 from torch import Tensor
 
-from gmm_speciation.claims import Claim
 from gmm_speciation.curves import EntropyCurve
 from gmm_speciation.estimate import Estimate
 from gmm_speciation.mixtures import GaussianMixture
 from gmm_speciation.partitions import Partition
+from gmm_speciation.reporting.claims import Claim
 from gmm_speciation.speciation import SpeciationPoint
 from model_bridges.denoisers.base import UNCONDITIONAL_NETWORK, Reference
 from model_bridges.entropy.gap import InformationBudget

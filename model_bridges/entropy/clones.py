@@ -7,7 +7,7 @@ probability
 
     phi(sigma) = E sum_c p(c | x_t)^2        (Biroli et al. 2024, arXiv 2402.18491)
 
-and phi bounds the entropy from both sides (`gmm_speciation.collisions`). Ends are named by a posterior of
+and phi bounds the entropy from both sides (`gmm_speciation.agreement`). Ends are named by a posterior of
 their classes: tracked along a fresh noise path of the end, or given as a function; two soft names agree by
 the product of their probabilities. The kernel leaves out the spread of x_0 inside a step, so phi errs to
 first order in the step: with `check_steps` every state is also run through every other level, and
@@ -24,7 +24,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from gmm_speciation.collisions import entropy_bounds, entropy_lower_bound, entropy_upper_bound
+from gmm_speciation.agreement import entropy_bounds, entropy_lower_bound, entropy_upper_bound
 from gmm_speciation.curves import EntropyCurve
 from gmm_speciation.estimate import Estimate
 from gmm_speciation.partitions import Partition

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from gmm_speciation.curves import EntropyCurve
-from gmm_speciation.reports import Report
+from gmm_speciation.reporting.report import Report
 from model_bridges.entropy import plotting as entropy_plots
 from model_bridges.entropy.measure import MeasuredVariable, Measurement
 from model_bridges.entropy.trust import HOW_TRUST_IS_JUDGED, trust_record, trust_rows

@@ -24,8 +24,8 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
-from gmm_speciation.claims import Verdict, verdict
 from gmm_speciation.estimate import Estimate
+from gmm_speciation.reporting.claims import Verdict, verdict
 
 FALSE_ALARMS = 0.01  # of one claim, for all levels together
 HOW_TRUST_IS_JUDGED = (

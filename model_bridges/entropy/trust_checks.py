@@ -19,9 +19,9 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from gmm_speciation.claims import Verdict
 from gmm_speciation.curves import EntropyCurve
 from gmm_speciation.estimate import Estimate
+from gmm_speciation.reporting.claims import Verdict
 from model_bridges.entropy.evidence import UNDECIDED, Evidence
 from model_bridges.entropy.trust import Check, End, Trust
 

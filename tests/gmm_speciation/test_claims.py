@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gmm_speciation.claims import Claim, Verdict, verdict
 from gmm_speciation.estimate import Estimate
+from gmm_speciation.reporting.claims import Claim, Verdict, verdict
 
 
 def _claim(value, stderr=0.0, tolerance=0.1, predicted=1.0, **options):

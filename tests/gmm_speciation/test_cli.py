@@ -9,11 +9,12 @@ import jax
 import numpy as np
 import pytest
 
-from gmm_speciation import cli, entropy, terminal
+from gmm_speciation import cli, entropy
+from gmm_speciation.cli.mixtures import FAMILIES, PROCESSES
 from gmm_speciation.entropy import entropy_curve
 from gmm_speciation.families import equidistant
-from gmm_speciation.reports import load_curve, load_result
-from gmm_speciation.specs import FAMILIES, PROCESSES
+from gmm_speciation.reporting import terminal
+from gmm_speciation.reporting.report import load_curve, load_result
 
 SMALL = ["--points", "8", "--num-samples", "64", "--log-snr", "-6,4"]
 

@@ -6,7 +6,7 @@ import pytest
 from scipy.special import xlogy
 
 import gmm_speciation as gs
-from gmm_speciation.collisions import entropy_bounds, entropy_lower_bound, entropy_upper_bound
+from gmm_speciation.agreement import entropy_bounds, entropy_lower_bound, entropy_upper_bound
 from gmm_speciation.estimate import Estimate
 
 

@@ -14,11 +14,11 @@ import pytest
 from theory_contracts import assert_within, random_mixtures
 
 import gmm_speciation as gs
-from gmm_speciation import terminal
-from gmm_speciation.averages import NUM_BATCHES, Chunks, Source, level_averages
 from gmm_speciation.inference import score_spread
-from gmm_speciation.monte_carlo import _Draws, data_levels, posterior_statistics
 from gmm_speciation.posteriors import PosteriorStatistics, class_spread, pair_spread
+from gmm_speciation.reporting import terminal
+from gmm_speciation.sampling.averages import NUM_BATCHES, Chunks, Source, level_averages
+from gmm_speciation.sampling.monte_carlo import _Draws, data_levels, posterior_statistics
 
 MIXTURES = {k: m for k, m in random_mixtures(num=5).items() if m.num_components == 5}
 PARTITION = gs.Partition([0, 1, 0, 1, 2])
@@ -78,8 +78,8 @@ def test_chunked_draws_average_to_the_statistics_of_all_of_them(partition, key):
 
 def test_streamed_draws_and_data_agree_with_the_integral(monkeypatch, key):
     """Chunks of 64 rows: drawn, given in memory and given on disk, against `exact`."""
-    monkeypatch.setattr("gmm_speciation.averages._MOST_ROWS", 128)
-    monkeypatch.setattr("gmm_speciation.averages._CHUNK_NUMBERS", 1)
+    monkeypatch.setattr("gmm_speciation.sampling.averages._MOST_ROWS", 128)
+    monkeypatch.setattr("gmm_speciation.sampling.averages._CHUNK_NUMBERS", 1)
     mixture = gs.families.symmetric_pair(3)
     truth = gs.entropy_curve(mixture, GRID, method="exact")
     samples = np.asarray(mixture.sample(key, 4000)[0])
@@ -195,8 +195,8 @@ if "process" in arguments:
     jax.config.update("jax_cpu_collectives_implementation", "gloo")
     jax.distributed.initialize(arguments["address"], 2, arguments["process"])
 import gmm_speciation as gs
-from gmm_speciation.monte_carlo import data_levels, sampled_levels
-from gmm_speciation.quasi_monte_carlo import quasi_monte_carlo_levels
+from gmm_speciation.sampling.monte_carlo import data_levels, sampled_levels
+from gmm_speciation.sampling.quasi_monte_carlo import quasi_monte_carlo_levels
 rng = np.random.default_rng(0)
 grid = jax.numpy.linspace(2.0, -2.0, 3)
 def numbers(levels):

@@ -7,7 +7,7 @@ import pytest
 from theory_contracts import assert_within, random_mixtures
 
 import gmm_speciation as gs
-from gmm_speciation.monte_carlo import posterior_statistics
+from gmm_speciation.sampling.monte_carlo import posterior_statistics
 
 MIXTURES = {k: m for k, m in random_mixtures(num=5).items() if m.num_components == 5}
 PARTITION = gs.Partition([0, 1, 0, 1, 2])

@@ -10,7 +10,7 @@ import pytest
 from gmm_speciation import cli, families, hopfield, inference, plotting
 from gmm_speciation.exact import equidistant_entropy
 from gmm_speciation.hopfield.landscape import Landscape
-from gmm_speciation.reports import load_result
+from gmm_speciation.reporting.report import load_result
 from gmm_speciation.speciation import curvature_point
 
 # Appearance, equal energy, stability as given to three digits in the literature's formulas.

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 import gmm_speciation as gs
+from gmm_speciation.cli.mixtures import mixture_from_spec
 from gmm_speciation.covariances import LowRank
-from gmm_speciation.monte_carlo import posterior_statistics
-from gmm_speciation.specs import mixture_from_spec
+from gmm_speciation.sampling.monte_carlo import posterior_statistics
 
 K, D, R = 3, 7, 2
 RNG = np.random.default_rng(5)

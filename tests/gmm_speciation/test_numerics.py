@@ -7,7 +7,7 @@ import pytest
 from theory_contracts import random_mixtures
 
 import gmm_speciation as gs
-from gmm_speciation.monte_carlo import posterior_statistics
+from gmm_speciation.sampling.monte_carlo import posterior_statistics
 
 DIM = 16384
 

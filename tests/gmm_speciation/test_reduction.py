@@ -9,8 +9,6 @@ import gmm_speciation as gs
 from gmm_speciation import exact
 from gmm_speciation.entropy import level_statistics
 from gmm_speciation.exact.quadrature import standardised_chi_square
-from gmm_speciation.monte_carlo import posterior_statistics
-from gmm_speciation.quasi_monte_carlo import sobol_draws
 from gmm_speciation.reduction import (
     EquidistantReduction,
     RadialReduction,
@@ -18,6 +16,8 @@ from gmm_speciation.reduction import (
     as_equidistant,
     reduced_statistics,
 )
+from gmm_speciation.sampling.monte_carlo import posterior_statistics
+from gmm_speciation.sampling.quasi_monte_carlo import sobol_draws
 
 LEVELS = jnp.array([2.0, 0.5, -1.0, -3.0])
 

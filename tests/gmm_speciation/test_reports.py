@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from gmm_speciation import families, plotting
 from gmm_speciation.entropy import entropy_curve
 from gmm_speciation.estimate import Estimate
-from gmm_speciation.reports import (
+from gmm_speciation.reporting.report import (
     Report,
     format_estimate,
     load_curve,

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from gmm_speciation import exact, hopfield
-from gmm_speciation.claims import Claim, Verdict
 from gmm_speciation.cli import main
 from gmm_speciation.estimate import Estimate
+from gmm_speciation.reporting.claims import Claim, Verdict
 from gmm_speciation.verification import SECTIONS
 from gmm_speciation.verification.backward import means_backward
 

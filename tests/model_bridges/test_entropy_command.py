@@ -8,7 +8,7 @@ import pytest
 import torch
 
 import model_bridges as mb
-from gmm_speciation.reports import load_curve
+from gmm_speciation.reporting.report import load_curve
 from model_bridges.cli import main
 from model_bridges.denoisers.counted import Metered
 from model_bridges.denoisers.network import NetworkDenoiser

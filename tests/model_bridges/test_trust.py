@@ -19,7 +19,7 @@ import gmm_speciation as gs
 import model_bridges as mb
 from gmm_speciation.curves import Batches, EntropyCurve
 from gmm_speciation.estimate import Estimate
-from gmm_speciation.reports import load_curve
+from gmm_speciation.reporting.report import load_curve
 from model_bridges.cli import main
 from model_bridges.denoisers.base import UNCONDITIONAL, NotFiniteError
 from model_bridges.denoisers.counted import Metered

@@ -29,8 +29,8 @@ from gmm_speciation.processes import (
     OrnsteinUhlenbeck,
     VarianceExploding,
 )
+from gmm_speciation.reporting.terminal import pick
 from gmm_speciation.speciation import transition_grid
-from gmm_speciation.terminal import pick
 
 PROCESSES: dict[str, Callable[[], DiffusionProcess]] = {
     "ou": OrnsteinUhlenbeck,

@@ -29,7 +29,8 @@ import numpy as np
 from jax.sharding import Mesh
 from jaxtyping import Array, Float, Int
 
-from gmm_speciation.devices import (
+from gmm_speciation.posteriors import LevelStatistics, PosteriorStatistics
+from gmm_speciation.sampling.devices import (
     EACH,
     SAME,
     everywhere,
@@ -39,7 +40,6 @@ from gmm_speciation.devices import (
     own_places,
     place,
 )
-from gmm_speciation.posteriors import LevelStatistics, PosteriorStatistics
 
 NUM_BATCHES = 16
 _CHUNK_NUMBERS = 2**20

@@ -13,7 +13,7 @@ import numpy as np
 from gmm_speciation.curves import ClockedCurve, ClockedPeak, EntropyCurve, Peak
 from gmm_speciation.estimate import Estimate
 from gmm_speciation.processes import DiffusionProcess
-from gmm_speciation.records import format_estimate
+from gmm_speciation.reporting.records import format_estimate
 from gmm_speciation.speciation import SpeciationPoint, SpeciationTimes
 
 MASS = 0.8

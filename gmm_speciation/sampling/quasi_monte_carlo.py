@@ -21,7 +21,12 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray
 from scipy import special
 from scipy.stats import qmc
 
-from gmm_speciation.devices import (
+from gmm_speciation.exact.quadrature import standardised_chi_square
+from gmm_speciation.inference import Classes
+from gmm_speciation.partitions import as_partition
+from gmm_speciation.posteriors import LevelStatistics
+from gmm_speciation.reduction import ReducedMixture
+from gmm_speciation.sampling.devices import (
     EACH,
     SAME,
     everywhere,
@@ -30,11 +35,6 @@ from gmm_speciation.devices import (
     on_host,
     scattered,
 )
-from gmm_speciation.exact.quadrature import standardised_chi_square
-from gmm_speciation.inference import Classes
-from gmm_speciation.partitions import as_partition
-from gmm_speciation.posteriors import LevelStatistics
-from gmm_speciation.reduction import ReducedMixture
 
 NUM_SCRAMBLES = 16
 MAX_NORMALS = 4096

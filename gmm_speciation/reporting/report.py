@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gmm_speciation.estimate import Estimate
-from gmm_speciation.records import (
+from gmm_speciation.reporting.records import (
     RESULT,
     format_estimate,
     load_curve,

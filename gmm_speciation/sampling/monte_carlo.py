@@ -14,7 +14,6 @@ import numpy as np
 from jax.sharding import Mesh
 from jaxtyping import Array, Float, Int, Num, PRNGKeyArray
 
-from gmm_speciation.averages import NUM_BATCHES, Chunks, Progress, Source, level_averages
 from gmm_speciation.covariances import Isotropic
 from gmm_speciation.inference import Classes, spread_of
 from gmm_speciation.mixtures import GaussianMixture
@@ -22,6 +21,7 @@ from gmm_speciation.partitions import Partition, as_partition
 from gmm_speciation.posteriors import LevelStatistics, PosteriorStatistics, entropy_of
 from gmm_speciation.processes import variance_preserving
 from gmm_speciation.reduction import SharedReduction, reduce
+from gmm_speciation.sampling.averages import NUM_BATCHES, Chunks, Progress, Source, level_averages
 
 DEFAULT_NUM_SAMPLES = 8192
 _DATA_NUMBERS = 2**26  # a chunk of given data, which are in memory already and read once

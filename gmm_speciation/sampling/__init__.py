@@ -1,0 +1,1 @@
+"""Averages over draws, spread over devices: Monte Carlo and quasi-Monte Carlo."""
