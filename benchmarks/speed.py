@@ -26,10 +26,7 @@ import tables  # noqa: E402
 import typer  # noqa: E402
 from cases import Row, Sizes  # noqa: E402
 
-from gmm_speciation.reporting import (
-    records,  # noqa: E402
-    terminal,  # noqa: E402
-)
+from gmm_speciation.reporting import records, terminal  # noqa: E402
 
 HERE = Path(__file__).parent
 app = typer.Typer(name="speed", add_completion=False, pretty_exceptions_enable=False)

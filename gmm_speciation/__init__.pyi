@@ -70,6 +70,10 @@ from .reduction import (
     ReducedMixture,
     reduce,
 )
+from .reporting.records import (
+    load_curve,
+    load_result,
+)
 from .samplers import (
     Trajectory,
     forward_path,
@@ -121,6 +125,8 @@ __all__ = [
     "guidance",
     "hopfield",
     "inference",
+    "load_curve",
+    "load_result",
     "log_class_posterior",
     "partitions",
     "plotting",

@@ -10,8 +10,8 @@ from gmm_speciation.benchmark.tasks import Law, Task
 from gmm_speciation.checks import decreasing_grid
 from gmm_speciation.estimators.base import Estimator
 from gmm_speciation.estimators.registry import ESTIMATORS, load, own_estimator
+from gmm_speciation.lookup import pick
 from gmm_speciation.partitions import as_partition
-from gmm_speciation.reporting.terminal import pick
 
 
 class Cell(NamedTuple):

@@ -9,6 +9,7 @@ from gmm_speciation.reporting import terminal
 import typer
 
 from gmm_speciation.cli.options import app, check_place, stamp
+from gmm_speciation.lookup import pick
 from gmm_speciation.reporting.terminal import Quiet, Seed
 
 if TYPE_CHECKING:
@@ -74,7 +75,7 @@ def sweep(
     from gmm_speciation.benchmark.truth import truth
 
     check_place(out)
-    chosen = terminal.pick(profile, PROFILES, "profile")
+    chosen = pick(profile, PROFILES, "profile")
     sizes = None if num_samples is None else terminal.numbers(num_samples, "--num-samples", int)
     wanted = select(chosen, task or [], estimator or [], sizes, seeds, seed)
     for id in {cell.task for cell in wanted if ":" in cell.task}:
@@ -191,7 +192,7 @@ def log_law(
     check_place(out)
     numbers = terminal.numbers(dims, "--dims", int)
     names = {name.replace(" ", "-"): name for name in FAMILIES}
-    chosen = list(FAMILIES) if family is None else [terminal.pick(family, names, "family")]
+    chosen = list(FAMILIES) if family is None else [pick(family, names, "family")]
     for name in chosen:
         predictions(name, numbers)  # what has no speciation time is found before the work
     found = {}

@@ -25,6 +25,7 @@ from gmm_speciation.cli.options import (
     named_mixture,
     stamp,
 )
+from gmm_speciation.lookup import pick
 from gmm_speciation.reporting.terminal import Out, Quiet, Seed
 
 if TYPE_CHECKING:
@@ -61,13 +62,13 @@ def curve(
     terminal.use_float64()
     import jax
 
-    from gmm_speciation.cli import tables as summaries
+    from gmm_speciation.cli import tables
     from gmm_speciation.cli.mixtures import process_from_name
     from gmm_speciation.entropy import entropy_curve
     from gmm_speciation.reporting.records import PLUS_MINUS
 
     check_place(out)
-    terminal.pick(unit, {"nats": 0, "bits": 0}, "unit")
+    pick(unit, {"nats": 0, "bits": 0}, "unit")
     clock = None if process is None else process_from_name(process)
     named = named_mixture(
         mixture, dim=dim, separation=separation, variance=variance, num_classes=num_classes,
@@ -89,8 +90,8 @@ def curve(
                 key=key,
                 progress=lambda done, total: steps.part(done, total, "draws"),
             )
-    numbers = {level: summaries.read_off(one, clock) for level, one in curves.items()}
-    table = summaries.curve_table(numbers, [one.method for one in curves.values()])
+    numbers = {level: tables.read_off(one, clock) for level, one in curves.items()}
+    table = tables.curve_table(numbers, [one.method for one in curves.values()])
     title = f"Class entropy of {mixture}"
     terminal.show(terminal.table(*table, title=title), quiet)
     terminal.show(PLUS_MINUS, quiet)
@@ -99,7 +100,7 @@ def curve(
         report = _curve_report(title, named, curves, table, clock, unit)
         result = {"provenance": origin, "curves": curves, "summary": numbers}
         if clock is not None:
-            clocked = {level: summaries.reachable(one, clock) for level, one in curves.items()}
+            clocked = {level: tables.reachable(one, clock) for level, one in curves.items()}
             result["clock"] = {
                 level: one and {"process": process, "times": one.times, "rate": one.rate}
                 for level, one in clocked.items()
@@ -116,7 +117,7 @@ def _curve_report(
     unit: str,
 ) -> Any:
     from gmm_speciation import plotting, speciation
-    from gmm_speciation.cli import tables as summaries
+    from gmm_speciation.cli import tables
     from gmm_speciation.reporting.records import PLUS_MINUS
     from gmm_speciation.reporting.report import Report
 
@@ -137,7 +138,7 @@ def _curve_report(
     )
     report.text("## Summary").table(*table).text(PLUS_MINUS)
     clocked = (
-        {level: summaries.reachable(one, clock) for level, one in curves.items()} if clock else {}
+        {level: tables.reachable(one, clock) for level, one in curves.items()} if clock else {}
     )
     on_clock = {level: one for level, one in clocked.items() if one is not None}
     if on_clock:

@@ -11,6 +11,7 @@ from gmm_speciation.reporting import terminal
 import typer
 
 from gmm_speciation.cli.options import app, check_place, stamp
+from gmm_speciation.lookup import pick
 from gmm_speciation.reporting.terminal import Out, Quiet, Seed
 
 if TYPE_CHECKING:
@@ -145,7 +146,7 @@ def _patterns(
         return _Patterns(rows, f"{len(rows)} patterns of {file.name}", False)
     kind = "equidistant" if kind is None else kind
     count = 10 if num_patterns is None else num_patterns
-    usual = terminal.pick(kind, _DEFAULTS, "kind")
+    usual = pick(kind, _DEFAULTS, "kind")
     width = dim if dim is not None else usual or count
     words = f"{count} {kind.removesuffix('s')} patterns"
     if kind == "equidistant":

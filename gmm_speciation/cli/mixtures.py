@@ -19,6 +19,7 @@ import numpy as np
 from jaxtyping import Float, PRNGKeyArray
 
 from gmm_speciation import families
+from gmm_speciation.lookup import pick
 from gmm_speciation.mixtures import GaussianMixture
 from gmm_speciation.partitions import Hierarchy, Partition
 from gmm_speciation.processes import (
@@ -29,7 +30,6 @@ from gmm_speciation.processes import (
     OrnsteinUhlenbeck,
     VarianceExploding,
 )
-from gmm_speciation.reporting.terminal import pick
 from gmm_speciation.speciation import transition_grid
 
 PROCESSES: dict[str, Callable[[], DiffusionProcess]] = {

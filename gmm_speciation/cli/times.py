@@ -49,7 +49,7 @@ def times(
     terminal.use_float64()
     import jax
 
-    from gmm_speciation.cli import tables as summaries
+    from gmm_speciation.cli import tables
     from gmm_speciation.cli.mixtures import process_from_name
     from gmm_speciation.reporting.records import PLUS_MINUS
     from gmm_speciation.speciation import speciation_times
@@ -73,8 +73,8 @@ def times(
                 key=jax.random.key(seed),
             )
             above = partition
-    tables = summaries.times_tables(criteria, clock)
-    for level, table in tables.items():
+    shown = tables.times_tables(criteria, clock)
+    for level, table in shown.items():
         terminal.show(terminal.table(*table, title=f"{mixture}, {level}"), quiet)
     terminal.show(PLUS_MINUS, quiet)
     if out is not None:
@@ -82,14 +82,14 @@ def times(
         from gmm_speciation.reporting.report import Report
 
         report = Report(f"Speciation of {mixture}").text(describe(named))
-        for number, (level, table) in enumerate(tables.items(), start=1):
+        for number, (level, table) in enumerate(shown.items(), start=1):
             picture = plotting.plot_curve(criteria[level].curve, clock, criteria[level])
             report.text(f"## {level}").table(*table).text(PLUS_MINUS)
             report.figure(picture, f"level-{number}", f"Criteria on the entropy curve, {level}.")
         result = {
             "provenance": stamp(seed, {**named.parameters, "num_samples": num_samples}),
             "process": process,
-            "criteria": summaries.times_result(criteria, clock),
+            "criteria": tables.times_result(criteria, clock),
             "curves": {level: one.curve for level, one in criteria.items()},
         }
         terminal.show(f"Report: {report.write(out, result)}", quiet)

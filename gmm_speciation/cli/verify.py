@@ -8,6 +8,7 @@ from gmm_speciation.reporting import terminal
 import typer
 
 from gmm_speciation.cli.options import app, check_place, stamp
+from gmm_speciation.lookup import pick
 from gmm_speciation.reporting.terminal import Out, Quiet, Seed
 
 if TYPE_CHECKING:
@@ -55,7 +56,7 @@ def verify(
         raise ValueError(f"--guidance is --section guidance; got --section {section}, too.")
     section = "guidance" if guidance else section
     if section is not None:
-        chosen = {section: terminal.pick(section, SECTIONS, "section")}
+        chosen = {section: pick(section, SECTIONS, "section")}
     key = jax.random.key(seed)
     found: dict[str, list[Claim]] = {}
     studies: dict[str, Any] = {}

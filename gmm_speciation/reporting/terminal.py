@@ -5,17 +5,16 @@ underneath raises `ValueError` with what was expected, what came and what to do,
 Importing this module loads no JAX: `--help` stays fast.
 """
 
-import difflib
 import os
 import shlex
 import sys
 import textwrap
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any
 
 try:
     import typer
@@ -32,7 +31,6 @@ except ModuleNotFoundError as missing:  # the commands are an extra of the libra
     )
     raise SystemExit(2) from missing
 
-T = TypeVar("T")
 _command_line: ContextVar[str | None] = ContextVar("command_line", default=None)
 
 EXTRAS = {
@@ -142,19 +140,6 @@ def use_float64() -> None:
     import jax
 
     jax.config.update("jax_enable_x64", True)
-
-
-def pick(name: str, table: Mapping[str, T], what: str) -> T:
-    """The entry called `name`.
-
-    Raises:
-        ValueError: If there is none; names the nearest one and all that exist.
-    """
-    if name in table:
-        return table[name]
-    near = difflib.get_close_matches(name, table, n=1)
-    hint = f" Did you mean {near[0]!r}?" if near else ""
-    raise ValueError(f"Unknown {what} {name!r}.{hint} Choose from: {', '.join(table)}.")
 
 
 def numbers(text: str, option: str, kind: type = float) -> tuple[Any, ...]:

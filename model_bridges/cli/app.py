@@ -17,6 +17,7 @@ from gmm_speciation.reporting import terminal
 import typer
 
 import gmm_speciation
+from gmm_speciation.lookup import pick
 from gmm_speciation.reporting.terminal import Out, Quiet, Seed
 from model_bridges.cli.entropy import entropy, windows
 from model_bridges.cli.guidance import guidance, remove
@@ -53,7 +54,7 @@ def crosscheck(
 ) -> None:
     """Class entropy of a trained model by every estimator, with the closed-form theory beside it."""
     terminal.use_float64()
-    units = terminal.pick(model, SHIPPED, "model")
+    units = pick(model, SHIPPED, "model")
     if generate is not None and data != "held-out":
         raise ValueError("Give `--data` or `--generate`, not both: an average has one law.")
     from gmm_speciation.reporting.records import provenance
@@ -119,7 +120,7 @@ def train(
     quiet: Quiet = False,
 ) -> None:
     """Train the shipped networks again, with a card; continues where a killed run stopped."""
-    terminal.pick(model, SHIPPED, "model")
+    pick(model, SHIPPED, "model")
     if model == "digits":
         from model_bridges.digits.training.train import train as train_digits
 

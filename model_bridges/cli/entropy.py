@@ -16,6 +16,7 @@ from gmm_speciation.reporting import terminal
 # isort: split
 import typer
 
+from gmm_speciation.lookup import pick
 from gmm_speciation.reporting.terminal import Out, Quiet, Seed
 
 NAMES = "digits, digits-text, edm2:COND,UNCOND, sd:PATH_OR_REPO, or module:function."
@@ -238,7 +239,7 @@ def _measure(
         raise ValueError(
             "Several processes share a run through its folder; give `--folder DIR`, one that all can reach."
         )
-    preset = terminal.pick(request.preset, PRESETS, "preset") if request.preset else None
+    preset = pick(request.preset, PRESETS, "preset") if request.preset else None
     if request.levels is not None and request.levels < 9:
         raise ValueError(f"A curve needs at least 9 noise levels; got {request.levels}.")
     with run_progress(quiet) as bar:
@@ -308,5 +309,5 @@ def _estimators(text: str, unconditional: bool, known: tuple[str, ...]) -> tuple
         return tuple(n for n in known if unconditional or n not in NEED_UNCONDITIONAL)
     names = [word.strip() for word in text.split(",") if word.strip()]
     for name in names:
-        terminal.pick(name, dict.fromkeys(known), "estimator")
+        pick(name, dict.fromkeys(known), "estimator")
     return tuple(dict.fromkeys(names))

@@ -8,6 +8,7 @@ from gmm_speciation.reporting import terminal
 # isort: split
 import typer
 
+from gmm_speciation.lookup import pick
 from gmm_speciation.reporting.terminal import Out, Quiet, Seed
 
 Model = Annotated[
@@ -63,9 +64,7 @@ def remove(
     for directory in (out, folder):
         if directory is not None:
             check_directory(directory)
-    names = [
-        terminal.pick(k, dict(zip(STRENGTHS, STRENGTHS, strict=True)), "kind") for k in kind or ()
-    ]
+    names = [pick(k, dict(zip(STRENGTHS, STRENGTHS, strict=True)), "kind") for k in kind or ()]
     chosen: dict[str, Any] | None = None
     if names or strengths is not None:
         own = (
@@ -124,7 +123,7 @@ def guidance(
         check_directory(out)
     known = dict.fromkeys(SECTIONS, "")
     for name in section or ():
-        terminal.pick(name, known, "section")
+        pick(name, known, "section")
     check_mass(mass)
     sections = tuple(dict.fromkeys(section or SECTIONS))
     # Runs of a section: scales, intervals, feedback and the mixture; the search; the grids.
@@ -199,7 +198,7 @@ def _judged(model: str, data: Path | None) -> Any:
             raise ValueError(f"{model} brings its own data; `--data` goes with module:function.")
         return digits_model(model)
     if ":" not in model:
-        terminal.pick(model, dict.fromkeys((*SHIPPED, "module:function")), "model")
+        pick(model, dict.fromkeys((*SHIPPED, "module:function")), "model")
     if data is None:
         raise ValueError(
             f"{model!r} needs images to be judged on: `--data DIR` with MNIST (IDX) or CIFAR-10 binary "
