@@ -33,6 +33,7 @@ from gmm_speciation.estimate import Estimate
 from gmm_speciation.reporting.claims import Claim
 from model_bridges.control.judged import NUM_STEPS, JudgedModel
 from model_bridges.control.verdicts import at_most
+from model_bridges.denoisers.checks import class_weights
 from model_bridges.entropy.problem import probe
 from model_bridges.guidance import (
     DynamicNegative,
@@ -54,7 +55,6 @@ from model_bridges.quality.frontier import FrontComparison, compare_fronts
 from model_bridges.runs.chunk_files import CorruptChunkError, read_sums, write_sums
 from model_bridges.runs.jobs import Sums
 from model_bridges.samplers import karras_sigmas
-from model_bridges.tracking.forward import class_weights
 
 NP, SLD, DNG, CLASSES, PUBLISHED = "NP", "SLD", "DNG", "DNG, classes", "DNG, published"
 STRENGTHS: dict[str, tuple[float, ...]] = {

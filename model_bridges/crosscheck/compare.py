@@ -41,17 +41,15 @@ from model_bridges.entropy.gap import gap_curve, information_budget
 from model_bridges.entropy.tracking import merged_trace
 from model_bridges.entropy.trust_checks import trusted
 from model_bridges.images.labelled import LabelledImages
-from model_bridges.tracking.forward import trace
-from model_bridges.tracking.readouts import (
+from model_bridges.tracking.calibration import (
     Reliability,
     accuracy,
     calibration_error,
     cross_entropy,
-    decision_sigma,
     reliability,
-    slope_curve,
-    tracked_curve,
 )
+from model_bridges.tracking.forward import trace
+from model_bridges.tracking.readouts import decision_sigma, slope_curve, tracked_curve
 from model_bridges.tracking.trace import Trace
 
 Progress = Callable[[int, int], object]

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from gmm_speciation.plotting import COLOURS, band, noise_axis, panels, styled
 from model_bridges.crosscheck.results import CrossCheck, VariableCheck
 from model_bridges.images.labelled import LabelledImages
-from model_bridges.tracking.readouts import Reliability
+from model_bridges.tracking.calibration import Reliability
 
 THEORY, TRACKED, BAYES, FREE, TRUE = (COLOURS[i] for i in (1, 0, 2, 3, 4))
 OTHERS = ((COLOURS[5], "-."), ("#8c564b", (0, (4, 1, 1, 1))))

@@ -20,7 +20,7 @@ from model_bridges.denoisers.base import UNCONDITIONAL_NETWORK, Reference
 from model_bridges.entropy.gap import InformationBudget
 from model_bridges.entropy.trust import Trust
 from model_bridges.images.labelled import LabelledImages
-from model_bridges.tracking.readouts import Reliability
+from model_bridges.tracking.calibration import Reliability
 from model_bridges.tracking.trace import Trace
 
 

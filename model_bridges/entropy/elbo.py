@@ -30,9 +30,9 @@ from numpy.typing import ArrayLike
 from torch import Tensor
 
 from model_bridges.denoisers.base import Denoiser, class_raw, per_image
+from model_bridges.denoisers.checks import class_weights
 from model_bridges.entropy.importance import FLOOR, Proposal
 from model_bridges.entropy.levels import pilot_rate
-from model_bridges.tracking.forward import class_weights
 
 DEFAULT_NUM_STRATA = 6
 SMALLEST_STEP = 1e-4  # u / sigma^2 from which the integral runs

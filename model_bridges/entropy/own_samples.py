@@ -12,12 +12,12 @@ import numpy as np
 import torch
 
 from gmm_speciation.partitions import Partition
+from model_bridges.denoisers.checks import class_weights
 from model_bridges.denoisers.counted import Metered
 from model_bridges.entropy.problem import Problem
 from model_bridges.images.labelled import LabelledImages
 from model_bridges.runs.jobs import Merged, Sums, default_chunk_size
 from model_bridges.samplers import karras_sigmas, sample
-from model_bridges.tracking.forward import class_weights
 
 DEFAULT_NUM_STEPS = 64
 

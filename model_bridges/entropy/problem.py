@@ -20,9 +20,9 @@ from torch import Tensor
 
 from gmm_speciation.partitions import Partition, as_partition
 from model_bridges.denoisers.base import Denoiser, class_raw
+from model_bridges.denoisers.checks import check_data, check_levels, class_weights
 from model_bridges.denoisers.counted import Metered
 from model_bridges.runs.jobs import chunk_slice, default_chunk_size
-from model_bridges.tracking.forward import check_data, check_levels, class_weights
 
 TRIVIAL = "classes"
 PROBE_IMAGES = 2

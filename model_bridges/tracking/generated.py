@@ -20,7 +20,8 @@ from torch import Tensor
 
 from gmm_speciation.partitions import Partition
 from model_bridges.denoisers.base import Denoiser, Sigma, Unconditional
-from model_bridges.tracking.forward import check_levels, class_weights, trace
+from model_bridges.denoisers.checks import check_levels, class_weights
+from model_bridges.tracking.forward import trace
 from model_bridges.tracking.kernel import reverse_kernel
 from model_bridges.tracking.trace import Trace
 

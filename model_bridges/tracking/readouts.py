@@ -1,13 +1,8 @@
-"""What a tracked class posterior says: entropy, cross-entropy, calibration, accuracy.
+"""The class entropy that a tracked posterior says, with its rate.
 
-With `p_i` the tracked posterior of image i at one noise level and `y_i` its class,
-
-    H  = mean_i [-sum_c p_i(c) log p_i(c)]        entropy of the tracked posterior
-    CE = mean_i [-log p_i(y_i)] >= H(C|X)         cross-entropy, an upper bound on the truth
-
-and CE - H is the calibration error. Averages run over images, so errors are those of independent
-images. Entropy, cross-entropy and rate are extrapolated in the step of the noise levels; reliability
-and accuracy, which are about the posteriors themselves, are those of the fine chain. Nats throughout.
+With `p_i` the tracked posterior of image i at one noise level, `H = mean_i [-sum_c p_i(c) log p_i(c)]`.
+Averages run over images, so errors are those of independent images. Entropy and rate are extrapolated in
+the step of the noise levels. Nats throughout.
 
 The literature's other two read-outs take the log ratio l_c of a class to the unconditional model:
 
@@ -19,10 +14,8 @@ The literature's other two read-outs take the log ratio l_c of a class to the un
 Neither is extrapolated; the pure functions are in `gmm_speciation.tracking`.
 """
 
-from dataclasses import dataclass
-
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from scipy.signal import savgol_filter
 from scipy.special import expit
 
@@ -113,51 +106,6 @@ def curve_of(
         method,
         batches,
     )
-
-
-def cross_entropy(trace: Trace, partition: PartitionLike = None) -> Estimate:
-    """`E[-log p(y)]` of the true class at every level, shape `(L,)`: an upper bound on H(C|X).
-
-    Raises:
-        ValueError: If the trace has no labels or fewer than two images.
-    """
-    labels, chosen = trace.group_labels(partition), trace.partition(partition)
-    images = np.arange(len(labels))
-    samples = trace.extrapolate(
-        lambda chain: -group_log_sum(chain.log_posterior, chosen)[:, images, labels]
-    )
-    return trace.estimate(samples)
-
-
-def calibration_error(
-    trace: Trace,
-    partition: PartitionLike = None,
-    window: tuple[float, float] | None = None,
-) -> Estimate:
-    """`CE - H` at every level, `(L,)`, paired image by image: 0 for a calibrated posterior.
-
-    Args:
-        trace: Of labelled images.
-        partition: Variable; the single classes by default.
-        window: Give the mean over the levels between these two noise scales, one number, instead.
-
-    Raises:
-        ValueError: If the trace has no labels or fewer than two images, or no level is in the window.
-    """
-    labels, chosen = trace.group_labels(partition), trace.partition(partition)
-    images = np.arange(len(labels))
-
-    def paired(chain: Chain) -> Float[np.ndarray, "L N"]:
-        log_p = group_log_sum(chain.log_posterior, chosen)
-        return -log_p[:, images, labels] - chain_entropy(chain, chosen)
-
-    samples = trace.extrapolate(paired)
-    if window is None:
-        return trace.estimate(samples)
-    inside = (trace.sigmas >= window[0]) & (trace.sigmas <= window[1])
-    if not inside.any():
-        raise ValueError(f"`window` must hold a level; got {window[0]:.3g} to {window[1]:.3g}.")
-    return trace.estimate(samples[inside].mean(0, keepdims=True))[0]
 
 
 def decision_sigma(trace: Trace, partition: PartitionLike = None) -> Float[np.ndarray, " N"]:
@@ -264,77 +212,3 @@ def forced_prior_curve(trace: Trace, partition: PartitionLike = None) -> Entropy
 def _slope(trace: Trace, entropy: Float[np.ndarray, "L N"]) -> Float[np.ndarray, "L N"]:
     """`-dH/dlambda` by differences of neighbouring levels."""
     return -np.gradient(entropy, trace.log_snr, axis=0)
-
-
-def accuracy(trace: Trace, partition: PartitionLike = None) -> Estimate:
-    """Share of images whose most probable class is the true one, shape `(L,)`.
-
-    Raises:
-        ValueError: If the trace has no labels or fewer than two images.
-    """
-    labels = trace.group_labels(partition)
-    hit = trace.log_probabilities(partition).argmax(-1) == labels[None, :]
-    return trace.estimate(hit.astype(float))
-
-
-@dataclass(frozen=True, eq=False)
-class Reliability:
-    """How often a class is true where the posterior gives it a probability in a bin.
-
-    Bins without entries hold NaN. Errors treat images as independent, not the classes and levels
-    of one image; they are 0 where every entry of a bin agrees.
-    """
-
-    edges: Float[np.ndarray, " edges"]  # one more than bins
-    confidence: Float[np.ndarray, " bins"]  # mean probability
-    frequency: Estimate  # share of true classes, (bins,)
-    counts: Int[np.ndarray, " bins"]
-
-    @property
-    def expected_error(self) -> float:
-        """Mean of |frequency - confidence| over all entries (expected calibration error)."""
-        deviation = np.abs(np.nan_to_num(np.asarray(self.frequency.value) - self.confidence))
-        return float((deviation * self.counts).sum() / self.counts.sum())
-
-
-def reliability(
-    trace: Trace,
-    level: int | None = None,
-    *,
-    num_bins: int = 10,
-    partition: PartitionLike = None,
-) -> Reliability:
-    """Reliability diagram over all classes, at one level (index into `trace.sigmas`) or pooled.
-
-    Source: Guo et al. 2017 (arXiv 1706.04599), here for every class and not the winner alone, with
-    the ratio estimator's error over images.
-
-    Raises:
-        ValueError: If the trace has no labels, or there are fewer than two images or one bin.
-    """
-    labels, num_images = trace.group_labels(partition), trace.num_images
-    if num_bins < 1 or num_images < 2:
-        raise ValueError(
-            f"A reliability diagram needs `num_bins` >= 1 and two images; got {num_bins} and "
-            f"{num_images}."
-        )
-    p = np.exp(trace.log_probabilities(partition))
-    p = p if level is None else p[[level]]
-    hit = np.broadcast_to(labels[:, None] == np.arange(p.shape[-1]), p.shape)
-    edges = np.linspace(0, 1, num_bins + 1)
-    bins = np.clip(np.digitize(p, edges) - 1, 0, num_bins - 1)
-    inside = bins[..., None] == np.arange(num_bins)  # L N C bins
-
-    def of_images(entries: np.ndarray) -> np.ndarray:
-        """Entries that each image has in each bin, over its levels, paths and classes."""
-        return entries.sum((0, 2)).reshape(num_images, trace.num_paths, -1).sum(1).astype(float)
-
-    n, hits = of_images(inside), of_images(inside & hit[..., None])
-    counts = n.sum(0)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        frequency = hits.sum(0) / counts
-        residual = ((hits - frequency * n) ** 2).sum(0)
-        stderr = np.sqrt(residual * num_images / (num_images - 1)) / counts
-        confidence = np.einsum("lnc,lncb->b", p, inside) / counts
-    estimate = Estimate(frequency, stderr, float(num_images - 1))
-    return Reliability(edges, confidence, estimate, counts.astype(int))

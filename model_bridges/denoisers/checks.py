@@ -1,0 +1,82 @@
+"""What a denoiser is measured with, checked against it: noise levels, class weights, images and labels."""
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from numpy.typing import ArrayLike
+from torch import Tensor
+
+from model_bridges.denoisers.base import Denoiser
+
+DEFAULT_NUM_LEVELS = 64
+
+
+def check_levels(
+    sigmas: ArrayLike | None, sigma_range: tuple[float, float]
+) -> Float[np.ndarray, " L"]:
+    """Noise levels in increasing order; by default 64, equally spaced in log sigma over the range.
+
+    Raises:
+        ValueError: If they are not at least two positive numbers in strict order.
+    """
+    if sigmas is None:
+        return np.geomspace(*sigma_range, DEFAULT_NUM_LEVELS)
+    levels = np.asarray(sigmas, float)
+    steps = np.diff(levels)
+    if not (
+        levels.ndim == 1
+        and len(levels) > 1
+        and np.all(np.isfinite(levels) & (levels > 0))
+        and (np.all(steps > 0) or np.all(steps < 0))
+    ):
+        raise ValueError(
+            "`sigmas` must be at least two positive, finite noise levels, strictly monotone; got "
+            f"{levels!r}. Use e.g. `numpy.geomspace(0.02, 80, 64)`."
+        )
+    return np.sort(levels)
+
+
+def class_weights(prior: ArrayLike | None, denoiser: Denoiser) -> Float[np.ndarray, " K"]:
+    """Weights of the classes: those given, else the model's `class_prior`, else equal ones.
+
+    Raises:
+        ValueError: If they are not K non-negative numbers that sum to 1.
+    """
+    num_classes = denoiser.num_classes
+    if prior is None:
+        default = getattr(denoiser, "class_prior", None)
+        prior = np.full(num_classes, 1 / num_classes) if default is None else default
+    weights = np.asarray(prior, float)
+    if weights.shape != (num_classes,) or not (
+        np.all(weights >= 0) and abs(weights.sum() - 1) < 1e-5
+    ):
+        raise ValueError(
+            f"`prior` must be {num_classes} non-negative weights that sum to 1; got shape "
+            f"{weights.shape}, smallest {weights.min(initial=np.inf):.6g}, sum {weights.sum():.6g}. "
+            "Divide by their sum."
+        )
+    return weights / weights.sum()
+
+
+def check_data(denoiser: Denoiser, x0: Tensor, labels: Tensor | None) -> None:
+    """Refuse data and labels that do not fit a model.
+
+    Raises:
+        ValueError: If a shape, a value or a label does not fit.
+    """
+    if len(x0) == 0 or tuple(x0.shape[1:]) != tuple(denoiser.event_shape):
+        raise ValueError(
+            f"`x0` must have shape (N, {', '.join(map(str, denoiser.event_shape))}) with N >= 1; "
+            f"got {tuple(x0.shape)}. Reshape the data to the model's states."
+        )
+    if not bool(torch.isfinite(x0).all()):
+        raise ValueError("`x0` must be finite; it contains NaN or infinity. Drop such images.")
+    if labels is None:
+        return
+    if labels.shape != x0.shape[:1]:
+        raise ValueError(f"`labels` must have shape ({len(x0)},); got {tuple(labels.shape)}.")
+    if not bool(((labels >= 0) & (labels < denoiser.num_classes)).all()):
+        raise ValueError(
+            f"`labels` must be in 0..{denoiser.num_classes - 1}; got {int(labels.min())} to "
+            f"{int(labels.max())}. They must be the classes of the model."
+        )
