@@ -7,8 +7,6 @@ with `Delta = mu_j - mu_k`, `P = Sigma^{-1}`, `S = (Sigma_j + Sigma_k) / 2`. Com
 covariance need the Gram matrix of the means only; others their spectrum, or dense matrices.
 """
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
 
@@ -79,18 +77,3 @@ def _dense(mixture: GaussianMixture) -> tuple[np.ndarray, np.ndarray]:
         volume = np.linalg.slogdet(middle)[1] - (log_det[j] + log_det) / 2
         bhattacharyya.append(np.sum(delta * solved, -1) / 8 + volume / 2)
     return np.array(kl), np.array(bhattacharyya)
-
-
-def class_entropy_from_components(
-    gain: Float[np.ndarray, " K"],
-    gain_within: Float[np.ndarray, " K"],
-    mixture: GaussianMixture,
-    prior_entropy: float,
-) -> float:
-    """`H(C) + h(X|C) - h(X)` from `log p(x)` and `log p(x|c)` relative to the component's own density.
-
-    With an approximation of `E_k[log p(X) - log N_k(X)]` for every k (`gain`) and the same inside the
-    class of k (`gain_within`), entropies of the components cancel.
-    """
-    weights = np.asarray(jax.nn.softmax(jnp.asarray(mixture.log_weights)), float)
-    return float(prior_entropy + weights @ (gain - gain_within))

@@ -34,7 +34,6 @@ from gmm_speciation.processes import variance_preserving
 from gmm_speciation.tracking import log_likelihood_update, reverse_kernel
 
 CLAMP = (1e-3, 0.8)
-READ_OUTS = ("class", "ratio", "forced")
 
 
 @eqx.filter_jit

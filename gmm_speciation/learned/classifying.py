@@ -23,7 +23,6 @@ from gmm_speciation.learned.data import Data, noised
 from gmm_speciation.learned.networks import ClassNetwork, ClassNetworks
 from gmm_speciation.learned.training import Recipe, train
 
-OBJECTIVES = ("classifier", "infonce", "nwj", "smile")
 _CLIP = 5.0
 _BATCH = 256
 

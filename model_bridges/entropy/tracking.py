@@ -27,7 +27,7 @@ from model_bridges.entropy.gap import integral_from_top
 from model_bridges.entropy.levels import pilot_rate, place_levels
 from model_bridges.entropy.linear_bounds import wiener_errors
 from model_bridges.entropy.problem import Problem
-from model_bridges.runs.jobs import NUM_BATCHES, Arrays, Means, Merged, Sums, merge
+from model_bridges.runs.jobs import NUM_BATCHES, Arrays, Merged, Sums, merge
 from model_bridges.tracking.forward import trace
 from model_bridges.tracking.generated import generated_trace
 from model_bridges.tracking.readouts import (
@@ -193,19 +193,6 @@ class TraceWork:
     def step_error(self, merged: Merged, name: str) -> Estimate:
         """Entropy of the fine chain minus that of the coarse one, `(L,)`: what extrapolation corrects."""
         return merged.evaluate(lambda means: means[f"step {name}"])[0]
-
-    def mmse_curve(self, merged: Merged, name: str, form: str = "bayes") -> Estimate | None:
-        """`H(C)` minus the integrated mmse gap at every level; None where it was not measured."""
-        key = f"mmse {form}"
-        if key not in merged.totals or not self.problem.partitions[name].is_trivial:
-            return None
-        sigmas = merged.pilot.totals["levels"]
-        total = self.problem.prior_entropy(self.problem.partitions[name])
-
-        def entropy(means: Means) -> np.ndarray:
-            return total - integral_from_top(sigmas, means[key])
-
-        return merged.evaluate(entropy)[0]
 
 
 def sums_of(

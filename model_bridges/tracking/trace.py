@@ -111,11 +111,6 @@ class Trace:
         """
         return Estimate.from_samples(self.by_image(values), axis=1)
 
-    @property
-    def unconditional_gap(self) -> Distances | None:
-        """`sum_k p_k |D_k - D_u|^2 = sum_k p_k |D_k - Dbar|^2 + |Dbar - D_u|^2`."""
-        return None if self.excess is None else self.bayes_gap + self.excess
-
     def partition(self, partition: PartitionLike = None) -> Partition:
         """A partition of the classes: by name, as labels, or None for every class its own.
 

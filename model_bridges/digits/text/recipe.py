@@ -25,7 +25,6 @@ from dataclasses import asdict, dataclass, field
 from model_bridges.digits.training.run import Optimiser
 
 ROLES = ("autoencoder", "diffusion")
-LATENT_SHAPE = (4, 8, 8)
 
 
 def _default_autoencoder() -> dict:
