@@ -76,18 +76,40 @@ def place(file: Path, name: str, text: str) -> None:
 def leaderboard(content: Content) -> str:
     """The estimators, best mean rank first."""
     headers = [
-        "estimator", "what", "kind", "knows", "place", "RMSE/H(C)", "RMSE", "bias", "spread", "inside 95 %",
-        "violation", "s", "tasks", "failed",
-    ]  # fmt: skip
+        "estimator",
+        "what",
+        "kind",
+        "knows",
+        "place",
+        "RMSE/H(C)",
+        "RMSE",
+        "bias",
+        "spread",
+        "inside 95 %",
+        "violation",
+        "s",
+        "tasks",
+        "failed",
+    ]
     rows = [
         [
-            f"`{line['estimator']}`", line["title"], line["kind"], line["access"], f"{line['place']:.1f}",
-            digits(line["relative"]), digits(line["rmse"]), signed(line["bias"]), digits(line["spread"]),
-            share(line["inside"]), digits(line["violation"], 2), digits(line["seconds"], 2),
-            str(line["tasks"]), str(line["failed"]),
+            f"`{line['estimator']}`",
+            line["title"],
+            line["kind"],
+            line["access"],
+            f"{line['place']:.1f}",
+            digits(line["relative"]),
+            digits(line["rmse"]),
+            signed(line["bias"]),
+            digits(line["spread"]),
+            share(line["inside"]),
+            digits(line["violation"], 2),
+            digits(line["seconds"], 2),
+            str(line["tasks"]),
+            str(line["failed"]),
         ]
         for line in content["leaderboard"]
-    ]  # fmt: skip
+    ]
     return f"{made(content)}\n\n{markdown(headers, rows, text=4)}"
 
 
@@ -98,9 +120,11 @@ def coverage(content: Content) -> str:
     rows = []
     for line in lines:
         cells = [
-            f"{line['hits'][t]}/{line['runs'][t]}, {signed(line['bias'][t], 4)}" if t in line["runs"] else "—"
+            f"{line['hits'][t]}/{line['runs'][t]}, {signed(line['bias'][t], 4)}"
+            if t in line["runs"]
+            else "—"
             for t in tasks
-        ]  # fmt: skip
+        ]
         p = f"{line['p_value']:.1g}" if line["p_value"] > 1e-99 else "< 1e-99"
         rows.append([f"`{line['estimator']}`", *cells, share(line["share"], 1), p, line["verdict"]])
     headers = ["estimator", *tasks, "all", "p", "95 %"]
@@ -112,11 +136,14 @@ def log_law(content: Content) -> str:
     laws = content["laws"]
     rows = [
         [
-            name, f"{law['law']:g}", f"{law['predicted_slope']:.4f}", f"{law['slope']:.4f}",
+            name,
+            f"{law['law']:g}",
+            f"{law['predicted_slope']:.4f}",
+            f"{law['slope']:.4f}",
             f"{law['interval'][0]:.4f} to {law['interval'][1]:.4f}",
         ]
         for name, law in laws.items()
-    ]  # fmt: skip
+    ]
     headers = ["slope of t over log d", "law", "exact at these d", "networks", "95 %, bootstrap"]
     slopes = markdown(headers, rows, text=1)
     dims = next(iter(laws.values()))["dims"]

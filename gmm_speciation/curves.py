@@ -220,10 +220,11 @@ class EntropyCurve(eqx.Module):
         gained = self.prior_entropy - float(self.entropy.value[0])
         spline = self._spline(position, np.asarray(self.rate.value, float) * slope)
         valleys = [
-            _stationary(spline, position, end, np.argmin) if 0 < end < len(position) - 1
+            _stationary(spline, position, end, np.argmin)
+            if 0 < end < len(position) - 1
             else position[end]
             for end in (top.left, top.right)
-        ]  # fmt: skip
+        ]
 
         def statistic(entropy, rate):
             heights = rate * slope

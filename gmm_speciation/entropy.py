@@ -181,9 +181,14 @@ def level_statistics(
     if method == "monte-carlo":
         assert isinstance(mixture, GaussianMixture)  # refused above otherwise
         levels = sampled_levels(
-            mixture, log_snr, partition=partition, num_samples=num_samples, key=key,
-            mesh=mesh, progress=progress,
-        )  # fmt: skip
+            mixture,
+            log_snr,
+            partition=partition,
+            num_samples=num_samples,
+            key=key,
+            mesh=mesh,
+            progress=progress,
+        )
         return levels, method
     assert reduced is not None  # the other methods need one
     if method == "exact":
@@ -209,9 +214,13 @@ def level_statistics(
 def _evaluate(mixture, log_snr, partition, method, num_samples, key, which: str) -> Estimate:
     log_snr = as_float_array(log_snr, "log_snr")
     levels, _ = level_statistics(
-        mixture, log_snr.reshape(-1), partition=partition, method=method,
-        num_samples=num_samples, key=key,
-    )  # fmt: skip
+        mixture,
+        log_snr.reshape(-1),
+        partition=partition,
+        method=method,
+        num_samples=num_samples,
+        key=key,
+    )
     estimate = levels.estimate(which)
     value, stderr = (part.reshape(log_snr.shape) for part in (estimate.value, estimate.stderr))
     return Estimate(value, stderr, estimate.dof)
@@ -323,9 +332,15 @@ def entropy_curve(
     partition = as_partition(partition, mixture.num_components)
     if samples is None:
         levels, method = level_statistics(
-            mixture, grid, partition=partition, method=method, num_samples=num_samples, key=key,
-            mesh=mesh, progress=progress,
-        )  # fmt: skip
+            mixture,
+            grid,
+            partition=partition,
+            method=method,
+            num_samples=num_samples,
+            key=key,
+            mesh=mesh,
+            progress=progress,
+        )
     else:
         levels = _data_levels(
             mixture, grid, samples, partition, method, key=key, mesh=mesh, progress=progress

@@ -299,9 +299,18 @@ def observe(
     Other arguments and errors as `sample`.
     """
     levels, _, (final, state, readings) = _run(
-        mixture, process, times, key, num_samples, start, method, variance, guidance, partition,
+        mixture,
+        process,
+        times,
+        key,
+        num_samples,
+        start,
+        method,
+        variance,
+        guidance,
+        partition,
         _Reading(readout),
-    )  # fmt: skip
+    )
     return Observation(
         levels.times[:-1], levels.alpha[:-1], levels.sigma[:-1], readings, final, state
     )

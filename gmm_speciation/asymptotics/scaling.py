@@ -109,12 +109,12 @@ def speciation_scaling(
     rows = [
         {
             name: point.on(clock)
-            for name, point in speciation_times(
-                family(dim), num_samples=num_samples, key=key
-            ).points().items()
+            for name, point in speciation_times(family(dim), num_samples=num_samples, key=key)
+            .points()
+            .items()
         }
         for dim in dims
-    ]  # fmt: skip
+    ]
     fits = {}
     for name in rows[0]:
         points = [row[name] for row in rows]

@@ -82,31 +82,38 @@ _PAIRS = [
 ]
 _WEIGHTS = [
     _entry(
-        f"pair-w{w}", partial(_pair, 16, weights=(w, 1 - w)),
-        f"two classes of weights {w} and {1 - w:.3g}, d = 16", needed,
+        f"pair-w{w}",
+        partial(_pair, 16, weights=(w, 1 - w)),
+        f"two classes of weights {w} and {1 - w:.3g}, d = 16",
+        needed,
     )
     for w, needed in ((0.9, 64), (0.999, 4096))
-]  # fmt: skip
+]
 _EQUIDISTANT = [
     _entry(
-        f"equidistant-k{k}", partial(_equidistant, k, d, 8.0),
-        f"{k} equidistant classes, d = {d}", needed,
+        f"equidistant-k{k}",
+        partial(_equidistant, k, d, 8.0),
+        f"{k} equidistant classes, d = {d}",
+        needed,
     )
     for k, d, needed in ((4, 16, 32), (10, 64, 80), (100, 128, 1600), (1000, 1024, 2000))
-]  # fmt: skip
+]
 _TWO_LEVELS = ((2, 5), (16.0, 4.0), 32)
 _FOUR_LEVELS = ((2, 2, 2, 2), (48.0, 24.0, 12.0, 6.0), 32)
 _TREES = [
     _entry(
-        f"tree{len(tree[0])}-level{level + 1}", partial(_tree, tree, level),
-        f"tree of {len(tree[0])} levels, the decisions down to level {level + 1}", 64,
+        f"tree{len(tree[0])}-level{level + 1}",
+        partial(_tree, tree, level),
+        f"tree of {len(tree[0])} levels, the decisions down to level {level + 1}",
+        64,
     )
     for tree in (_TWO_LEVELS, _FOUR_LEVELS)
     for level in range(len(tree[0]))
-]  # fmt: skip
+]
 _SHAPES = [
     _entry(
-        "equal-means", lambda: Law(families.equal_means(64, [0.5, 1.5])),
+        "equal-means",
+        lambda: Law(families.equal_means(64, [0.5, 1.5])),
         "two classes of one mean, variances 0.5 and 1.5, d = 64",
     ),
     _entry("diagonal", lambda: _differ("diagonal", 4), "three diagonal covariances, d = 4"),
@@ -115,10 +122,12 @@ _SHAPES = [
     _entry("toy-first", lambda: _toy(0), "−8, −4 against 6, 8 on a line"),
     _entry("toy-second", lambda: _toy(1), "6 against 8 on a line"),
     _entry("separated", lambda: _pair(16, 8.0), "two classes 64 standard deviations apart, d = 16"),
-    _entry("coincident", lambda: _pair(16, 0.05), "two classes 0.4 standard deviations apart, d = 16"),
+    _entry(
+        "coincident", lambda: _pair(16, 0.05), "two classes 0.4 standard deviations apart, d = 16"
+    ),
     _entry("digits-fitted", _digits_fitted, "ten Gaussians fitted to the digits, d = 64", 160),
     _entry("digits", _digits_empirical, "the real digits: 1797 points in ten classes, d = 64", 160),
-]  # fmt: skip
+]
 
 TASKS: dict[str, Task] = {
     task.id: task for task in (*_PAIRS, *_WEIGHTS, *_EQUIDISTANT, *_TREES, *_SHAPES)

@@ -89,10 +89,13 @@ def table(found: Sequence[Coverage]) -> list[list[str]]:
         [
             one.estimator,
             " ".join(str(one.hits[task]) if task in one.hits else "—" for task in TASKS),
-            f"{100 * one.share:.1f} %", _p(one), _signed(_worst(one)), one.verdict.removeprefix("no: "),
+            f"{100 * one.share:.1f} %",
+            _p(one),
+            _signed(_worst(one)),
+            one.verdict.removeprefix("no: "),
         ]
         for one in found
-    ]  # fmt: skip
+    ]
 
 
 def long_table(found: Sequence[Coverage]) -> tuple[list[str], list[list[str]]]:
@@ -102,13 +105,16 @@ def long_table(found: Sequence[Coverage]) -> tuple[list[str], list[list[str]]]:
             one.estimator,
             *(
                 f"{one.hits[t]}/{one.runs[t]}, {_signed(one.bias[t])} ± {1.96 * one.bias_stderr[t]:.4f}"
-                if t in one.runs else "—"
+                if t in one.runs
+                else "—"
                 for t in TASKS
             ),
-            f"{100 * one.share:.1f} %", _p(one), one.verdict,
+            f"{100 * one.share:.1f} %",
+            _p(one),
+            one.verdict,
         ]
         for one in found
-    ]  # fmt: skip
+    ]
     return ["estimator", *TASKS, "all", "p", "95 %"], rows
 
 

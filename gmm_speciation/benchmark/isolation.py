@@ -37,9 +37,11 @@ class _Child:
         flags += " --xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1"
         self.process = subprocess.Popen(
             [sys.executable, "-m", "gmm_speciation.benchmark.worker"],
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
             env={**_compiled(), **os.environ, **single, "XLA_FLAGS": flags.strip()},
-        )  # fmt: skip
+        )
         assert self.process.stdout is not None  # piped above
         self.answers = self.process.stdout
         os.set_blocking(self.answers.fileno(), False)

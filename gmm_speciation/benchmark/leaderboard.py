@@ -150,9 +150,10 @@ def by_size(found: Sequence[Scored]) -> dict[str, dict[int, float]]:
         sets = [frozenset(s) for (other, _), s in sizes.items() if other == name]
         common = max(set(sets), key=lambda s: sets.count(s) * len(s))
         own = [
-            one for one in found
+            one
+            for one in found
             if one.row["estimator"] == name and sizes[name, one.row["task"]] == common
-        ]  # fmt: skip
+        ]
         table[name] = {
             n: _rms([_number(o, "error") / o.prior_entropy for o in own if o.row["n"] == n])
             for n in sorted(common)

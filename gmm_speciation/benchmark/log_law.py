@@ -154,10 +154,18 @@ def measure_log_law(
         slope, interval = bootstrap_slope(np.exp(log_dim[used]), values[used])
         found.append(
             LogLaw(
-                family, point, of.slope, np.asarray(dims, float), exact, values, errors, slope, interval,
+                family,
+                point,
+                of.slope,
+                np.asarray(dims, float),
+                exact,
+                values,
+                errors,
+                slope,
+                interval,
                 float(np.polyfit(log_dim[used], exact[used], 1)[0]),
             )
-        )  # fmt: skip
+        )
     return found
 
 
@@ -177,9 +185,15 @@ def measure(
     x, labels = mixture.sample(jax.random.fold_in(key, 0), settings.samples + settings.paths)
     data = data_of(x[: settings.samples], labels[: settings.samples])
     model, _ = train_denoiser(
-        data, mixture.num_components, LOG_SNR_RANGE, seed=seed, width=settings.width,
-        recipe=Recipe(steps=settings.steps), cache=cache, report=report,
-    )  # fmt: skip
+        data,
+        mixture.num_components,
+        LOG_SNR_RANGE,
+        seed=seed,
+        width=settings.width,
+        recipe=Recipe(steps=settings.steps),
+        cache=cache,
+        report=report,
+    )
     low, high = LOG_SNR_RANGE
     levels = np.linspace(low, high, round((high - low) / _SPACING) + 1)
     share = jnp.bincount(data.labels, length=mixture.num_components) / len(data.labels)
@@ -187,9 +201,14 @@ def measure(
 
     def tracked(x_0, index):
         states, _, rates = track(
-            model, x_0, log_prior, jnp.asarray(levels),
-            jax.random.fold_in(jax.random.fold_in(key, 1), index), "class", False,
-        )  # fmt: skip
+            model,
+            x_0,
+            log_prior,
+            jnp.asarray(levels),
+            jax.random.fold_in(jax.random.fold_in(key, 1), index),
+            "class",
+            False,
+        )
         start = jnp.broadcast_to(log_prior[None, None, :], (1, *states.shape[1:]))
         return jnp.concatenate([start, states]), rates
 
@@ -210,9 +229,13 @@ def _curve(levels: np.ndarray, entropy: np.ndarray, rate: np.ndarray) -> Entropy
         return values[:, :paths].reshape(len(values), _BATCHES, -1).mean(-1).T
 
     return EntropyCurve(
-        levels[::-1], Estimate.from_samples(entropy, 1), Estimate.from_samples(rate, 1),
-        float(entropy[-1].mean()), "tracking", Batches(batches(entropy), batches(rate)),
-    )  # fmt: skip
+        levels[::-1],
+        Estimate.from_samples(entropy, 1),
+        Estimate.from_samples(rate, 1),
+        float(entropy[-1].mean()),
+        "tracking",
+        Batches(batches(entropy), batches(rate)),
+    )
 
 
 def read_points(curve: EntropyCurve) -> dict[str, Estimate]:
@@ -234,9 +257,13 @@ def read_points(curve: EntropyCurve) -> dict[str, Estimate]:
         np.asarray(curve.batches.entropy)[:, part], np.asarray(curve.batches.rate)[:, part]
     )
     cut = EntropyCurve(
-        curve.log_snr[part], curve.entropy[part], curve.rate[part], curve.prior_entropy, curve.method,
+        curve.log_snr[part],
+        curve.entropy[part],
+        curve.rate[part],
+        curve.prior_entropy,
+        curve.method,
         batches,
-    )  # fmt: skip
+    )
     clocked = cut.on(clock)
     peak = clocked.peak().time
     if not clocked.times[0] < float(peak.value) < clocked.times[-1]:

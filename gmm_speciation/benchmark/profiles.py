@@ -28,12 +28,25 @@ PROFILES: dict[str, Profile] = {
     # Two minutes on two cores.
     "demo": Profile(
         ("pair-d16", "pair-d256", "equidistant-k4", "toy-second"),
-        _CLASSICAL, (256,), 1, ("classifier",), (256,), 1, 30.0,
+        _CLASSICAL,
+        (256,),
+        1,
+        ("classifier",),
+        (256,),
+        1,
+        30.0,
     ),
     # All tasks; at most six hours on two cores.
     "full": Profile(
-        tuple(TASKS), _CLASSICAL, (64, 256), 2, LEARNED, (256,), 1, 25.0,
+        tuple(TASKS),
+        _CLASSICAL,
+        (64, 256),
+        2,
+        LEARNED,
+        (256,),
+        1,
+        25.0,
         once=("pair-d100000", "equidistant-k100", "equidistant-k1000"),
         untrained=("pair-d100000", "equidistant-k1000"),
     ),
-}  # fmt: skip
+}

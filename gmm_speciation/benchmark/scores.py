@@ -48,13 +48,11 @@ def score(row: Mapping[str, Any], truth: EntropyCurve, kind: Kind) -> dict[str, 
         "error": float(np.sqrt(np.mean(error**2))),
         "bias": float(error.mean()),
         "rate": float(np.sqrt(np.mean((rates - np.asarray(truth.rate.value)) ** 2))),
-        "peak": abs(
-            float(estimated.peak().log_snr.value) - float(truth.peak().log_snr.value)
-        ),
+        "peak": abs(float(estimated.peak().log_snr.value) - float(truth.peak().log_snr.value)),
         "window": _window(estimated, truth),
         "inside": _inside(row, low, high),
         "violation": _violation(values, _NOISE * _noise(row, len(exact)), low, high, kind),
-    }  # fmt: skip
+    }
 
 
 def slope(log_snr: np.ndarray, entropy: np.ndarray) -> np.ndarray:

@@ -71,35 +71,71 @@ def _ids(rows: Sequence[Mapping[str, Any]], name: str) -> list[str]:
 
 HEADERS = ["estimator", "place", "RMSE/H(C)", "bias", "spread", "inside", "s", "tasks"]
 LONG_HEADERS = [
-    "estimator", "what", "kind", "knows", "place", "RMSE/H(C), median", "RMSE, nats", "bias", "spread",
-    "rate RMSE", "peak, λ", "window, λ", "inside 95 %", "violation", "seconds", "MiB", "evaluations", "tasks",
+    "estimator",
+    "what",
+    "kind",
+    "knows",
+    "place",
+    "RMSE/H(C), median",
+    "RMSE, nats",
+    "bias",
+    "spread",
+    "rate RMSE",
+    "peak, λ",
+    "window, λ",
+    "inside 95 %",
+    "violation",
+    "seconds",
+    "MiB",
+    "evaluations",
+    "tasks",
     "failed",
-]  # fmt: skip
+]
 
 
 def board(standings: Sequence[Standing]) -> list[list[str]]:
     """The leaderboard as wide as a terminal."""
     return [
         [
-            line.estimator, f"{line.place:.1f}", _digits(line.relative), _signed(line.bias),
-            _digits(line.spread), _share(line.inside), _digits(line.seconds, 2), str(line.tasks),
+            line.estimator,
+            f"{line.place:.1f}",
+            _digits(line.relative),
+            _signed(line.bias),
+            _digits(line.spread),
+            _share(line.inside),
+            _digits(line.seconds, 2),
+            str(line.tasks),
         ]
         for line in standings
-    ]  # fmt: skip
+    ]
 
 
 def long_board(standings: Sequence[Standing]) -> list[list[str]]:
     """The leaderboard with all its columns."""
     return [
         [
-            line.estimator, line.title, str(line.kind), line.access, f"{line.place:.1f}",
-            _digits(line.relative), _digits(line.rmse), _signed(line.bias), _digits(line.spread),
-            _digits(line.rate), _digits(line.peak, 2), _digits(line.window, 2), _share(line.inside),
-            _digits(line.violation, 2), _digits(line.seconds, 2), _whole(line.mib),
-            f"{line.evaluations:.2g}", str(line.tasks), str(line.failed),
+            line.estimator,
+            line.title,
+            str(line.kind),
+            line.access,
+            f"{line.place:.1f}",
+            _digits(line.relative),
+            _digits(line.rmse),
+            _signed(line.bias),
+            _digits(line.spread),
+            _digits(line.rate),
+            _digits(line.peak, 2),
+            _digits(line.window, 2),
+            _share(line.inside),
+            _digits(line.violation, 2),
+            _digits(line.seconds, 2),
+            _whole(line.mib),
+            f"{line.evaluations:.2g}",
+            str(line.tasks),
+            str(line.failed),
         ]
         for line in standings
-    ]  # fmt: skip
+    ]
 
 
 def failures(rows: Sequence[Mapping[str, Any]]) -> list[list[str]]:
@@ -109,9 +145,15 @@ def failures(rows: Sequence[Mapping[str, Any]]) -> list[list[str]]:
         if row["status"] != "ok":
             groups.setdefault((row["estimator"], row["status"]), []).append(row)
     return [
-        [name, status, str(len(of)), ", ".join(dict.fromkeys(r["task"] for r in of)), of[0]["message"]]
+        [
+            name,
+            status,
+            str(len(of)),
+            ", ".join(dict.fromkeys(r["task"] for r in of)),
+            of[0]["message"],
+        ]
         for (name, status), of in groups.items()
-    ]  # fmt: skip
+    ]
 
 
 def write_csv(summary: Summary, directory: Path) -> None:

@@ -83,9 +83,11 @@ class _Beyond:
         if "at n = " not in message:
             message += f", at n = {known['n']}, seed {known['seed']}"
         return {
-            **cell_key(cell), "status": known["status"], "message": f"not started: {message}",
+            **cell_key(cell),
+            "status": known["status"],
+            "message": f"not started: {message}",
             "seconds": 0.0,
-        }  # fmt: skip
+        }
 
 
 def _run(

@@ -134,11 +134,14 @@ def _sobol_curve(law: Law, grid: np.ndarray, points: int) -> EntropyCurve:
         size = min(_CHUNK, per)
         parts = [
             _chunk_means(
-                mixture, classes, levels, jnp.asarray(normals[i : i + size]),
+                mixture,
+                classes,
+                levels,
+                jnp.asarray(normals[i : i + size]),
                 jnp.asarray(component[i : i + size]),
             )
             for i in range(0, per, size)
-        ]  # fmt: skip
+        ]
         means.append(jax.tree.map(lambda *p: np.mean(p, 0), *parts))
     entropy = np.array([one.entropy for one in means])
     rate = np.array([one.rate for one in means])

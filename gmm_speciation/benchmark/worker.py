@@ -85,8 +85,11 @@ def _levels(task) -> np.ndarray:
 def cell_key(cell: Cell) -> dict[str, Any]:
     """The part of a row that says which cell it is."""
     return {
-        "task": cell.task, "estimator": cell.estimator, "n": cell.num_samples, "seed": cell.seed
-    }  # fmt: skip
+        "task": cell.task,
+        "estimator": cell.estimator,
+        "n": cell.num_samples,
+        "seed": cell.seed,
+    }
 
 
 @cache

@@ -150,9 +150,11 @@ def coverage(
     with terminal.progress(len(wanted), quiet) as steps:
         steps.next("start")
         rows = run(
-            wanted, out, jobs=jobs,
+            wanted,
+            out,
+            jobs=jobs,
             report=lambda done, total, row: steps.next(f"{done} of {total}: {row['estimator']}"),
-        )  # fmt: skip
+        )
     found = measured(rows, {id: truth(task_of(id)) for id in TASKS})
     title = f"Coverage of 95 % intervals: hits of {seeds} on {', '.join(TASKS)}"
     terminal.show(terminal.table(HEADERS, table(found), title=title), quiet)
@@ -209,9 +211,13 @@ def log_law(
 
         for name in chosen:
             laws = measure_log_law(
-                name, numbers, range(seed, seed + seeds), settings=Settings(steps, paths=paths),
-                cache=out / "trained", report=report,
-            )  # fmt: skip
+                name,
+                numbers,
+                range(seed, seed + seeds),
+                settings=Settings(steps, paths=paths),
+                cache=out / "trained",
+                report=report,
+            )
             found.update({f"{law.family}, {law.point}": law for law in laws})
     headers = ["", "d", "predicted t", "measured t", "± 95 %, seeds"]
     rows = [
@@ -227,12 +233,15 @@ def log_law(
     ]
     slopes = [
         [
-            name, f"{law.law:g}", f"{law.predicted_slope:.4f}", f"{law.slope:.4f}",
+            name,
+            f"{law.law:g}",
+            f"{law.predicted_slope:.4f}",
+            f"{law.slope:.4f}",
             f"{law.interval[0]:.4f} … {law.interval[1]:.4f}",
             verdict(law.interval, (law.law - 0.05, law.law + 0.05)),
         ]
         for name, law in found.items()
-    ]  # fmt: skip
+    ]
     titles = ["slope of t over log d", "law", "predicted", "measured", "95 %", "within 0.05"]
     terminal.show(terminal.table(headers, rows, title="Speciation of trained networks"), quiet)
     terminal.show(terminal.table(titles, slopes), quiet)

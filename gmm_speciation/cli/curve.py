@@ -71,9 +71,16 @@ def curve(
     pick(unit, {"nats": 0, "bits": 0}, "unit")
     clock = None if process is None else process_from_name(process)
     named = named_mixture(
-        mixture, dim=dim, separation=separation, variance=variance, num_classes=num_classes,
-        distance=distance, variances=variances, branching=branching, distances=distances,
-    )  # fmt: skip
+        mixture,
+        dim=dim,
+        separation=separation,
+        variance=variance,
+        num_classes=num_classes,
+        distance=distance,
+        variances=variances,
+        branching=branching,
+        distances=distances,
+    )
     key = jax.random.key(seed)
     with terminal.progress(1 + len(named.levels), quiet) as steps:
         steps.next("noise levels")

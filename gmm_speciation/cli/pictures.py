@@ -143,6 +143,11 @@ def _thinned(curve: GuidedCurve, dim: int) -> GuidedCurve:
         curve.rate.dof,
     )
     return GuidedCurve(
-        kappa[kept], curve.cross_entropy[kept], rate, curve.probability[kept], curve.prior, "kappa",
+        kappa[kept],
+        curve.cross_entropy[kept],
+        rate,
+        curve.probability[kept],
+        curve.prior,
+        "kappa",
         curve.method,
-    )  # fmt: skip
+    )

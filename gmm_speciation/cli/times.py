@@ -57,9 +57,16 @@ def times(
     check_place(out)
     clock = process_from_name(process)
     named = named_mixture(
-        mixture, dim=dim, separation=separation, variance=variance, num_classes=num_classes,
-        distance=distance, variances=variances, branching=branching, distances=distances,
-    )  # fmt: skip
+        mixture,
+        dim=dim,
+        separation=separation,
+        variance=variance,
+        num_classes=num_classes,
+        distance=distance,
+        variances=variances,
+        branching=branching,
+        distances=distances,
+    )
     criteria = {}
     above = None
     with terminal.progress(len(named.levels), quiet) as steps:

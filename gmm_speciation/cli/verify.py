@@ -77,9 +77,12 @@ def verify(
     if counts[Verdict.OPEN]:
         verdict += f"; {counts[Verdict.OPEN]} are open: more --num-samples may decide them"
     terminal.show(f"{PLUS_MINUS} {_LEGEND}", quiet)
-    terminal.show(verdict + "." if not unexpected else verdict + "; not as expected: " + "; ".join(
-        claim.statement for claim in unexpected
-    ), quiet)  # fmt: skip
+    terminal.show(
+        verdict + "."
+        if not unexpected
+        else verdict + "; not as expected: " + "; ".join(claim.statement for claim in unexpected),
+        quiet,
+    )
     if out is not None:
         from gmm_speciation.cli.pictures import section_pictures
         from gmm_speciation.reporting.report import Report

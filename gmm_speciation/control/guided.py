@@ -86,9 +86,15 @@ def guided_run(
     """
     partition = as_partition(partition, mixture.num_components)
     seen = observe(
-        mixture, process, times, ClassReadout(mixture, partition, label), key=key,
-        num_samples=num_samples, guidance=guidance, partition=partition,
-    )  # fmt: skip
+        mixture,
+        process,
+        times,
+        ClassReadout(mixture, partition, label),
+        key=key,
+        num_samples=num_samples,
+        guidance=guidance,
+        partition=partition,
+    )
     losses, rates = (np.asarray(part) for part in seen.readings)
     probability = np.exp(-losses)
     prior = float(-partition.log_sum(mixture.log_weights[None])[0, label])

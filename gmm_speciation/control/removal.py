@@ -87,9 +87,16 @@ def remove_class(
     target = without_class(mixture, label, partition)
     key_path, key_lines, *key_target = jax.random.split(key, 3 + _FLOOR_SAMPLES)
     final = observe(
-        mixture, process, times, _nothing, key=key_path, num_samples=num_samples,
-        guidance=guidance, partition=partition, method=method,
-    ).final  # fmt: skip
+        mixture,
+        process,
+        times,
+        _nothing,
+        key=key_path,
+        num_samples=num_samples,
+        guidance=guidance,
+        partition=partition,
+        method=method,
+    ).final
     (alpha, sigma) = (
         scale(np.asarray(times, float)[-1]) for scale in (process.alpha, process.sigma)
     )

@@ -68,9 +68,16 @@ def confidence_gain(
     both = []
     for w in (scale, 1.0):
         final = observe(
-            mixture, process, times, _nothing, key=key, num_samples=num_samples, method=method,
-            guidance=ClassifierFree(label, w), partition=partition,
-        ).final  # fmt: skip
+            mixture,
+            process,
+            times,
+            _nothing,
+            key=key,
+            num_samples=num_samples,
+            method=method,
+            guidance=ClassifierFree(label, w),
+            partition=partition,
+        ).final
         both.append(np.asarray(class_posterior(mixture, final, partition))[:, label])
     # Saturated posteriors differ by rounding only.
     raised = float(np.mean(both[0] >= both[1] - 1e-12))
@@ -106,9 +113,15 @@ def output_entropies(
     entropies = []
     for w in np.atleast_1d(np.asarray(scales, float)):
         path = sample(
-            mixture, process, times, key=jax.random.key(0), start=jnp.asarray(start)[:, None],
-            method="ode", guidance=ClassifierFree(label, float(w)), partition=partition,
-        )  # fmt: skip
+            mixture,
+            process,
+            times,
+            key=jax.random.key(0),
+            start=jnp.asarray(start)[:, None],
+            method="ode",
+            guidance=ClassifierFree(label, float(w)),
+            partition=partition,
+        )
         slope = np.diff(np.asarray(path.final[:, 0])) / np.diff(start)
         if not np.all(slope > 0):
             raise ValueError(f"The flow at scale {w:g} folds the line; take more steps.")

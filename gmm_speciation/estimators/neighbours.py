@@ -91,10 +91,11 @@ class Ross(LevelEstimator):
             distance = pairwise_distances(x)
             within = np.sum(distance <= radius[:, None] * (1 + 1e-6), axis=1)
         information = (
-            digamma(len(x)) + digamma(_NEIGHBOURS)
+            digamma(len(x))
+            + digamma(_NEIGHBOURS)
             - digamma(counts[labels]).mean()
             - digamma(np.maximum(within - 1, _NEIGHBOURS)).mean()  # not x_i itself
-        )  # fmt: skip
+        )
         return Estimate.exact(np.asarray(entropy_of_prior(prior) - max(information, 0.0)))
 
 
@@ -115,7 +116,8 @@ class KraskovOneHot(LevelEstimator):
         closer_x = np.sum(distance < epsilon, 1) - 1  # not itself
         closer_y = np.sum(apart < epsilon, 1) - 1
         information = (
-            digamma(_NEIGHBOURS) + digamma(len(x))
+            digamma(_NEIGHBOURS)
+            + digamma(len(x))
             - (digamma(np.maximum(closer_x, 0) + 1) + digamma(closer_y + 1)).mean()
-        )  # fmt: skip
+        )
         return Estimate.exact(np.asarray(entropy_of_prior(prior) - max(information, 0.0)))

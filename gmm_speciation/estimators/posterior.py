@@ -79,8 +79,12 @@ class QuasiMonteCarlo(Estimator):
             )
         number = max(problem.num_samples, 2 * NUM_SCRAMBLES)
         levels, _ = level_statistics(
-            reduced, jnp.asarray(problem.log_snr), partition=problem.partition,
-            method="quasi-monte-carlo", num_samples=number, key=problem.key("scrambles"),
-        )  # fmt: skip
+            reduced,
+            jnp.asarray(problem.log_snr),
+            partition=problem.partition,
+            method="quasi-monte-carlo",
+            num_samples=number,
+            key=problem.key("scrambles"),
+        )
         problem.evaluations += number * problem.num_classes * len(problem.log_snr)
         return Outcome(levels.estimate("entropy"), levels.estimate("rate"), has_interval=True)

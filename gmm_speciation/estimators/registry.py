@@ -94,10 +94,23 @@ LEARNED = tuple(name for name, one in ESTIMATORS.items() if one.family == "learn
 
 # Those that claim a 95 % interval for the entropy itself.
 CLAIMING: tuple[str, ...] = (
-    "posterior", "posterior-plug-in", "qmc", "path-variance", "path-sampled", "tracking-class",
-    "tracking-class-clamped", "tracking-ratio", "tracking-ratio-clamped", "tracking-forced",
-    "tracking-forced-clamped", "elbo", "elbo-uniform", "learned-gap", "learned-tracking", "minde",
-)  # fmt: skip
+    "posterior",
+    "posterior-plug-in",
+    "qmc",
+    "path-variance",
+    "path-sampled",
+    "tracking-class",
+    "tracking-class-clamped",
+    "tracking-ratio",
+    "tracking-ratio-clamped",
+    "tracking-forced",
+    "tracking-forced-clamped",
+    "elbo",
+    "elbo-uniform",
+    "learned-gap",
+    "learned-tracking",
+    "minde",
+)
 
 
 def load(spec: str) -> Any:

@@ -43,9 +43,15 @@ def _loss_of(objective: str, values: Array, labels: Array, frequency: Array) -> 
 
 
 def train_on_noise(
-    data: Data, num_classes: int, log_snr: np.ndarray, objective: str, *, seed: int, width: int = 64,
+    data: Data,
+    num_classes: int,
+    log_snr: np.ndarray,
+    objective: str,
+    *,
+    seed: int,
+    width: int = 64,
     recipe: Recipe = Recipe(),  # noqa: B008  immutable
-) -> Any:  # fmt: skip
+) -> Any:
     """One network for all noise levels; every batch has states of all of them."""
     network = ClassNetwork(data.x.shape[1], num_classes, width, rngs=nnx.Rngs(seed))
     levels = jnp.asarray(log_snr, jnp.float32)
@@ -63,9 +69,14 @@ def train_on_noise(
 
 
 def train_each_level(
-    data: Data, num_classes: int, log_snr: np.ndarray, *, seed: int, width: int = 64,
+    data: Data,
+    num_classes: int,
+    log_snr: np.ndarray,
+    *,
+    seed: int,
+    width: int = 64,
     recipe: Recipe = Recipe(),  # noqa: B008  immutable
-) -> Any:  # fmt: skip
+) -> Any:
     """A classifier a noise level, all trained side by side."""
     number = len(log_snr)
     networks = ClassNetworks(number, data.x.shape[1], num_classes, width, rngs=nnx.Rngs(seed))
@@ -74,9 +85,7 @@ def train_each_level(
     def loss(networks, data, key):
         key_index, key_noise = jax.random.split(key)
         index = jax.random.randint(key_index, (number, _BATCH // 4), 0, len(data.x))
-        scaled, _ = noised(
-            data, index.reshape(-1), jnp.repeat(levels, index.shape[1]), key_noise
-        )  # fmt: skip
+        scaled, _ = noised(data, index.reshape(-1), jnp.repeat(levels, index.shape[1]), key_noise)
         log_q = jax.nn.log_softmax(networks(scaled.reshape(number, index.shape[1], -1)), -1)
         return -jnp.mean(jnp.take_along_axis(log_q, data.labels[index][..., None], -1))
 

@@ -49,9 +49,7 @@ class DenoiserNetwork(nnx.Module):
     def __init__(self, dim: int, num_classes: int, width: int, *, rngs: nnx.Rngs):
         self.num_classes = num_classes
         self.trunk = Trunk(dim, num_classes + 1, width, rngs=rngs)
-        self.vector = nnx.Linear(
-            width, dim, rngs=rngs, kernel_init=nnx.initializers.zeros_init()
-        )  # fmt: skip
+        self.vector = nnx.Linear(width, dim, rngs=rngs, kernel_init=nnx.initializers.zeros_init())
         self.gain = nnx.Linear(width, 1, rngs=rngs, kernel_init=nnx.initializers.zeros_init())
 
     def raw(self, scaled: Array, log_snr: Array, label: Int[Array, " n"]) -> Array:

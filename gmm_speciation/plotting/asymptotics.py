@@ -35,22 +35,33 @@ def plot_class_criteria(criteria: ClassCriteria) -> Figure:
     with styled():
         for index, (field, (name, marker)) in enumerate(_CRITERIA.items()):
             axes.loglog(
-                counts, getattr(criteria, field), marker=marker, markersize=6 - 2 * (marker == "x"),
-                color=COLOURS[index], label=name, markerfacecolor="none" if marker == "s" else None,
-            )  # fmt: skip
+                counts,
+                getattr(criteria, field),
+                marker=marker,
+                markersize=6 - 2 * (marker == "x"),
+                color=COLOURS[index],
+                label=name,
+                markerfacecolor="none" if marker == "s" else None,
+            )
         fine = np.geomspace(counts[0], counts[-1], 200)
         for (name, guide), dash in zip(_GUIDES.items(), DASHES[1:], strict=True):
             axes.loglog(
-                fine, guide(fine), color="#222222", linewidth=1.1, linestyle=dash, label=f"s = {name}",
+                fine,
+                guide(fine),
+                color="#222222",
+                linewidth=1.1,
+                linestyle=dash,
+                label=f"s = {name}",
                 zorder=2.5,
-            )  # fmt: skip
+            )
         axes.set_xlim(counts[0] / 1.2, 1.2 * counts[-1])
         axes.set_xlabel("number of equidistant classes K")
         axes.set_ylabel("s = α²δ²/2v        noise  →  signal")
         finish(
-            figure, axes,
+            figure,
+            axes,
             "Spectral and curvature criteria say s = K; the entropy decides between log K and 2 log K",
-        )  # fmt: skip
+        )
     return figure
 
 
@@ -116,9 +127,12 @@ def plot_clock_windows(windows: ClockWindows, title: str | None = None) -> Figur
         lower.set_xlabel("dimension d")
         figure.align_ylabels()
         figure.legend(
-            *upper.get_legend_handles_labels(), loc="outside upper left", ncols=2, title=title,
+            *upper.get_legend_handles_labels(),
+            loc="outside upper left",
+            ncols=2,
+            title=title,
             alignment="left",
-        )  # fmt: skip
+        )
     return figure
 
 
@@ -155,7 +169,10 @@ def plot_scaling(fits: Mapping[str, ScalingFit], title: str | None = None) -> Fi
         axes.set_xlabel("dimension d")
         axes.set_ylabel("speciation time t_S  [Ornstein-Uhlenbeck]")
         figure.legend(
-            *axes.get_legend_handles_labels(), loc="outside upper left", ncols=2, title=title,
+            *axes.get_legend_handles_labels(),
+            loc="outside upper left",
+            ncols=2,
+            title=title,
             alignment="left",
-        )  # fmt: skip
+        )
     return figure

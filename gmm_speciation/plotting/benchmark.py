@@ -69,10 +69,15 @@ def plot_against(
                 of = tables[line.estimator]
                 colour, dash = COLOURS[index % len(COLOURS)], DASHES[index // len(COLOURS)]
                 axes.plot(
-                    list(of), np.maximum(list(of.values()), _FLOOR), color=colour, linestyle=dash,
-                    marker=_MARKERS[index % len(_MARKERS)], markersize=4, linewidth=1.3,
+                    list(of),
+                    np.maximum(list(of.values()), _FLOOR),
+                    color=colour,
+                    linestyle=dash,
+                    marker=_MARKERS[index % len(_MARKERS)],
+                    markersize=4,
+                    linewidth=1.3,
                     label=line.estimator,
-                )  # fmt: skip
+                )
             axes.set_xscale("log")
             axes.set_yscale("log")
             axes.set_title(family, fontsize=9, loc="left")
@@ -96,14 +101,21 @@ def plot_front(standings: Sequence[Standing]) -> Figure:
         for index, access in enumerate(families):
             group = [line for line in standings if line.access == access]
             axes.plot(
-                [line.seconds for line in group], [_height(line) for line in group],
-                linestyle="none", marker=_MARKERS[index], color=COLOURS[index], label=f"knows the {access}",
-            )  # fmt: skip
+                [line.seconds for line in group],
+                [_height(line) for line in group],
+                linestyle="none",
+                marker=_MARKERS[index],
+                color=COLOURS[index],
+                label=f"knows the {access}",
+            )
             front = _front(group)
             axes.plot(
-                [line.seconds for line in front], [_height(line) for line in front],
-                color=COLOURS[index], linewidth=1.0, alpha=0.6,
-            )  # fmt: skip
+                [line.seconds for line in front],
+                [_height(line) for line in front],
+                color=COLOURS[index],
+                linewidth=1.0,
+                alpha=0.6,
+            )
         axes.set_xscale("log")
         axes.set_yscale("log")
         axes.margins(x=0.12)
@@ -138,9 +150,15 @@ def _name(axes: Axes, standings: Sequence[Standing]) -> None:
         best = int(np.argmin(overlaps))
         taken.append(boxes[best])
         axes.annotate(
-            line.estimator, (line.seconds, _height(line)), sides[best], textcoords="offset points",
-            fontsize=size, color="#444444", va="bottom", annotation_clip=False,
-        )  # fmt: skip
+            line.estimator,
+            (line.seconds, _height(line)),
+            sides[best],
+            textcoords="offset points",
+            fontsize=size,
+            color="#444444",
+            va="bottom",
+            annotation_clip=False,
+        )
 
 
 def _overlap(one: Sequence[float], other: Sequence[float]) -> float:
@@ -175,18 +193,31 @@ def plot_log_law(laws: Sequence[LogLaw]) -> Figure:
             )
             above.plot(law.dims, law.predicted, color=colour, linewidth=1.2)
             above.plot(
-                law.dims[law.used], law.means.value[law.used], linestyle="none", color=colour,
-                marker=marker, markersize=6, markerfacecolor="white", label=label,
-            )  # fmt: skip
+                law.dims[law.used],
+                law.means.value[law.used],
+                linestyle="none",
+                color=colour,
+                marker=marker,
+                markersize=6,
+                markerfacecolor="white",
+                label=label,
+            )
             # Side by side, so that error bars can be told apart.
             shifted = law.dims * 1.06 ** (index - (len(laws) - 1) / 2)
             ends = law.means[law.used].interval()
             difference = (law.means.value - law.predicted)[law.used]
             half = np.asarray(ends[1] - ends[0]) / 2
             below.errorbar(
-                shifted[law.used], difference, yerr=half, fmt=marker, color=colour, markersize=5,
-                markerfacecolor="white", capsize=2, linewidth=1.0,
-            )  # fmt: skip
+                shifted[law.used],
+                difference,
+                yerr=half,
+                fmt=marker,
+                color=colour,
+                markersize=5,
+                markerfacecolor="white",
+                capsize=2,
+                linewidth=1.0,
+            )
         below.axhline(0, color="#444444", linewidth=0.8)
         for axes in (above, below):
             axes.set_xscale("log", base=2)
@@ -195,8 +226,10 @@ def plot_log_law(laws: Sequence[LogLaw]) -> Figure:
         below.set_ylabel("networks − exact")
         below.set_xlabel("dimension d")
         figure.legend(
-            *above.get_legend_handles_labels(), loc="outside upper left", ncols=1,
+            *above.get_legend_handles_labels(),
+            loc="outside upper left",
+            ncols=1,
             title="Circles and other marks: trained networks; lines: the exact curve; bars: 95 % over seeds",
             alignment="left",
-        )  # fmt: skip
+        )
     return figure

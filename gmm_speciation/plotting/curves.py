@@ -187,9 +187,14 @@ def _mark_peaks(lower: Axes, curve: EntropyCurve, colour: str, scale: float) -> 
 
 def _say_share(axes: Axes, at: tuple[float, float], share: float, colour: str) -> None:
     text = axes.annotate(
-        f"{share:.0%}", at, xytext=(7, 5), textcoords="offset points", color=colour,
-        fontsize=9, bbox={"facecolor": "white", "alpha": 0.7, "linewidth": 0, "pad": 1},
-    )  # fmt: skip
+        f"{share:.0%}",
+        at,
+        xytext=(7, 5),
+        textcoords="offset points",
+        color=colour,
+        fontsize=9,
+        bbox={"facecolor": "white", "alpha": 0.7, "linewidth": 0, "pad": 1},
+    )
     text.set_in_layout(False)  # it may stand above the panel
 
 

@@ -42,10 +42,18 @@ def plot_guided(
             low, high = curve.cross_entropy.interval()
             value = np.asarray(curve.cross_entropy.value)
             upper.errorbar(
-                curve.clock, value, yerr=np.maximum([value - low, high - value], 0), fmt=marker,
-                color=colour.get(scale, "#222222"), markersize=4, capsize=2, elinewidth=1,
-                label=name, markerfacecolor="white", zorder=3,
-            )  # fmt: skip
+                curve.clock,
+                value,
+                yerr=np.maximum([value - low, high - value], 0),
+                fmt=marker,
+                color=colour.get(scale, "#222222"),
+                markersize=4,
+                capsize=2,
+                elinewidth=1,
+                label=name,
+                markerfacecolor="white",
+                zorder=3,
+            )
         if window is not None:
             for axes in (upper, lower):
                 axes.axvspan(*window, color="#888888", alpha=0.13, linewidth=0)
@@ -76,9 +84,11 @@ def plot_interval_gain(
     with styled():
         for index, gain in enumerate(gains):
             style: dict[str, Any] = {
-                "color": COLOURS[index % len(COLOURS)], "marker": "o", "markersize": 4,
+                "color": COLOURS[index % len(COLOURS)],
+                "marker": "o",
+                "markersize": 4,
                 "linestyle": DASHES[index % len(DASHES)],
-            }  # fmt: skip
+            }
             per = gain.scale - 1
             upper.plot(gain.place, gain.gain_per_kappa / per, label=f"w = {gain.scale:g}", **style)
             lower.plot(gain.place, gain.shift_per_log_kappa / per, **style)
@@ -114,9 +124,13 @@ def plot_divergence(
     with styled():
         for index, (strength, values) in enumerate(divergence.items()):
             band(
-                upper, log_snr, values, colour=COLOURS[index % len(COLOURS)],
-                label=f"strength {strength:g}", linestyle=DASHES[index % len(DASHES)],
-            )  # fmt: skip
+                upper,
+                log_snr,
+                values,
+                colour=COLOURS[index % len(COLOURS)],
+                label=f"strength {strength:g}",
+                linestyle=DASHES[index % len(DASHES)],
+            )
         lower.plot(log_snr, information, color="#222222")
         upper.set_yscale("log")
         upper.set_ylabel("½σ²E|ŝ − s_¬c|²\n[nats per unit λ]")

@@ -51,9 +51,13 @@ def plot_bifurcations(
             colour = COLOURS[index + 2]
             axes.axvline(value, color=colour, linestyle=dash, linewidth=1.4)
             axes.plot(
-                [], [], color=colour, linestyle=dash, linewidth=1.4,
+                [],
+                [],
+                color=colour,
+                linestyle=dash,
+                linewidth=1.4,
                 label=f"{name}, predicted {value:.4g}",
-            )  # fmt: skip
+            )
         axes.plot([], [], color=COLOURS[0], label="pattern branch")
         axes.plot([], [], color=COLOURS[1], label="symmetric branch")
         axes.plot([], [], color="#777777", linestyle=DASHES[1], label="unstable")
@@ -86,9 +90,14 @@ def plot_transitions(
         ):
             curve = one.curve
             band(
-                upper, np.exp(curve.log_snr), curve.entropy, colour=colour, linestyle=dash,
-                label=name, scale=1 / curve.prior_entropy,
-            )  # fmt: skip
+                upper,
+                np.exp(curve.log_snr),
+                curve.entropy,
+                colour=colour,
+                linestyle=dash,
+                label=name,
+                scale=1 / curve.prior_entropy,
+            )
         names = list(predicted)
         for row, name in enumerate(names):
             _row(lower, row, predicted[name], COLOURS[0], "D", filled=False)
@@ -181,6 +190,11 @@ def _row(
         low, high = value.interval()
         axes.plot([float(low), float(high)], [row, row], color=colour, linewidth=1.5)
     axes.plot(
-        places, np.full(len(places), float(row)), linestyle="none", marker=marker, color=colour,
-        markersize=5 if filled else 9, markerfacecolor=colour if filled else "none",
-    )  # fmt: skip
+        places,
+        np.full(len(places), float(row)),
+        linestyle="none",
+        marker=marker,
+        color=colour,
+        markersize=5 if filled else 9,
+        markerfacecolor=colour if filled else "none",
+    )

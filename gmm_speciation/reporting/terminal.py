@@ -244,9 +244,12 @@ def table(headers: Sequence[str], rows: Iterable[Sequence[str]], title: str | No
         if short:  # no wider than what stands under it, as far as its words allow
             header = textwrap.fill(header, max(widest, *map(len, header.split()), 1))
         shown.add_column(
-            header, justify="right" if index else "left", overflow="fold", no_wrap=short,
+            header,
+            justify="right" if index else "left",
+            overflow="fold",
+            no_wrap=short,
             min_width=None if short else least,
-        )  # fmt: skip
+        )
     for row in rows:
         shown.add_row(*(escape(cell) for cell in row))  # brackets in a cell are not markup
     return shown

@@ -137,9 +137,14 @@ def _strong(key, num_samples) -> list[Claim]:
     three = GaussianMixture.isotropic([[-2.0], [0.0], [2.0]], 0.25)
     for steps, modes in ((80, 2), (640, 1)):
         path = observe(
-            three, CLOCK, np.linspace(5, 0.01, steps + 1), _nothing, key=key,
-            num_samples=2000, guidance=ClassifierFree(1, 16.0),
-        )  # fmt: skip
+            three,
+            CLOCK,
+            np.linspace(5, 0.01, steps + 1),
+            _nothing,
+            key=key,
+            num_samples=2000,
+            guidance=ClassifierFree(1, 16.0),
+        )
         verb = "splits the middle one" if modes == 2 else "no longer splits it"
         claims.append(
             row(

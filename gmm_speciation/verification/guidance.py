@@ -166,9 +166,15 @@ def _any_mixture(key, num_samples) -> list[Claim]:
     losses, rates = {}, {}
     for scale in (0.5, 0.75, 2.0):
         seen = observe(
-            law, CLOCK, times, readout, key=key, num_samples=4 * num_samples,
-            guidance=ClassifierFree(0, scale), partition=classes,
-        )  # fmt: skip
+            law,
+            CLOCK,
+            times,
+            readout,
+            key=key,
+            num_samples=4 * num_samples,
+            guidance=ClassifierFree(0, scale),
+            partition=classes,
+        )
         losses[scale], rates[scale] = (np.asarray(part) for part in seen.readings)
     clock = np.asarray(seen.log_snr)
     fallen = losses[2.0][0] - losses[2.0][-1]

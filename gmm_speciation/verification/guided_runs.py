@@ -74,15 +74,25 @@ def study(key: PRNGKeyArray, num_samples: int) -> Study:
     for dim in DIMS:
         for scale in _SCALES if dim == DIMS[0] else (2.0,):
             runs[dim, scale] = control.guided_run(
-                families.symmetric_pair(dim), CLOCK, times_of(grid, dim), ClassifierFree(0, scale), 0,
-                key=jax.random.fold_in(key, dim), num_samples=many,
-            )  # fmt: skip
+                families.symmetric_pair(dim),
+                CLOCK,
+                times_of(grid, dim),
+                ClassifierFree(0, scale),
+                0,
+                key=jax.random.fold_in(key, dim),
+                num_samples=many,
+            )
     ends = (0.3, 1.0)  # of kappa, as noise per signal: kappa = dim / (1 + sigma^2)
     sigma = np.sqrt(DIMS[0] / np.array(ends) - 1)
     limited = control.guided_run(
-        families.symmetric_pair(DIMS[0]), CLOCK, times_of(grid, DIMS[0]),
-        Interval(ClassifierFree(0, 4.0), sigma[1], sigma[0]), 0, key=key, num_samples=many,
-    )  # fmt: skip
+        families.symmetric_pair(DIMS[0]),
+        CLOCK,
+        times_of(grid, DIMS[0]),
+        Interval(ClassifierFree(0, 4.0), sigma[1], sigma[0]),
+        0,
+        key=key,
+        num_samples=many,
+    )
     kappa = np.geomspace(0.01, 12.0, 240)
     window = tuple(
         brentq(lambda k, h=h: float(exact.binary_entropy(k)) - h * np.log(2), 1e-4, 20)

@@ -88,8 +88,10 @@ def _many_classes() -> Claim:
     log_k = np.log(num_classes)
     half = brentq(
         lambda s: float(exact.equidistant_entropy(num_classes, s)) - log_k / 2,
-        0.5 * log_k, 2 * log_k, xtol=1e-9,
-    )  # fmt: skip
+        0.5 * log_k,
+        2 * log_k,
+        xtol=1e-9,
+    )
     return row(
         "many classes: half the entropy is left at s = log K, K = 10¹²",
         "random-energy model (Derrida 1981)",

@@ -106,9 +106,20 @@ def entropy(
 ) -> None:
     """Class entropy of a model against the noise: curve, rate, peak and window of every partition."""
     request = Request(
-        model, data, generate, tuple(partition or ()), tuple(prompt or ()), images, levels, paths,
-        run, preset, max_batch, seed, max_classes,
-    )  # fmt: skip
+        model,
+        data,
+        generate,
+        tuple(partition or ()),
+        tuple(prompt or ()),
+        images,
+        levels,
+        paths,
+        run,
+        preset,
+        max_batch,
+        seed,
+        max_classes,
+    )
     from gmm_speciation.reporting.report import check_directory
 
     if out is not None:
@@ -192,9 +203,20 @@ def windows(
     if not 0 < mass < 1:
         raise ValueError(f"`--mass` must lie inside (0, 1); got {mass}.")
     request = Request(
-        model, data, generate, tuple(partition or ()), tuple(prompt or ()), images, levels, paths,
-        run, None, max_batch, seed, max_classes,
-    )  # fmt: skip
+        model,
+        data,
+        generate,
+        tuple(partition or ()),
+        tuple(prompt or ()),
+        images,
+        levels,
+        paths,
+        run,
+        None,
+        max_batch,
+        seed,
+        max_classes,
+    )
     result, rank, _ = _measure(request, "tracking", quiet, theory=False)
     if rank > 0:
         return
@@ -248,9 +270,13 @@ def _measure(
         sampled = False
         if chosen.digits is None and not request.prompts and request.partitions:
             chosen, partitions, selection = restrict_subject(
-                chosen, request.partitions, request.max_classes,
-                seed=request.seed, sample=request.sample, say=bar.say,
-            )  # fmt: skip
+                chosen,
+                request.partitions,
+                request.max_classes,
+                seed=request.seed,
+                sample=request.sample,
+                say=bar.say,
+            )
             sampled = selection.is_sample
         else:
             partitions = inputs.chosen_partitions(chosen, request.partitions)
@@ -280,14 +306,26 @@ def _measure(
             trajectories = False
             bar.step("images")
             found = inputs.gather(
-                chosen, request.data, generate, limit=request.images, seed=request.seed,
-                run=request.run, progress=bar.update, say=bar.say,
-            )  # fmt: skip
+                chosen,
+                request.data,
+                generate,
+                limit=request.images,
+                seed=request.seed,
+                run=request.run,
+                progress=bar.update,
+                say=bar.say,
+            )
             states, labels, law = found.images.detach().cpu().double(), found.labels, found.law
         given = problem(
-            denoiser, states, labels, law=law, sigmas=sigmas, partitions=partitions,
-            seed=request.seed, max_batch=request.max_batch,
-        )  # fmt: skip
+            denoiser,
+            states,
+            labels,
+            law=law,
+            sigmas=sigmas,
+            partitions=partitions,
+            seed=request.seed,
+            max_batch=request.max_batch,
+        )
         closed = None
         if theory and chosen.digits is not None:
             bar.step("fitting the theory's mixture")
@@ -295,9 +333,17 @@ def _measure(
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", TrustWarning)  # printed in full
             result = measure(
-                given, names, run=request.run, trajectories=trajectories, num_paths=request.paths,
-                clone_steps=clone_steps, theory=closed, step=bar.step, progress=bar.update, say=bar.say,
-            )  # fmt: skip
+                given,
+                names,
+                run=request.run,
+                trajectories=trajectories,
+                num_paths=request.paths,
+                clone_steps=clone_steps,
+                theory=closed,
+                step=bar.step,
+                progress=bar.update,
+                say=bar.say,
+            )
     return result, rank, sampled
 
 

@@ -76,9 +76,15 @@ def remove(
         bar.next("training the judge")
         judged = _judged(model, data)
         result = remove_class(
-            judged, label, num_images=images, num_steps=steps, strengths=chosen, seed=seed,
-            folder=folder, bar=bar,
-        )  # fmt: skip
+            judged,
+            label,
+            num_images=images,
+            num_steps=steps,
+            strengths=chosen,
+            seed=seed,
+            folder=folder,
+            bar=bar,
+        )
     title = f"Class {label} removed from what {model} draws"
     headers, rows = removal_rows(result)
     narrow = [[f"{row[0]}, {row[1]}" if row[1] != "—" else row[0], *row[2:5]] for row in rows]
@@ -136,9 +142,17 @@ def guidance(
             bar.next("fitting the mixture")
             theory = _fitted(judged, seed)
         result = study_guidance(
-            judged, theory=theory, sections=sections, mass=mass, scale=scale, num_images=images,
-            num_paths=paths, seed=seed, step=bar.next, progress=bar.part,
-        )  # fmt: skip
+            judged,
+            theory=theory,
+            sections=sections,
+            mass=mass,
+            scale=scale,
+            num_images=images,
+            num_paths=paths,
+            seed=seed,
+            step=bar.next,
+            progress=bar.part,
+        )
     title = f"Guidance of {model}"
     if result.information is not None:
         headers, rows = information_rows(result.information)

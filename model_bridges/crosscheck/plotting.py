@@ -28,13 +28,21 @@ def plot_crosscheck(check: VariableCheck, law: str) -> Figure:
         band(upper, x, check.bayes.entropy, colour=BAYES, label="model: denoiser gap, Bayes")
         if check.unconditional is not None:
             band(
-                upper, x, check.unconditional.entropy, colour=FREE, linestyle="--",
+                upper,
+                x,
+                check.unconditional.entropy,
+                colour=FREE,
+                linestyle="--",
                 label=f"model: {check.reference.curve}",
-            )  # fmt: skip
+            )
         band(
-            upper, x, check.cross_entropy, colour=TRUE, linestyle=(0, (1, 1.2)),
+            upper,
+            x,
+            check.cross_entropy,
+            colour=TRUE,
+            linestyle=(0, (1, 1.2)),
             label="cross-entropy with the true class (≥ H)",
-        )  # fmt: skip
+        )
         for (name, bound), (colour, dash) in zip(check.bounds.items(), OTHERS, strict=False):
             band(upper, x, bound, colour=colour, linestyle=dash, label=f"{name} (≥ H)")
         band(lower, x, check.theory.rate, colour=THEORY)
@@ -45,13 +53,22 @@ def plot_crosscheck(check: VariableCheck, law: str) -> Figure:
         window = check.tracked.window(0.8)
         for axes in (upper, lower):
             axes.axvspan(
-                float(window.high.value), float(window.low.value), color=TRACKED, alpha=0.07,
-                linewidth=0, label="model: 80 % of the information" if axes is upper else None,
-            )  # fmt: skip
+                float(window.high.value),
+                float(window.low.value),
+                color=TRACKED,
+                alpha=0.07,
+                linewidth=0,
+                label="model: 80 % of the information" if axes is upper else None,
+            )
         spectral = check.points["spectral, theory"].log_snr
         if spectral is not None:
-            upper.axvline(float(spectral.value), color="#777777", linewidth=1.2, linestyle="--",
-                          label="spectral criterion of the data")  # fmt: skip
+            upper.axvline(
+                float(spectral.value),
+                color="#777777",
+                linewidth=1.2,
+                linestyle="--",
+                label="spectral criterion of the data",
+            )
             lower.axvline(float(spectral.value), color="#777777", linewidth=1.2, linestyle="--")
         for curve, colour in ((check.theory, THEORY), (check.bayes, BAYES)):
             peak = curve.peak()
@@ -62,8 +79,12 @@ def plot_crosscheck(check: VariableCheck, law: str) -> Figure:
         upper.set_ylabel("entropy of the class  [nats]")
         lower.set_ylabel("rate −dH/dλ  [nats]")
         noise_axis(upper, lower, x)
-        figure.legend(loc="outside upper left", ncols=2, alignment="left",
-                      title=f"{check.name}, averaged over {law}; bands are 95 %")  # fmt: skip
+        figure.legend(
+            loc="outside upper left",
+            ncols=2,
+            alignment="left",
+            title=f"{check.name}, averaged over {law}; bands are 95 %",
+        )
     return figure
 
 
@@ -91,8 +112,12 @@ def plot_variables(result: CrossCheck) -> Figure:
         upper.set_ylim(-0.03, 1.06)
         lower.set_ylim(bottom=0)
         noise_axis(upper, lower, result.trace.log_snr)
-        figure.legend(loc="outside upper left", ncols=3, alignment="left",
-                      title="Which semantic variable is decided at which noise")  # fmt: skip
+        figure.legend(
+            loc="outside upper left",
+            ncols=3,
+            alignment="left",
+            title="Which semantic variable is decided at which noise",
+        )
     return figure
 
 
@@ -104,10 +129,21 @@ def plot_excess(check: VariableCheck, result: CrossCheck) -> Figure:
         band(axes, x, check.slope.rate, colour=TRACKED, label="slope of the tracked entropy")
         band(axes, x, check.bayes.rate, colour=BAYES, label="Bayes form, E Σ p_c|D_c − D̄|²")
         if check.unconditional is not None and check.budget.excess is not None:
-            band(axes, x, check.unconditional.rate, colour=FREE,
-                 label=f"{check.reference.form}, E Σ p_c|D_c − D_u|²")  # fmt: skip
-            band(axes, x, check.budget.excess, colour="#000000", linestyle="--",
-                 label=f"excess E|D̄ − D_u|²: {check.reference.excess}")  # fmt: skip
+            band(
+                axes,
+                x,
+                check.unconditional.rate,
+                colour=FREE,
+                label=f"{check.reference.form}, E Σ p_c|D_c − D_u|²",
+            )
+            band(
+                axes,
+                x,
+                check.budget.excess,
+                colour="#000000",
+                linestyle="--",
+                label=f"excess E|D̄ − D_u|²: {check.reference.excess}",
+            )
         axes.set_ylabel("rate, all / 2σ²  [nats per unit λ]")
         axes.set_ylim(bottom=0)
         noise_axis(axes, axes, x)
@@ -128,9 +164,14 @@ def plot_reliability(diagram: Reliability) -> Figure:
             [0, 1], [0, 1], color="#777777", linestyle="--", linewidth=1.2, label="calibrated"
         )
         axes.errorbar(
-            diagram.confidence[filled], value[filled], yerr=np.maximum(error, 0), fmt="o-",
-            color=TRACKED, capsize=3, label="tracked posterior, 95 %",
-        )  # fmt: skip
+            diagram.confidence[filled],
+            value[filled],
+            yerr=np.maximum(error, 0),
+            fmt="o-",
+            color=TRACKED,
+            capsize=3,
+            label="tracked posterior, 95 %",
+        )
         axes.set_xlabel("probability given to a class")
         axes.set_ylabel("share of cases in which it is true")
         axes.set_xlim(-0.02, 1.02)
@@ -162,8 +203,12 @@ def plot_images(
             for label in map(int, np.flatnonzero(posterior[:, index].max(0) > 0.2)):
                 shown.add(label)
                 true = record.labels is not None and record.labels[index] == label
-                axes.plot(record.log_snr, posterior[:, index, label], color=colours[label % 10],
-                          linewidth=2.2 if true else 1.1)  # fmt: skip
+                axes.plot(
+                    record.log_snr,
+                    posterior[:, index, label],
+                    color=colours[label % 10],
+                    linewidth=2.2 if true else 1.1,
+                )
             axes.axvline(-2 * np.log(check.decision[index]), color="#777777", linestyle=":")
             axes.set_ylim(-0.03, 1.03)
             axes.set_yticks([0, 0.5, 1])
@@ -175,8 +220,14 @@ def plot_images(
         for label in sorted(shown):
             grid[0, 1].plot([], [], color=colours[label % 10], label=class_names[label])
         grid[0, 1].plot([], [], color="#777777", linestyle=":", label="decided")
-        figure.legend(loc="outside upper left", ncols=8, alignment="left", columnspacing=1.2,
-                      handlelength=1.4, title="Thick: the true class")  # fmt: skip
+        figure.legend(
+            loc="outside upper left",
+            ncols=8,
+            alignment="left",
+            columnspacing=1.2,
+            handlelength=1.4,
+            title="Thick: the true class",
+        )
     return figure
 
 

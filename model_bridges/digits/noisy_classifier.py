@@ -30,10 +30,14 @@ class NoisyClassifier(nn.Module):
         super().__init__()
         self.sigma_data = sigma_data
         self.layers = nn.Sequential(
-            nn.Linear(num_inputs + 3, width), nn.SiLU(), nn.Dropout(dropout),
-            nn.Linear(width, width), nn.SiLU(), nn.Dropout(dropout),
+            nn.Linear(num_inputs + 3, width),
+            nn.SiLU(),
+            nn.Dropout(dropout),
+            nn.Linear(width, width),
+            nn.SiLU(),
+            nn.Dropout(dropout),
             nn.Linear(width, NUM_CLASSES),
-        )  # fmt: skip
+        )
 
     def forward(
         self, x: Float[Tensor, "B *event"], sigma: Float[Tensor, " B"]

@@ -239,9 +239,14 @@ class CloneWork:
             found = []
             for x, own in zip(states, levels, strict=True):
                 start = elbo_posterior(
-                    p.denoiser, x, float(own[0]), prior=p.prior, rate=known, rng=rng,
+                    p.denoiser,
+                    x,
+                    float(own[0]),
+                    prior=p.prior,
+                    rate=known,
+                    rng=rng,
                     max_batch=p.max_batch,
-                )  # fmt: skip
+                )
                 log_p = torch.from_numpy(start.log_posterior).to(x)
                 found.append(run_back_as_mixture(p, x, own, log_p, rng))
             return np.concatenate(found)

@@ -58,10 +58,17 @@ class SamplingWork:
 
     def settings(self) -> dict[str, Any]:
         own = Problem(
-            self.denoiser, torch.zeros(0, *self.denoiser.event_shape), None, "", None,
-            class_weights(None, self.denoiser), {"": Partition([0])}, self.seed, self.chunk_size,
+            self.denoiser,
+            torch.zeros(0, *self.denoiser.event_shape),
+            None,
+            "",
+            None,
+            class_weights(None, self.denoiser),
+            {"": Partition([0])},
+            self.seed,
+            self.chunk_size,
             self.max_batch,
-        ).settings("samples", num=self.num, num_steps=self.num_steps)  # fmt: skip
+        ).settings("samples", num=self.num, num_steps=self.num_steps)
         return {
             k: own[k] for k in ("work", "seed", "chunk_size", "prior", "model", "num", "num_steps")
         }

@@ -53,27 +53,44 @@ def plot_estimators(variable: MeasuredVariable, law: str) -> "Figure":
                 middle = np.asarray(curve.entropy.value)
                 errors = np.stack([np.maximum(middle - low, 0), np.maximum(high - middle, 0)])
                 upper.errorbar(
-                    x, middle, yerr=errors, fmt="none", color=colour, capsize=3, linewidth=1.4,
+                    x,
+                    middle,
+                    yerr=errors,
+                    fmt="none",
+                    color=colour,
+                    capsize=3,
+                    linewidth=1.4,
                     label=LABELS[name],
-                )  # fmt: skip
+                )
                 continue  # the slope of the middle of two bounds is no rate
             for axes, estimate in ((upper, curve.entropy), (lower, curve.rate)):
                 label = LABELS[name] if axes is upper else None
                 if name in SPARSE:
                     half = (estimate.interval()[1] - estimate.interval()[0]) / 2
                     axes.errorbar(
-                        x, np.asarray(estimate.value), yerr=half, fmt="o", markersize=3.5,
-                        color=colour, capsize=2, linewidth=1.1, label=label,
-                    )  # fmt: skip
+                        x,
+                        np.asarray(estimate.value),
+                        yerr=half,
+                        fmt="o",
+                        markersize=3.5,
+                        color=colour,
+                        capsize=2,
+                        linewidth=1.1,
+                        label=label,
+                    )
                 else:
                     band(axes, x, estimate, colour=colour, label=label)
         window = variable.main.window(0.8) if _has_window(variable) else None
         if window is not None:
             for axes in (upper, lower):
                 axes.axvspan(
-                    float(window.high.value), float(window.low.value), color=COLOURS[0], alpha=0.07,
-                    linewidth=0, label="80 % of the information" if axes is upper else None,
-                )  # fmt: skip
+                    float(window.high.value),
+                    float(window.low.value),
+                    color=COLOURS[0],
+                    alpha=0.07,
+                    linewidth=0,
+                    label="80 % of the information" if axes is upper else None,
+                )
         upper.set_ylim(-0.06 * prior, prior * 1.1)
         upper.set_ylabel("entropy of the class  [nats]")
         lower.set_ylabel("rate −dH/dλ  [nats]")
@@ -84,8 +101,12 @@ def plot_estimators(variable: MeasuredVariable, law: str) -> "Figure":
         )
         lower.set_ylim(0, 1.25 * float(top))
         noise_axis(upper, lower, np.array([max(ends), min(ends)]))
-        figure.legend(loc="outside upper left", ncols=2, alignment="left",
-                      title=f"{variable.name}, averaged over {law}; bands and bars are 95 %")  # fmt: skip
+        figure.legend(
+            loc="outside upper left",
+            ncols=2,
+            alignment="left",
+            title=f"{variable.name}, averaged over {law}; bands and bars are 95 %",
+        )
     return figure
 
 
@@ -127,8 +148,12 @@ def plot_windows(result: Measurement) -> "Figure":
         lower.set_yticks(range(len(result.variables)), list(result.variables))
         lower.set_ylim(len(result.variables) - 0.5, -0.5)
         noise_axis(upper, lower, np.array([max(ends), min(ends)]))
-        figure.legend(loc="outside upper left", ncols=4, alignment="left",
-                      title="Entropy left, and the window that holds 80 % of it, ends ± 95 %")  # fmt: skip
+        figure.legend(
+            loc="outside upper left",
+            ncols=4,
+            alignment="left",
+            title="Entropy left, and the window that holds 80 % of it, ends ± 95 %",
+        )
     return figure
 
 
@@ -147,10 +172,12 @@ def plot_single_images(result: Measurement, variable: MeasuredVariable, num: int
             for label in map(int, np.flatnonzero(posterior.max(0) > 0.2)):
                 shown.setdefault(label)
                 axes.plot(
-                    log_snr, posterior[:, label], color=COLOURS[label % len(COLOURS)],
+                    log_snr,
+                    posterior[:, label],
+                    color=COLOURS[label % len(COLOURS)],
                     linestyle="-" if label < len(COLOURS) else "--",
                     linewidth=2.2 if label == points.final_class[index] else 1.1,
-                )  # fmt: skip
+                )
             axes.axvline(-2 * np.log(points.decision_sigma[index]), color="#555555", linestyle=":")
             axes.set_ylim(-0.04, 1.04)
             axes.set_yticks([0, 0.5, 1])
@@ -158,12 +185,20 @@ def plot_single_images(result: Measurement, variable: MeasuredVariable, num: int
         noise_axis(rows[0], rows[-1], log_snr)
         figure.supylabel("posterior of each class along the path", fontsize=10)
         for label in sorted(shown):
-            rows[0].plot([], [], color=COLOURS[label % len(COLOURS)],
-                         linestyle="-" if label < len(COLOURS) else "--",
-                         label=points.class_names[label])  # fmt: skip
+            rows[0].plot(
+                [],
+                [],
+                color=COLOURS[label % len(COLOURS)],
+                linestyle="-" if label < len(COLOURS) else "--",
+                label=points.class_names[label],
+            )
         rows[0].plot([], [], color="#555555", linestyle=":", label="decided")
-        figure.legend(loc="outside upper left", ncols=6, alignment="left",
-                      title="Thick: the class that the path ends in")  # fmt: skip
+        figure.legend(
+            loc="outside upper left",
+            ncols=6,
+            alignment="left",
+            title="Thick: the class that the path ends in",
+        )
     return figure
 
 

@@ -258,9 +258,14 @@ def test_a_sweep_goes_on_where_it_stopped_and_every_end_is_a_row(own):
     seen = []
     rows |= {
         row["estimator"]: row
-        for row in sweep(wanted, own / "out", limits=limits, jobs=1,
-                         report=lambda done, total, row: seen.append(row["estimator"]))
-    }  # fmt: skip
+        for row in sweep(
+            wanted,
+            own / "out",
+            limits=limits,
+            jobs=1,
+            report=lambda done, total, row: seen.append(row["estimator"]),
+        )
+    }
     assert seen == names[2:]
     assert path.read_text().startswith(before)
     status = {name: rows[name]["status"] for name in names}
@@ -376,14 +381,23 @@ BAD = [
     (["--jobs", "0"], "must be positive"),
     (["--estimator", "nowhere:X"], "cannot be loaded"),
     (["--task", "math:pi"], "must return a gmm_speciation.benchmark.Task"),
-    (["--task", "mine:unfinite"], "Task 'mine:unfinite': Data must be finite; 1 of 2 rows are not."),
-    (["--task", "mine:without"], "Task 'mine:without': Class labels must be 0..C-1 with no class empty"),
+    (
+        ["--task", "mine:unfinite"],
+        "Task 'mine:unfinite': Data must be finite; 1 of 2 rows are not.",
+    ),
+    (
+        ["--task", "mine:without"],
+        "Task 'mine:without': Class labels must be 0..C-1 with no class empty",
+    ),
     (["--task", "mine:breaks"], "Task 'mine:breaks': KeyError: 'x'"),
     (["--task", "mine:late"], "Task 'mine:late': `means` must be finite."),
     (["--task", "mine:lawless"], "Task 'mine:lawless': "),
     (["--task", "mine:upward"], "Task 'mine:upward': `log_snr` must decrease strictly"),
-    (["--task", "mine:uninformed"], "Task 'mine:uninformed': Noise takes nothing from these classes"),
-]  # fmt: skip
+    (
+        ["--task", "mine:uninformed"],
+        "Task 'mine:uninformed': Noise takes nothing from these classes",
+    ),
+]
 
 
 @pytest.mark.parametrize(("words", "says"), BAD)

@@ -42,9 +42,12 @@ def test_moments_of_chunks_are_the_moments_of_all_draws(number, size, rng):
     values = 1e3 + rng.normal(size=(number, 1))
     chunks, seen = Chunks(number, min(size, number)), []
     levels = level_averages(
-        Given(), jnp.asarray(GRID), chunks, rows=lambda i: chunks.rows(values, i, float),
+        Given(),
+        jnp.asarray(GRID),
+        chunks,
+        rows=lambda i: chunks.rows(values, i, float),
         progress=lambda done, total: seen.append((done, total)),
-    )  # fmt: skip
+    )
     assert seen[-1] == (number, number)
     assert len(seen) == len(chunks)
     rates = values[:, 0] + GRID[:, None]
@@ -234,9 +237,12 @@ def _start(script: str, arguments: dict, devices: int = 1) -> subprocess.Popen:
     environment = os.environ | {"XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu"}
     return subprocess.Popen(
         [sys.executable, "-c", PROGRAM + script, json.dumps(arguments)],
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=environment,
         cwd=Path(gs.__file__).parent.parent,
-    )  # fmt: skip
+    )
 
 
 def _finish(process: subprocess.Popen) -> dict:

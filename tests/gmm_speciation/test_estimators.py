@@ -24,9 +24,7 @@ def level_of_kappa(kappa, dim):
 
 def pair_problem(kappas, dim=16, num_samples=512, seed=0, access=Access.MIXTURE):
     levels = [level_of_kappa(kappa, dim) for kappa in sorted(kappas, reverse=True)]
-    return problem_of(
-        families.symmetric_pair(dim), levels, num_samples, seed=seed, access=access
-    )  # fmt: skip
+    return problem_of(families.symmetric_pair(dim), levels, num_samples, seed=seed, access=access)
 
 
 def on_a_line(num_samples, access=Access.MIXTURE):
@@ -52,17 +50,21 @@ def test_kolchinsky_tracey_brackets_two_classes_at_kappa_one():
 
 LAWS = {
     "unequal weights": (
-        GaussianMixture.isotropic([[2.0, 0.0], [-2.0, 0.0]], 1.0, [0.9, 0.1]), None,
+        GaussianMixture.isotropic([[2.0, 0.0], [-2.0, 0.0]], 1.0, [0.9, 0.1]),
+        None,
     ),
     "classes of several components": (
-        families.hierarchy((2, 3), (6.0, 3.0), 3)[0], [0, 0, 0, 1, 1, 1],
+        families.hierarchy((2, 3), (6.0, 3.0), 3)[0],
+        [0, 0, 0, 1, 1, 1],
     ),
     "variances differ": (families.equal_means(6, [0.5, 1.5]), None),
     "diagonal": (
-        GaussianMixture.diagonal([[0.0, 1.0], [1.0, 0.0], [2.0, 2.0]], [[1, 2], [0.5, 1], [2.0, 0.3]]),
+        GaussianMixture.diagonal(
+            [[0.0, 1.0], [1.0, 0.0], [2.0, 2.0]], [[1, 2], [0.5, 1], [2.0, 0.3]]
+        ),
         [0, 1, 1],
     ),
-}  # fmt: skip
+}
 EXACT_BOUNDS = [
     name
     for name, one in ESTIMATORS.items()

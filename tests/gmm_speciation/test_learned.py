@@ -133,9 +133,12 @@ def test_a_rate_that_grows_to_the_end_of_its_window_has_no_peak():
     curve = entropy_curve(FAMILIES["separated means"].reduced(256), np.linspace(4, -14, 181))
     error = np.where(np.asarray(curve.entropy.value) < 0.2, 1e-3 * np.exp(curve.log_snr + 6), 0.0)
     noisy = EntropyCurve(
-        curve.log_snr, curve.entropy, Estimate.exact(np.asarray(curve.rate.value) + 30 * error),
-        curve.prior_entropy, "networks",
-    )  # fmt: skip
+        curve.log_snr,
+        curve.entropy,
+        Estimate.exact(np.asarray(curve.rate.value) + 30 * error),
+        curve.prior_entropy,
+        "networks",
+    )
     points = read_points(noisy)
     assert np.isnan(points["entropic peak"].value)
     assert np.isfinite(points["half entropy"].value)

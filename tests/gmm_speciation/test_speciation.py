@@ -111,9 +111,13 @@ def test_all_criteria_of_the_symmetric_pair(dim, offset):
     mixture, process = gs.families.symmetric_pair(dim), gs.OrnsteinUhlenbeck()
     times = gs.speciation_times(mixture)
     assert set(times.points()) == {
-        "spectral", "between-class spectral", "bifurcation", "entropic peak", "half entropy",
+        "spectral",
+        "between-class spectral",
+        "bifurcation",
+        "entropic peak",
+        "half entropy",
         "cloning",
-    }  # fmt: skip
+    }
     kappa = {
         name: float(gs.decision_snr(mixture, point.log_snr.value))
         for name, point in times.points().items()
@@ -141,8 +145,9 @@ def test_every_level_of_a_tree_has_its_criteria():
     top, fine = found.values()
     np.testing.assert_allclose(
         gs.clone_agreement(mixture, top.cloning.log_snr.value, partition=levels[0]).value,
-        0.775, atol=1e-3,
-    )  # fmt: skip
+        0.775,
+        atol=1e-3,
+    )
     # The finer decision is taken later; two of its four outcomes were settled with the first.
     assert fine.cloning.log_snr.value > top.cloning.log_snr.value + 3
     named = speciation.per_level(mixture, {"only": levels[0]}, num_samples=1024)

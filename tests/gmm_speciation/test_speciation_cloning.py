@@ -73,9 +73,15 @@ def test_simulated_clones_agree_as_phi_says(method, key):
     """|m|^2 = 64 at s = 1 on the line along m, which is the pair of d = 64 exactly."""
     mixture, times = gs.families.symmetric_pair(1, 8.0), [1.0, 1.5, 2.0, 2.5, 3.0, 5.0]
     found = speciation.simulate_cloning(
-        mixture, gs.OrnsteinUhlenbeck(), times, key=key, start_time=6.0, num_steps=600,
-        num_pairs=1500, method=method,
-    )  # fmt: skip
+        mixture,
+        gs.OrnsteinUhlenbeck(),
+        times,
+        key=key,
+        start_time=6.0,
+        num_steps=600,
+        num_pairs=1500,
+        method=method,
+    )
     phi = gs.clone_agreement(gs.families.symmetric_pair(64), found.log_snr).value
     for estimate in (found.same_class, found.agreement):
         assert np.all(np.abs(estimate.value - phi) < 4 * estimate.stderr + 1e-3)
@@ -105,9 +111,15 @@ def test_clones_of_a_partition_and_the_order_of_branch_times(key):
     phi = {}
     for name, partition in {"groups": groups, "leaves": leaves}.items():
         found = speciation.simulate_cloning(
-            mixture, process, times, key=key, start_time=6.0, num_steps=300, num_pairs=600,
+            mixture,
+            process,
+            times,
+            key=key,
+            start_time=6.0,
+            num_steps=300,
+            num_pairs=600,
             partition=partition,
-        )  # fmt: skip
+        )
         np.testing.assert_allclose(found.times, times, atol=0.011)
         exactly = gs.clone_agreement(mixture, found.log_snr, partition=partition)
         error = np.hypot(found.agreement.stderr, exactly.stderr)

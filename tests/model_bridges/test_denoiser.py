@@ -30,9 +30,15 @@ def nano(label_dim: int, **kwargs) -> EDM2Network:
     """A small EDM2 network with gains away from 0, where it would ignore its label."""
     torch.manual_seed(label_dim)
     network = EDM2Network(
-        8, 1, label_dim, model_channels=16, channel_mult=[1, 2], num_blocks=1,
-        attn_resolutions=[], **kwargs
-    )  # fmt: skip
+        8,
+        1,
+        label_dim,
+        model_channels=16,
+        channel_mult=[1, 2],
+        num_blocks=1,
+        attn_resolutions=[],
+        **kwargs,
+    )
     with torch.no_grad():
         for name, parameter in network.named_parameters():
             if name.endswith("gain"):

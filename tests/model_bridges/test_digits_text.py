@@ -207,9 +207,14 @@ def test_a_written_model_is_a_pipeline_of_diffusers(trained):
     denoiser = load_denoiser(path=trained.weights)
     latents = torch.randn(1, 4, 8, 8, generator=torch.Generator().manual_seed(0))
     drawn = pipeline(
-        "a handwritten seven", latents=latents, num_inference_steps=1, guidance_scale=1.0,
-        output_type="latent", height=32, width=32,
-    ).images  # fmt: skip
+        "a handwritten seven",
+        latents=latents,
+        num_inference_steps=1,
+        guidance_scale=1.0,
+        output_type="latent",
+        height=32,
+        width=32,
+    ).images
     sigma = denoiser.sigma_range[1]
     # DDIM reads its unit noise as the state a z + s n; in EDM coordinates that is sqrt(1 + sigma^2) n.
     expected = denoiser((1 + sigma**2) ** 0.5 * latents, sigma, torch.tensor([7]))

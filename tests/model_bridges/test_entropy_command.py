@@ -165,9 +165,12 @@ def test_presets_are_the_papers_settings(tmp_path, capsys):
     assert edm2.trajectories
     assert edm2.num_samples == 3000
     scheduler = diffusers.DDPMScheduler(  # as Stable Diffusion 1.5 configures its own
-        beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", steps_offset=1,
+        beta_start=0.00085,
+        beta_end=0.012,
+        beta_schedule="scaled_linear",
+        steps_offset=1,
         timestep_spacing="leading",
-    )  # fmt: skip
+    )
     scheduler.set_timesteps(100)
     signal = scheduler.alphas_cumprod[scheduler.timesteps].double().numpy()
     levels = PRESETS["handke2026-sd15"].levels(toy())

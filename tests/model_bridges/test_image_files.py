@@ -139,7 +139,10 @@ def test_a_missing_cifar_file_is_named(tmp_path, rng, name):
 
 PIXELS, LABELS = np.zeros((4, 3, 3), np.uint8), np.zeros(4, np.uint8)
 MALFORMED_IMAGES = {
-    "labels instead": (idx(LABELS) + bytes(20), "magic 2051; got magic 2049, that of an IDX file of lab"),
+    "labels instead": (
+        idx(LABELS) + bytes(20),
+        "magic 2051; got magic 2049, that of an IDX file of lab",
+    ),
     "another magic": (idx(PIXELS, 2052), "magic 2051; got magic 2052"),
     "little-endian": (idx(PIXELS)[3::-1] + idx(PIXELS)[4:], "got magic 50855936"),
     "truncated": (idx(PIXELS)[:-1], "must be 52 bytes long by its header; it has 51"),
@@ -148,15 +151,24 @@ MALFORMED_IMAGES = {
     "empty file": (b"", "is empty"),
     "no images": (idx(PIXELS[:0]), "its header says 0 x 3 x 3"),
     "no pixels": (idx(PIXELS[:, :0]), "its header says 4 x 0 x 3"),
-    "claims too much": (struct.pack(">4I", 2051, 2**32 - 1, 2**32 - 1, 2**32 - 1), "1 to 1073741824"),
-    "claims a gigabyte": (struct.pack(">4I", 2051, 1000, 1024, 1024), "bytes long by its header; it has 16"),
+    "claims too much": (
+        struct.pack(">4I", 2051, 2**32 - 1, 2**32 - 1, 2**32 - 1),
+        "1 to 1073741824",
+    ),
+    "claims a gigabyte": (
+        struct.pack(">4I", 2051, 1000, 1024, 1024),
+        "bytes long by its header; it has 16",
+    ),
     "packed, truncated data": (gzip.compress(idx(PIXELS)[:-1]), "by its header; it has only 35"),
     "packed, overlong": (gzip.compress(idx(PIXELS) + bytes(9)), "by its header; it has more"),
     "packed, cut off": (gzip.compress(idx(PIXELS))[:-9], "is it damaged"),
     "packed, checksum": (gzip.compress(idx(PIXELS))[:-8] + bytes(8), "is it damaged"),
     "packed, rest behind": (gzip.compress(idx(PIXELS)) + b"rest", "is it damaged"),
-    "packed, claims a gigabyte": (gzip.compress(struct.pack(">4I", 2051, 1000, 1024, 1024)), "has only 0"),
-}  # fmt: skip
+    "packed, claims a gigabyte": (
+        gzip.compress(struct.pack(">4I", 2051, 1000, 1024, 1024)),
+        "has only 0",
+    ),
+}
 
 
 @pytest.mark.parametrize("name", MALFORMED_IMAGES)

@@ -136,9 +136,14 @@ def test_single_images_of_a_trace(generated):
 def test_sums_of_chunks_are_the_curves_of_the_whole_trace():
     x0, labels = draw(MIXTURE, 48, seed=3)
     given = problem(
-        DENOISER, x0, labels, sigmas=SIGMAS, chunk_size=3, max_batch=4096,
+        DENOISER,
+        x0,
+        labels,
+        sigmas=SIGMAS,
+        chunk_size=3,
+        max_batch=4096,
         partitions={"classes": list(range(10)), "parity": [0, 1] * 5},
-    )  # fmt: skip
+    )
     work = TraceWork(given)
     merged = collect(work)
     record = mb.trace(

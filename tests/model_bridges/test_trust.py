@@ -148,9 +148,13 @@ def test_the_oracle_passes_in_every_dress(dress, estimator):
     x0, component = wrapped.MIXTURE.sample(jax.random.key(3), 64)
     x0, labels = (torch.from_numpy(np.array(a)) for a in (x0, component))
     curve = curve_of(
-        wrapped.DRESSES[dress](), x0, labels.long(), estimator=estimator, sigmas=None,
+        wrapped.DRESSES[dress](),
+        x0,
+        labels.long(),
+        estimator=estimator,
+        sigmas=None,
         max_batch=100_000,
-    )  # fmt: skip
+    )
     assert curve.trust.ok, failed(curve)
 
 

@@ -53,6 +53,8 @@ def load_pipeline(path: str | Path | None = None) -> Any:
     from diffusers import StableDiffusionPipeline
 
     return StableDiffusionPipeline.from_pretrained(
-        FOLDER if path is None else path, use_safetensors=True, local_files_only=True,
+        FOLDER if path is None else path,
+        use_safetensors=True,
+        local_files_only=True,
         torch_dtype=torch.float32,
-    )  # fmt: skip
+    )
