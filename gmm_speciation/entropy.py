@@ -240,7 +240,7 @@ def class_entropy(
     Runs on the host: it chooses a method and checks values. Under jit use `posterior_statistics`.
 
     Args:
-        mixture: The clean law.
+        mixture: The clean distribution.
         log_snr: Noise levels, any shape; the estimate has the same.
         partition: Class of each component; every component its own by default.
         method: "auto", "exact", "quasi-monte-carlo" or "monte-carlo".
@@ -319,7 +319,7 @@ def entropy_curve(
 
     Args:
         samples: Clean states `(n, d)` to average over instead of the mixture's own draws: the
-            posterior is then the mixture's, the law of X that of these data. A numpy array, also a
+            posterior is then the mixture's, the distribution of X that of these data. A numpy array, also a
             memory-mapped one, goes to the devices piece by piece.
         mesh: Devices that share the draws; by default all of the default backend, on all hosts. The
             result does not depend on it.

@@ -202,7 +202,7 @@ def paper_toy(variance: float = 1.0) -> tuple[GaussianMixture, Hierarchy]:
 
 
 def empirical(points: ArrayLike, variance: float = 0.0) -> GaussianMixture:
-    """A component of the given variance on every data point, shape `(n, d)`: the law a perfect
+    """A component of the given variance on every data point, shape `(n, d)`: the distribution a perfect
     memoriser would learn.
 
     Raises:

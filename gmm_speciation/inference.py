@@ -123,7 +123,7 @@ def denoiser(
     """`E[x_0 | x_t = x]` where x_0 is drawn from `mixture` and `x_t = alpha x_0 + sigma eps`.
 
     Args:
-        mixture: The law of the clean data.
+        mixture: The distribution of the clean data.
         x: Noisy states.
         alpha: Signal scale.
         sigma: Noise scale.

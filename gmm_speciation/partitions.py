@@ -1,7 +1,7 @@
 """Classes as groups of components.
 
 A `Partition` maps the K components of a mixture to C classes; the class is the semantic variable,
-the component only a piece of its law. A `Hierarchy` is a chain of partitions, coarse to fine, each
+the component only a piece of its distribution. A `Hierarchy` is a chain of partitions, coarse to fine, each
 refining the one before, so that entropies obey the chain rule
 `H(fine | X) = H(coarse | X) + H(fine | coarse, X)`.
 """

@@ -4,7 +4,7 @@ All reverse steps go from a noisier level (alpha_t, sigma_t) to a cleaner one (a
 through the posterior mean D(x_t) = E[x_0 | x_t], in which every process looks alike:
 
     "sde"   ancestral: x_s ~ N(mu(x_t, D), v), the kernel that tracking assumes
-            (Ho, Jain & Abbeel 2020); exact in law as steps shrink
+            (Ho, Jain & Abbeel 2020); exact in distribution as steps shrink
     "euler" Euler-Maruyama on the reverse SDE in the process's own time,
             x_s = x_t - f x_t dt + g^2 s(x_t) dt + g sqrt(dt) z; the papers' simulations
             (Biroli et al. 2024); needs small steps where f or g^2 is large
@@ -213,12 +213,12 @@ def sample(
     """Reverse trajectories on the mixture's exact posterior means.
 
     Args:
-        mixture: The clean law.
+        mixture: The clean distribution.
         process: The clock.
         times: Strictly decreasing, from noise to signal, finite alpha > 0 at every level.
         key: Random key.
-        num_samples: Number of trajectories, started from the exact law at `times[0]`.
-        start: Or the states `(n, d)` to start from: clones, or another law.
+        num_samples: Number of trajectories, started from the exact distribution at `times[0]`.
+        start: Or the states `(n, d)` to start from: clones, or another distribution.
         method: "sde", "euler", "ddim" or "ode".
         variance: Of the noise of "sde": "posterior", or "beta" as `tracking.reverse_kernel`, which is not
             the kernel that tracking assumes.

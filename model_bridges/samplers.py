@@ -8,7 +8,7 @@ Two ways from `sigma = t` to `t' < t`, given the posterior mean `D(x; t)`:
 
       x' = (t'^2 / t^2) x + (1 - t'^2 / t^2) D + sqrt((t^2 - t'^2) t'^2 / t^2) n,   n ~ N(0, I),
 
-  the law of `x_{t'}` given `x_t` and `x_0 = D`. Tracked class posteriors assume this kernel.
+  the distribution of `x_{t'}` given `x_t` and `x_0 = D`. Tracked class posteriors assume this kernel.
 
 Both end on `D(x; sigma_min)`, the posterior mean at the last level. With a guidance its state is threaded
 through the steps; the second slope of Heun's method is guided from the state of the first, and as the
@@ -72,8 +72,8 @@ def sample(
         shape: `(B, *event)` of the result.
         sigmas: Strictly decreasing positive noise levels; the first is that of the initial noise.
         label: Passed on to the denoiser.
-        guidance: Bends the law that is drawn, and says which labels the denoiser is asked for; it needs
-            the whole `Denoiser`.
+        guidance: Bends the distribution that is drawn, and says which labels the denoiser is asked for;
+            it needs the whole `Denoiser`.
         generator: Source of all randomness, on `device`.
         method: The reverse step, see the module.
         variance: Of the ancestral noise: "posterior", the kernel above, or "beta" as

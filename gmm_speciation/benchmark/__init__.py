@@ -1,6 +1,6 @@
 """The benchmark of estimators of the class entropy, on problems whose truth is known.
 
-tasks        a task: a law, its classes, its noise levels
+tasks        a task: a distribution, its classes, its noise levels
 catalogue    the tasks, by id
 truth        their truth, to 1e-4 nats or better
 cells, worker, isolation, rows, sweep    the runner

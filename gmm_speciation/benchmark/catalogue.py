@@ -1,4 +1,4 @@
-"""The tasks of the benchmark, by id. Ids are stable: a changed law gets a new one."""
+"""The tasks of the benchmark, by id. Ids are stable: a changed distribution gets a new one."""
 
 from collections.abc import Callable
 from functools import partial

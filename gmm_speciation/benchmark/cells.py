@@ -48,7 +48,7 @@ def check_task(id: str) -> None:
     """Build a task of the user's own once, before anything runs; those of the catalogue are known.
 
     Raises:
-        ValueError: If its function, its law or its noise levels are wrong.
+        ValueError: If its function, its distribution or its noise levels are wrong.
     """
     task = task_of(id)
     if ":" not in id:

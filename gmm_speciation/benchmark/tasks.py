@@ -1,7 +1,7 @@
-"""A task: a law, its classes, a grid of noise levels across the window, and the truth there.
+"""A task: a distribution, its classes, a grid of noise levels across the window, and the truth there.
 
 A task is judged on its whole curve: H(C|X), the rate -dH/dlambda, the place of its peak and the 80 %
-window. Laws are built when they are first needed; d = 10^5 costs nothing in a list of tasks.
+window. Distributions are built when they are first needed; d = 10^5 costs nothing in a list of tasks.
 """
 
 from collections.abc import Callable
@@ -43,7 +43,7 @@ class Task:
 
     Attributes:
         id: Stable name; rows of different runs are compared by it.
-        build: Makes the law.
+        build: Makes the distribution.
         what: One line for the reader.
         min_samples: Fewest samples that make sense, such as a few a class.
         log_snr: Strictly decreasing noise levels; found from the truth by default.

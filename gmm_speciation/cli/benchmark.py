@@ -269,7 +269,7 @@ def _log_law_report(found: Any, times: Any, slopes: Any) -> Any:
     return report.figure(
         plotting.plot_log_law(list(found.values())),
         "log-law",
-        "Speciation times of trained networks and of the exact law; below, their difference.",
+        "Speciation times of trained networks and of the exact distribution; below, their difference.",
     )
 
 

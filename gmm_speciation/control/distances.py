@@ -1,4 +1,4 @@
-"""Distances of sampled laws from a known one."""
+"""Distances of sampled distributions from a known one."""
 
 import jax
 import jax.numpy as jnp

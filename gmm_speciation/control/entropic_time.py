@@ -8,7 +8,7 @@ with lambda the log-SNR and gamma = e^lambda. The first is, in sigma, `dH/dsigma
 The paper's rescaled variant weights the rate; its weight could not be read, so it is not offered.
 
 A grid is a list of times from noise to signal. On the line its quality is exact: the ODE maps quantiles of
-the noisy law to quantiles of the output, with no sampling at all.
+the noisy distribution to quantiles of the output, with no sampling at all.
 """
 
 import equinox as eqx
@@ -61,7 +61,7 @@ def entropic_times(
     """Times, from noise to signal, equally spaced in the entropy that the state leaves open.
 
     Args:
-        mixture: The clean law.
+        mixture: The clean distribution.
         process: The clock of the sampler.
         num_steps: Steps of the sampler.
         of: "state", H(x_0|x_sigma), or "class", H(C|x_sigma).
@@ -136,9 +136,9 @@ def line_error(
     method: str = "ode",
     num_points: int = 4000,
 ) -> float:
-    """Wasserstein-2 distance of the ODE's output from a mixture on the line, start law exact.
+    """Wasserstein-2 distance of the ODE's output from a mixture on the line, start distribution exact.
 
-    The output is compared at the noise of the last level, where its law is known, too.
+    The output is compared at the noise of the last level, where its distribution is known, too.
 
     Raises:
         ValueError: If the mixture is not on the line, or the method is random.

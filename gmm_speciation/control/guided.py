@@ -72,7 +72,7 @@ def guided_run(
     """Draw guided trajectories by ancestral steps and read the class `label` along them.
 
     Args:
-        mixture: The clean law.
+        mixture: The clean distribution.
         process: The clock.
         times: Strictly decreasing, from noise to signal.
         guidance: Any kind.
@@ -121,14 +121,14 @@ def outcome(
     *,
     key: PRNGKeyArray,
 ) -> Outcome:
-    """What end states are beside the law of their class.
+    """What end states are beside the distribution of their class.
 
-    Precision and recall are those of Kynkaanniemi et al. 2019 (arXiv 1904.06991) where laws are known: the
-    class's support is its densest 95 %, and that of the states, along which guidance moves them, is the
-    central 95 % of their log-odds. Draws of the class have 0.95 of both.
+    Precision and recall are those of Kynkaanniemi et al. 2019 (arXiv 1904.06991) where distributions are
+    known: the class's support is its densest 95 %, and that of the states, along which guidance moves them,
+    is the central 95 % of their log-odds. Draws of the class have 0.95 of both.
 
     Args:
-        mixture: Law of all classes at the noise of the states.
+        mixture: Distribution of all classes at the noise of the states.
         states: Drawn for class `label`.
         label: The class.
         partition: Class of each component; every component its own by default.

@@ -1,12 +1,12 @@
-"""Removing a class from a mixture, where the law without it is known.
+"""Removing a class from a mixture, where the distribution without it is known.
 
 The target is the mixture without the class, `p(x | not c)`, whose reverse process has the score
-`s_{not c} = s - p / (1 - p) (s_c - s)`. Any other guided score s^ draws another law; the two path measures
-are apart by (Girsanov, 1960)
+`s_{not c} = s - p / (1 - p) (s_c - s)`. Any other guided score s^ draws another distribution; the two path
+measures are apart by (Girsanov, 1960)
 
     KL = integral of (sigma^2 / 2) E|s^ - s_{not c}|^2 dlambda,
 
-mean over the target's own law: its integrand shows at which noise a kind of guidance goes wrong.
+mean over the target's own distribution: its integrand shows at which noise a kind of guidance goes wrong.
 """
 
 import equinox as eqx

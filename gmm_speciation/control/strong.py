@@ -5,7 +5,7 @@ measured: guidance raises the classifier's confidence in the guided class, path 
 lowers the differential entropy of what the ODE draws; and of three aligned components a strong guidance
 splits the middle one.
 
-Differential entropy needs no density estimate: a flow F maps the start law to the output, so
+Differential entropy needs no density estimate: a flow F maps the start distribution to the output, so
 
     h(output) = h(start) + E log |det F'|,
 
@@ -95,7 +95,7 @@ def output_entropies(
 ) -> Float[np.ndarray, " W"]:
     """Differential entropy of what the ODE draws at each scale, nats, on the line; deterministic.
 
-    The start law is that of the class at the noisiest level, represented by its quantiles.
+    The start distribution is that of the class at the noisiest level, represented by its quantiles.
 
     Raises:
         ValueError: If the mixture is not on the line, or a flow folds it (too few steps).

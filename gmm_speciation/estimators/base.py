@@ -1,11 +1,11 @@
 """One protocol for estimators of the class entropy H(C | X_t), in nats.
 
-An estimator gets a `Problem`: the noise levels, the class probabilities, and as much of the law as
+An estimator gets a `Problem`: the noise levels, the class probabilities, and as much of the distribution as
 it says it needs,
 
     SAMPLES   labelled draws (x_t, c) at every noise level, and the clean x_0 that they come from
     SCORES    besides, the posterior means D(x_t) and D(x_t | c) of a perfectly trained diffusion model
-    MIXTURE   besides, the means, covariances and weights of the law themselves
+    MIXTURE   besides, the means, covariances and weights of the distribution themselves
 
 and no more: asking for what was not declared is an error, so that a ranking compares like with like.
 It returns an `Outcome`: the entropy at every level and, where it has them, the rate and standard
@@ -141,7 +141,7 @@ class Problem:
 
     @property
     def mixture(self) -> GaussianMixture:
-        """The clean law.
+        """The clean distribution.
 
         Raises:
             ValueError: If the estimator did not declare `Access.MIXTURE`.

@@ -122,7 +122,7 @@ class TaylorOrder2(MixtureMethod):
 
 
 def _curvature(noisy: GaussianMixture, partition: Partition | None) -> np.ndarray:
-    """`tr[Sigma_k Hess log g(mu_k)]`, of the law of k's class where a partition is given."""
+    """`tr[Sigma_k Hess log g(mu_k)]`, of the distribution of k's class where a partition is given."""
     log_p = noisy.log_posterior(noisy.means)
     if partition is not None:
         same = jnp.asarray(_same_class(partition))

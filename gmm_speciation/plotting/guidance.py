@@ -112,7 +112,7 @@ def plot_divergence(
     information: Float[np.ndarray, " T"],
     title: str | None = None,
 ) -> Figure:
-    """Where negative prompting leaves the law without the class, and where the class is decided.
+    """Where negative prompting leaves the distribution without the class, and where the class is decided.
 
     Args:
         log_snr: Levels, in any order.

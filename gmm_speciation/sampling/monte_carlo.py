@@ -129,7 +129,7 @@ def sampled_levels(
     For a given key the same on any number of devices and hosts; memory does not grow with the draws.
 
     Args:
-        mixture: The clean law.
+        mixture: The clean distribution.
         log_snr: Noise levels.
         partition: Classes; every component its own by default.
         num_samples: Draws of X, rounded up to a multiple of 16 (the number of batches).
@@ -164,7 +164,7 @@ def data_levels(
 ) -> LevelStatistics:
     """Averages over given clean states instead of draws of the mixture: `X = alpha x_0 + sigma eps`.
 
-    The posterior is the mixture's, the law of X that of the data. Components that share an isotropic
+    The posterior is the mixture's, the distribution of X that of the data. Components that share an isotropic
     covariance need one product with the data for all levels; otherwise every level has its own.
 
     Args:

@@ -4,7 +4,7 @@ Scrambled Sobol points (Owen 1998; `scipy.stats.qmc`) replace the random draws: 
 chooses the component by the inverse distribution function of the weights, the next r become normals
 by the normal quantile, the last the radial chi-square by its own. The normals of each component are
 turned so that its nearest neighbour is told by the first, the next by the first two, and so on: the
-law is the same, the leading coordinates of the points, which are the best, then matter most, and
+distribution is the same, the leading coordinates of the points, which are the best, then matter most, and
 components in like surroundings share one integrand. R independent scrambles give R
 unbiased replicates of a whole curve, so that Student's t with R - 1 degrees of freedom makes an honest
 interval. All noise levels use the same points.

@@ -7,7 +7,7 @@ turns from a maximum into a saddle or vanishes. The top eigenvalue of the Hessia
 
     top eigenvalue of Cov[x_0 | x] alpha^2 / sigma^2 = 1.
 
-A property of the law alone: no process enters. kappa = 1 for two equal classes +-m at any variance;
+A property of the distribution alone: no process enters. kappa = 1 for two equal classes +-m at any variance;
 `s = K` for K equidistant classes without variance (in modern Hopfield networks the symmetric
 state loses stability at beta_eff = K, Ramsauer et al. 2021).
 
@@ -42,7 +42,7 @@ _NO_NOISE = np.log(1e6)  # smallest variance over noise variance that counts as 
 def _range(mixture: GaussianMixture, points: np.ndarray) -> tuple[float, float, str | None]:
     """Log-SNR of pure noise, of the least noise to look at, and why not of less.
 
-    None where less noise no longer changes the law.
+    None where less noise no longer changes the distribution.
     """
     spectrum = np.asarray(mixture.covariance.eigenvalues(mixture.dim), float)
     # Noise hides the traces last: in many dimensions they tell components apart before the means do.
@@ -103,7 +103,7 @@ def drift_stability(
     """Where the fixed point of the reverse drift loses its stability (Raya & Ambrogioni 2023).
 
     Args:
-        mixture: The clean law.
+        mixture: The clean distribution.
         process: Gives the linear drift; the fixed point is followed from its noisiest level.
         flow: "sde" for the drift of the reverse SDE, "ode" for the probability flow.
 

@@ -54,11 +54,11 @@ def simulate_cloning(
     """Branch reverse trajectories in two and count the pairs that end in one class.
 
     Args:
-        mixture: The clean law.
+        mixture: The clean distribution.
         process: The clock.
         branch_times: `(T,)`, each moved to the nearest step.
         key: Random key.
-        start_time: Noisiest time, where trajectories start from the exact law.
+        start_time: Noisiest time, where trajectories start from the exact distribution.
         num_steps: Equal steps of time from `start_time` to the clean end of the process.
         num_pairs: Pairs of clones at every branch time.
         partition: Class of each component; every component its own by default.

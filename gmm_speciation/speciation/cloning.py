@@ -47,7 +47,7 @@ def cloning_point(
     """Where clones agree by `share` of the way from chance to certainty.
 
     Args:
-        mixture: The clean law.
+        mixture: The clean distribution.
         partition: Class of each component; every component its own by default.
         share: `(phi - sum pi^2) / (1 - sum pi^2)` to reach, inside (0, 1).
         log_snr_range: Noisy and clean end of the search; those of `transition_grid` by default.
@@ -56,7 +56,7 @@ def cloning_point(
 
     Raises:
         ValueError: If `share` is not inside (0, 1), the partition does not fit, the classes are the
-            same law, or clones agree by more than `share` at the noisy end already.
+            same distribution, or clones agree by more than `share` at the noisy end already.
     """
     if not 0 < share < 1:
         raise ValueError(f"`share` must lie inside (0, 1); got {share}.")

@@ -1,7 +1,7 @@
 """Following the fixed point of pure noise until it loses its stability.
 
-In coordinates `x_t / alpha`, where the noisy law is `q = sum_k w_k N(mu_k, Sigma_k + e^{-lambda})` with
-component precisions P_k and scores s_k, a fixed point solves
+In coordinates `x_t / alpha`, where the noisy distribution is `q = sum_k w_k N(mu_k, Sigma_k + e^{-lambda})`
+with component precisions P_k and scores s_k, a fixed point solves
 
     s(x) + h x = 0        h = 0: a critical point of log q;  h(lambda) >= 0: a linear drift.
 
@@ -171,7 +171,7 @@ def loss_of_stability(
     """The log-SNR at which the fixed point of the noisiest level loses its stability.
 
     Args:
-        mixture: The clean law.
+        mixture: The clean distribution.
         start: Log-SNR of the noisiest level, where there must be a single fixed point.
         stop: Log-SNR of the cleanest level to look at.
         tilt: `h(lambda)`, in units of the inverse square of x.
@@ -186,7 +186,8 @@ def loss_of_stability(
         )
     if last.gain >= 1:
         return SpeciationPoint(
-            None, f"the fixed point is not stable in the noisiest law already, λ = {start:.4g}"
+            None,
+            f"the fixed point is not stable in the noisiest distribution already, λ = {start:.4g}",
         )
     step = _STEP
     while last.log_snr < stop:

@@ -30,7 +30,7 @@ def transition_grid(
     levels and a finer one of either end.
 
     Raises:
-        ValueError: If the partition does not fit, or the classes are the same law.
+        ValueError: If the partition does not fit, or the classes are the same distribution.
     """
     partition = as_partition(partition, mixture.num_components)
     total = float(prior_entropy(mixture, partition))
@@ -46,7 +46,7 @@ def transition_grid(
     floor = entropy[0]
     if not total - floor > 1e-12:
         raise ValueError(
-            "Noise takes nothing from these classes: their laws are equal, or there is one class."
+            "Noise takes nothing from these classes: their distributions are equal, or there is one class."
         )
 
     def bracket(grid: np.ndarray, entropy: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

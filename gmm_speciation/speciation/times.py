@@ -1,10 +1,10 @@
 """All criteria of one partition side by side, and of every level of a hierarchy.
 
-Entropic, cloning and between-class criteria are properties of a partition. The spectral and the
-curvature criterion are properties of a law: they see the first split of that law, whatever its
+Entropic, cloning and between-class criteria are properties of a partition. The spectral and the curvature
+criterion are properties of a distribution: they see the first split of that distribution, whatever its
 classes are called; the note of a bifurcation says which of them part there. Below the top of a hierarchy
-the law that splits next is the one inside a parent class, so there the curvature criterion is asked of
-each parent's own mixture (`tree`).
+the distribution that splits next is the one inside a parent class, so there the curvature criterion is
+asked of each parent's own mixture (`tree`).
 """
 
 from collections.abc import Mapping
@@ -35,7 +35,9 @@ class SpeciationTimes(eqx.Module):
 
     spectral: SpeciationPoint  # of the whole covariance
     between_class: SpeciationPoint  # spectral, of the class means
-    bifurcation: SpeciationPoint  # curvature, of the whole law or within parents: the first split
+    bifurcation: (
+        SpeciationPoint  # curvature, of the whole distribution or within parents: the first split
+    )
     entropic: SpeciationPoint
     half_entropy: SpeciationPoint
     cloning: SpeciationPoint
@@ -69,7 +71,7 @@ def speciation_times(
     """All criteria of one partition, on the log-SNR axis.
 
     Args:
-        mixture: The clean law.
+        mixture: The clean distribution.
         partition: Class of each component; every component its own by default.
         parents: A coarser partition: bifurcations are then those of the mixtures inside its classes.
             The whole mixture by default.
@@ -77,7 +79,7 @@ def speciation_times(
         key: Random key; `jax.random.key(0)` by default.
 
     Raises:
-        ValueError: If a partition does not fit the mixture, or its classes are the same law.
+        ValueError: If a partition does not fit the mixture, or its classes are the same distribution.
     """
     partition = as_partition(partition, mixture.num_components)
     grid = transition_grid(mixture, partition=partition, key=key)
@@ -117,7 +119,7 @@ def per_level(
     mixture, so they include the decisions of the levels above.
 
     Args:
-        mixture: The clean law.
+        mixture: The clean distribution.
         levels: Partitions of its components, coarse to fine, each refining the one before. Without
             names they are called "level 1, 2 classes" and so on.
         num_samples: Draws of X where a curve is sampled.

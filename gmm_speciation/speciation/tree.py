@@ -1,8 +1,9 @@
 """The tree of bifurcations: what parts first, and what parts inside the sides of every split.
 
-The curvature criterion sees the first split of a law. What parts next parts inside one of its sides, so it
-is asked again of the law given that the component is on that side, which at its noise is already
-decided if the splits are well apart. A side that holds a single class has nothing more to decide.
+The curvature criterion sees the first split of a distribution. What parts next parts inside one of its
+sides, so it is asked again of the distribution given that the component is on that side, which at its noise
+is already decided if the splits are well apart. A side that holds a single class has nothing more to
+decide.
 """
 
 from collections.abc import Iterator
@@ -25,7 +26,7 @@ _TOGETHER = 1e-6  # in log-SNR: splits that a symmetry makes one
 def first_bifurcation(mixture: Law, parents: Classes) -> SpeciationPoint:
     """The noisiest curvature point of the mixtures inside each parent class.
 
-    None where no parent has one. Each is the criterion of the law given the parent, which at that
+    None where no parent has one. Each is the criterion of the distribution given the parent, which at that
     noise is already decided if the levels are well apart.
 
     Raises:
@@ -40,7 +41,7 @@ def bifurcations(
     """All splits that tell classes apart, from noise to signal; one without a place if there is none.
 
     Args:
-        mixture: The clean law.
+        mixture: The clean distribution.
         partition: Class of each component; every component its own by default.
         parents: A coarser partition, whose classes count as decided; the whole mixture by default.
 
@@ -98,7 +99,7 @@ def _splits(mixture: Law, partition: Classes, parents: Classes) -> Iterator[Spec
 
 
 def _inside(mixture: GaussianMixture, members: tuple[int, ...]) -> SpeciationPoint:
-    """The curvature point of the law given that the component is one of these."""
+    """The curvature point of the distribution given that the component is one of these."""
     index = np.array(members)
     log_weights = mixture.log_weights[index]
     offsets, covariance = mixture.offsets[index], mixture.covariance

@@ -158,7 +158,7 @@ def _half_by_backward(scale: float) -> float:
 
 
 def _any_mixture(key, num_samples) -> list[Claim]:
-    """Identities that hold for any law: five components, full covariances, three classes."""
+    """Identities that hold for any distribution: five components, full covariances, three classes."""
     law, classes = general_mixture()
     times = np.asarray(CLOCK.time(np.linspace(-7, 2, 241)))
     readout = control.ClassReadout(law, as_partition(classes, law.num_components), 0)

@@ -205,7 +205,7 @@ def _line_entropy(
 
 
 def _collapse(key) -> Claim:
-    """Posteriors over the training points, every point drawn of the law and noised.
+    """Posteriors over the training points, every point drawn of the distribution and noised.
 
     The squared norm of the noisy state and of the noise have known means, `d v` and `d`: control variates.
     """

@@ -60,7 +60,7 @@ def _channel(key, num_samples) -> list[Claim]:
 
     @jax.jit
     def at(level, z):
-        """Entropy and squared error at states around the middle, weighted to the law of X.
+        """Entropy and squared error at states around the middle, weighted to the distribution of X.
 
         Between the classes the states that decide are common, at however large a kappa.
         """

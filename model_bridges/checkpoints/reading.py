@@ -129,7 +129,9 @@ def _read_official(data: memoryview, name: str, sha256: str) -> Checkpoint:
     noise = None
     if content.get("loss_fn") is not None:
         loss = walker.state(content["loss_fn"], "the loss")
-        noise = walker.numbers((loss.get("P_mean"), loss.get("P_std")), "the law of log sigma")
+        noise = walker.numbers(
+            (loss.get("P_mean"), loss.get("P_std")), "the distribution of log sigma"
+        )
     return Checkpoint(
         state_dict=walker.tensors(network),
         network_kwargs={k: v for k, v in kwargs.items() if k != "class_name"},

@@ -40,7 +40,9 @@ def crosscheck(
     model: Model,
     data: Annotated[
         str,
-        typer.Option(help="Law to average over: held-out, train, or a .npz of images and labels."),
+        typer.Option(
+            help="Distribution to average over: held-out, train, or a .npz of images and labels."
+        ),
     ] = "held-out",
     generate: Annotated[
         int | None,
@@ -56,7 +58,9 @@ def crosscheck(
     terminal.use_float64()
     units = pick(model, SHIPPED, "model")
     if generate is not None and data != "held-out":
-        raise ValueError("Give `--data` or `--generate`, not both: an average has one law.")
+        raise ValueError(
+            "Give `--data` or `--generate`, not both: an average has one distribution."
+        )
     from gmm_speciation.reporting.records import provenance
     from gmm_speciation.reporting.report import check_directory
     from model_bridges.crosscheck.digits import crosscheck_digits

@@ -24,7 +24,7 @@ Model = Annotated[str, typer.Argument(metavar="MODEL", help=NAMES)]
 Data = Annotated[
     str | None,
     typer.Option(
-        metavar="DIR", help="Pictures in one subfolder a class, or an .npz; digits: a law."
+        metavar="DIR", help="Pictures in one subfolder a class, or an .npz; digits: a distribution."
     ),
 ]
 Generate = Annotated[

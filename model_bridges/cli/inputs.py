@@ -95,7 +95,9 @@ def gather(
         ValueError: If both or, for a model without data, neither is given; as the readers.
     """
     if data is not None and generate is not None:
-        raise ValueError("Give `--data` or `--generate`, not both: an average has one law.")
+        raise ValueError(
+            "Give `--data` or `--generate`, not both: an average has one distribution."
+        )
     if generate is not None:
         work = SamplingWork(chosen.denoiser, generate, seed=seed)
         folder = None if run is None else run / "samples"

@@ -11,7 +11,7 @@ every grouping of them,
 beside the closed-form entropy of a Gaussian mixture fitted to the training data, and the
 cross-entropies of posteriors that know nothing of the model. A calibrated model has equal entropy and
 cross-entropy and closes its budget: what the denoisers say was lost over the grid is what the
-posteriors say was lost. All averages are over the law named in `law`. Nats; log-SNR `-2 log sigma`.
+posteriors say was lost. All averages are over the distribution named in `law`. Nats; log-SNR `-2 log sigma`.
 """
 
 from collections.abc import Callable, Mapping

@@ -69,7 +69,7 @@ def crosscheck_digits(
     """The cross-check of a model of the digits.
 
     Args:
-        source: Law of the data, see `digits_images`; not used with `generate`.
+        source: Distribution of the data, see `digits_images`; not used with `generate`.
         subject: The model; the shipped EDM2 networks by default.
         generate: Average over this many images of the model's own instead.
         num_levels: Noise levels, equally spaced in log sigma over the trained range.

@@ -43,7 +43,7 @@ class Denoiser(Protocol):
     """Estimate of the posterior mean `E[x_0 | x, label]` for `x = x_0 + sigma eps`.
 
     `sigma_range` holds the noise levels the model was trained for; `provenance` says in words where
-    it comes from. An optional attribute `class_prior`, a tuple of C weights, is the law of the
+    it comes from. An optional attribute `class_prior`, a tuple of C weights, is the distribution of the
     classes; without it they are taken as equal.
     """
 

@@ -36,7 +36,7 @@ def mixture_denoiser(
     """The exact denoiser of a mixture; its `class_prior` is that of the mixture.
 
     Args:
-        mixture: Law of the clean data, d dimensions.
+        mixture: Distribution of the clean data, d dimensions.
         partition: Class of each component; every component its own class by default.
         event_shape: Shape of one state, d entries in all; `(d,)` by default.
         dtype: What it computes in.

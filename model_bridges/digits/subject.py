@@ -65,7 +65,7 @@ def digits_subject() -> Subject:
 
 
 def digits_images(digits: Digits, source: str) -> LabelledImages:
-    """Labelled digits by name of the law, or from a file.
+    """Labelled digits by name of the distribution, or from a file.
 
     Args:
         digits: The data and its standardisation.

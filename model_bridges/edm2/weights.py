@@ -8,7 +8,7 @@ in float16 and computed with in float32, differences of classes from raw outputs
 precision also rounds the scalar gains, so its outputs differ from these by up to 1e-3.
 
 Noise levels: training drew `log sigma ~ N(-0.4, 1)`, some 2e9 times, so [0.002, 80], the range of the
-published sampler, lies within what it saw; a narrower law gives a narrower range (six deviations).
+published sampler, lies within what it saw; a narrower distribution gives a narrower range (six deviations).
 """
 
 import math
@@ -151,7 +151,7 @@ def check_pair(conditional: Checkpoint, unconditional: Checkpoint) -> None:
     """Refuse two files that were not trained on the same states; warn of unequal training.
 
     Raises:
-        ValueError: If latent scaling or noise law differ, or the second network has classes.
+        ValueError: If latent scaling or noise distribution differ, or the second network has classes.
     """
     if unconditional.network_kwargs.get("label_dim") != 0:
         raise ValueError(
@@ -160,7 +160,7 @@ def check_pair(conditional: Checkpoint, unconditional: Checkpoint) -> None:
         )
     for what, one, other in (
         ("latent scaling", conditional.latent_scaling, unconditional.latent_scaling),
-        ("law of noise levels", conditional.noise, unconditional.noise),
+        ("distribution of noise levels", conditional.noise, unconditional.noise),
     ):
         if one != other:
             raise ValueError(

@@ -64,7 +64,7 @@ class MeasuredVariable:
 
 @dataclass(frozen=True, eq=False)
 class Measurement:
-    """All estimators on one law of images."""
+    """All estimators on one distribution of images."""
 
     model: str
     law: str  # of the images

@@ -119,8 +119,9 @@ def entropy_report(result: Measurement, title: str) -> Report:
     """The whole report; `write` it with `entropy_record`."""
     report = Report(title)
     report.text(
-        f"Model: {result.model}.\n\nLaw of the images: **{result.law}** ({result.num_images} images). "
-        f"Law of the noisy states: **{result.path_law}**.\n\nCost: {result.evaluations:,} network "
+        f"Model: {result.model}.\n\n"
+        f"Distribution of the images: **{result.law}** ({result.num_images} images). "
+        f"Distribution of the noisy states: **{result.path_law}**.\n\nCost: {result.evaluations:,} network "
         "evaluations (one noisy state through the network once). H(C): "
         + ", ".join(f"{n} {v.main.prior_entropy:.3f}" for n, v in result.variables.items())
         + ". Entropies in nats; σ in the model's "

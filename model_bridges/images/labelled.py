@@ -8,7 +8,7 @@ from torch import Tensor
 
 @dataclass(frozen=True, eq=False)
 class LabelledImages:
-    """Images with their classes, the name of the law they were drawn from, and pictures of them if any."""
+    """Images with their classes, the name of their distribution (`law`), and pictures of them if any."""
 
     images: Float[Tensor, "N *event"]
     labels: Int[Tensor, " N"]

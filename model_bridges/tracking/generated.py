@@ -5,8 +5,8 @@ the unconditional model, or of another denoiser. Along it every class is tracked
 Each step was drawn from the kernel of the tracked chain, so for trajectories of the classes themselves
 the posterior is exact at any step, and nothing is extrapolated.
 
-What is averaged over is the law of the model's samples, not of data. Under a guided denoiser the
-read-out against the class asked for is a cross-entropy of the guided law, not an entropy.
+What is averaged over is the distribution of the model's samples, not of data. Under a guided denoiser the
+read-out against the class asked for is a cross-entropy of the guided distribution, not an entropy.
 """
 
 from collections.abc import Callable, Mapping, Sequence

@@ -125,7 +125,7 @@ def test_the_probability_flow_of_ou_turns_at_one_minus_v():
     np.testing.assert_allclose(sigma**2 + alpha**2 / 4, 2 / 3, rtol=1e-8)
     for variance in (0.3, 1.0):
         wide = flow(gs.families.symmetric_pair(64, 1.0, variance))
-        assert "noisiest law already" in wide.reason
+        assert "noisiest distribution already" in wide.reason
 
 
 @pytest.mark.parametrize(("flow", "share"), [("sde", 1.0), ("ode", 0.5)])

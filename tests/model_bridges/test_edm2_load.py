@@ -116,7 +116,7 @@ def test_networks_that_are_no_pair_are_refused(pair, tmp_path):
         (other(kwargs=UNCONDITIONAL | {"img_resolution": 8}), r"\(1, 4, 4\)"),
         (other(kwargs=UNCONDITIONAL | {"sigma_data": 1.0}), "sigma_data"),
         (other(latent_scaling=LatentScaling((1.0,), (0.0,))), "latent scaling differs"),
-        (other(noise=(-0.8, 1.0)), "law of noise levels differs"),
+        (other(noise=(-0.8, 1.0)), "distribution of noise levels differs"),
     ):
         with pytest.raises(ValueError, match=message):
             mb.edm2.load(pair[0], partner)
