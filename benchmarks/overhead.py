@@ -20,11 +20,11 @@ import torch
 
 from model_bridges.edm2 import EDM2Network
 from model_bridges.edm2.model import from_edm2
-from model_bridges.entropy.elbo_work import ElboWork
+from model_bridges.entropy.elbo import ElboJob
 from model_bridges.entropy.problem import problem
-from model_bridges.entropy.sampled_gap import SampledGapWork
-from model_bridges.entropy.tracking import TraceWork
-from model_bridges.runs.jobs import Sums
+from model_bridges.entropy.sampled_gap import SampledGapJob
+from model_bridges.entropy.tracking import TrackingJob
+from model_bridges.runs.jobs import ChunkSums
 
 XS = {"img_resolution": 64, "img_channels": 4, "model_channels": 128}
 
@@ -95,9 +95,9 @@ def main():
         return problem(model, x0, labels, sigmas=sigmas, chunk_size=options.images, max_batch=8)
 
     kinds = {
-        "tracking": lambda model: (TraceWork(given(model)), Sums(0, {"levels": sigmas})),
-        "sampled gap": lambda model: (SampledGapWork(given(model), 2, 4), Sums(0, nodes)),
-        "elbo": lambda model: (ElboWork(given(model), num_strata=1), Sums(0, rate)),
+        "tracking": lambda model: (TrackingJob(given(model)), ChunkSums(0, {"levels": sigmas})),
+        "sampled gap": lambda model: (SampledGapJob(given(model), 2, 4), ChunkSums(0, nodes)),
+        "elbo": lambda model: (ElboJob(given(model), num_strata=1), ChunkSums(0, rate)),
     }
     rows = []
     for name, make in kinds.items():

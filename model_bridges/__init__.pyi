@@ -5,7 +5,7 @@ from . import guidance as guidance
 from . import images as images
 from . import pipelines as pipelines
 from . import quality as quality
-from .classes.groups import Selection as Selection
+from .classes.groups import ClassGroups as ClassGroups
 from .classes.groups import read_selection as read_selection
 from .classes.groups import vocabulary_of as vocabulary_of
 from .classes.samples import SampledCurves as SampledCurves
@@ -23,12 +23,12 @@ from .denoisers.parametrisation import from_epsilon as from_epsilon
 from .denoisers.parametrisation import from_flow as from_flow
 from .denoisers.parametrisation import from_velocity as from_velocity
 from .denoisers.parametrisation import from_x0 as from_x0
-from .denoisers.subset import NamedClasses as NamedClasses
+from .denoisers.subset import ClassSubset as ClassSubset
 from .edm2.model import from_edm2 as from_edm2
 from .entropy.clones import CloneAgreement as CloneAgreement
 from .entropy.curve import entropy_curve as entropy_curve
-from .entropy.elbo import ElboPosterior as ElboPosterior
-from .entropy.elbo import elbo_posterior as elbo_posterior
+from .entropy.elbo_posterior import ElboPosterior as ElboPosterior
+from .entropy.elbo_posterior import elbo_posterior as elbo_posterior
 from .entropy.gap import InformationBudget as InformationBudget
 from .entropy.gap import gap_curve as gap_curve
 from .entropy.gap import information_budget as information_budget

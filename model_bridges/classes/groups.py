@@ -26,13 +26,13 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from gmm_speciation.partitions import Partition
-from model_bridges.classes.names import Vocabulary
+from model_bridges.classes.names import ClassNames
 from model_bridges.denoisers.base import Denoiser
-from model_bridges.denoisers.subset import NamedClasses
+from model_bridges.denoisers.subset import ClassSubset
 
 
 @dataclass(frozen=True)
-class Selection:
+class ClassGroups:
     """Groups of classes.
 
     `groups` holds the labels that are evaluated; `named` those that the groups stand for, which are
@@ -99,7 +99,7 @@ class Selection:
         joined = np.concatenate(weights)
         return joined / joined.sum()
 
-    def restrict(self, denoiser: Denoiser) -> NamedClasses:
+    def restrict(self, denoiser: Denoiser) -> ClassSubset:
         """The model as one of the classes evaluated only.
 
         Raises:
@@ -112,7 +112,7 @@ class Selection:
                 f"{denoiser.num_classes}. Is this the model that the names belong to?"
             )
         prior = self.prior(getattr(denoiser, "class_prior", None))
-        return NamedClasses(denoiser, self.classes, tuple(float(w) for w in prior))
+        return ClassSubset(denoiser, self.classes, tuple(float(w) for w in prior))
 
     def contains(self, labels: Int[Tensor, " N"]) -> Bool[np.ndarray, " N"]:
         """Which images have a class that is evaluated."""
@@ -130,7 +130,7 @@ class Selection:
             raise ValueError(f"classes {missing[:8]} are not among those of the partition {self}.")
         return labels.new_tensor([place[int(k)] for k in labels])
 
-    def sample(self, max_classes: int, seed: int = 0, index: int = 0) -> "Selection":
+    def sample(self, max_classes: int, seed: int = 0, index: int = 0) -> "ClassGroups":
         """At most `max_classes` of the classes named, stratified; itself where there are no more.
 
         Args:
@@ -158,7 +158,7 @@ class Selection:
         return replace(self, groups=groups)
 
 
-def read_selection(text: str, vocabulary: Vocabulary) -> Selection:
+def read_selection(text: str, vocabulary: ClassNames) -> ClassGroups:
     """The groups in `a, b | c`, or in a JSON file.
 
     Groups are separated by `|`, classes of a group by commas; `pets: dog, cat | birds: bird` gives
@@ -185,16 +185,16 @@ def read_selection(text: str, vocabulary: Vocabulary) -> Selection:
         members.append(tuple(sorted({k for entry in entries for k in entry.classes})))
     if len(set(names)) < len(names):
         raise ValueError(f"two groups of the partition {text!r} have the same name.")
-    return Selection(tuple(names), tuple(members), tuple(members))
+    return ClassGroups(tuple(names), tuple(members), tuple(members))
 
 
-def vocabulary_of(denoiser: Denoiser) -> Vocabulary:
+def vocabulary_of(denoiser: Denoiser) -> ClassNames:
     """The words that a model's classes have: its own `vocabulary`, else its `class_names`, else labels."""
     own = getattr(denoiser, "vocabulary", None)
-    if isinstance(own, Vocabulary):
+    if isinstance(own, ClassNames):
         return own
     names = getattr(denoiser, "class_names", None)
-    return Vocabulary(denoiser.num_classes) if names is None else Vocabulary.of_classes(names)
+    return ClassNames(denoiser.num_classes) if names is None else ClassNames.of_classes(names)
 
 
 def _allocate(sizes: Int[np.ndarray, " G"], total: int) -> list[int]:

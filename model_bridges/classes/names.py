@@ -21,7 +21,7 @@ class Entry:
 
 
 @dataclass(frozen=True, eq=False)
-class Vocabulary:
+class ClassNames:
     """Entries of a model with `num_classes` classes.
 
     Raises:
@@ -41,7 +41,7 @@ class Vocabulary:
         object.__setattr__(self, "_named", named)
 
     @classmethod
-    def of_classes(cls, names: Sequence[str]) -> "Vocabulary":
+    def of_classes(cls, names: Sequence[str]) -> "ClassNames":
         """Classes with one name each, in the order of their labels."""
         entries = tuple(Entry(f"class {i}", (name,), (i,)) for i, name in enumerate(names))
         return cls(len(names), entries)

@@ -12,16 +12,16 @@ from jaxtyping import Float
 
 from gmm_speciation.curves import EntropyCurve
 from gmm_speciation.estimate import Estimate
-from model_bridges.classes.groups import Selection
+from model_bridges.classes.groups import ClassGroups
 from model_bridges.denoisers.base import Denoiser
-from model_bridges.denoisers.subset import NamedClasses
+from model_bridges.denoisers.subset import ClassSubset
 
 
 @dataclass(frozen=True, eq=False)
 class SampledCurves:
     """One curve a sample of classes, all at the same levels, and how they differ."""
 
-    selections: tuple[Selection, ...]
+    selections: tuple[ClassGroups, ...]
     curves: tuple[EntropyCurve, ...]
 
     @property
@@ -42,8 +42,8 @@ class SampledCurves:
 
 def over_samples(
     denoiser: Denoiser,
-    selection: Selection,
-    measure: Callable[[NamedClasses, Selection], EntropyCurve],
+    selection: ClassGroups,
+    measure: Callable[[ClassSubset, ClassGroups], EntropyCurve],
     *,
     max_classes: int,
     num_samples: int = 4,

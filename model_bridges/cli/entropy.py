@@ -248,7 +248,7 @@ def _measure(
     from model_bridges.cli.inputs import restrict_subject
     from model_bridges.entropy.curve import ESTIMATORS, NEED_UNCONDITIONAL
     from model_bridges.entropy.measure import measure
-    from model_bridges.entropy.own_samples import SamplingWork
+    from model_bridges.entropy.own_samples import SamplingJob
     from model_bridges.entropy.presets import PRESETS
     from model_bridges.entropy.problem import problem
     from model_bridges.entropy.trust import TrustWarning
@@ -299,7 +299,7 @@ def _measure(
         if trajectories and generate is not None:
             # The trajectories are the samples: nothing is drawn beforehand.
             bar.step("trajectories")
-            labels = SamplingWork(denoiser, generate, seed=request.seed).labels()
+            labels = SamplingJob(denoiser, generate, seed=request.seed).labels()
             states = torch.zeros(1, *denoiser.event_shape).expand(generate, *denoiser.event_shape)
             law = f"{generate} trajectories of the model, classes in turn"
         else:

@@ -17,14 +17,14 @@ import numpy as np
 
 from gmm_speciation.curves import EntropyCurve
 from gmm_speciation.partitions import Partition
-from model_bridges.classes.groups import Selection, read_selection, vocabulary_of
+from model_bridges.classes.groups import ClassGroups, read_selection, vocabulary_of
 from model_bridges.denoisers.base import Denoiser
 from model_bridges.denoisers.counted import Metered
-from model_bridges.denoisers.subset import NamedClasses
-from model_bridges.entropy.own_samples import SamplingWork
+from model_bridges.denoisers.subset import ClassSubset
+from model_bridges.entropy.own_samples import SamplingJob
 from model_bridges.images.labelled import LabelledImages
 from model_bridges.models import load
-from model_bridges.runs.folder import Say, Status, run_work
+from model_bridges.runs.folder import Say, Status, run_job
 
 DIGITS = ("digits", "digits-text")
 Theory = Callable[[Partition, np.ndarray], EntropyCurve]
@@ -89,7 +89,7 @@ def gather(
         limit: Most images to take.
         seed: Of samples and of encoders.
         run: Folder of the run; samples are kept there.
-        progress, say: As in `run_work`.
+        progress, say: As in `run_job`.
 
     Raises:
         ValueError: If both or, for a model without data, neither is given; as the readers.
@@ -99,10 +99,10 @@ def gather(
             "Give `--data` or `--generate`, not both: an average has one distribution."
         )
     if generate is not None:
-        work = SamplingWork(chosen.denoiser, generate, seed=seed)
+        job = SamplingJob(chosen.denoiser, generate, seed=seed)
         folder = None if run is None else run / "samples"
-        return work.images(run_work(work, folder, progress=progress, say=say))
-    if data is not None and isinstance(chosen.denoiser.denoiser, NamedClasses):
+        return job.images(run_job(job, folder, progress=progress, say=say))
+    if data is not None and isinstance(chosen.denoiser.denoiser, ClassSubset):
         from model_bridges.images.folders import named_images
 
         return named_images(chosen.denoiser.denoiser, data, limit=limit, seed=seed)
@@ -250,7 +250,7 @@ def restrict_subject(
     seed: int = 0,
     sample: int = 0,
     say: Say = lambda line: None,
-) -> tuple[Subject, dict[str, Partition], Selection]:
+) -> tuple[Subject, dict[str, Partition], ClassGroups]:
     """The subject of the classes named in `texts`, their groupings, and what was selected.
 
     Args:

@@ -53,7 +53,7 @@ from model_bridges.quality import (
 )
 from model_bridges.quality.frontier import FrontComparison, compare_fronts
 from model_bridges.runs.chunk_files import CorruptChunkError, read_sums, write_sums
-from model_bridges.runs.jobs import Sums
+from model_bridges.runs.jobs import ChunkSums
 from model_bridges.samplers import karras_sigmas
 
 NP, SLD, DNG, CLASSES, PUBLISHED = "NP", "SLD", "DNG", "DNG, classes", "DNG, published"
@@ -188,7 +188,7 @@ class _Runs:
         )
         cost = (meter.evaluations - before) // self.num_images
         if path is not None:
-            kept = Sums(self.num_images, {}, {"images": images.cpu().numpy()}, cost)
+            kept = ChunkSums(self.num_images, {}, {"images": images.cpu().numpy()}, cost)
             write_sums(path, kept, digest)
         return images, cost
 

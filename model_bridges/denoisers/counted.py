@@ -20,7 +20,7 @@ from model_bridges.denoisers.base import (
     Unconditional,
     per_image,
 )
-from model_bridges.denoisers.wrapping import WrappedDenoiser
+from model_bridges.denoisers.wrapping import Wrapped
 
 
 def is_out_of_memory(error: BaseException) -> bool:
@@ -33,7 +33,7 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 
 @final
-class Metered(WrappedDenoiser):
+class Metered(Wrapped):
     """A `Denoiser` around another one: the same numbers, counted, in batches that fit.
 
     Args:

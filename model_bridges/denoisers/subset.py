@@ -17,7 +17,7 @@ from model_bridges.denoisers.base import Denoiser, Label, Sigma, Unconditional
 
 @final
 @dataclass(frozen=True, eq=False)
-class NamedClasses:
+class ClassSubset:
     """A `Denoiser` of some classes of another one.
 
     Args:

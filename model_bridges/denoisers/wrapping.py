@@ -8,7 +8,7 @@ from torch import Tensor
 from model_bridges.denoisers.base import Label, Sigma
 
 
-class WrappedDenoiser:
+class Wrapped:
     """A `Denoiser` that hands on to `self.denoiser`, which those who inherit must have."""
 
     denoiser: Any

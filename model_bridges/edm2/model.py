@@ -10,17 +10,17 @@ from jaxtyping import Float
 from torch import Tensor
 
 from model_bridges.checkpoints import LatentScaling
-from model_bridges.classes.names import Vocabulary
+from model_bridges.classes.names import ClassNames
 from model_bridges.denoisers.base import Unconditional
 from model_bridges.denoisers.network import NetworkDenoiser
-from model_bridges.denoisers.wrapping import WrappedDenoiser
+from model_bridges.denoisers.wrapping import Wrapped
 from model_bridges.edm2.latents import Latents, load_latents
 from model_bridges.edm2.network import EDM2Network
 
 
 @final
 @dataclass(frozen=True, eq=False)
-class EDM2Model(WrappedDenoiser):
+class EDM2Model(Wrapped):
     """A `Denoiser`; make it with `edm2.load`.
 
     Args:
@@ -45,13 +45,13 @@ class EDM2Model(WrappedDenoiser):
         return tuple(str(index) for index in range(self.num_classes))
 
     @property
-    def vocabulary(self) -> Vocabulary:
+    def vocabulary(self) -> ClassNames:
         """Words for the classes: ImageNet's with all that WordNet has above them, else numbers."""
         from model_bridges.edm2 import imagenet
 
         if self.num_classes == imagenet.NUM_CLASSES:
             return imagenet.vocabulary()
-        return Vocabulary(self.num_classes)
+        return ClassNames(self.num_classes)
 
     @cached_property
     def latents(self) -> Latents:

@@ -29,12 +29,12 @@ from gmm_speciation.curves import EntropyCurve
 from gmm_speciation.estimate import Estimate
 from gmm_speciation.partitions import Partition
 from model_bridges.denoisers.base import UNCONDITIONAL, Denoiser
-from model_bridges.entropy.elbo import elbo_posterior
+from model_bridges.entropy.elbo_posterior import elbo_posterior
 from model_bridges.entropy.evidence import Evidence, evidence
 from model_bridges.entropy.levels import pilot_trace, place_levels, rate_of
 from model_bridges.entropy.problem import Problem
 from model_bridges.entropy.tracking import merged_trace
-from model_bridges.runs.jobs import Means, Merged, Sums
+from model_bridges.runs.jobs import BatchSums, ChunkSums, Means
 from model_bridges.samplers import karras_sigmas
 from model_bridges.tracking.forward import trace
 from model_bridges.tracking.kernel import log_likelihood_update, reverse_kernel
@@ -127,7 +127,7 @@ def run_back_as_mixture(
 
 
 @dataclass(frozen=True, eq=False)
-class CloneWork:
+class CloneJob:
     """Clones of every image of a problem at every level.
 
     Levels of the problem are moved to the nearest of the sampler's; 8 placed by the pilot by default.
@@ -163,7 +163,7 @@ class CloneWork:
         low, high = self.problem.denoiser.sigma_range
         return karras_sigmas(self.num_steps, low, high).numpy()
 
-    def pilot(self) -> Sums:
+    def pilot(self) -> ChunkSums:
         """Branching levels, as indices into the sampler's grid, and levels to name classes with."""
         p, before = self.problem, self.problem.denoiser.evaluations
         record, images = pilot_trace(
@@ -184,7 +184,7 @@ class CloneWork:
         nearest = np.abs(np.log(grid[:, None] / wanted)).argmin(0)
         # A branch needs two steps, so that every other level is a shorter run of the same kind.
         branch = np.unique(np.minimum(nearest, len(grid) - 3))[::-1]
-        return Sums(
+        return ChunkSums(
             0,
             {
                 "branch": branch,
@@ -199,7 +199,7 @@ class CloneWork:
         )
 
     @torch.no_grad()
-    def chunk(self, index: int, pilot: Sums) -> Sums:
+    def chunk(self, index: int, pilot: ChunkSums) -> ChunkSums:
         """Sums of the agreement over the images of one chunk."""
         p, before = self.problem, self.problem.denoiser.evaluations
         clean = p.x0[p.images(index)].double()
@@ -223,14 +223,14 @@ class CloneWork:
             for name, partition in p.partitions.items():
                 for place, one in enumerate(np.split(ends, len(branches))):
                     totals[f"{kind} {name}"][place] += _agreement(one, partition).sum()
-        return Sums(len(clean), totals, evaluations=p.denoiser.evaluations - before)
+        return ChunkSums(len(clean), totals, evaluations=p.denoiser.evaluations - before)
 
     def _ends(
         self,
         states: list[Tensor],
         levels: list[Float[np.ndarray, " _"]],
         rng: np.random.Generator,
-        pilot: Sums,
+        pilot: ChunkSums,
     ) -> Float[np.ndarray, "B K"]:
         """Log-posteriors of the classes at the ends of one run of every state, branch by branch."""
         p = self.problem
@@ -263,18 +263,18 @@ class CloneWork:
         )
         return record.log_posterior[0]
 
-    def evidence(self, merged: Merged, name: str) -> Evidence:
+    def evidence(self, merged: BatchSums, name: str) -> Evidence:
         """What the pilot's images say about the model: the clones' own clean states are not known."""
         found = merged.pilot.totals
         totals = {k.removeprefix("seen "): v for k, v in found.items() if k.startswith("seen ")}
-        seen = Merged(found["seen"], totals, {}, 0, merged.pilot)
+        seen = BatchSums(found["seen"], totals, {}, 0, merged.pilot)
         return evidence(seen, name, found["sigmas"], self.problem.partitions[name].is_trivial)
 
-    def agreement(self, merged: Merged, name: str) -> CloneAgreement:
+    def agreement(self, merged: BatchSums, name: str) -> CloneAgreement:
         """Agreement, bounds and curve of one partition.
 
         Raises:
-            ValueError: As `Merged.evaluate`.
+            ValueError: As `BatchSums.evaluate`.
         """
         partition = self.problem.partitions[name]
         classes, sigmas = partition.num_classes, merged.pilot.totals["levels"]
@@ -305,7 +305,7 @@ class CloneWork:
         curve = replace(curve, entropy=entropy)
         return CloneAgreement(sigmas, phi, lower, upper, step_error, curve)
 
-    def curve(self, merged: Merged, name: str) -> EntropyCurve:
+    def curve(self, merged: BatchSums, name: str) -> EntropyCurve:
         """The middle of the bounds on H for one partition, with its slope as rate."""
         return self.agreement(merged, name).curve
 

@@ -24,15 +24,15 @@ from torch import Tensor
 from gmm_speciation.curves import EntropyCurve
 from gmm_speciation.partitions import Partition
 from model_bridges.denoisers.base import Denoiser
-from model_bridges.entropy.clones import CloneWork
-from model_bridges.entropy.elbo_work import ElboWork
+from model_bridges.entropy.clones import CloneJob
+from model_bridges.entropy.elbo import ElboJob
 from model_bridges.entropy.evidence import evidence
 from model_bridges.entropy.gap import gap_curve
 from model_bridges.entropy.problem import TRIVIAL, problem
-from model_bridges.entropy.sampled_gap import SampledGapWork
-from model_bridges.entropy.tracking import TraceWork, merged_trace
+from model_bridges.entropy.sampled_gap import SampledGapJob
+from model_bridges.entropy.tracking import TrackingJob, merged_trace
 from model_bridges.entropy.trust_checks import trusted
-from model_bridges.runs.folder import run_work
+from model_bridges.runs.folder import run_job
 from model_bridges.tracking.forward import trace
 from model_bridges.tracking.readouts import forced_prior_curve, ratio_curve, tracked_curve
 from model_bridges.tracking.trace import PartitionLike, Trace
@@ -113,16 +113,16 @@ def entropy_curve(
         seed=seed,
         max_batch=max_batch,
     )
-    kinds = {"elbo": ElboWork, "clones": CloneWork, "gap-sampled": SampledGapWork}
-    work = kinds.get(estimator, TraceWork)(given)
-    merged = run_work(
-        work,
+    kinds = {"elbo": ElboJob, "clones": CloneJob, "gap-sampled": SampledGapJob}
+    job = kinds.get(estimator, TrackingJob)(given)
+    merged = run_job(
+        job,
         run,
         progress=lambda status: None if progress is None else progress(status.done, status.total),
     )
-    read = {"estimator": estimator} if isinstance(work, TraceWork) else {}
-    curve = work.curve(merged, name, **read)
-    return _told(trusted(curve, work.evidence(merged, name), estimator))
+    read = {"estimator": estimator} if isinstance(job, TrackingJob) else {}
+    curve = job.curve(merged, name, **read)
+    return _told(trusted(curve, job.evidence(merged, name), estimator))
 
 
 def _told(curve: EntropyCurve) -> EntropyCurve:

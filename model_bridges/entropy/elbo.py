@@ -1,175 +1,150 @@
-"""Class posteriors at one noisy state, without a path: differences of ELBOs.
+"""Class entropy from ELBO differences, as a job in chunks.
 
-From `x_t` at noise sigma, more noise is added: `x' = x_t + sqrt(u) n`, `sigma'^2 = sigma^2 + u`. A
-denoiser of class c predicts `x_t` from `x'`,
-
-    m_c = (sigma^2 x' + u D_c(x'; sigma')) / sigma'^2,
-
-and with `lambda' = -log u` the log-likelihoods of two classes differ by
-
-    log p(x_t|c) - log p(x_t|c') = -1/2 int E_n [|m_c - x_t|^2 - |m_c' - x_t|^2] / u dlambda'
-                                 = -int E_n (D_c - D_c') . (m_c + m_c' - 2 x_t) / (2 sigma'^2) dlambda'.
-
-At sigma -> 0 this is the diffusion classifier with the weight of the true likelihood (Kong et al. 2023,
-arXiv 2302.03792; Li et al. 2023, arXiv 2303.16203; Kingma et al. 2021 for the bound).
-
-The integral is sampled: `log u` in strata of a density shaped by a pilot, with `n` and `-n`, the same
-for all classes. It runs up to the model's largest level; what x tells about the class there already,
-about `E|D_c - Dbar|^2 / (2 sigma_max^2)` nats, is left out, as in tracking, and below `u = 1e-4 sigma^2`
-another 5e-5 of the rate. Posteriors come from two independent halves: errors are those between them
-stratum by stratum, and `2 f(both) - mean f(half)` frees averages of the first-order bias of a nonlinear
-f. Nats throughout.
+At every level each image of a chunk is noised once, on its own, and its posterior estimated there without
+a path (`elbo_posterior`). The rate is the denoiser gap `E sum_c p_c |D_c - Dbar|^2 / (2 sigma^2)` per unit
+log-SNR at the same states with these posteriors. Averages are freed of the first-order bias that the
+noise of a posterior gives to a nonlinear function of it. At the model's largest level the posterior is
+the prior.
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
 from jaxtyping import Float
-from numpy.typing import ArrayLike
 from torch import Tensor
 
-from model_bridges.denoisers.base import Denoiser, class_raw, per_image
-from model_bridges.denoisers.checks import class_weights
-from model_bridges.entropy.importance import FLOOR, Proposal
-from model_bridges.entropy.levels import pilot_rate
+from gmm_speciation.curves import EntropyCurve
+from model_bridges.entropy.elbo_posterior import DEFAULT_NUM_STRATA, ElboPosterior, elbo_posterior
+from model_bridges.entropy.evidence import UNDECIDED, Evidence, evidence, image_moments
+from model_bridges.entropy.levels import pilot_rate, place_levels
+from model_bridges.entropy.linear_bounds import wiener_errors
+from model_bridges.entropy.problem import Problem
+from model_bridges.runs.jobs import Arrays, BatchSums, ChunkSums
+from model_bridges.tracking.distances import distance, gram, spread
+from model_bridges.tracking.readouts import doubts, posterior_entropy
+from model_bridges.tracking.trace import group_log_sum
 
-DEFAULT_NUM_STRATA = 6
-SMALLEST_STEP = 1e-4  # u / sigma^2 from which the integral runs
-Rate = tuple[Float[np.ndarray, " M"], Float[np.ndarray, " M"]]
+METHOD = "ELBO differences"
+DEFAULT_NUM_LEVELS = 16
 
 
 @dataclass(frozen=True, eq=False)
-class ElboPosterior:
-    """Log-posteriors at given states, those of the two halves, and the error of the log-likelihoods.
+class ElboJob:
+    """ELBO differences of every image at every level; 16 levels placed by the pilot by default."""
 
-    `stderr` is that of a class's log-likelihood relative to the average of all classes, pooled over
-    the classes of each state: one class alone has few strata that matter.
-    """
+    problem: Problem
+    num_strata: int = DEFAULT_NUM_STRATA
 
-    log_posterior: Float[np.ndarray, "B K"]
-    halves: Float[np.ndarray, "2 B K"]
-    stderr: Float[np.ndarray, " B"]
-    evaluations: int
+    def settings(self) -> dict[str, Any]:
+        return self.problem.settings("elbo", num_strata=self.num_strata)
 
-    def unbias(self, quantity) -> np.ndarray:
-        """`2 q(both halves) - mean q(half)` of a function of log-posteriors `(..., B, K)`."""
-        return 2 * quantity(self.log_posterior) - quantity(self.halves).mean(0)
+    @property
+    def num_chunks(self) -> int:
+        return self.problem.num_chunks
 
-
-@torch.no_grad()
-def elbo_posterior(
-    denoiser: Denoiser,
-    x: Float[Tensor, "B *event"],
-    sigma: float,
-    *,
-    prior: ArrayLike | None = None,
-    rate: Rate | None = None,
-    num_strata: int = DEFAULT_NUM_STRATA,
-    rng: np.random.Generator | int = 0,
-    max_batch: int = 1024,
-) -> ElboPosterior:
-    """Posterior of every class at noisy states, from `4 K num_strata` evaluations a state.
-
-    Args:
-        denoiser: The model.
-        x: Noisy states, all at one level.
-        sigma: Their level, inside the model's range.
-        prior: Class weights `(K,)`; by default the model's `class_prior`, else equal.
-        rate: Levels and rate per unit log sigma of a pilot; a pilot on `x` itself by default.
-        num_strata: Draws of `log u` in each half, every one with two opposite noises.
-        rng: Source of all randomness.
-        max_batch: Largest batch given to the network.
-
-    Raises:
-        ValueError: If a number or the prior does not fit.
-    """
-    high = denoiser.sigma_range[1]
-    if not 0 < sigma <= high * (1 + 1e-6) or num_strata < 1:
-        raise ValueError(
-            f"`sigma` must not lie above the model's largest level {high:g} and `num_strata` be at "
-            f"least 1; got {sigma:g} and {num_strata}."
+    def pilot(self) -> ChunkSums:
+        """The rate on a coarse grid, and the levels of the curve."""
+        p, before = self.problem, self.problem.denoiser.evaluations
+        sigmas, rate = pilot_rate(
+            p.denoiser, p.x0, prior=p.prior, seed=p.seed, max_batch=p.max_batch
         )
-    weights = class_weights(prior, denoiser)
-    if (sigma / high) ** 2 * (1 + SMALLEST_STEP) >= 1:
-        return _prior_alone(weights, len(x))
-    if rate is None:
-        rate = pilot_rate(denoiser, x.double(), prior=weights, max_batch=max_batch)
-    rng = np.random.default_rng(rng)
-    proposal = step_proposal(sigma, high, rate)
-    shape = (2, len(x), num_strata)
-    log_step, importance = proposal.stratified(rng.random(shape))
-    noise = torch.from_numpy(rng.standard_normal((*shape, *x.shape[1:])))
-    parts = torch.stack(
-        [
-            _contributions(
-                denoiser,
-                x.double(),
-                sigma,
-                torch.from_numpy(np.exp(log_step[half])),
-                noise[half].to(x.device),
-                max_batch,
-            )
-            * torch.from_numpy(importance[half]).to(x.device)[..., None]
-            for half in range(2)
-        ]
-    )  # 2 B J K
-    log_prior = torch.from_numpy(weights).log().to(x.device)
-    halves = torch.log_softmax(parts.sum(2) + log_prior, -1)
-    both = torch.log_softmax(parts.mean(0).sum(1) + log_prior, -1)
-    stderr = ((parts[0] - parts[1]) / 2).square().sum(1).mean(-1).sqrt()
-    return ElboPosterior(
-        both.cpu().numpy(),
-        halves.cpu().numpy(),
-        stderr.cpu().numpy(),
-        4 * len(x) * num_strata * denoiser.num_classes,
-    )
+        levels = place_levels(sigmas, rate, DEFAULT_NUM_LEVELS) if p.sigmas is None else p.sigmas
+        cost = p.denoiser.evaluations - before
+        found, bound = {"sigmas": sigmas, "rate": rate}, wiener_errors(p.x0, levels)
+        found |= {"levels": levels} | ({} if bound is None else {"wiener": bound})
+        return ChunkSums(0, found, evaluations=cost)
 
+    @torch.no_grad()
+    def chunk(self, index: int, pilot: ChunkSums) -> ChunkSums:
+        """Sums over the images of one chunk."""
+        p, before = self.problem, self.problem.denoiser.evaluations
+        images = p.images(index)
+        clean = p.x0[images].double()
+        levels = pilot.totals["levels"]
+        rows: list[Arrays] = []
+        for number, sigma in enumerate(map(float, levels)):
+            rng = p.rng("elbo", index, number)
+            x = clean + sigma * torch.from_numpy(rng.standard_normal(clean.shape)).to(clean)
+            posterior = self._posterior(x, sigma, pilot, rng)
+            rows.append(self._quantities(x, sigma, posterior, images))
+        totals = {name: np.array([row[name].sum() for row in rows]) for name in rows[0]}
+        totals |= image_moments(clean)
+        if "wiener" in pilot.totals:
+            totals["wiener"] = pilot.totals["wiener"][:, images].sum(1)
+        return ChunkSums(len(clean), totals, evaluations=p.denoiser.evaluations - before)
 
-def _prior_alone(weights: Float[np.ndarray, " K"], batch: int) -> ElboPosterior:
-    """At the largest level there is no noisier one to compare with: the posterior is the prior."""
-    with np.errstate(divide="ignore"):
-        rows = np.tile(np.log(weights), (batch, 1))
-    return ElboPosterior(rows, np.stack([rows] * 2), np.zeros(batch), 0)
+    def _posterior(
+        self, x: Tensor, sigma: float, pilot: ChunkSums, rng: np.random.Generator
+    ) -> ElboPosterior:
+        p = self.problem
+        return elbo_posterior(
+            p.denoiser,
+            x,
+            sigma,
+            prior=p.prior,
+            rate=(pilot.totals["sigmas"], pilot.totals["rate"]),
+            num_strata=self.num_strata,
+            rng=rng,
+            max_batch=p.max_batch,
+        )
 
+    def _quantities(
+        self, x: Tensor, sigma: float, posterior: ElboPosterior, images: slice
+    ) -> Arrays:
+        """Entropy, rate and, with labels, cross-entropy of every image at one level."""
+        p, result = self.problem, {}
+        skip, _ = p.denoiser.coefficients(sigma)
+        clean = p.x0[images].to(x)
+        rows = torch.cat([p.class_outputs(x, sigma), (clean - float(skip) * x)[None]])
+        inner = gram(rows, p.denoiser.num_classes)
+        shares = torch.from_numpy(posterior.log_posterior).to(inner).exp()
+        mean = torch.nn.functional.pad(shares, (0, 1))
+        unit = torch.eye(mean.shape[1], dtype=inner.dtype, device=inner.device)
+        result["error bayes"] = distance(inner, unit[-1].expand_as(mean), mean).cpu().numpy()
+        labels = None if p.labels is None else p.labels[images].cpu().numpy()
+        for name, partition in p.partitions.items():
 
-def step_proposal(sigma: float, sigma_max: float, rate: Rate) -> Proposal:
-    """Density of `log u` for states at `sigma`: the size of the integrand that a rate lets expect.
+            def gap(log_p: np.ndarray, partition=partition) -> Float[np.ndarray, "..."]:
+                stacked = log_p.reshape(-1, *log_p.shape[-2:])
+                values = [spread(inner, torch.from_numpy(q).to(inner), partition) for q in stacked]
+                return torch.stack(values).cpu().numpy().reshape(log_p.shape[:-1])
 
-    Per unit `log u` the mean is of the size of `w r / 2` and the scatter of `sqrt(w r)`, where
-    `w = u / sigma'^2` and r is the rate at `sigma'`.
-    """
-    sigmas, values = rate
-    nodes = np.linspace(np.log(SMALLEST_STEP * sigma**2), np.log(sigma_max**2 - sigma**2), 257)
-    step = np.exp(nodes)
-    total = sigma**2 + step
-    found = np.interp(np.log(total) / 2, np.log(sigmas), values)
-    return Proposal.from_shape(nodes, np.sqrt(step / total * found), FLOOR)
+            def entropy(log_p: np.ndarray, partition=partition) -> Float[np.ndarray, "..."]:
+                return posterior_entropy(log_p, partition)
 
+            result[f"entropy {name}"] = posterior.unbias(entropy)
+            result[f"bayes {name}"] = posterior.unbias(gap) / sigma**2
+            own = doubts(posterior.log_posterior, partition)
+            result |= {f"{kind} {name}": values for kind, values in own.items()}
+            result[f"undecided {name}"] = (own["confidence"] < UNDECIDED).astype(float)
+            if labels is not None:
+                group = np.asarray(partition.labels)[labels]
 
-def _contributions(
-    denoiser: Denoiser,
-    x: Float[Tensor, "B *event"],
-    sigma: float,
-    step: Float[Tensor, "B J"],
-    noise: Float[Tensor, "B J *event"],
-    max_batch: int,
-) -> Float[Tensor, "B J K"]:
-    """The integrand per unit `log u` of every class, relative to the average class."""
-    # Noise and its opposite are rows of one batch.
-    batch, strata = step.shape
-    u = step.repeat(1, 2).reshape(-1).to(x)
-    added = torch.cat([noise, -noise], 1).reshape(-1, *x.shape[1:])
-    clean = x.repeat_interleave(2 * strata, 0)
-    further = clean + per_image(u.sqrt(), clean) * added
-    total = u + sigma**2
-    # Rounding may lift the largest level over the end of the range.
-    level = total.sqrt().clamp(max=denoiser.sigma_range[1])
-    skip, out = (c.to(x) for c in denoiser.coefficients(level))
-    raw = per_image(out, clean) * class_raw(denoiser, further, level, max_batch=max_batch).to(x)
-    centre = raw.mean(0)
-    share = per_image(u / total, clean)  # of D in m
-    middle = 2 * per_image(sigma**2 / total, clean) * further - 2 * clean
-    middle = middle + share * (2 * per_image(skip, clean) * further + raw + centre)
-    values = -((raw - centre) * middle).flatten(2).sum(-1) / (2 * total)
-    return values.reshape(-1, batch, 2, strata).mean(2).permute(1, 2, 0)
+                def cross(log_p: np.ndarray, partition=partition, group=group) -> np.ndarray:
+                    return -group_log_sum(log_p, partition)[..., np.arange(len(group)), group]
+
+                result[f"cross_entropy {name}"] = posterior.unbias(cross)
+                named = group_log_sum(posterior.log_posterior, partition).argmax(-1)
+                result[f"accuracy {name}"] = (named == group).astype(float)
+        return result
+
+    def evidence(self, merged: BatchSums, name: str) -> Evidence:
+        """What the states at the levels say about the model, for one partition."""
+        single = self.problem.partitions[name].is_trivial
+        return evidence(merged, name, merged.pilot.totals["levels"], single)
+
+    def curve(self, merged: BatchSums, name: str) -> EntropyCurve:
+        """The curve of one partition.
+
+        Raises:
+            ValueError: As `BatchSums.evaluate`.
+        """
+        return merged.curve(
+            -2 * np.log(merged.pilot.totals["levels"]),
+            lambda means: means[f"entropy {name}"],
+            lambda means: means[f"bayes {name}"] / 2,
+            self.problem.prior_entropy(self.problem.partitions[name]),
+            METHOD,
+        )

@@ -27,7 +27,7 @@ from torch import Tensor
 from gmm_speciation.estimate import Estimate
 from model_bridges.entropy.gap import integral_from_top
 from model_bridges.entropy.linear_bounds import scalar_bound
-from model_bridges.runs.jobs import Arrays, Means, Merged
+from model_bridges.runs.jobs import Arrays, BatchSums, Means
 
 UNDECIDED = 0.75  # a path whose most probable class is below it has not decided: no better than 1/2
 
@@ -55,7 +55,9 @@ def image_moments(x0: Float[Tensor, "N *event"]) -> Arrays:
     return {"clean": flat.sum(0), "square": np.array([(flat**2).sum()])}
 
 
-def evidence(merged: Merged, name: str, sigmas: Float[np.ndarray, " L"], single: bool) -> Evidence:
+def evidence(
+    merged: BatchSums, name: str, sigmas: Float[np.ndarray, " L"], single: bool
+) -> Evidence:
     """The evidence on one variable in the sums of a pass that follows class posteriors.
 
     What needs sums that are not there, such as those of labels, is left out. The "unconditional" budget
@@ -68,7 +70,7 @@ def evidence(merged: Merged, name: str, sigmas: Float[np.ndarray, " L"], single:
         single: Whether its classes are the single classes, of which the mmse form knows.
 
     Raises:
-        ValueError: As `Merged.evaluate`.
+        ValueError: As `BatchSums.evaluate`.
     """
 
     means = merged.means()
@@ -114,7 +116,7 @@ def evidence(merged: Merged, name: str, sigmas: Float[np.ndarray, " L"], single:
     )
 
 
-def error_ratios(merged: Merged, sigmas: Float[np.ndarray, " L"]) -> dict[str, Estimate]:
+def error_ratios(merged: BatchSums, sigmas: Float[np.ndarray, " L"]) -> dict[str, Estimate]:
     """`E|x_0 - D|^2` over each linear bound, for the Bayes mixture and the unconditional network."""
 
     def scalar(means: Means) -> Float[np.ndarray, " L"]:

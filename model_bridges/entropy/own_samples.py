@@ -1,4 +1,4 @@
-"""The model's own samples as work in chunks, so that generating them can be killed and continued, too.
+"""The model's own samples as a job in chunks, so that generating them can be killed and continued, too.
 
 Classes in turn, or drawn from a prior that is not even; ancestral sampling (`samplers`) over the levels of
 Karras et al. (2022). The noise of a chunk is that of (seed, chunk).
@@ -16,14 +16,14 @@ from model_bridges.denoisers.checks import class_weights
 from model_bridges.denoisers.counted import Metered
 from model_bridges.entropy.problem import Problem
 from model_bridges.images.labelled import LabelledImages
-from model_bridges.runs.jobs import Merged, Sums, default_chunk_size
+from model_bridges.runs.jobs import BatchSums, ChunkSums, default_chunk_size
 from model_bridges.samplers import karras_sigmas, sample
 
 DEFAULT_NUM_STEPS = 64
 
 
 @dataclass(frozen=True, eq=False)
-class SamplingWork:
+class SamplingJob:
     """`num` samples of a model, class by class.
 
     Raises:
@@ -73,12 +73,12 @@ class SamplingWork:
             k: own[k] for k in ("work", "seed", "chunk_size", "prior", "model", "num", "num_steps")
         }
 
-    def pilot(self) -> Sums:
+    def pilot(self) -> ChunkSums:
         """Nothing to know beforehand."""
-        return Sums(0, {})
+        return ChunkSums(0, {})
 
     @torch.no_grad()
-    def chunk(self, index: int, pilot: Sums) -> Sums:
+    def chunk(self, index: int, pilot: ChunkSums) -> ChunkSums:
         """The samples of one chunk as rows."""
         before = self.denoiser.evaluations
         first = index * self.chunk_size
@@ -91,9 +91,9 @@ class SamplingWork:
         images = sample(self.denoiser, shape, levels, labels, generator=generator)
         rows = {"images": images.float().cpu().numpy(), "labels": labels.numpy()}
         cost = self.denoiser.evaluations - before
-        return Sums(len(labels), {"count": np.ones(1)}, rows, cost)
+        return ChunkSums(len(labels), {"count": np.ones(1)}, rows, cost)
 
-    def images(self, merged: Merged) -> LabelledImages:
+    def images(self, merged: BatchSums) -> LabelledImages:
         """All samples, and the name of their law."""
         return LabelledImages(
             torch.from_numpy(merged.rows["images"]),

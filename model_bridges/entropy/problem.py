@@ -1,7 +1,7 @@
 """What every estimator is given: a model, images, classes and their groups, noise levels, a seed.
 
 A `Problem` checks these once, names everything that results depend on (`settings`), and cuts the images
-into chunks of fixed size. Random numbers are `rng(kind, chunk, ...)`: of the seed, the kind of work and the
+into chunks of fixed size. Random numbers are `rng(kind, chunk, ...)`: of the seed, the kind of job and the
 chunk, so that chunks can be done anywhere, in any order, twice.
 """
 
@@ -36,7 +36,7 @@ class Problem:
     x0: Float[Tensor, "N *event"]
     labels: Int[Tensor, " N"] | None
     law: str  # that the images were drawn from
-    sigmas: Float[np.ndarray, " L"] | None  # increasing; None: each kind of work places its own
+    sigmas: Float[np.ndarray, " L"] | None  # increasing; None: each kind of job places its own
     prior: Float[np.ndarray, " K"]
     partitions: dict[str, Partition]
     seed: int
@@ -52,7 +52,7 @@ class Problem:
         return chunk_slice(index, len(self.x0), self.chunk_size)
 
     def rng(self, kind: str, *indices: int) -> np.random.Generator:
-        """Random numbers of one kind of work at one place of it."""
+        """Random numbers of one kind of job at one place of it."""
         tag = int.from_bytes(hashlib.sha256(kind.encode()).digest()[:4], "big")
         return np.random.default_rng([self.seed, tag, *indices])
 
@@ -62,7 +62,7 @@ class Problem:
         return float(-xlogy(weights, weights).sum())
 
     def settings(self, kind: str, **own: Any) -> dict[str, Any]:
-        """Everything that the numbers of this kind of work depend on, as plain data."""
+        """Everything that the numbers of this kind of job depend on, as plain data."""
         return {
             "work": kind,
             "evidence": 1,  # sums that a run of before does not hold

@@ -86,7 +86,7 @@ def comparison_rows(comparisons: list[WindowDifference]) -> Rows:
 
 
 def cost_rows(result: Measurement) -> Rows:
-    """Headers and rows: evaluations and seconds of every kind of work."""
+    """Headers and rows: evaluations and seconds of every kind of job."""
     rows = [
         [
             cost.work,

@@ -26,7 +26,7 @@ from model_bridges.entropy.evidence import Evidence, image_moments
 from model_bridges.entropy.importance import FLOOR, Proposal
 from model_bridges.entropy.linear_bounds import scalar_bound
 from model_bridges.entropy.problem import Problem
-from model_bridges.runs.jobs import NUM_BATCHES, Means, Merged, Sums
+from model_bridges.runs.jobs import NUM_BATCHES, BatchSums, ChunkSums, Means
 
 METHOD = "denoiser gap (unconditional, adaptive levels)"
 PILOT_CELLS, PILOT_DRAWS = 24, 24
@@ -35,7 +35,7 @@ DEFAULT_NUM_LEVELS, DEFAULT_NUM_STRATA, DEFAULT_DRAWS = 48, 128, 32
 
 
 @dataclass(frozen=True, eq=False)
-class SampledGapWork:
+class SampledGapJob:
     """The gap of the labelled class from independent draws of level, image and noise.
 
     Batches use different images, as far as there are 16 of them, so that their means are independent.
@@ -83,7 +83,7 @@ class SampledGapWork:
             return given
         return np.geomspace(*self.problem.denoiser.sigma_range, DEFAULT_NUM_LEVELS)
 
-    def pilot(self) -> Sums:
+    def pilot(self) -> ChunkSums:
         """Density of the levels, by its distribution function."""
         p, before = self.problem, self.problem.denoiser.evaluations
         # The integral runs up to the model's largest level, wherever the curve ends.
@@ -101,9 +101,9 @@ class SampledGapWork:
         at_edges = np.interp(edges, (edges[1:] + edges[:-1]) / 2, smooth)
         proposal = Proposal.from_shape(edges, at_edges, FLOOR)
         cost = p.denoiser.evaluations - before
-        return Sums(0, {"nodes": proposal.nodes, "cdf": proposal.cdf}, evaluations=cost)
+        return ChunkSums(0, {"nodes": proposal.nodes, "cdf": proposal.cdf}, evaluations=cost)
 
-    def chunk(self, index: int, pilot: Sums) -> Sums:
+    def chunk(self, index: int, pilot: ChunkSums) -> ChunkSums:
         """One draw in every stratum: its part of the integral above each level, and of each cell."""
         p, before = self.problem, self.problem.denoiser.evaluations
         rng = p.rng("sampled gap", index)
@@ -117,7 +117,7 @@ class SampledGapWork:
         middle = (position[1:] + position[:-1]) / 2
         ends = [2 * position[0] - middle[0], *middle, 2 * position[-1] - middle[-1]]
         cell = np.digitize(places, ends)[None, :] - 1 == np.arange(len(position))[:, None]
-        return Sums(
+        return ChunkSums(
             1,
             {
                 "integral": (above * weights * gaps).sum(1),
@@ -199,7 +199,7 @@ class SampledGapWork:
         num_images = len(self.problem.x0)
         return totals["clean"] / num_images, float(totals["square"][0]) / num_images
 
-    def evidence(self, merged: Merged, name: str) -> Evidence:
+    def evidence(self, merged: BatchSums, name: str) -> Evidence:
         """What the draws say about the model, from blocks of cells: one has too few for an error bar."""
         levels = self.levels()
         first = [
@@ -222,11 +222,11 @@ class SampledGapWork:
             levels[first], errors, budgets={"mmse": closure}, num_images=len(self.problem.x0)
         )
 
-    def curve(self, merged: Merged, name: str) -> EntropyCurve:
+    def curve(self, merged: BatchSums, name: str) -> EntropyCurve:
         """The curve of the single classes; the rate is the mean gap around each level.
 
         Raises:
-            ValueError: If the partition groups classes, and as `Merged.evaluate`.
+            ValueError: If the partition groups classes, and as `BatchSums.evaluate`.
         """
         partition = self.problem.partitions[name]
         if not partition.is_trivial:

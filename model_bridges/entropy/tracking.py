@@ -1,4 +1,4 @@
-"""Tracking as work in chunks: every quantity of the tracking pass that is a mean over images.
+"""Tracking as a job in chunks: every quantity of the tracking pass that is a mean over images.
 
 One pass serves the estimators
 
@@ -27,7 +27,7 @@ from model_bridges.entropy.gap import integral_from_top
 from model_bridges.entropy.levels import pilot_rate, place_levels
 from model_bridges.entropy.linear_bounds import wiener_errors
 from model_bridges.entropy.problem import Problem
-from model_bridges.runs.jobs import NUM_BATCHES, Arrays, Merged, Sums, merge
+from model_bridges.runs.jobs import NUM_BATCHES, Arrays, BatchSums, ChunkSums, merge
 from model_bridges.tracking.forward import trace
 from model_bridges.tracking.generated import generated_trace
 from model_bridges.tracking.readouts import (
@@ -46,7 +46,7 @@ ESTIMATORS = ("tracking", "gap", "gap-unconditional", "tracking-ratio", "trackin
 
 
 @dataclass(frozen=True, eq=False)
-class TraceWork:
+class TrackingJob:
     """Tracking of every image of a problem; 32 levels placed by the pilot by default.
 
     Args:
@@ -81,7 +81,7 @@ class TraceWork:
     def num_chunks(self) -> int:
         return self.problem.num_chunks
 
-    def pilot(self) -> Sums:
+    def pilot(self) -> ChunkSums:
         """The levels, and what a linear denoiser achieves on each image at them."""
         p, before = self.problem, self.problem.denoiser.evaluations
         levels = p.sigmas
@@ -89,14 +89,14 @@ class TraceWork:
             found = pilot_rate(p.denoiser, p.x0, prior=p.prior, seed=p.seed, max_batch=p.max_batch)
             levels = place_levels(*found, DEFAULT_NUM_LEVELS)
         bound = None if self.trajectories else wiener_errors(p.x0, levels)
-        return Sums(
+        return ChunkSums(
             0,
             {"levels": levels} | ({} if bound is None else {"wiener": bound}),
             evaluations=p.denoiser.evaluations - before,
         )
 
     @torch.no_grad()
-    def chunk(self, index: int, pilot: Sums) -> Sums:
+    def chunk(self, index: int, pilot: ChunkSums) -> ChunkSums:
         """Sums over the images of one chunk."""
         p, before = self.problem, self.problem.denoiser.evaluations
         images = p.images(index)
@@ -111,7 +111,7 @@ class TraceWork:
                 posterior = np.exp(record.log_probabilities(name)).swapaxes(0, 1)
                 rows[f"posterior {name}"] = posterior.astype(np.float32)
         cost = p.denoiser.evaluations - before
-        return Sums(record.num_images, totals, rows, cost)
+        return ChunkSums(record.num_images, totals, rows, cost)
 
     def _trace(
         self, images: slice, levels: Float[np.ndarray, " L"]
@@ -132,12 +132,12 @@ class TraceWork:
         options |= {"num_paths": self.num_paths, "first": images.start}
         return trace(p.denoiser, p.x0[images], labels, **options), p.x0[images]
 
-    def curve(self, merged: Merged, name: str, estimator: str = "tracking") -> EntropyCurve:
+    def curve(self, merged: BatchSums, name: str, estimator: str = "tracking") -> EntropyCurve:
         """The curve of one partition by one of `ESTIMATORS`.
 
         Raises:
             ValueError: If the estimator is unknown, or needs labels or an unconditional model that
-                were not there, and as `Merged.evaluate`.
+                were not there, and as `BatchSums.evaluate`.
         """
         sigmas = merged.pilot.totals["levels"]
         log_snr, total = (
@@ -161,7 +161,7 @@ class TraceWork:
             raise ValueError(
                 f"`estimator={estimator!r}` needs an unconditional model"
                 + (" and labels" if estimator == "tracking-forced" else "")
-                + ", which this work did not have. Use 'tracking' or 'gap'."
+                + ", which this job did not have. Use 'tracking' or 'gap'."
             )
         if estimator.startswith("gap"):
             return merged.curve(
@@ -184,13 +184,13 @@ class TraceWork:
             method,
         )
 
-    def evidence(self, merged: Merged, name: str) -> Evidence:
+    def evidence(self, merged: BatchSums, name: str) -> Evidence:
         """What the pass says about the model, for one partition."""
         # Trajectories are paths of their ends up to the sampler's step, which the mmse form would show.
         single = self.problem.partitions[name].is_trivial and not self.trajectories
         return evidence(merged, name, merged.pilot.totals["levels"], single)
 
-    def step_error(self, merged: Merged, name: str) -> Estimate:
+    def step_error(self, merged: BatchSums, name: str) -> Estimate:
         """Entropy of the fine chain minus that of the coarse one, `(L,)`: what extrapolation corrects."""
         return merged.evaluate(lambda means: means[f"step {name}"])[0]
 
@@ -219,8 +219,8 @@ def sums_of(
 
 def merged_trace(
     record: Trace, clean: Float[Tensor, "N *event"], partitions: Mapping[str, PartitionLike]
-) -> Merged:
-    """The sums of a whole trace in batches of images, as those of work in chunks."""
+) -> BatchSums:
+    """The sums of a whole trace in batches of images, as those of a job in chunks."""
     bound = wiener_errors(clean, record.sigmas)
     order = np.random.default_rng(0).permutation(record.num_images)
     chunks = []
@@ -229,8 +229,8 @@ def merged_trace(
         totals = sums_of(record.images(batch), own, partitions)
         if bound is not None:
             totals["wiener"] = bound[:, batch].sum(1)
-        chunks.append(Sums(len(batch), totals))
-    return merge(chunks, len(chunks), Sums(0, {"levels": record.sigmas}))
+        chunks.append(ChunkSums(len(batch), totals))
+    return merge(chunks, len(chunks), ChunkSums(0, {"levels": record.sigmas}))
 
 
 def quantities(record: Trace, partition: PartitionLike) -> dict[str, Float[np.ndarray, "L N"]]:

@@ -1,7 +1,7 @@
 """Labelled pictures from a folder with one subfolder a class.
 
 Subfolders name the classes: by name where the model knows it, or by number. For a model restricted to some
-classes (`NamedClasses`) folders are found by name, WordNet id or label of the whole model, and those of other
+classes (`ClassSubset`) folders are found by name, WordNet id or label of the whole model, and those of other
 classes are passed over. Each picture is cropped to its central square, resized to what the model's
 autoencoder takes, and encoded; models without one see pixels from -1 to 1. An `.npz` with `states` and
 `labels` holds states of the model as they are.
@@ -18,7 +18,7 @@ from torch import Tensor
 
 from model_bridges.classes.groups import vocabulary_of
 from model_bridges.denoisers.base import Denoiser
-from model_bridges.denoisers.subset import NamedClasses
+from model_bridges.denoisers.subset import ClassSubset
 from model_bridges.images.labelled import LabelledImages
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp")
@@ -105,7 +105,7 @@ def folder_images(
 
 
 def named_images(
-    restricted: NamedClasses, data: str | Path, *, limit: int | None = None, seed: int = 0
+    restricted: ClassSubset, data: str | Path, *, limit: int | None = None, seed: int = 0
 ) -> LabelledImages:
     """Pictures or stored states of the classes named; labels are places among these.
 
@@ -139,7 +139,7 @@ def named_images(
 
 
 def _named_files(
-    root: Path, restricted: NamedClasses, place: dict[int, int], limit: int | None
+    root: Path, restricted: ClassSubset, place: dict[int, int], limit: int | None
 ) -> tuple[list[Path], list[int]]:
     """Pictures in the folders of the classes named, classes in turn."""
     words = vocabulary_of(restricted.denoiser)

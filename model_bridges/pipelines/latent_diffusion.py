@@ -17,14 +17,14 @@ from torch import Tensor
 
 from gmm_speciation.partitions import Partition
 from model_bridges.denoisers.network import NetworkDenoiser
-from model_bridges.denoisers.wrapping import WrappedDenoiser
+from model_bridges.denoisers.wrapping import Wrapped
 from model_bridges.pipelines.latents import LatentScale
 from model_bridges.pipelines.parts import Source
 
 
 @final
 @dataclass(frozen=True, eq=False)
-class LatentDiffusion(WrappedDenoiser):
+class LatentDiffusion(Wrapped):
     """A `Denoiser` of latents; make it with `load`.
 
     Args:

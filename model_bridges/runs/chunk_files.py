@@ -20,7 +20,7 @@ from zipfile import BadZipFile
 
 import numpy as np
 
-from model_bridges.runs.jobs import Sums
+from model_bridges.runs.jobs import ChunkSums
 
 
 class CorruptChunkError(ValueError):
@@ -92,7 +92,7 @@ def _flush_folder(folder: Path) -> None:
         os.close(handle)
 
 
-def write_sums(path: Path, sums: Sums, digest: str, *, replace: bool = True) -> None:
+def write_sums(path: Path, sums: ChunkSums, digest: str, *, replace: bool = True) -> None:
     """Write the sums of a chunk. Errors as `write_whole`."""
     arrays = {
         "digest": np.array(digest),
@@ -108,7 +108,7 @@ def write_sums(path: Path, sums: Sums, digest: str, *, replace: bool = True) -> 
     write_whole(path, lambda file: file.write(checksum + content), replace=replace)
 
 
-def read_sums(path: Path, digest: str) -> Sums:
+def read_sums(path: Path, digest: str) -> ChunkSums:
     """The sums of a chunk.
 
     Raises:
@@ -130,7 +130,7 @@ def read_sums(path: Path, digest: str) -> Sums:
         raise CorruptChunkError(f"{path.name} cannot be read ({error})") from error
     if found != digest:
         raise CorruptChunkError(f"{path.name} belongs to other settings")
-    return Sums(count, parts["total"], parts["row"], evaluations)
+    return ChunkSums(count, parts["total"], parts["row"], evaluations)
 
 
 def write_json(path: Path, content: object, *, replace: bool = True) -> None:

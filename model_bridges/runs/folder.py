@@ -1,4 +1,4 @@
-"""Long runs: a folder in which work is done chunk by chunk, by any number of processes.
+"""Long runs: a folder in which a job is done chunk by chunk, by any number of processes.
 
     settings.json      everything the numbers depend on: model, data, estimator, levels, seed, versions
     pilot.chunk         what the chunks need to know beforehand
@@ -32,7 +32,7 @@ from model_bridges.runs.chunk_files import (
     write_json,
     write_sums,
 )
-from model_bridges.runs.jobs import Merged, Sums, Work, collect, merge
+from model_bridges.runs.jobs import BatchSums, ChunkSums, Job, collect, merge
 
 _PACKAGES = ("gmm-speciation", "torch", "numpy")
 PROBE_TOLERANCE = (
@@ -95,23 +95,23 @@ def take_own_device() -> None:
         torch.cuda.set_device(int(local) % torch.cuda.device_count())
 
 
-def run_work(
-    work: Work,
+def run_job(
+    job: Job,
     folder: str | Path | None,
     *,
     progress: Callable[[Status], object] = lambda status: None,
     say: Say = lambda line: None,
-) -> Merged:
-    """Do all the work that is missing in a folder and merge it; without a folder, in memory.
+) -> BatchSums:
+    """Do all that is missing of a job in a folder and merge it; without a folder, in memory.
 
     Args:
-        work: The work.
+        job: The job.
         folder: Of the run; made if missing, continued if it holds a run of the same settings.
         progress: Called after every chunk.
         say: Called with a line where something had to be done again.
 
     Raises:
-        ValueError: If the folder holds a run with other settings, or as the work.
+        ValueError: If the folder holds a run with other settings, or as the job does.
         OSError: If the disk is full or the device is lost; the message says what is finished.
     """
     started = time.monotonic()
@@ -120,25 +120,25 @@ def run_work(
         def report(done: int, total: int, evaluations: int) -> None:
             progress(Status(done, total, done, evaluations, time.monotonic() - started))
 
-        return collect(work, report)
-    run = _Run(work, Path(folder), say)
+        return collect(job, report)
+    run = _Run(job, Path(folder), say)
     rank, world = process_place()
     cost = 0
     for count, index in enumerate(run.todo(rank, world), 1):
         cost += run.do(index).evaluations
-        done = work.num_chunks - len(run.missing())
+        done = job.num_chunks - len(run.missing())
         seconds = time.monotonic() - started
-        progress(Status(done, work.num_chunks, count, cost, seconds, world))
+        progress(Status(done, job.num_chunks, count, cost, seconds, world))
     return run.merged()
 
 
 class _Run:
     """One run folder, opened by one process."""
 
-    def __init__(self, work: Work, folder: Path, say: Say):
-        self.work, self.folder, self.say = work, folder, say
+    def __init__(self, job: Job, folder: Path, say: Say):
+        self.job, self.folder, self.say = job, folder, say
         # Through JSON and back, as it will be compared.
-        settings = json.loads(json.dumps(work.settings() | {"versions": _versions()}))
+        settings = json.loads(json.dumps(job.settings() | {"versions": _versions()}))
         stored = self._agree(settings)
         self.digest = hashlib.sha256(json.dumps(stored, sort_keys=True).encode()).hexdigest()
         self.pilot = self._pilot()
@@ -167,7 +167,7 @@ class _Run:
             )
         return stored
 
-    def _pilot(self) -> Sums:
+    def _pilot(self) -> ChunkSums:
         path = self.folder / "pilot.chunk"
         if path.exists():
             try:
@@ -175,7 +175,7 @@ class _Run:
             except CorruptChunkError as error:
                 self.say(f"{error}: made again")
                 path.unlink(missing_ok=True)
-        found = self._guarded(self.work.pilot)
+        found = self._guarded(self.job.pilot)
         self._guarded(lambda: write_sums(path, found, self.digest, replace=False))
         # Another process may have been first; all go on with the one on disk.
         return read_sums(path, self.digest)
@@ -185,27 +185,27 @@ class _Run:
 
     def missing(self) -> list[int]:
         """Chunks that nobody has finished."""
-        return [i for i in range(self.work.num_chunks) if not self.path(i).exists()]
+        return [i for i in range(self.job.num_chunks) if not self.path(i).exists()]
 
     def todo(self, rank: int, world: int) -> Iterator[int]:
         """This process's share, then what is missing from the end."""
-        for index in range(rank, self.work.num_chunks, world):
+        for index in range(rank, self.job.num_chunks, world):
             if not self.path(index).exists():
                 yield index
         while missing := self.missing():
             yield missing[-1 - rank % len(missing)]
 
-    def do(self, index: int) -> Sums:
+    def do(self, index: int) -> ChunkSums:
         """Compute one chunk and keep it."""
-        sums = self._guarded(lambda: self.work.chunk(index, self.pilot))
+        sums = self._guarded(lambda: self.job.chunk(index, self.pilot))
         self._guarded(lambda: write_sums(self.path(index), sums, self.digest))
         return sums
 
-    def merged(self) -> Merged:
+    def merged(self) -> BatchSums:
         """All chunks, in order; one that cannot be read is computed again."""
-        return merge(map(self._read, range(self.work.num_chunks)), self.work.num_chunks, self.pilot)
+        return merge(map(self._read, range(self.job.num_chunks)), self.job.num_chunks, self.pilot)
 
-    def _read(self, index: int) -> Sums:
+    def _read(self, index: int) -> ChunkSums:
         try:
             return read_sums(self.path(index), self.digest)
         except CorruptChunkError as error:
@@ -225,9 +225,9 @@ class _Run:
             raise Interrupted(self._state(f"the device failed ({reason})")) from error
 
     def _state(self, reason: str) -> str:
-        done = self.work.num_chunks - len(self.missing())
+        done = self.job.num_chunks - len(self.missing())
         return (
-            f"{reason}. {done} of {self.work.num_chunks} chunks in {self.folder} are finished and safe; "
+            f"{reason}. {done} of {self.job.num_chunks} chunks in {self.folder} are finished and safe; "
             "when this is mended, the same command continues there."
         )
 

@@ -1,6 +1,6 @@
-"""Work cut into chunks, and what their sums say.
+"""Jobs cut into chunks, and what their sums say.
 
-A chunk of work is a function of the settings and of its index alone. It leaves *totals*, sums over the
+A chunk of a job is a function of the settings and of its index alone. It leaves *totals*, sums over the
 images it holds, which merge by addition in the order of the chunks, and *rows*, one an image, which
 are joined in that order. Chunk i belongs to batch `i mod R`; batches hold different images and noise,
 so the delete-one jackknife over them gives the error of any function of the means, with R - 1 degrees
@@ -25,7 +25,7 @@ Means = Mapping[str, np.ndarray]
 
 
 @dataclass(frozen=True, eq=False)
-class Sums:
+class ChunkSums:
     """What one chunk leaves: `count` images, totals over them, rows of them, and its cost."""
 
     count: int
@@ -35,8 +35,8 @@ class Sums:
 
 
 @runtime_checkable
-class Work(Protocol):
-    """Work that can be cut into chunks.
+class Job(Protocol):
+    """A computation that can be cut into chunks.
 
     `pilot` is made once, before the chunks, and handed to each of them.
     """
@@ -47,22 +47,22 @@ class Work(Protocol):
     def settings(self) -> dict[str, Any]:
         """Everything that the numbers depend on, as plain JSON data."""
 
-    def pilot(self) -> Sums:
+    def pilot(self) -> ChunkSums:
         """What the chunks need to know beforehand, in `totals`."""
 
-    def chunk(self, index: int, pilot: Sums) -> Sums:
+    def chunk(self, index: int, pilot: ChunkSums) -> ChunkSums:
         """One chunk; depends on the settings, the pilot and `index` only."""
 
 
 @dataclass(frozen=True, eq=False)
-class Merged:
+class BatchSums:
     """The sums of all chunks: R batches, and the rows of all images."""
 
     counts: Float[np.ndarray, " batches"]
     totals: Arrays  # (R, *shape)
     rows: Arrays
     evaluations: int
-    pilot: Sums
+    pilot: ChunkSums
 
     @property
     def num_images(self) -> int:
@@ -117,7 +117,7 @@ class Merged:
         return EntropyCurve(log_snr, entropies, rates, prior_entropy, method, batches)
 
 
-def merge(chunks: Iterable[Sums], num_chunks: int, pilot: Sums) -> Merged:
+def merge(chunks: Iterable[ChunkSums], num_chunks: int, pilot: ChunkSums) -> BatchSums:
     """Add up chunks given in the order of their index.
 
     Raises:
@@ -137,21 +137,21 @@ def merge(chunks: Iterable[Sums], num_chunks: int, pilot: Sums) -> Merged:
         for name, part in sums.rows.items():
             rows.setdefault(name, []).append(part)
     if not totals:
-        raise ValueError("There are no chunks to merge; the work is empty.")
+        raise ValueError("There are no chunks to merge; the job is empty.")
     joined = {name: np.concatenate(parts) for name, parts in rows.items()}
-    return Merged(counts, totals, joined, evaluations, pilot)
+    return BatchSums(counts, totals, joined, evaluations, pilot)
 
 
-def collect(work: Work, progress: Progress | None = None) -> Merged:
-    """Do all of the work here and now, and merge it."""
-    pilot = work.pilot()
+def collect(job: Job, progress: Progress | None = None) -> BatchSums:
+    """Do a whole job here and now, and merge it."""
+    pilot = job.pilot()
     chunks, cost = [], pilot.evaluations
-    for index in range(work.num_chunks):
-        chunks.append(work.chunk(index, pilot))
+    for index in range(job.num_chunks):
+        chunks.append(job.chunk(index, pilot))
         cost += chunks[-1].evaluations
         if progress is not None:
-            progress(index + 1, work.num_chunks, cost)
-    return merge(chunks, work.num_chunks, pilot)
+            progress(index + 1, job.num_chunks, cost)
+    return merge(chunks, job.num_chunks, pilot)
 
 
 def chunk_slice(index: int, num_items: int, chunk_size: int) -> slice:

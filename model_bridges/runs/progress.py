@@ -19,7 +19,7 @@ class RunBar:
         self._task = bar.add_task("", total=None, pace="")
 
     def step(self, name: str) -> None:
-        """Another kind of work begins."""
+        """Another kind of job begins."""
         self._bar.reset(self._task, total=None, description=name, pace="")
 
     def update(self, status: Status) -> None:

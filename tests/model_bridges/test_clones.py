@@ -11,7 +11,7 @@ from oracle import draw, ten_classes
 import gmm_speciation as gs
 import model_bridges as mb
 from gmm_speciation.entropy import clone_agreement
-from model_bridges.entropy.clones import CloneWork
+from model_bridges.entropy.clones import CloneJob
 from model_bridges.entropy.problem import problem
 from model_bridges.runs.jobs import collect
 
@@ -26,7 +26,7 @@ def clones(denoiser, mixture, num_images, **options):
         partitions={"classes": list(range(10)), "parity": [0, 1] * 5},
         max_batch=16_384,
     )
-    work = CloneWork(given, **options)
+    work = CloneJob(given, **options)
     return work, collect(work)
 
 

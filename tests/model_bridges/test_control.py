@@ -41,7 +41,7 @@ from model_bridges.crosscheck.report import check_records, check_rows
 from model_bridges.denoisers.base import Unconditional
 from model_bridges.denoisers.counted import Metered
 from model_bridges.denoisers.mixture import mixture_denoiser
-from model_bridges.denoisers.wrapping import WrappedDenoiser
+from model_bridges.denoisers.wrapping import Wrapped
 from model_bridges.entropy.windows import guidance_interval
 from model_bridges.guidance import ClassifierFree, Interval, Unguided
 from model_bridges.images import read_image_files
@@ -63,7 +63,7 @@ def law():
     )
 
 
-class Inconsistent(WrappedDenoiser):
+class Inconsistent(Wrapped):
     """Classes of one law, the whole of another one: a model that nothing trained well."""
 
     def __init__(self, classes, whole):

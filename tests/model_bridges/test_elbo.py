@@ -9,7 +9,7 @@ from oracle import draw, ten_classes
 
 import gmm_speciation as gs
 import model_bridges as mb
-from model_bridges.entropy.elbo_work import ElboWork
+from model_bridges.entropy.elbo import ElboJob
 from model_bridges.entropy.problem import problem
 from model_bridges.runs.jobs import collect
 
@@ -66,7 +66,7 @@ def test_entropies_and_rates_are_those_of_the_closed_form():
         partitions={"classes": list(range(10)), "parity": PARITY},
         max_batch=16_384,
     )
-    work = ElboWork(given)
+    work = ElboJob(given)
     merged = collect(work)
     for name, partition in given.partitions.items():
         curve = work.curve(merged, name)

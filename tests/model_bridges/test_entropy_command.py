@@ -12,9 +12,9 @@ from gmm_speciation.reporting.report import load_curve
 from model_bridges.cli import main
 from model_bridges.denoisers.counted import Metered
 from model_bridges.denoisers.network import NetworkDenoiser
-from model_bridges.entropy.own_samples import SamplingWork
+from model_bridges.entropy.own_samples import SamplingJob
 from model_bridges.entropy.presets import PRESETS
-from model_bridges.runs.folder import run_work
+from model_bridges.runs.folder import run_job
 
 MEANS = torch.tensor([[0.6, 0.0], [-0.6, 0.0], [0.0, 0.6], [0.0, -0.6]], dtype=torch.float64)
 
@@ -147,9 +147,9 @@ def test_a_users_mistake_is_one_line_and_exit_code_2(words, message, capsys):
 
 
 def test_samples_continue_and_carry_their_law(tmp_path):
-    work = SamplingWork(Metered(toy()), 40, num_steps=12)
-    whole = work.images(run_work(work, None))
-    kept = work.images(run_work(work, tmp_path))
+    work = SamplingJob(Metered(toy()), 40, num_steps=12)
+    whole = work.images(run_job(work, None))
+    kept = work.images(run_job(work, tmp_path))
     torch.testing.assert_close(whole.images, kept.images, rtol=0, atol=0)
     assert whole.images.shape == (40, 1, 1, 2)
     assert "12 ancestral steps" in whole.law

@@ -13,13 +13,13 @@ from oracle import draw
 import gmm_speciation as gs
 import model_bridges as mb
 from model_bridges.classes.groups import read_selection, vocabulary_of
-from model_bridges.classes.names import Entry, Vocabulary
+from model_bridges.classes.names import ClassNames, Entry
 from model_bridges.classes.samples import over_samples
-from model_bridges.denoisers.subset import NamedClasses
+from model_bridges.denoisers.subset import ClassSubset
 from model_bridges.edm2 import imagenet
 
 WORDS = imagenet.vocabulary()
-LETTERS = Vocabulary.of_classes(["a", "b", "c", "d", "e", "f"])
+LETTERS = ClassNames.of_classes(["a", "b", "c", "d", "e", "f"])
 
 
 def select(text):
@@ -230,7 +230,7 @@ def test_a_restricted_model_keeps_the_contract_and_has_no_unconditional_part(mix
     with pytest.raises(ValueError, match="Is this the model"):
         select("golden retriever | tabby").restrict(mb.mixture_denoiser(mixture))
     with pytest.raises(ValueError, match="different labels"):
-        NamedClasses(mb.mixture_denoiser(mixture), (1, 1), (0.5, 0.5))
+        ClassSubset(mb.mixture_denoiser(mixture), (1, 1), (0.5, 0.5))
 
 
 def test_labels_of_the_model_become_places_and_back(mixture):
@@ -316,10 +316,10 @@ def test_the_dependence_on_the_sample_is_shown(mixture):
 
 
 def test_vocabularies_of_a_users_own():
-    own = Vocabulary(3, (Entry("v", ("vowel",), (0,)), Entry("k", ("consonant",), (1, 2))))
+    own = ClassNames(3, (Entry("v", ("vowel",), (0,)), Entry("k", ("consonant",), (1, 2))))
     assert read_selection("vowel | consonant", own).groups == ((0,), (1, 2))
     with pytest.raises(ValueError, match=r"has no class in 0\.\.2"):
-        Vocabulary(3, (Entry("w", ("w",), (3,)),))
+        ClassNames(3, (Entry("w", ("w",), (3,)),))
 
 
 def test_a_model_brings_its_own_words(mixture, tmp_path):

@@ -15,11 +15,11 @@ import torch
 from model_bridges.denoisers.counted import Metered
 from model_bridges.denoisers.network import NetworkDenoiser
 from model_bridges.entropy.problem import problem
-from model_bridges.entropy.tracking import TraceWork
+from model_bridges.entropy.tracking import TrackingJob
 from model_bridges.runs import chunk_files
 from model_bridges.runs import folder as runs
-from model_bridges.runs.folder import run_work
-from model_bridges.runs.jobs import Sums
+from model_bridges.runs.folder import run_job
+from model_bridges.runs.jobs import ChunkSums
 
 NUM_IMAGES, DIM = 40, 3
 MEANS = torch.tensor([[0.5, 0.0, 0.0], [-0.5, 0.0, 0.0], [0.0, 0.7, 0.0]], dtype=torch.float64)
@@ -53,7 +53,7 @@ def work(seed=0, delay=0.0, function=raw, **options):
     labels = torch.from_numpy(rng.integers(3, size=NUM_IMAGES))
     x0 = MEANS[labels] + 0.1 * torch.from_numpy(rng.normal(size=(NUM_IMAGES, DIM)))
     settings = {"sigmas": np.geomspace(0.01, 10, 12), "seed": seed, "chunk_size": 2, **options}
-    return TraceWork(problem(denoiser, x0, labels, **settings))
+    return TrackingJob(problem(denoiser, x0, labels, **settings))
 
 
 def same_bits(one, other):
@@ -74,19 +74,21 @@ class Counting:
         return {"work": "counting", "seed": self.seed, "chunks": self.num_chunks}
 
     def pilot(self):
-        return Sums(0, {"start": np.random.default_rng(self.seed).normal(size=3)}, evaluations=5)
+        return ChunkSums(
+            0, {"start": np.random.default_rng(self.seed).normal(size=3)}, evaluations=5
+        )
 
     def chunk(self, index, pilot):
         time.sleep(self.delay)
         if self.fail is not None and index == self.fail:
             raise RuntimeError("CUDA error: device-side assert triggered")
         values = np.random.default_rng([self.seed, index]).normal(size=3) + pilot.totals["start"]
-        return Sums(1, {"value": values}, {"row": values[None]}, evaluations=7)
+        return ChunkSums(1, {"value": values}, {"row": values[None]}, evaluations=7)
 
 
 @pytest.fixture(scope="module")
 def whole():
-    return run_work(Counting(), None)
+    return run_job(Counting(), None)
 
 
 def spawn(function, *arguments):
@@ -97,7 +99,7 @@ def spawn(function, *arguments):
 
 def run_in(make, folder, delay=0.0, environment=()):
     os.environ.update(environment)
-    run_work(make(delay=delay), folder)
+    run_job(make(delay=delay), folder)
 
 
 def kill_and_continue(make, folder, num_kills, seed, delay):
@@ -116,14 +118,14 @@ def kill_and_continue(make, folder, num_kills, seed, delay):
 
 def test_a_run_killed_at_random_moments_ends_with_the_same_bits(tmp_path, whole):
     kill_and_continue(Counting, tmp_path / "run", 3, 0, delay=0.01)
-    same_bits(run_work(Counting(), tmp_path / "run"), whole)
+    same_bits(run_job(Counting(), tmp_path / "run"), whole)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("make", [Counting, work])
 def test_a_run_killed_fifty_times_ends_with_the_same_bits(make, tmp_path):
     kill_and_continue(make, tmp_path / "run", 50, 1, delay=0.0004)
-    same_bits(run_work(make(), tmp_path / "run"), run_work(make(), None))
+    same_bits(run_job(make(), tmp_path / "run"), run_job(make(), None))
 
 
 @pytest.mark.parametrize("num_processes", [1, 2, 4])
@@ -142,7 +144,7 @@ def test_processes_share_a_run_and_merge_to_the_same_bits(num_processes, tmp_pat
     for process in processes:
         process.join()
         assert process.exitcode == 0
-    same_bits(run_work(Counting(), tmp_path), whole)
+    same_bits(run_job(Counting(), tmp_path), whole)
     assert not list(tmp_path.rglob("*.tmp"))
 
 
@@ -157,54 +159,54 @@ def test_processes_that_track_merge_to_the_same_bits(num_processes, tmp_path):
     for process in processes:
         process.join()
         assert process.exitcode == 0
-    same_bits(run_work(work(), tmp_path), run_work(work(), None))
+    same_bits(run_job(work(), tmp_path), run_job(work(), None))
 
 
 def test_the_share_of_a_lost_process_is_done_by_the_others(tmp_path, whole, monkeypatch):
     monkeypatch.setenv("RANK", "1")
     monkeypatch.setenv("WORLD_SIZE", "3")
     seen = []
-    same_bits(run_work(Counting(), tmp_path, progress=seen.append), whole)
+    same_bits(run_job(Counting(), tmp_path, progress=seen.append), whole)
     assert seen[-1].done == seen[-1].total == 24
     assert seen[0].remaining_seconds >= 0
     monkeypatch.setenv("RANK", "3")
     with pytest.raises(ValueError, match="accelerate launch"):
-        run_work(Counting(), tmp_path)
+        run_job(Counting(), tmp_path)
 
 
 def test_a_run_with_other_settings_is_refused_and_says_which(tmp_path):
-    run_work(work(sigmas=[0.1, 9.0]), tmp_path)
+    run_job(work(sigmas=[0.1, 9.0]), tmp_path)
     with pytest.raises(ValueError, match="seed was 0 and is 1"):
-        run_work(work(seed=1, sigmas=[0.1, 9.0]), tmp_path)
+        run_job(work(seed=1, sigmas=[0.1, 9.0]), tmp_path)
     with pytest.raises(ValueError, match="chunk_size was 2 and is 4"):
-        run_work(work(chunk_size=4, sigmas=[0.1, 9.0]), tmp_path)
+        run_job(work(chunk_size=4, sigmas=[0.1, 9.0]), tmp_path)
 
     def others(x, sigma, label):
         return 1.1 * raw(x, sigma, label)
 
     with pytest.raises(ValueError, match="its weights are others"):
-        run_work(work(function=others, sigmas=[0.1, 9.0]), tmp_path)
+        run_job(work(function=others, sigmas=[0.1, 9.0]), tmp_path)
     settings = json.loads((tmp_path / "settings.json").read_text())
     assert {"gmm-speciation", "torch", "numpy"} == set(settings["versions"])
     (tmp_path / "settings.json").unlink()
     with pytest.raises(ValueError, match=r"no settings\.json"):
-        run_work(work(), tmp_path)
+        run_job(work(), tmp_path)
 
 
 @pytest.mark.parametrize("damage", ["truncated", "flipped", "empty", "of another run"])
 def test_a_corrupt_chunk_is_named_and_computed_again(damage, tmp_path, whole):
-    run_work(Counting(), tmp_path / "run")
+    run_job(Counting(), tmp_path / "run")
     path = tmp_path / "run" / "chunks" / "000007.chunk"
     content = path.read_bytes()
     if damage == "of another run":
-        run_work(Counting(1), tmp_path / "other")
+        run_job(Counting(1), tmp_path / "other")
         content = (tmp_path / "other" / "chunks" / "000007.chunk").read_bytes()
     if damage == "flipped":
         middle = len(content) // 2
         content = content[:middle] + bytes([content[middle] ^ 255]) + content[middle + 1 :]
     path.write_bytes(content[: {"truncated": 300, "empty": 0}.get(damage, len(content))])
     lines = []
-    same_bits(run_work(Counting(), tmp_path / "run", say=lines.append), whole)
+    same_bits(run_job(Counting(), tmp_path / "run", say=lines.append), whole)
     assert len(lines) == 1
     assert "000007.chunk" in lines[0]
     assert "computed again" in lines[0]
@@ -221,20 +223,20 @@ def test_a_full_disk_loses_nothing_that_is_finished(tmp_path, monkeypatch, whole
 
     monkeypatch.setattr(chunk_files.os, "fsync", full)
     with pytest.raises(OSError, match=r"disk is full.*chunks in .* finished and safe"):
-        run_work(Counting(), tmp_path)
+        run_job(Counting(), tmp_path)
     monkeypatch.undo()
     assert not list(tmp_path.rglob("*.tmp"))
-    same_bits(run_work(Counting(), tmp_path), whole)
+    same_bits(run_job(Counting(), tmp_path), whole)
 
 
 def test_a_lost_device_is_a_clear_line(tmp_path, whole):
     with pytest.raises(OSError, match=r"the device failed .*11 of 24 chunks .* finished and safe"):
-        run_work(Counting(fail=11), tmp_path)
-    same_bits(run_work(Counting(), tmp_path), whole)
+        run_job(Counting(fail=11), tmp_path)
+    same_bits(run_job(Counting(), tmp_path), whole)
 
 
 def test_out_of_memory_splits_the_forward_pass_and_not_the_chunk(tmp_path):
-    largest, plain = [0], run_work(work(sigmas=[0.1, 1.0, 9.0]), None)
+    largest, plain = [0], run_job(work(sigmas=[0.1, 1.0, 9.0]), None)
 
     def small(x, sigma, label):
         if len(x) > 2:
@@ -245,7 +247,7 @@ def test_out_of_memory_splits_the_forward_pass_and_not_the_chunk(tmp_path):
     lines = []
     tight = work(function=small, sigmas=[0.1, 1.0, 9.0])
     tight.problem.denoiser.say = lines.append
-    merged = run_work(tight, tmp_path)
+    merged = run_job(tight, tmp_path)
     assert largest[0] == 2
     assert lines
     assert "now at most" in lines[0]
@@ -264,8 +266,8 @@ def test_out_of_memory_splits_the_forward_pass_and_not_the_chunk(tmp_path):
 
 def test_in_memory_and_in_a_folder_are_the_same(tmp_path):
     short = {"sigmas": np.geomspace(0.01, 10, 5)}
-    merged = run_work(work(**short), tmp_path)
-    same_bits(merged, run_work(work(**short), None))
+    merged = run_job(work(**short), tmp_path)
+    same_bits(merged, run_job(work(**short), None))
     curve = work().curve(merged, "classes")
     assert curve.entropy.dof == 15
     assert curve.batches.entropy.shape == (16, 5)

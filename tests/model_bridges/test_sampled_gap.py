@@ -11,7 +11,7 @@ import gmm_speciation as gs
 import model_bridges as mb
 from model_bridges.entropy.importance import Proposal
 from model_bridges.entropy.problem import problem
-from model_bridges.entropy.sampled_gap import SampledGapWork
+from model_bridges.entropy.sampled_gap import SampledGapJob
 from model_bridges.runs.jobs import collect, merge
 
 SIGMAS = np.geomspace(0.02, 80, 24)
@@ -22,7 +22,7 @@ def sampled(num_draws, num_strata=64, seed=0, num_images=4000):
     denoiser = mb.mixture_denoiser(MIXTURE, sigma_range=(0.02, 80.0))
     x0, labels = draw(MIXTURE, num_images, seed=5)
     given = problem(denoiser, x0, labels, sigmas=SIGMAS, seed=seed, max_batch=4096)
-    return SampledGapWork(given, num_draws=num_draws, num_strata=num_strata)
+    return SampledGapJob(given, num_draws=num_draws, num_strata=num_strata)
 
 
 def test_weights_of_strata_integrate_exactly_what_the_density_is_made_of():
@@ -97,4 +97,4 @@ def test_what_it_needs_is_asked_for():
         mb.entropy_curve(denoiser, x0, labels, estimator="gap-sampled", partition=[0, 1] * 5)
     given = problem(denoiser, x0, labels)
     with pytest.raises(ValueError, match="at least 2"):
-        SampledGapWork(given, num_draws=1)
+        SampledGapJob(given, num_draws=1)

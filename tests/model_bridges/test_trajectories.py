@@ -8,7 +8,7 @@ from oracle import draw, ten_classes
 import model_bridges as mb
 from model_bridges.denoisers.base import UNCONDITIONAL
 from model_bridges.entropy.problem import problem
-from model_bridges.entropy.tracking import TraceWork
+from model_bridges.entropy.tracking import TrackingJob
 from model_bridges.runs.jobs import collect
 from model_bridges.tracking.pointwise import pointwise_of
 from model_bridges.tracking.readouts import decision_sigma, log_ratios
@@ -144,7 +144,7 @@ def test_sums_of_chunks_are_the_curves_of_the_whole_trace():
         max_batch=4096,
         partitions={"classes": list(range(10)), "parity": [0, 1] * 5},
     )
-    work = TraceWork(given)
+    work = TrackingJob(given)
     merged = collect(work)
     record = mb.trace(
         DENOISER, x0, labels, sigmas=SIGMAS, max_batch=4096, partitions={"parity": [0, 1] * 5}

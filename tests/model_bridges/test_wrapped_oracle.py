@@ -15,11 +15,11 @@ import model_bridges as mb
 from model_bridges.denoisers.base import UNCONDITIONAL
 from model_bridges.denoisers.network import NetworkDenoiser
 from model_bridges.denoisers.parametrisation import Schedule
-from model_bridges.entropy.clones import CloneWork
-from model_bridges.entropy.elbo_work import ElboWork
+from model_bridges.entropy.clones import CloneJob
+from model_bridges.entropy.elbo import ElboJob
 from model_bridges.entropy.problem import problem
-from model_bridges.entropy.sampled_gap import SampledGapWork
-from model_bridges.entropy.tracking import TraceWork
+from model_bridges.entropy.sampled_gap import SampledGapJob
+from model_bridges.entropy.tracking import TrackingJob
 from model_bridges.runs.jobs import collect
 
 SIGMA_DATA, DIM = 0.5, 4
@@ -114,19 +114,19 @@ def curve_and_bias(dress, estimator, num_images):
     # What x tells at the largest level is left out by all of them.
     top = 2 * float(((MEANS[:, None] - MEANS[None]) ** 2).sum(-1).max()) / RANGE[1] ** 2
     if estimator in ("tracking", "gap"):
-        work = TraceWork(given)
+        work = TrackingJob(given)
         merged = collect(work)
         bias = np.abs(work.step_error(merged, "classes").value) + top
         return work.curve(merged, "classes", estimator), bias
     if estimator == "clones":
-        work = CloneWork(given, check_steps=True, num_steps=40)
+        work = CloneJob(given, check_steps=True, num_steps=40)
         merged = collect(work)
         found = work.agreement(merged, "classes")
         width = (np.asarray(found.upper.value) - np.asarray(found.lower.value)) / 2
         slope = np.abs(np.asarray(found.upper.value)) / (1 - np.asarray(found.agreement.value))
         step = np.abs(found.step_error.value) + np.asarray(found.step_error.stderr)
         return found.curve, width + slope * step + top
-    work = {"elbo": ElboWork, "gap-sampled": SampledGapWork}[estimator](given)
+    work = {"elbo": ElboJob, "gap-sampled": SampledGapJob}[estimator](given)
     return work.curve(collect(work), "classes"), top
 
 

@@ -13,7 +13,7 @@ import json
 from functools import cache
 from importlib.resources import files
 
-from model_bridges.classes.names import Entry, Vocabulary
+from model_bridges.classes.names import ClassNames, Entry
 
 __all__ = ["NUM_CLASSES", "class_names", "vocabulary"]
 
@@ -27,7 +27,7 @@ def class_names() -> tuple[str, ...]:
 
 
 @cache
-def vocabulary() -> Vocabulary:
+def vocabulary() -> ClassNames:
     """Everything that can be named: the classes, and whatever WordNet has above them."""
     read = _read()
     below: dict[str, set[int]] = {identifier: set() for identifier in read["above"]}
@@ -48,7 +48,7 @@ def vocabulary() -> Vocabulary:
         Entry(identifier, tuple(names), tuple(sorted(below[identifier])))
         for identifier, (names, _) in read["above"].items()
     ]
-    return Vocabulary(NUM_CLASSES, tuple(entries))
+    return ClassNames(NUM_CLASSES, tuple(entries))
 
 
 def _read() -> dict[str, dict[str, list]]:
