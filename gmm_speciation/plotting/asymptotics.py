@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 
 from gmm_speciation.asymptotics import ClassCriteria, ClockWindows, LimitCurve, ScalingFit
 from gmm_speciation.curves import ClockedCurve
-from gmm_speciation.plotting.style import COLOURS, DASHES, finish, panels, styled
+from gmm_speciation.plotting.style import COLOURS, DASHES, finish, legend_above, panels, styled
 
 _CRITERIA = {
     "spectral": ("spectral", "s"),
@@ -125,14 +125,7 @@ def plot_clock_windows(windows: ClockWindows, title: str | None = None) -> Figur
         lower.set_xscale("log")
         lower.set_xlim(float(windows.dim[0]), float(windows.dim[-1]))
         lower.set_xlabel("dimension d")
-        figure.align_ylabels()
-        figure.legend(
-            *upper.get_legend_handles_labels(),
-            loc="outside upper left",
-            ncols=2,
-            title=title,
-            alignment="left",
-        )
+        finish(figure, upper, title, 2)
     return figure
 
 
@@ -168,11 +161,5 @@ def plot_scaling(fits: Mapping[str, ScalingFit], title: str | None = None) -> Fi
         axes.set_ylim(bottom=0)
         axes.set_xlabel("dimension d")
         axes.set_ylabel("speciation time t_S  [Ornstein-Uhlenbeck]")
-        figure.legend(
-            *axes.get_legend_handles_labels(),
-            loc="outside upper left",
-            ncols=2,
-            title=title,
-            alignment="left",
-        )
+        legend_above(figure, title, 2, axes)
     return figure

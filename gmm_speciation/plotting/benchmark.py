@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 
 from gmm_speciation.benchmark.leaderboard import Standing
 from gmm_speciation.benchmark.log_law import LogLaw
-from gmm_speciation.plotting.style import COLOURS, DASHES, Axes, panels, styled
+from gmm_speciation.plotting.style import COLOURS, DASHES, Axes, legend_above, panels, styled
 
 _MARKERS = "osD^vP*"
 _TALLEST = 3.0  # errors beyond it are out of the picture
@@ -121,7 +121,7 @@ def plot_front(standings: Sequence[Standing]) -> Figure:
         axes.margins(x=0.12)
         axes.set_xlabel("processor seconds of a run, median over tasks")
         axes.set_ylabel("RMSE of H over H(C), median over tasks")
-        figure.legend(*axes.get_legend_handles_labels(), loc="outside upper left", ncols=3)
+        legend_above(figure, None, 3, axes)
         figure.draw_without_rendering()  # the layout is known, so that labels can avoid each other
         _name(axes, standings)
     return figure
@@ -225,11 +225,10 @@ def plot_log_law(laws: Sequence[LogLaw]) -> Figure:
         above.set_ylabel("time t  [Ornstein-Uhlenbeck]")
         below.set_ylabel("networks − exact")
         below.set_xlabel("dimension d")
-        figure.legend(
-            *above.get_legend_handles_labels(),
-            loc="outside upper left",
-            ncols=1,
-            title="Circles and other marks: trained networks; lines: the exact curve; bars: 95 % over seeds",
-            alignment="left",
+        legend_above(
+            figure,
+            "Circles and other marks: trained networks; lines: the exact curve; bars: 95 % over seeds",
+            1,
+            above,
         )
     return figure

@@ -153,8 +153,20 @@ def save(figure: Figure, path: str | Path) -> Path:
     return Path(path)
 
 
-def finish(figure: Figure, upper: Axes, title: str | None) -> None:
-    """One legend in rows over the panels, where it hides nothing."""
+def legend_above(
+    figure: Figure,
+    title: str | None = None,
+    ncols: int = 2,
+    axes: Axes | None = None,
+    **options: Any,
+) -> None:
+    """One legend in rows over the panels, where it hides nothing; of one panel only, if given."""
+    of = () if axes is None else axes.get_legend_handles_labels()
+    where: dict[str, Any] = {"loc": "outside upper left", "alignment": "left"}
+    figure.legend(*of, **where, ncols=ncols, title=title, **options)
+
+
+def finish(figure: Figure, upper: Axes, title: str | None, ncols: int = 3) -> None:
+    """Labels in line, and the legend of the upper panel over all of them."""
     figure.align_ylabels()
-    handles, labels = upper.get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside upper left", ncols=3, title=title, alignment="left")
+    legend_above(figure, title, ncols, upper)

@@ -9,6 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from gmm_speciation.plotting import COLOURS, band, noise_axis, panels, styled
+from gmm_speciation.plotting.style import legend_above
 from model_bridges.crosscheck.results import CrossCheck, VariableCheck
 from model_bridges.images.labelled import LabelledImages
 from model_bridges.tracking.calibration import Reliability
@@ -79,12 +80,7 @@ def plot_crosscheck(check: VariableCheck, law: str) -> Figure:
         upper.set_ylabel("entropy of the class  [nats]")
         lower.set_ylabel("rate −dH/dλ  [nats]")
         noise_axis(upper, lower, x)
-        figure.legend(
-            loc="outside upper left",
-            ncols=2,
-            alignment="left",
-            title=f"{check.name}, averaged over {law}; bands are 95 %",
-        )
+        legend_above(figure, f"{check.name}, averaged over {law}; bands are 95 %", 2)
     return figure
 
 
@@ -112,12 +108,7 @@ def plot_variables(result: CrossCheck) -> Figure:
         upper.set_ylim(-0.03, 1.06)
         lower.set_ylim(bottom=0)
         noise_axis(upper, lower, result.trace.log_snr)
-        figure.legend(
-            loc="outside upper left",
-            ncols=3,
-            alignment="left",
-            title="Which semantic variable is decided at which noise",
-        )
+        legend_above(figure, "Which semantic variable is decided at which noise", 3)
     return figure
 
 
@@ -147,7 +138,7 @@ def plot_excess(check: VariableCheck, result: CrossCheck) -> Figure:
         axes.set_ylabel("rate, all / 2σ²  [nats per unit λ]")
         axes.set_ylim(bottom=0)
         noise_axis(axes, axes, x)
-        figure.legend(loc="outside upper left", ncols=2, alignment="left")
+        legend_above(figure, None, 2)
     return figure
 
 
@@ -220,14 +211,7 @@ def plot_images(
         for label in sorted(shown):
             grid[0, 1].plot([], [], color=colours[label % 10], label=class_names[label])
         grid[0, 1].plot([], [], color="#777777", linestyle=":", label="decided")
-        figure.legend(
-            loc="outside upper left",
-            ncols=8,
-            alignment="left",
-            columnspacing=1.2,
-            handlelength=1.4,
-            title="Thick: the true class",
-        )
+        legend_above(figure, "Thick: the true class", 8, columnspacing=1.2, handlelength=1.4)
     return figure
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from gmm_speciation.plotting import COLOURS, band, noise_axis, panels, styled
+from gmm_speciation.plotting.style import legend_above
 from model_bridges.entropy.measure import MeasuredVariable, Measurement
 
 if TYPE_CHECKING:
@@ -101,12 +102,7 @@ def plot_estimators(variable: MeasuredVariable, law: str) -> "Figure":
         )
         lower.set_ylim(0, 1.25 * float(top))
         noise_axis(upper, lower, np.array([max(ends), min(ends)]))
-        figure.legend(
-            loc="outside upper left",
-            ncols=2,
-            alignment="left",
-            title=f"{variable.name}, averaged over {law}; bands and bars are 95 %",
-        )
+        legend_above(figure, f"{variable.name}, averaged over {law}; bands and bars are 95 %", 2)
     return figure
 
 
@@ -148,12 +144,7 @@ def plot_windows(result: Measurement) -> "Figure":
         lower.set_yticks(range(len(result.variables)), list(result.variables))
         lower.set_ylim(len(result.variables) - 0.5, -0.5)
         noise_axis(upper, lower, np.array([max(ends), min(ends)]))
-        figure.legend(
-            loc="outside upper left",
-            ncols=4,
-            alignment="left",
-            title="Entropy left, and the window that holds 80 % of it, ends ± 95 %",
-        )
+        legend_above(figure, "Entropy left, and the window that holds 80 % of it, ends ± 95 %", 4)
     return figure
 
 
@@ -193,12 +184,7 @@ def plot_single_images(result: Measurement, variable: MeasuredVariable, num: int
                 label=points.class_names[label],
             )
         rows[0].plot([], [], color="#555555", linestyle=":", label="decided")
-        figure.legend(
-            loc="outside upper left",
-            ncols=6,
-            alignment="left",
-            title="Thick: the class that the path ends in",
-        )
+        legend_above(figure, "Thick: the class that the path ends in", 6)
     return figure
 
 
