@@ -192,7 +192,7 @@ def guidance(
 
 def _fitted(judged: Any, seed: int) -> Any:
     """A mixture fitted to the states of the training images, as a model."""
-    from model_bridges.crosscheck.digits import fitted_mixture
+    from model_bridges.crosscheck.theory import fitted_mixture
     from model_bridges.denoisers.mixture import mixture_denoiser
 
     train = judged.states(judged.train, seed + 1)

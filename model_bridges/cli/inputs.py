@@ -51,7 +51,7 @@ def subject(
         ValueError: As `load`.
     """
     if model in DIGITS and not prompts:
-        from model_bridges.crosscheck.digits import PARTITIONS
+        from model_bridges.digits.data import PARTITIONS
         from model_bridges.digits.subject import digits_subject
 
         if model == "digits":
@@ -110,7 +110,9 @@ def gather(
         from model_bridges.images.folders import folder_images
 
         if chosen.digits is not None:
-            return _digit_pictures(chosen, Path(data), limit, seed)
+            from model_bridges.digits.subject import digit_pictures
+
+            return digit_pictures(chosen.digits, Path(data), limit, seed)
         return folder_images(
             chosen.denoiser.denoiser, data, chosen.class_names, limit=limit, seed=seed
         )
@@ -128,23 +130,6 @@ def gather(
     from model_bridges.images.folders import folder_images
 
     return folder_images(chosen.denoiser.denoiser, data, chosen.class_names, limit=limit, seed=seed)
-
-
-def _digit_pictures(chosen: Subject, folder: Path, limit: int | None, seed: int) -> LabelledImages:
-    """Pictures of digits, dark ink on light paper or light on dark, as the data set's grey levels."""
-    import torch
-
-    from model_bridges.digits.data import load_digits
-    from model_bridges.images.folders import labelled_files, read_picture
-
-    digits = load_digits()
-    files, labels = labelled_files(folder, chosen.class_names, limit)
-    grey = np.stack([read_picture(file, 8, 1) for file in files]) / 255 * 16
-    # Ink is the smaller part of a picture: it must be the large values.
-    ink = np.where((np.median(grey, axis=(1, 2, 3)) > 8)[:, None, None, None], 16 - grey, grey)
-    standard = torch.from_numpy((ink - digits.mean) / digits.scale).float()
-    law = f"{len(files)} pictures in {folder.name}"
-    return chosen.digits.states(LabelledImages(standard, torch.tensor(labels), law), seed)
 
 
 def _first(images: LabelledImages, limit: int | None) -> LabelledImages:
@@ -227,7 +212,7 @@ def digits_theory(chosen: Subject, seed: int) -> Theory:
     import jax
 
     from gmm_speciation.entropy import entropy_curve
-    from model_bridges.crosscheck.digits import fitted_mixture
+    from model_bridges.crosscheck.theory import fitted_mixture
     from model_bridges.digits.data import load_digits
     from model_bridges.digits.subject import digits_images
 

@@ -1,10 +1,8 @@
 """The cross-check of a model of the digits: data, semantic variables, theory and bounds put together.
 
 Semantic variables of a digit: which one it is; whether its usual shape has a closed loop (0, 6, 8, 9);
-whether it is even. The loop and the digit form a hierarchy of two levels. The theory is a mixture of
-one Gaussian a digit, full covariances, fitted to the training images; their shrinkage is the one that
-gives left-out training images the highest likelihood. All of it happens in the model's own states, see
-`subject`.
+whether it is even. The loop and the digit form a hierarchy of two levels. All of it happens in the model's
+own states, see `subject`.
 """
 
 from collections.abc import Callable
@@ -16,43 +14,22 @@ from jaxtyping import Float
 from torch import Tensor
 
 from gmm_speciation.estimate import Estimate
-from gmm_speciation.fitting import best_shrinkage, fit
-from gmm_speciation.inference import log_class_posterior
 from gmm_speciation.mixtures import GaussianMixture
 from gmm_speciation.partitions import Partition
 from model_bridges.crosscheck.compare import crosscheck
 from model_bridges.crosscheck.results import CrossCheck
-from model_bridges.digits.data import NUM_CLASSES, load_digits
+from model_bridges.crosscheck.theory import fitted_mixture, mixture_log_posterior
+from model_bridges.digits.data import NUM_CLASSES, PARTITIONS, load_digits
 from model_bridges.digits.noisy_classifier import noisy_cross_entropy, train_noisy_classifier
 from model_bridges.digits.subject import Subject, digits_images, digits_subject, generated_images
 from model_bridges.images.labelled import LabelledImages
 
-PARTITIONS = {
-    "closed loop": Partition([0, 1, 1, 1, 1, 1, 0, 1, 0, 0], names=("loop", "no loop")),
-    "parity": Partition([0, 1] * 5, names=("even", "odd")),
-}
 SHOWN = 10  # samples of each class in a report
 DEFAULT_NUM_LEVELS = 40
 DEFAULT_NUM_PATHS = 2
 
 StepCallback = Callable[[str], object]
 PartCallback = Callable[[int, int], object]
-
-
-def fitted_mixture(train: LabelledImages) -> tuple[GaussianMixture, float]:
-    """The theory's mixture of the training states and the shrinkage of its covariances."""
-    x = train.images.flatten(1).double().numpy()
-    labels = train.labels.numpy()
-    shrinkage, _ = best_shrinkage(x, labels, "full")
-    return fit(x, labels, "full", shrinkage=shrinkage), shrinkage
-
-
-def mixture_log_posterior(
-    mixture: GaussianMixture, x: Float[Tensor, "N *event"], sigma: float
-) -> Float[np.ndarray, "N C"]:
-    """`log p(c | x)` of noised images under the mixture: a classifier that is closed form."""
-    noisy = mixture.perturb(1.0, sigma)
-    return np.asarray(log_class_posterior(noisy, jnp.asarray(x.flatten(1).double().numpy())))
 
 
 def crosscheck_digits(

@@ -16,11 +16,16 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from gmm_speciation.partitions import Partition
 from model_bridges.checkpoints.errors import MissingExtraError
 
 NUM_CLASSES = 10
 SIGMA_DATA = 0.5
 SPLIT_SEED = 0
+PARTITIONS = {
+    "closed loop": Partition([0, 1, 1, 1, 1, 1, 0, 1, 0, 0], names=("loop", "no loop")),
+    "parity": Partition([0, 1] * 5, names=("even", "odd")),
+}
 
 
 @dataclass(frozen=True)

@@ -16,11 +16,13 @@ from torch import Tensor
 
 from model_bridges.denoisers.base import UNCONDITIONAL_NETWORK, Denoiser, Reference
 from model_bridges.digits import load_denoiser
-from model_bridges.digits.data import NUM_CLASSES, SIGMA_DATA, Digits
+from model_bridges.digits.data import NUM_CLASSES, SIGMA_DATA, Digits, load_digits
 from model_bridges.digits.training.run import derived_seed
+from model_bridges.images.folders import labelled_files, read_picture
 from model_bridges.images.labelled import LabelledImages
 from model_bridges.samplers import karras_sigmas, sample
 
+DIGITS = tuple(map(str, range(NUM_CLASSES)))
 SAMPLER_STEPS = 64
 ENCODER, SAMPLER = 1, 2  # random streams of a seed
 Encode = Callable[[Float[Tensor, "n 1 8 8"], torch.Generator], Tensor]
@@ -102,6 +104,20 @@ def digits_images(digits: Digits, source: str) -> LabelledImages:
         raise ValueError("`images` must be finite grey levels from 0 to 16.")
     standard = torch.from_numpy((pixels - digits.mean) / digits.scale).float()[:, None]
     return LabelledImages(standard, torch.from_numpy(labels.astype(np.int64)), path.name)
+
+
+def digit_pictures(
+    subject: Subject, folder: Path, limit: int | None = None, seed: int = 0
+) -> LabelledImages:
+    """Pictures of digits, dark ink on light paper or light on dark, as the data set's grey levels."""
+    digits = load_digits()
+    files, labels = labelled_files(folder, DIGITS, limit)
+    grey = np.stack([read_picture(file, 8, 1) for file in files]) / 255 * 16
+    # Ink is the smaller part of a picture: it must be the large values.
+    ink = np.where((np.median(grey, axis=(1, 2, 3)) > 8)[:, None, None, None], 16 - grey, grey)
+    standard = torch.from_numpy((ink - digits.mean) / digits.scale).float()
+    law = f"{len(files)} pictures in {folder.name}"
+    return subject.states(LabelledImages(standard, torch.tensor(labels), law), seed)
 
 
 def generated_images(subject: Subject, num: int, seed: int = 0) -> LabelledImages:
