@@ -19,22 +19,14 @@ for each shape of their input. Axes: K components, d dimension.
 """
 
 from collections.abc import Callable
-from typing import Any
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
-from gmm_speciation.checks import (
-    ArrayLike,
-    as_float_array,
-    as_numpy,
-    is_concrete,
-    require,
-    takes_states,
-)
+from gmm_speciation import parameters
+from gmm_speciation.checks import ArrayLike, as_float_array, require, takes_states
 from gmm_speciation.covariances import (
     Covariance,
     Diagonal,
@@ -93,8 +85,8 @@ class GaussianMixture(eqx.Module):
             ValueError: If shapes disagree, a variance is negative, a weight is negative, the
                 weights do not sum to 1, or a value is NaN.
         """
-        mu = _means(means)
-        return cls._build(mu, weights, Isotropic(_variance(variance, mu)))
+        mu = parameters.finite_means(means)
+        return cls._build(mu, weights, Isotropic(parameters.variances(variance, mu)))
 
     @classmethod
     def diagonal(
@@ -110,14 +102,16 @@ class GaussianMixture(eqx.Module):
         Raises:
             ValueError: As `isotropic`.
         """
-        mu = _means(means)
+        mu = parameters.finite_means(means)
         v = as_float_array(variances, "variances").astype(mu.dtype)
         if v.shape not in (mu.shape, mu.shape[1:]):
             raise ValueError(
                 f"`variances` must have shape {mu.shape} or {mu.shape[1:]}; got {v.shape}."
             )
         v = require(v, jnp.all(v >= 0), "`variances` must not be negative.")
-        return cls._build(mu, weights, Diagonal(_shared_if_equal(v.reshape(-1, mu.shape[1]))))
+        return cls._build(
+            mu, weights, Diagonal(parameters.shared_if_equal(v.reshape(-1, mu.shape[1])))
+        )
 
     @classmethod
     def full(
@@ -134,7 +128,7 @@ class GaussianMixture(eqx.Module):
         Raises:
             ValueError: As `isotropic`, or if a covariance is not symmetric positive semi-definite.
         """
-        mu = _means(means)
+        mu = parameters.finite_means(means)
         num_components, dim = mu.shape
         given = as_float_array(covariances, "covariances").astype(mu.dtype)
         if given.shape not in ((num_components, dim, dim), (dim, dim)):
@@ -142,7 +136,7 @@ class GaussianMixture(eqx.Module):
                 f"`covariances` must have shape {(num_components, dim, dim)} or {(dim, dim)}; "
                 f"got {given.shape}."
             )
-        stack = _shared_if_equal(given.reshape(-1, dim, dim))
+        stack = parameters.shared_if_equal(given.reshape(-1, dim, dim))
         tolerance = 100 * dim * jnp.finfo(mu.dtype).eps * jnp.max(jnp.abs(stack))
         stack = require(
             stack,
@@ -178,7 +172,7 @@ class GaussianMixture(eqx.Module):
         Raises:
             ValueError: As `isotropic`.
         """
-        mu = _means(means)
+        mu = parameters.finite_means(means)
         given = as_float_array(factors, "factors").astype(mu.dtype)
         if given.shape[:-1] not in (mu.shape, mu.shape[1:]):
             raise ValueError(
@@ -186,24 +180,16 @@ class GaussianMixture(eqx.Module):
                 f"({mu.shape[1]}, r); got {given.shape}."
             )
         each = given if given.ndim == 3 else given[None]
-        stack, v = _shared_if_equal(each), _variance(variance, mu)
+        stack, v = parameters.shared_if_equal(each), parameters.variances(variance, mu)
         count = max(len(stack), len(v))
         stack, v = (jnp.broadcast_to(part, (count, *part.shape[1:])) for part in (stack, v))
         return cls._build(mu, weights, LowRank.from_factors(stack, v))
 
     @classmethod
     def _build(cls, means: Array, weights: ArrayLike | None, covariance: Covariance):
-        info = jnp.finfo(means.dtype)
-        size = jnp.sqrt(covariance.largest_eigenvalue()) + jnp.max(means.max(0) - means.min(0))
-        smallest = 1e3 * info.tiny**0.25
-        means = require(
-            means,
-            (size == 0) | (size >= smallest),
-            f"A mixture must be wider than {smallest:.0e} in {means.dtype}, whose squares of inverse "
-            "variances end there. Change the unit of length, or use float64.",
-        )
-        centre = _short_centre(means)
-        log_weights = _log_weights(weights, means)
+        means = parameters.wide_enough(means, covariance.largest_eigenvalue())
+        centre = parameters.short_centre(means)
+        log_weights = parameters.log_weights(weights, means)
         return cls(log_weights, centre, means - centre[None, :], covariance)
 
     @property
@@ -381,65 +367,3 @@ class GaussianMixture(eqx.Module):
         )
         between = product((self.weights[:, None] * spread).T, spread)
         return Moments(self.centre + mean_offset, within + between)
-
-
-def _means(means: ArrayLike) -> Float[Array, "K d"]:
-    mu = as_float_array(means, "means")
-    mu = mu.astype(jnp.promote_types(mu.dtype, jnp.float32))
-    if mu.ndim != 2 or 0 in mu.shape:
-        raise ValueError(
-            "`means` must have shape (K, d) with at least one component and one dimension; "
-            f"got {mu.shape}."
-        )
-    return require(mu, jnp.all(jnp.isfinite(mu)), "`means` must be finite.")
-
-
-def _short_centre(means: Float[Array, "K d"]) -> Float[Array, " d"]:
-    """The middle of the means down to a multiple of a power of two above twice their spread: a mean
-    less the centre is smaller than the mean and has no further digits. Without derivative."""
-    low, high = jax.lax.stop_gradient((means.min(0), means.max(0)))
-    middle, spread = low / 2 + high / 2, high / 2 - low / 2
-    exponent = jnp.frexp(spread)[1] + 1
-    finest = jnp.frexp(middle)[1] - jnp.finfo(means.dtype).nmant - 1
-    unit = jnp.ldexp(jnp.ones_like(middle), jnp.maximum(exponent, finest))
-    count = jnp.trunc(middle / unit)
-    return jnp.where(spread > 0, jnp.where(count == 0, 0.0, count * unit), middle)
-
-
-def _variance(variance: ArrayLike, means: Array) -> Float[Array, " _"]:
-    """One variance a component, or one where all are known to be equal."""
-    v = jnp.atleast_1d(as_float_array(variance, "variance")).astype(means.dtype)
-    if v.shape not in ((1,), means.shape[:1]):
-        raise ValueError(
-            f"`variance` must be one number or one a component, shape ({len(means)},); "
-            f"got shape {v.shape}."
-        )
-    return _shared_if_equal(require(v, jnp.all(v >= 0), "`variance` must not be negative."))
-
-
-def _log_weights(weights: ArrayLike | None, means: Array) -> Float[Array, " K"]:
-    num_components = means.shape[0]
-    if weights is None:
-        return jnp.full((num_components,), -np.log(num_components), means.dtype)
-    # Logarithms before the cast: a weight of 1e-300 is 0 in float32, its logarithm is -691.
-    numpy: Any = np if is_concrete(weights) else jnp
-    w = numpy.asarray(as_numpy(weights, "weights") if numpy is np else weights, float)
-    if w.shape != (num_components,):
-        raise ValueError(
-            f"`weights` must have shape ({num_components},), one a component; got {w.shape}."
-        )
-    total = w.sum()
-    message = "`weights` must be non-negative and sum to 1"
-    if is_concrete(total):
-        message += f"; got a smallest of {w.min():.6g} and a sum of {total:.9g}"
-    valid = numpy.all(numpy.isfinite(w) & (w >= 0)) & (abs(total - 1) <= 1e-5)
-    w = require(w, valid, message + "; divide by their sum.")
-    with np.errstate(divide="ignore"):
-        return jnp.asarray(numpy.log(w / total), means.dtype)
-
-
-def _shared_if_equal(stack: Array) -> Array:
-    """One matrix instead of K where all are known to be equal."""
-    if is_concrete(stack) and bool(jnp.all(stack == stack[:1])):
-        return stack[:1]
-    return stack

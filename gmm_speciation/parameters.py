@@ -1,0 +1,88 @@
+"""What a mixture is built from, checked: means, variances, weights, a centre.
+
+Axes: K components, d dimension.
+"""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from gmm_speciation.checks import ArrayLike, as_float_array, as_numpy, is_concrete, require
+
+
+def finite_means(means: ArrayLike) -> Float[Array, "K d"]:
+    mu = as_float_array(means, "means")
+    mu = mu.astype(jnp.promote_types(mu.dtype, jnp.float32))
+    if mu.ndim != 2 or 0 in mu.shape:
+        raise ValueError(
+            "`means` must have shape (K, d) with at least one component and one dimension; "
+            f"got {mu.shape}."
+        )
+    return require(mu, jnp.all(jnp.isfinite(mu)), "`means` must be finite.")
+
+
+def short_centre(means: Float[Array, "K d"]) -> Float[Array, " d"]:
+    """The middle of the means down to a multiple of a power of two above twice their spread: a mean
+    less the centre is smaller than the mean and has no further digits. Without derivative."""
+    low, high = jax.lax.stop_gradient((means.min(0), means.max(0)))
+    middle, spread = low / 2 + high / 2, high / 2 - low / 2
+    exponent = jnp.frexp(spread)[1] + 1
+    finest = jnp.frexp(middle)[1] - jnp.finfo(means.dtype).nmant - 1
+    unit = jnp.ldexp(jnp.ones_like(middle), jnp.maximum(exponent, finest))
+    count = jnp.trunc(middle / unit)
+    return jnp.where(spread > 0, jnp.where(count == 0, 0.0, count * unit), middle)
+
+
+def variances(variance: ArrayLike, means: Array) -> Float[Array, " _"]:
+    """One variance a component, or one where all are known to be equal."""
+    v = jnp.atleast_1d(as_float_array(variance, "variance")).astype(means.dtype)
+    if v.shape not in ((1,), means.shape[:1]):
+        raise ValueError(
+            f"`variance` must be one number or one a component, shape ({len(means)},); "
+            f"got shape {v.shape}."
+        )
+    return shared_if_equal(require(v, jnp.all(v >= 0), "`variance` must not be negative."))
+
+
+def log_weights(weights: ArrayLike | None, means: Array) -> Float[Array, " K"]:
+    num_components = means.shape[0]
+    if weights is None:
+        return jnp.full((num_components,), -np.log(num_components), means.dtype)
+    # Logarithms before the cast: a weight of 1e-300 is 0 in float32, its logarithm is -691.
+    numpy: Any = np if is_concrete(weights) else jnp
+    w = numpy.asarray(as_numpy(weights, "weights") if numpy is np else weights, float)
+    if w.shape != (num_components,):
+        raise ValueError(
+            f"`weights` must have shape ({num_components},), one a component; got {w.shape}."
+        )
+    total = w.sum()
+    message = "`weights` must be non-negative and sum to 1"
+    if is_concrete(total):
+        message += f"; got a smallest of {w.min():.6g} and a sum of {total:.9g}"
+    valid = numpy.all(numpy.isfinite(w) & (w >= 0)) & (abs(total - 1) <= 1e-5)
+    w = require(w, valid, message + "; divide by their sum.")
+    with np.errstate(divide="ignore"):
+        return jnp.asarray(numpy.log(w / total), means.dtype)
+
+
+def shared_if_equal(stack: Array) -> Array:
+    """One matrix instead of K where all are known to be equal."""
+    if is_concrete(stack) and bool(jnp.all(stack == stack[:1])):
+        return stack[:1]
+    return stack
+
+
+def wide_enough(means: Float[Array, "K d"], largest: Float[Array, ""]) -> Float[Array, "K d"]:
+    """The means, refused where squares of inverse variances would overflow: `largest` is the largest
+    eigenvalue of the covariances. A point is no mixture to tell apart, and passes."""
+    size = jnp.sqrt(largest) + jnp.max(means.max(0) - means.min(0))
+    smallest = 1e3 * jnp.finfo(means.dtype).tiny ** 0.25
+    return require(
+        means,
+        (size == 0) | (size >= smallest),
+        f"A mixture must be wider than {smallest:.0e} in {means.dtype}, whose squares of inverse "
+        "variances end there. Change the unit of length, or use float64.",
+    )
