@@ -22,30 +22,37 @@ Three read-outs, which differ in error and must not be mixed up:
     forced prior                sigmoid(l) with prior 1/2: the unconditional poses as the complement;
                                 right for a rare class only
 
-Pure functions, safe under jit, vmap and grad. Log-likelihoods in nats.
+Pure functions, safe under jit, vmap and grad. The kernel and the update take arrays of JAX and torch (see
+`gmm_speciation.arrays`); where a step leaves from and leads to is `(alpha, sigma)`, or sigma alone in EDM
+coordinates, where alpha is 1. Log-likelihoods in nats.
 """
+
+from typing import Any, Literal, get_args
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-VARIANCES = ("posterior", "beta")
+from gmm_speciation.arrays import Level, like, scales
+
+Variance = Literal["posterior", "beta"]
+VARIANCES = get_args(Variance)
 
 
 def reverse_kernel(
-    x: Float[Array, "*#batch d"],
-    denoised: Float[Array, "*#batch d"],
-    noisy: tuple,
-    cleaner: tuple,
+    x: Float[Any, "*#states"],
+    denoised: Float[Any, "*#states"],
+    noisy: Level,
+    cleaner: Level,
     variance: str = "posterior",
-) -> tuple[Float[Array, "*#batch d"], Float[Array, ""]]:
+) -> tuple[Float[Any, "*#states"], Any]:
     """Mean and variance of the next state given x and a posterior mean of x_0.
 
     Args:
         x: State at the noisier level.
-        denoised: `D(x)` of one class; or of all, a class axis before the last, with `x[..., None, :]`.
-        noisy: `(alpha_t, sigma_t)`.
-        cleaner: `(alpha_s, sigma_s)` of the next level.
+        denoised: `D(x)` of one class; or of all, a class axis first, beside `x[None]`.
+        noisy: Level t.
+        cleaner: The next level, s.
         variance: "posterior" is v; "beta" that of the forward step, beta_t where alpha^2 + sigma^2 = 1
             and brought to the scale of x_s elsewhere, the larger choice of Ho, Jain & Abbeel 2020,
             Sec. 3.2.
@@ -55,28 +62,27 @@ def reverse_kernel(
     """
     if variance not in VARIANCES:
         raise ValueError(f"`variance` must be one of {', '.join(VARIANCES)}; got {variance!r}.")
-    (alpha_t, sigma_t), (alpha_s, sigma_s) = noisy, cleaner
-    ratio = alpha_t / alpha_s
+    (alpha_t, sigma_t), (alpha_s, sigma_s) = scales(noisy), scales(cleaner)
+    ratio, share = alpha_t / alpha_s, (sigma_s / sigma_t) ** 2
     added = sigma_t**2 - ratio**2 * sigma_s**2
-    mean = (ratio * sigma_s**2 / sigma_t**2) * x + (alpha_s * added / sigma_t**2) * denoised
-    share = sigma_s**2 / sigma_t**2
+    mean = ratio * share * x + alpha_s * (1 - ratio**2 * share) * denoised
     if variance == "beta":
         share = (alpha_s**2 + sigma_s**2) / (alpha_t**2 + sigma_t**2)
-    return mean, jnp.asarray(added * share, x.dtype)
+    return mean, like(x, added * share)
 
 
 def log_likelihood_update(
-    x_next: Float[Array, "*batch d"],
-    means: Float[Array, "*batch C d"],
-    variance: Float[Array, ""],
-) -> Float[Array, "*batch C"]:
+    x_next: Float[Any, "*state"], means: Float[Any, " C *state"], variance: Float[Array, ""] | float
+) -> Float[Any, " C *rows"]:
     """`-|x_s - mu_c|^2 / (2 v)` up to one number for all classes.
 
-    The squares are taken as differences to their class average, so no digits go to the common part.
+    Of one state `(d,)`, or of one a row `(n, *event)`; the class axis comes first. The squares are taken
+    as differences to their class average, so no digits go to the common part.
     """
-    reference = means.mean(-2, keepdims=True)
-    doubled = 2 * x_next[..., None, :] - means - reference
-    return -jnp.sum((reference - means) * doubled, -1) / (2 * variance)
+    reference = means.mean(0)[None]
+    product = (reference - means) * (2 * x_next[None] - means - reference)
+    kept = product.shape[: min(2, product.ndim - 1)]
+    return -product.reshape(*kept, -1).sum(-1) / (2 * variance)
 
 
 def class_against_class(

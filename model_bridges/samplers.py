@@ -24,9 +24,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from gmm_speciation.tracking import Variance, reverse_kernel
 from model_bridges.denoisers.base import Label
-from model_bridges.guidance.base import Guidance, denoise_at
-from model_bridges.tracking.kernel import Variance, reverse_kernel
+from model_bridges.guidance import Guidance, denoise_at
 
 DenoiserFunction = Callable[..., Tensor]
 Method = Literal["ancestral", "probability-flow"]
@@ -77,7 +77,7 @@ def sample(
         generator: Source of all randomness, on `device`.
         method: The reverse step, see the module.
         variance: Of the ancestral noise: "posterior", the kernel above, or "beta" as
-            `paths.reverse_kernel`, which is not the kernel that tracking assumes.
+            `tracking.reverse_kernel`, which is not the kernel that tracking assumes.
         device: Where the samples live.
         dtype: Of the states; torch's default.
         progress: Called with `(steps done, steps in all)`.

@@ -69,3 +69,12 @@ def precision(request):
     """Run a test as a float32 user (x64 off) and as a float64 user."""
     with jax.enable_x64(request.param == "float64"):
         yield {"float32": 1e-4, "float64": 1e-10}[request.param]
+
+
+@pytest.fixture(params=["jax", "torch"])
+def array(request):
+    """Run a test on arrays of both libraries: what makes one of numbers."""
+    if request.param == "jax":
+        return jax.numpy.asarray
+    torch = pytest.importorskip("torch")
+    return lambda values: torch.from_numpy(np.array(values))

@@ -73,7 +73,7 @@ def track(model: Denoisers, x_0, log_prior, levels, key, read_out: str, clamp: b
         normals = jax.random.normal(jax.random.fold_in(key_path, index), x.shape, x.dtype)
         x_next = mean + jnp.sqrt(variance) * normals
         means, _ = reverse_kernel(x[:, None, :], denoised, noisy, cleaner)
-        update = log_likelihood_update(x_next, means, variance)
+        update = log_likelihood_update(x_next, jnp.moveaxis(means, 1, 0), variance).T
         if read_out != "class":
             update = update[:, :-1] - update[:, -1:]
         state = state + update

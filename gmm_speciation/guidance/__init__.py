@@ -9,6 +9,11 @@ where `level = (alpha, sigma)` and `denoise(label)` gives the posterior mean at 
 the whole law for `None`. Samplers thread the state and know no kind by name; kinds without memory carry an
 empty state.
 
+The kinds take arrays of JAX, points `(n, d)`, and tensors of torch, `(n, *event)`, whose labels may be one
+a state. In EDM coordinates, where alpha is 1, the level may be sigma alone. With tensors evidence is summed
+up in float64, and nothing is evaluated that is not used. A `Guidance` is a pytree; a class of one's own that
+is none has `AbstractGuidance` as its base.
+
     denoised = again(state, x, level, denoise)               at a further evaluation of the step, as Heun's
 
 leaves the state: what a kind decides once a step, an interval or the scale of feedback, stays decided.
@@ -43,9 +48,9 @@ information  what constant guidance does to two classes, in closed form, and whe
 many         the same for many equidistant classes, simulated
 """
 
-from gmm_speciation.guidance.base import Denoise, Guidance, Unguided
+from gmm_speciation.guidance.base import AbstractGuidance, Denoise, Guidance, Unguided
 from gmm_speciation.guidance.curves import GuidedCurve
-from gmm_speciation.guidance.feedback import Feedback
+from gmm_speciation.guidance.feedback import Feedback, FeedbackConstants
 from gmm_speciation.guidance.information import (
     IntervalGain,
     commitment,
@@ -57,7 +62,12 @@ from gmm_speciation.guidance.information import (
 )
 from gmm_speciation.guidance.intervals import Interval
 from gmm_speciation.guidance.many import guided_classes
-from gmm_speciation.guidance.negative import DynamicNegative, NegativePrompt, SafeLatent
+from gmm_speciation.guidance.negative import (
+    DynamicNegative,
+    NegativeConstants,
+    NegativePrompt,
+    SafeLatent,
+)
 from gmm_speciation.guidance.positive import ClassifierFree
 from gmm_speciation.guidance.posteriors import (
     ClassEvidence,
@@ -68,16 +78,19 @@ from gmm_speciation.guidance.posteriors import (
 )
 
 __all__ = [
+    "AbstractGuidance",
     "ClassEvidence",
     "ClassifierFree",
     "Denoise",
     "DynamicNegative",
     "ExactPosterior",
     "Feedback",
+    "FeedbackConstants",
     "Guidance",
     "GuidedCurve",
     "Interval",
     "IntervalGain",
+    "NegativeConstants",
     "NegativePrompt",
     "PosteriorSource",
     "SafeLatent",

@@ -5,37 +5,42 @@ Conventions are those of the package: see `gmm_speciation.guidance`.
 
 import abc
 from collections.abc import Callable
+from typing import Any
 
 import equinox as eqx
+import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, PyTree
+import numpy as np
+from jaxtyping import Array, Float, Int, PyTree
 
-from gmm_speciation.checks import ArrayLike
+from gmm_speciation.arrays import Level
 
-Denoise = Callable[[int | None], Array]
+Label = int | Int[Any, " n"] | None  # a class for all states, one a state (torch), the whole
+States = Float[Any, " n *event"]  # of JAX, of torch
+Denoise = Callable[[Any], Any]  # a label's posterior mean at x
 
 
-class Guidance(eqx.Module):
-    """Interface of a guidance kind."""
+class AbstractGuidance(abc.ABC):
+    """Interface of a guidance kind; for classes of one's own that are no pytrees."""
+
+    remembers: bool = False  # whether the state must be kept up to date at every level
 
     @property
-    def base_label(self) -> int | None:
+    def base_label(self) -> Label:
         """The class, or None for the whole law, that is drawn where this guidance does nothing."""
         return None
 
-    @abc.abstractmethod
-    def init(self, x: Float[Array, "n d"]) -> PyTree:
+    def init(self, x: States) -> PyTree:
         """State before the first step, at the noisiest level."""
+        return ()
 
     @abc.abstractmethod
     def step(
-        self, state: PyTree, x: Float[Array, "n d"], level: tuple, denoise: Denoise
-    ) -> tuple[Float[Array, "n d"], PyTree]:
-        """Guided posterior mean at `x` and the new state."""
+        self, state: PyTree, x: States, level: Level, denoise: Denoise
+    ) -> tuple[States, PyTree]:
+        """Guided posterior mean at `x` and the new state; the old one stays as it was."""
 
-    def again(
-        self, state: PyTree, x: Float[Array, "n d"], level: tuple, denoise: Denoise
-    ) -> Float[Array, "n d"]:
+    def again(self, state: PyTree, x: States, level: Level, denoise: Denoise) -> States:
         """Guided posterior mean at a further evaluation of a step, as the second of Heun's method.
 
         `state` is the one after the step's first evaluation, and stays. What a kind decides once a step
@@ -44,32 +49,28 @@ class Guidance(eqx.Module):
         return self.step(state, x, level, denoise)[0]
 
 
+class Guidance(AbstractGuidance, eqx.Module):
+    """A guidance kind that is a pytree: JAX compiles it, torch calls it."""
+
+
 class Unguided(Guidance):
     """The law as it is: of one class, or of the whole mixture for `label=None`."""
 
-    label: int | None = eqx.field(static=True, default=None)
+    label: Label = eqx.field(static=True, default=None)
 
     @property
-    def base_label(self) -> int | None:
+    def base_label(self) -> Label:
         return self.label
 
-    def init(self, x: Float[Array, "n d"]) -> PyTree:
-        return ()
-
     def step(
-        self, state: PyTree, x: Float[Array, "n d"], level: tuple, denoise: Denoise
-    ) -> tuple[Float[Array, "n d"], PyTree]:
+        self, state: PyTree, x: States, level: Level, denoise: Denoise
+    ) -> tuple[States, PyTree]:
         return denoise(self.label), state
 
 
-Parameter = Float[Array, ""] | float  # given as a number, kept as an array
+Parameter = Float[Array, ""] | Float[np.ndarray, ""] | float  # given as a number, kept as an array
 
 
-def parameter(value: ArrayLike) -> Float[Array, ""]:
-    """A number as a leaf: a new value is new data to compiled code, not a new program."""
-    return jnp.asarray(value, float)
-
-
-def like(x: Array, value: Parameter) -> Float[Array, ""]:
-    """A parameter in the precision of the states."""
-    return jnp.asarray(value, x.dtype)
+def parameter(value: Any) -> Any:
+    """A number as a leaf, in float64: a new value is new data to compiled code, not a new program."""
+    return jnp.asarray(value, float) if isinstance(value, jax.Array) else np.asarray(value, float)

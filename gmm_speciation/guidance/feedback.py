@@ -1,12 +1,14 @@
 """Feedback guidance: towards a class, as much as the state needs it."""
 
 import math
+from dataclasses import dataclass
+from typing import Any
 
 import equinox as eqx
-import jax.numpy as jnp
-from jaxtyping import Array, Float, PyTree
+from jaxtyping import PyTree
 
-from gmm_speciation.guidance.base import Denoise, Guidance, Parameter, like, parameter
+from gmm_speciation.arrays import Level, like, scales, weights, zeros
+from gmm_speciation.guidance.base import Denoise, Guidance, Label, Parameter, States, parameter
 from gmm_speciation.guidance.formulae import (
     classifier_free,
     feedback_floor,
@@ -19,6 +21,24 @@ from gmm_speciation.guidance.formulae import (
 from gmm_speciation.guidance.posteriors import PosteriorSource, TrackedRatio
 
 
+@dataclass(frozen=True)
+class FeedbackConstants:
+    """The published constants of feedback guidance."""
+
+    purity: float | int = 0.999
+    """pi."""
+    start: float | int = 0.556
+    """t_0, the share of the steps left when the scale would reach 3 without evidence."""
+    temperature: float | int | None = None
+    """tau; by default `formulae.feedback_temperature` of the levels that the paper has for its number of
+    them, sigma .002 to 80, and t_1 = .429. For other levels or another t_1 give its value. 1 is the tracked
+    posterior itself."""
+    max_scale: float | int = 10.0
+    """Largest scale in all, reached at `log P_min`."""
+    max_log_ratio: float | int = 3.0
+    """Upper bound of log P."""
+
+
 class Feedback(Guidance):
     """`D + (lambda + (w - 1) 1_interval) (D_c - D)`, `lambda = P / (P - (1 - pi))`.
 
@@ -29,72 +49,66 @@ class Feedback(Guidance):
     of the first, as published.
     """
 
-    label: int = eqx.field(static=True)
+    label: Label = eqx.field(static=True)
     purity: Parameter = eqx.field(converter=parameter)
     posterior: PosteriorSource
     max_scale: Parameter = eqx.field(converter=parameter, default=1e3)
     scale: Parameter = eqx.field(converter=parameter, default=1.0)
     low: Parameter = eqx.field(converter=parameter, default=0.0)
     high: Parameter = eqx.field(converter=parameter, default=math.inf)
+    remembers = True
 
     @classmethod
     def tracked(
         cls,
-        label: int,
+        label: Label,
         *,
         num_steps: int,
-        purity: float | int = 0.999,
-        start: float | int = 0.556,
-        temperature: float | int | None = None,
-        max_scale: float | int = 10.0,
-        max_log_ratio: float | int = 3.0,
         scale: float | int = 1.0,
         interval: tuple[float, float] = (0.0, math.inf),
+        **constants: Any,
     ) -> "Feedback":
         """As published: P tracked from 1, with an offset a step, log P in [log P_min, 3].
 
         Args:
             label: The class.
             num_steps: Positive levels of the sampler, N.
-            purity: pi.
-            start: t_0, the share of the steps left when the scale would reach 3 without evidence.
-            temperature: tau; by default `formulae.feedback_temperature` of the levels that the paper has for
-                this N, sigma .002 to 80, and t_1 = .429. For other levels or another t_1 give its value.
-                1 is the tracked posterior itself.
-            max_scale: Largest scale in all, reached at `log P_min`.
-            max_log_ratio: Upper bound of log P.
             scale: w of a constant guidance on top.
             interval: (low, high] of noise per signal where it is.
+            constants: Fields of `FeedbackConstants` that are to differ: `purity`, `start`, `temperature`,
+                `max_scale`, `max_log_ratio`.
 
         Raises:
             ValueError: If a parameter is out of its range.
+            TypeError: If a constant is unknown.
         """
-        offset = feedback_offset(purity, start, num_steps)
-        floor = feedback_floor(purity, max_scale - scale + 1)
+        known = FeedbackConstants(**constants)
+        offset = feedback_offset(known.purity, known.start, num_steps)
+        floor = feedback_floor(known.purity, known.max_scale - scale + 1)
+        temperature = known.temperature
         if temperature is None:
-            temperature = feedback_temperature(published_levels(num_steps), purity, start)
-        source = TrackedRatio(label, 1.0, temperature, offset, 0.0, floor, max_log_ratio)
-        return cls(label, purity, source, max_scale, scale, *interval)
+            levels = published_levels(num_steps)
+            temperature = feedback_temperature(levels, known.purity, known.start)
+        source = TrackedRatio(label, 1.0, temperature, offset, 0.0, floor, known.max_log_ratio)
+        return cls(label, known.purity, source, known.max_scale, scale, *interval)
 
     @property
-    def base_label(self) -> int | None:
+    def base_label(self) -> Label:
         return self.label
 
-    def init(self, x: Float[Array, "n d"]) -> PyTree:
-        return self.posterior.init(x), jnp.ones(x.shape[:1], x.dtype)
+    def init(self, x: States) -> PyTree:
+        return self.posterior.init(x), zeros(x) + 1
 
     def step(
-        self, state: PyTree, x: Float[Array, "n d"], level: tuple, denoise: Denoise
-    ) -> tuple[Float[Array, "n d"], PyTree]:
+        self, state: PyTree, x: States, level: Level, denoise: Denoise
+    ) -> tuple[States, PyTree]:
         evidence, own = self.posterior.step(state[0], x, level, denoise)
-        alpha, sigma = level
+        alpha, sigma = scales(level)
         acts = inside(sigma / alpha, like(x, self.low), like(x, self.high))
         purity, added = like(x, self.purity), like(x, self.scale) - 1
         scale = feedback_scale(evidence.log_ratio, purity, like(x, self.max_scale) - added)
-        state = own, scale + jnp.where(acts, added, 0.0)
+        state = own, scale + added * acts
         return self.again(state, x, level, denoise), state
 
-    def again(
-        self, state: PyTree, x: Float[Array, "n d"], level: tuple, denoise: Denoise
-    ) -> Float[Array, "n d"]:
-        return classifier_free(denoise(None), denoise(self.label), state[1][:, None])
+    def again(self, state: PyTree, x: States, level: Level, denoise: Denoise) -> States:
+        return classifier_free(denoise(None), denoise(self.label), weights(state[1], x))

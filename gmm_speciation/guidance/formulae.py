@@ -1,20 +1,21 @@
-"""The formulae of guidance, as functions of arrays.
+"""The formulae of guidance, as functions of arrays, of JAX or of torch.
 
 `reference`, `conditional`, `unwanted` are posterior means, scores or noises at one x (all of one kind);
 weights of a batch must carry the axis of the coordinates, `weight[..., None]`.
 """
 
 import math
+from typing import Any
 
-import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Float
 
+from gmm_speciation.arrays import namespace
 from gmm_speciation.checks import ArrayLike
 from gmm_speciation.processes import DDPM
 
-Number = Array | float | int
-Values = Float[Array, "*batch d"]
+Number = Any  # a number, or an array of the library
+Values = Float[Any, "*batch"]
 
 
 def classifier_free(reference: Values, conditional: Values, scale: Number) -> Values:
@@ -33,31 +34,30 @@ def away_from(base: Values, reference: Values, unwanted: Values, strength: Numbe
     return base - strength * (unwanted - reference)
 
 
-def inside(sigma: Number, low: Number, high: Number) -> Bool[Array, "*shape"]:
+def inside(sigma: Number, low: Number, high: Number) -> Any:
     """Whether noise per signal lies in (low, high] (Kynkaanniemi et al. 2024, arXiv 2404.07724)."""
-    return jnp.logical_and(sigma > low, sigma <= high)
+    return (sigma > low) & (sigma <= high)
 
 
-def dynamic_strength(strength: Number, log_odds: Float[Array, "*batch"]) -> Float[Array, "*batch"]:
+def dynamic_strength(strength: Number, log_odds: Values) -> Values:
     """`strength p / (1 - p)` from `log p - log(1 - p)`.
 
     Strength 1 is exact: `s - p / (1 - p) (s_c - s)` is the score of the mixture without c
     (Koulischer et al. 2025, arXiv 2410.14398).
     """
-    return strength * jnp.exp(log_odds)
+    return strength * namespace(log_odds).exp(log_odds)
 
 
-def feedback_scale(
-    log_ratio: Float[Array, "*batch"], purity: Number, max_scale: Number
-) -> Float[Array, "*batch"]:
+def feedback_scale(log_ratio: Values, purity: Number, max_scale: Number) -> Values:
     """`P / (P - (1 - pi))` from log P, P = p(x|c) / p(x) of the model; falls to 1 as P grows.
 
     If a learned class law is `pi p(x|c) + (1 - pi) p(x)` this scale undoes the mixing exactly
     (Koulischer et al. 2025, arXiv 2506.06085). It is `max_scale` from `P = feedback_floor` downwards,
     where the formula grows without bound and then changes sign.
     """
-    inverse = 1 - (1 - purity) * jnp.exp(-log_ratio)
-    return 1 / jnp.clip(inverse, 1 / max_scale, 1.0)
+    xp = namespace(log_ratio)
+    inverse = 1 - (1 - purity) * xp.exp(-log_ratio)
+    return 1 / xp.clip(inverse, 1 / max_scale, 1.0)
 
 
 def feedback_floor(purity: float, max_scale: float) -> float:
@@ -146,17 +146,17 @@ def accumulated_precision(
     return log_sigma, np.r_[0.0, np.cumsum(1 / (2 * variance))]
 
 
-def safe_weight(prompted: Values, unwanted: Values, strength: Number, threshold: Number) -> Values:
-    """Weight of every coordinate in safe latent diffusion, of noises:
+def safe_weight(difference: Values, strength: Number, threshold: Number) -> Values:
+    """Weight of every coordinate in safe latent diffusion, of `eps_p - eps_c`:
 
         mu = min(1, |strength (eps_p - eps_c)|)  where eps_p - eps_c < threshold,  else 0.
 
     Schramowski et al. 2023 (arXiv 2211.05105), Eq. 6. The bound is the one of the authors' code, which
     keeps mu below 1; it acts coordinate by coordinate, so it depends on the axes the data are given in.
     """
-    difference = prompted - unwanted
-    weight = jnp.minimum(jnp.abs(strength * difference), 1.0)
-    return jnp.where(difference < threshold, weight, 0.0)
+    xp = namespace(difference)
+    weight = xp.clip(xp.abs(strength * difference), None, 1.0)
+    return xp.where(difference < threshold, weight, 0.0)
 
 
 def negative_bounds(

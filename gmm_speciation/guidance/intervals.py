@@ -4,13 +4,23 @@ The interval is in noise per signal, sigma / alpha, which is sigma in EDM coordi
 `exp(-log_snr / 2)` on any process; a process turns it into the steps of a sampler.
 """
 
-import equinox as eqx
-import jax.numpy as jnp
-import numpy as np
-from jaxtyping import Array, Bool, Float, PyTree
+from typing import Any
 
+import equinox as eqx
+import numpy as np
+from jaxtyping import Bool, PyTree
+
+from gmm_speciation.arrays import Level, either, like, scales
 from gmm_speciation.checks import ArrayLike, require
-from gmm_speciation.guidance.base import Denoise, Guidance, Parameter, like, parameter
+from gmm_speciation.guidance.base import (
+    AbstractGuidance,
+    Denoise,
+    Guidance,
+    Label,
+    Parameter,
+    States,
+    parameter,
+)
 from gmm_speciation.guidance.formulae import inside
 from gmm_speciation.processes import DiffusionProcess
 
@@ -20,23 +30,31 @@ class Interval(Guidance):
 
     It is decided once a step, at the level that the step leaves, as published: the second evaluation of
     Heun's method follows the first. The published code of Koulischer et al. 2025 (arXiv 2506.06085) has
-    intervals open at both ends. A guidance with a memory keeps it up to date outside the interval, too.
+    intervals open at both ends. A guidance with a memory keeps it up to date outside the interval, too;
+    there one without costs no more than its unguided law, where the level is known and not traced.
+
+    Raises:
+        ValueError: If not `0 <= low < high`.
     """
 
-    guidance: Guidance
+    guidance: AbstractGuidance
     low: Parameter = eqx.field(converter=parameter)
     high: Parameter = eqx.field(converter=parameter)
 
     def __check_init__(self):
-        low, high = parameter(self.low), parameter(self.high)
         require(
-            jnp.stack([low, high]),
-            (low >= 0) & (high > low),
-            "An interval of noise per signal needs 0 <= low < high; give sigma, not log-SNR.",
+            self.high,
+            (self.low >= 0) & (self.high > self.low),
+            "An interval of noise per signal needs 0 <= low < high; give sigma, not log-SNR; got "
+            f"({self.low}, {self.high}].",
         )
 
     @property
-    def base_label(self) -> int | None:
+    def remembers(self) -> bool:  # type: ignore[override]
+        return self.guidance.remembers
+
+    @property
+    def base_label(self) -> Label:
         return self.guidance.base_label
 
     @property
@@ -45,31 +63,45 @@ class Interval(Guidance):
         with np.errstate(divide="ignore"):  # an interval may reach down to no noise at all
             return tuple(float(-2 * np.log(end)) for end in (self.high, self.low))  # type: ignore[return-value]
 
-    def guided_steps(self, process: DiffusionProcess, times: ArrayLike) -> Bool[np.ndarray, " S"]:
+    def contains(self, sigma: float) -> bool:
+        """Whether guidance acts at this noise per signal."""
+        return bool(inside(sigma, self.low, self.high))
+
+    def guided_steps(
+        self, process: DiffusionProcess | ArrayLike, times: ArrayLike | None = None
+    ) -> Bool[np.ndarray, " S"]:
         """Which steps of a sampler on `times` are guided: a step has the noise it leaves from.
 
         Args:
-            process: The clock; a sampler of DDPM steps has `DDPM` here.
+            process: The clock; a sampler of DDPM steps has `DDPM` here. Or, alone, decreasing sigmas of EDM
+                coordinates, `(S + 1,)`.
             times: The sampler's grid, from noise to signal, `(S + 1,)`.
         """
-        t = np.asarray(times, float)[:-1]
-        return np.asarray(inside(process.sigma(t) / process.alpha(t), self.low, self.high))
+        sigma: Any
+        if isinstance(process, DiffusionProcess):
+            t = np.asarray(times, float)[:-1]
+            sigma = process.sigma(t) / process.alpha(t)
+        else:
+            sigma = np.asarray(process, float)[:-1]
+        return np.asarray(inside(sigma, self.low, self.high))
 
-    def init(self, x: Float[Array, "n d"]) -> PyTree:
-        return self.guidance.init(x), jnp.asarray(False)
+    def init(self, x: States) -> PyTree:
+        return self.guidance.init(x), False
 
     def step(
-        self, state: PyTree, x: Float[Array, "n d"], level: tuple, denoise: Denoise
-    ) -> tuple[Float[Array, "n d"], PyTree]:
-        guided, own = self.guidance.step(state[0], x, level, denoise)
-        alpha, sigma = level
+        self, state: PyTree, x: States, level: Level, denoise: Denoise
+    ) -> tuple[States, PyTree]:
+        alpha, sigma = scales(level)
         acts = inside(sigma / alpha, like(x, self.low), like(x, self.high))
-        return jnp.where(acts, guided, denoise(self.base_label)), (own, acts)
+        if acts is False and not self.remembers:
+            return denoise(self.base_label), (state[0], acts)
+        guided, own = self.guidance.step(state[0], x, level, denoise)
+        return either(acts, lambda: guided, lambda: denoise(self.base_label)), (own, acts)
 
-    def again(
-        self, state: PyTree, x: Float[Array, "n d"], level: tuple, denoise: Denoise
-    ) -> Float[Array, "n d"]:
+    def again(self, state: PyTree, x: States, level: Level, denoise: Denoise) -> States:
         own, acts = state
-        return jnp.where(
-            acts, self.guidance.again(own, x, level, denoise), denoise(self.base_label)
+        return either(
+            acts,
+            lambda: self.guidance.again(own, x, level, denoise),
+            lambda: denoise(self.base_label),
         )

@@ -4,11 +4,15 @@ All three start from what is drawn without them: the whole law, or the class `pr
 `scale`. A strength of 0 is off.
 """
 
+from dataclasses import dataclass, field
+from typing import Any
+
 import equinox as eqx
 import jax.numpy as jnp
-from jaxtyping import Array, Float, PyTree
+from jaxtyping import PyTree
 
-from gmm_speciation.guidance.base import Denoise, Guidance, Parameter, like, parameter
+from gmm_speciation.arrays import Level, like, namespace, scales, weights
+from gmm_speciation.guidance.base import Denoise, Guidance, Label, Parameter, States, parameter
 from gmm_speciation.guidance.formulae import (
     away_from,
     classifier_free,
@@ -19,10 +23,8 @@ from gmm_speciation.guidance.formulae import (
 from gmm_speciation.guidance.posteriors import PosteriorSource, TrackedRatio
 from gmm_speciation.processes import DDPM
 
-_LINEAR = DDPM.linear()
 
-
-def _prompted(denoise: Denoise, prompt: int | None, scale: Parameter) -> Array:
+def _prompted(denoise: Denoise, prompt: Label, scale: Parameter) -> States:
     """`D`, or `D + scale (D_prompt - D)` towards a class."""
     reference = denoise(None)
     if prompt is None:
@@ -33,24 +35,40 @@ def _prompted(denoise: Denoise, prompt: int | None, scale: Parameter) -> Array:
 class NegativePrompt(Guidance):
     """`D - strength (D_c - D)` with one strength everywhere: what is commonly used."""
 
-    label: int = eqx.field(static=True)
+    label: Label = eqx.field(static=True)
     strength: Parameter = eqx.field(converter=parameter)
-    prompt: int | None = eqx.field(static=True, default=None)
+    prompt: Label = eqx.field(static=True, default=None)
     scale: Parameter = eqx.field(converter=parameter, default=1.0)
 
     @property
-    def base_label(self) -> int | None:
+    def base_label(self) -> Label:
         return self.prompt
 
-    def init(self, x: Float[Array, "n d"]) -> PyTree:
-        return ()
-
     def step(
-        self, state: PyTree, x: Float[Array, "n d"], level: tuple, denoise: Denoise
-    ) -> tuple[Float[Array, "n d"], PyTree]:
+        self, state: PyTree, x: States, level: Level, denoise: Denoise
+    ) -> tuple[States, PyTree]:
         base = _prompted(denoise, self.prompt, self.scale)
         strength = like(x, self.strength)
         return away_from(base, denoise(None), denoise(self.label), strength), state
+
+
+@dataclass(frozen=True)
+class NegativeConstants:
+    """The published constants of dynamic negative guidance, for CIFAR-10."""
+
+    prior: float | int = 0.01
+    """p at the start."""
+    temperature: float | int = 0.2
+    """tau."""
+    distance_offset: float | int = 2e-4
+    """delta, a squared distance in variance-preserving coordinates."""
+    min_posterior: float | int = 1e-6
+    """Lower bound of p."""
+    max_posterior: float | int = 0.8
+    """Upper bound of p."""
+    schedule: DDPM | None = field(default_factory=DDPM.linear)
+    """Whose step delta is of: `DDPM.scaled_linear()` for Stable Diffusion; None for the steps that the
+    sampler takes, whatever they are."""
 
 
 class DynamicNegative(Guidance):
@@ -60,27 +78,23 @@ class DynamicNegative(Guidance):
     is added to the prompted law; the paper's text-to-image form could not be read, this is the plain sum.
     """
 
-    label: int = eqx.field(static=True)
+    label: Label = eqx.field(static=True)
     strength: Parameter = eqx.field(converter=parameter)
     posterior: PosteriorSource
-    prompt: int | None = eqx.field(static=True, default=None)
+    prompt: Label = eqx.field(static=True, default=None)
     scale: Parameter = eqx.field(converter=parameter, default=1.0)
     max_log_odds: Parameter = eqx.field(converter=parameter, default=20.0)
+    remembers = True
 
     @classmethod
     def tracked(
         cls,
-        label: int,
+        label: Label,
         *,
         strength: float | int = 5.0,
-        prior: float | int = 0.01,
-        temperature: float | int = 0.2,
-        distance_offset: float | int = 2e-4,
-        min_posterior: float | int = 1e-6,
-        max_posterior: float | int = 0.8,
-        prompt: int | None = None,
+        prompt: Label = None,
         scale: float | int = 1.0,
-        schedule: DDPM | None = _LINEAR,
+        **constants: Any,
     ) -> "DynamicNegative":
         """As published, for CIFAR-10: p tracked from `prior` against the whole distribution and clamped.
 
@@ -93,38 +107,43 @@ class DynamicNegative(Guidance):
         Args:
             label: The class to push away from.
             strength: lambda_0.
-            prior: p at the start.
-            temperature: tau.
-            distance_offset: delta, a squared distance in variance-preserving coordinates.
-            min_posterior: Lower bound of p.
-            max_posterior: Upper bound of p.
             prompt, scale: As of the class.
-            schedule: Whose step delta is of: `DDPM.scaled_linear()` for Stable Diffusion; None for the steps
-                that the sampler takes, whatever they are.
+            constants: Fields of `NegativeConstants` that are to differ: `prior`, `temperature`,
+                `distance_offset`, `min_posterior`, `max_posterior`, `schedule`.
 
         Raises:
             ValueError: If not `0 <= min_posterior < prior < max_posterior < 1`.
+            TypeError: If a constant is unknown.
         """
-        floor, ceiling = negative_bounds(prior, min_posterior, max_posterior)
+        known = NegativeConstants(**constants)
+        floor, ceiling = negative_bounds(known.prior, known.min_posterior, known.max_posterior)
         source = TrackedRatio(
-            label, prior, temperature, 0.0, distance_offset, floor, ceiling, max_posterior, schedule
+            label,
+            known.prior,
+            known.temperature,
+            distance_offset=known.distance_offset,
+            floor=floor,
+            ceiling=ceiling,
+            max_posterior=known.max_posterior,
+            schedule=known.schedule,
         )
         return cls(label, strength, source, prompt, scale)
 
     @property
-    def base_label(self) -> int | None:
+    def base_label(self) -> Label:
         return self.prompt
 
-    def init(self, x: Float[Array, "n d"]) -> PyTree:
+    def init(self, x: States) -> PyTree:
         return self.posterior.init(x)
 
     def step(
-        self, state: PyTree, x: Float[Array, "n d"], level: tuple, denoise: Denoise
-    ) -> tuple[Float[Array, "n d"], PyTree]:
+        self, state: PyTree, x: States, level: Level, denoise: Denoise
+    ) -> tuple[States, PyTree]:
         evidence, state = self.posterior.step(state, x, level, denoise)
         # p / (1 - p) multiplies a difference that vanishes with 1 - p: beyond the bound it is rounding.
-        log_odds = jnp.minimum(evidence.log_odds, like(x, self.max_log_odds))
-        strength = dynamic_strength(like(x, self.strength), log_odds)[:, None]
+        xp = namespace(evidence.log_odds)
+        log_odds = xp.clip(evidence.log_odds, None, like(x, self.max_log_odds))
+        strength = weights(dynamic_strength(like(x, self.strength), log_odds), x)
         base = _prompted(denoise, self.prompt, self.scale)
         return away_from(base, denoise(None), denoise(self.label), strength), state
 
@@ -135,7 +154,7 @@ class SafeLatent(Guidance):
         eps = eps_u + scale (eps_p - eps_u - gamma)                 gamma only from step `warmup` on
         gamma = mu (eps_c - eps_u) + momentum_scale nu
         nu <- momentum_decay nu + (1 - momentum_decay) gamma        during the warm-up, too
-        mu  as `formulae.safe_weight` of eps_p, eps_c, strength, threshold
+        mu  as `formulae.safe_weight` of eps_p - eps_c, strength, threshold
 
     with p the prompt, or the whole law without one, when `eps = eps_u - scale gamma`. Followed line by line
     from the authors' published code; their Eq. 6 bounds mu in words that admit another reading. The paper
@@ -143,45 +162,41 @@ class SafeLatent(Guidance):
     network's output as it is, so that for v-prediction its threshold and its bound act on v.
     """
 
-    label: int = eqx.field(static=True)
+    label: Label = eqx.field(static=True)
     strength: Parameter = eqx.field(converter=parameter)
     threshold: Parameter = eqx.field(converter=parameter, default=0.01)
     momentum_scale: Parameter = eqx.field(converter=parameter, default=0.3)
     momentum_decay: Parameter = eqx.field(converter=parameter, default=0.4)
     warmup: int = eqx.field(static=True, default=0)
-    prompt: int | None = eqx.field(static=True, default=None)
+    prompt: Label = eqx.field(static=True, default=None)
     scale: Parameter = eqx.field(converter=parameter, default=1.0)
+    remembers = True
 
     @property
-    def base_label(self) -> int | None:
+    def base_label(self) -> Label:
         return self.prompt
 
-    def init(self, x: Float[Array, "n d"]) -> PyTree:
-        return jnp.zeros_like(x), jnp.asarray(0)
+    def init(self, x: States) -> PyTree:
+        return namespace(x).zeros_like(x), 0
 
     def step(
-        self, state: PyTree, x: Float[Array, "n d"], level: tuple, denoise: Denoise
-    ) -> tuple[Float[Array, "n d"], PyTree]:
+        self, state: PyTree, x: States, level: Level, denoise: Denoise
+    ) -> tuple[States, PyTree]:
         momentum, count = state
-        alpha, sigma = level
-        noise_per_mean = -alpha / jnp.where(sigma > 0, sigma, 1.0)  # eps_a - eps_b over D_a - D_b
+        alpha, sigma = scales(level)
+        if namespace(x) is jnp:
+            sigma = jnp.where(sigma > 0, sigma, 1.0)
+        ratio = sigma / alpha  # eps_a - eps_b = -(D_a - D_b) / ratio
         whole, unwanted = denoise(None), denoise(self.label)
         prompted = whole if self.prompt is None else denoise(self.prompt)
-        weight = safe_weight(
-            noise_per_mean * (prompted - whole),
-            noise_per_mean * (unwanted - whole),
-            like(x, self.strength),
-            like(x, self.threshold),
-        )
-        gamma = weight * noise_per_mean * (unwanted - whole)
-        gamma = gamma + like(x, self.momentum_scale) * momentum
+        difference = (unwanted - prompted) / ratio
+        weight = safe_weight(difference, like(x, self.strength), like(x, self.threshold))
+        gamma = weight * (whole - unwanted) / ratio + like(x, self.momentum_scale) * momentum
         decay = like(x, self.momentum_decay)
         momentum = decay * momentum + (1 - decay) * gamma
-        push = jnp.where(count >= self.warmup, like(x, self.scale) / noise_per_mean * gamma, 0.0)
-        return _prompted(denoise, self.prompt, self.scale) - push, (momentum, count + 1)
+        push = (count >= self.warmup) * like(x, self.scale) * ratio * gamma
+        return _prompted(denoise, self.prompt, self.scale) + push, (momentum, count + 1)
 
-    def again(
-        self, state: PyTree, x: Float[Array, "n d"], level: tuple, denoise: Denoise
-    ) -> Float[Array, "n d"]:
+    def again(self, state: PyTree, x: States, level: Level, denoise: Denoise) -> States:
         momentum, count = state  # the warm-up counts steps
         return self.step((momentum, count - 1), x, level, denoise)[0]

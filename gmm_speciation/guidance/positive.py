@@ -1,9 +1,10 @@
 """Classifier-free guidance towards a class."""
 
 import equinox as eqx
-from jaxtyping import Array, Float, PyTree
+from jaxtyping import PyTree
 
-from gmm_speciation.guidance.base import Denoise, Guidance, Parameter, like, parameter
+from gmm_speciation.arrays import Level, like
+from gmm_speciation.guidance.base import Denoise, Guidance, Label, Parameter, States, parameter
 from gmm_speciation.guidance.formulae import classifier_free
 
 
@@ -14,19 +15,18 @@ class ClassifierFree(Guidance):
     class: what a negative prompt in the unconditional slot does.
     """
 
-    label: int = eqx.field(static=True)
+    label: Label = eqx.field(static=True)
     scale: Parameter = eqx.field(converter=parameter)
-    reference: int | None = eqx.field(static=True, default=None)
+    reference: Label = eqx.field(static=True, default=None)
 
     @property
-    def base_label(self) -> int | None:
+    def base_label(self) -> Label:
         return self.label
 
-    def init(self, x: Float[Array, "n d"]) -> PyTree:
-        return ()
-
     def step(
-        self, state: PyTree, x: Float[Array, "n d"], level: tuple, denoise: Denoise
-    ) -> tuple[Float[Array, "n d"], PyTree]:
+        self, state: PyTree, x: States, level: Level, denoise: Denoise
+    ) -> tuple[States, PyTree]:
         scale = like(x, self.scale)
+        if isinstance(scale, float) and scale == 1:  # nothing to weigh: spares the reference
+            return denoise(self.label), state
         return classifier_free(denoise(self.reference), denoise(self.label), scale), state

@@ -10,47 +10,54 @@ variance; along a probability-flow path there is no such noise and the tracked n
 """
 
 import abc
+from typing import Any
 
 import equinox as eqx
-import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float, PyTree
 
-from gmm_speciation.guidance.base import Denoise, Parameter, like, parameter
+from gmm_speciation.arrays import Level, either, like, namespace, scales, softmaxes, wide, zeros
+from gmm_speciation.guidance.base import Denoise, Label, Parameter, States, parameter
 from gmm_speciation.guidance.formulae import accumulated_precision
 from gmm_speciation.inference import log_class_posterior
 from gmm_speciation.mixtures import GaussianMixture
 from gmm_speciation.partitions import Partition
 from gmm_speciation.processes import DDPM
-from gmm_speciation.tracking import class_against_class, log_likelihood_update, reverse_kernel
+from gmm_speciation.tracking import log_likelihood_update, reverse_kernel
 
 
 class ClassEvidence(eqx.Module):
-    """What is known of a class at x, a value a point."""
+    """What is known of a class at x, a value a point; of torch tensors in float64."""
 
-    log_ratio: Float[Array, " n"]  # log P, P = p(x|c) / p(x) = p(c|x) / p(c)
-    log_odds: Float[Array, " n"]  # log p(c|x) - log(1 - p(c|x))
+    log_ratio: Float[Any, " n"]  # log P, P = p(x|c) / p(x) = p(c|x) / p(c)
+    log_odds: Float[Any, " n"]  # log p(c|x) - log(1 - p(c|x))
+
+    @classmethod
+    def of(
+        cls, log_posterior: Float[Any, " C n"], log_prior: Float[Any, " C"], label: Label
+    ) -> "ClassEvidence":
+        """Of one class, or of one a state; the odds are exact where p is near 1."""
+        xp, special = namespace(log_posterior), softmaxes(log_posterior)
+        index = xp.ones_like(log_prior).cumsum(0) - 1  # on its device
+        own = index[:, None] == label
+        log_p = xp.where(own, log_posterior, 0.0).sum(0)
+        rest = special.logsumexp(xp.where(own, -np.inf, log_posterior), 0)
+        return cls(log_p - log_prior[label], log_p - rest)
 
 
 class PosteriorSource(eqx.Module):
     """Interface: where guidance takes p(c|x) from."""
 
-    @abc.abstractmethod
-    def init(self, x: Float[Array, "n d"]) -> PyTree:
+    def init(self, x: States) -> PyTree:
         """State before the first step."""
+        return ()
 
     @abc.abstractmethod
     def step(
-        self, state: PyTree, x: Float[Array, "n d"], level: tuple, denoise: Denoise
+        self, state: PyTree, x: States, level: Level, denoise: Denoise
     ) -> tuple[ClassEvidence, PyTree]:
         """Evidence at `x` and the new state."""
-
-
-def _log_odds(log_posterior: Float[Array, "n C"], label: int) -> Float[Array, " n"]:
-    """`log p_c - log sum_{j != c} p_j`, exact where p_c is near 1."""
-    others = jnp.arange(log_posterior.shape[-1]) != label
-    rest = jax.nn.logsumexp(jnp.where(others[None, :], log_posterior, -jnp.inf), -1)
-    return log_posterior[:, label] - rest
 
 
 class ExactPosterior(PosteriorSource):
@@ -60,66 +67,77 @@ class ExactPosterior(PosteriorSource):
     label: int = eqx.field(static=True)
     partition: Partition | None = None
 
-    def init(self, x: Float[Array, "n d"]) -> PyTree:
-        return ()
-
     def step(
-        self, state: PyTree, x: Float[Array, "n d"], level: tuple, denoise: Denoise
+        self, state: PyTree, x: States, level: Level, denoise: Denoise
     ) -> tuple[ClassEvidence, PyTree]:
-        log_posterior = log_class_posterior(self.mixture.perturb(*level), x, self.partition)
+        xp, points = namespace(x), x
+        if xp is not jnp:
+            points = jnp.asarray(wide(x).reshape(len(x), -1).numpy(force=True))
+        noisy = self.mixture.perturb(*scales(level))
+        log_posterior = log_class_posterior(noisy, points, self.partition).T
         log_prior = self.mixture.log_weights[None]
         if self.partition is not None:
             log_prior = self.partition.log_sum(log_prior)
-        ratio = log_posterior[:, self.label] - log_prior[0, self.label]
-        return ClassEvidence(ratio, _log_odds(log_posterior, self.label)), state
+        known = log_posterior, log_prior[0]
+        if xp is not jnp:
+            known = tuple(xp.asarray(np.array(a, float), device=x.device) for a in known)
+        return ClassEvidence.of(*known, self.label), state
 
 
 class _Path(eqx.Module):
-    """The step before: where it left from and what the denoisers said there."""
+    """The step before: where it left from and what the denoisers said there, the class axis first."""
 
-    x: Float[Array, "n d"]
-    denoised: Float[Array, "n C d"]
+    x: States
+    denoised: Float[Any, " C n *event"]
     level: tuple
-    known: Array  # False before the first step
+    known: Array | bool  # False before the first step
 
     @classmethod
-    def unknown(cls, x: Float[Array, "n d"], num_classes: int) -> "_Path":
-        scales = (jnp.ones((), x.dtype), 2 * jnp.ones((), x.dtype))
-        denoised = jnp.zeros((x.shape[0], num_classes, x.shape[1]), x.dtype)
-        return cls(x, denoised, scales, jnp.asarray(False))
+    def unknown(cls, x: States, num_classes: int) -> "_Path":
+        nothing = namespace(x).broadcast_to(x[None], (num_classes, *x.shape))
+        return cls(x, nothing, (1.0, 2.0), False)
 
-    def update(self, x: Float[Array, "n d"], level: tuple) -> tuple[Array, Array]:
-        """Log-likelihoods `(n, C)` of the step that led here, and the kernel's variance."""
-        means, variance = reverse_kernel(self.x[:, None], self.denoised, self.level, level)
-        variance = jnp.where(self.known & (variance > 0), variance, 1.0)
-        return log_likelihood_update(x, means, variance), variance
+    @classmethod
+    def left(cls, x: States, level: Level, means: list[States]) -> "_Path":
+        return cls(wide(x), wide(namespace(x).stack(means)), scales(level), True)
+
+    def update(self, x: States, level: Level) -> tuple[Float[Any, " C n"], Any]:
+        """Log-likelihoods of the step that led to x at a level, and the kernel's variance."""
+        (alpha, sigma), (alpha_s, sigma_s) = self.level, scales(level)
+        traced = namespace(x) is jnp
+        if not traced and not 0 < sigma_s / alpha_s < sigma / alpha:
+            raise ValueError(
+                "A tracked path goes to lower, positive noise; got a step from "
+                f"{sigma / alpha:g} to {sigma_s / alpha_s:g}."
+            )
+        means, variance = reverse_kernel(self.x[None], self.denoised, self.level, level)
+        if traced:
+            variance = jnp.where(self.known & (variance > 0), variance, 1.0)
+        return log_likelihood_update(wide(x), means, variance), variance
 
 
 class TrackedClasses(PosteriorSource):
     """All K classes tracked: `softmax(log prior + log-likelihoods)`; the denoisers of all classes a step."""
 
-    label: int = eqx.field(static=True)
-    log_prior: Float[Array, " C"]
+    label: Label = eqx.field(static=True)
+    log_prior: Float[Any, " C"]
 
-    def init(self, x: Float[Array, "n d"]) -> PyTree:
-        log_likelihood = jnp.zeros((x.shape[0], self.log_prior.shape[0]), x.dtype)
-        return log_likelihood, _Path.unknown(x, self.log_prior.shape[0])
+    def init(self, x: States) -> PyTree:
+        none = zeros(x)
+        log_prior = softmaxes(x).log_softmax(like(none, self.log_prior), 0)
+        return log_prior[:, None] + none[None], _Path.unknown(x, len(log_prior))
 
     def step(
-        self, state: PyTree, x: Float[Array, "n d"], level: tuple, denoise: Denoise
+        self, state: PyTree, x: States, level: Level, denoise: Denoise
     ) -> tuple[ClassEvidence, PyTree]:
-        log_likelihood, path = state
-        update, _ = path.update(x, level)
-        log_likelihood = log_likelihood + jnp.where(path.known, update, 0.0)
-        log_prior = self.log_prior.astype(x.dtype)
-        log_posterior = class_against_class(log_prior, log_likelihood)
-        denoised = jnp.stack([denoise(label) for label in range(len(log_prior))], 1)
-        path = _Path(x, denoised, level, jnp.asarray(True))
-        evidence = ClassEvidence(
-            log_posterior[:, self.label] - log_prior[self.label],
-            _log_odds(log_posterior, self.label),
-        )
-        return evidence, (log_likelihood, path)
+        log_posterior, path = state
+        if path.known is not False:
+            joint = log_posterior + path.update(x, level)[0]
+            moved = softmaxes(x).log_softmax(joint, 0)
+            log_posterior = either(path.known, lambda: moved, lambda: state[0])
+        path = _Path.left(x, level, [denoise(label) for label in range(len(self.log_prior))])
+        log_prior = like(log_posterior, self.log_prior)
+        return ClassEvidence.of(log_posterior, log_prior, self.label), (log_posterior, path)
 
 
 class TrackedRatio(PosteriorSource):
@@ -137,41 +155,44 @@ class TrackedRatio(PosteriorSource):
     `max_posterior`.
     """
 
-    label: int = eqx.field(static=True)
+    label: Label = eqx.field(static=True)
     prior: Parameter = eqx.field(converter=parameter)
     temperature: Parameter = eqx.field(converter=parameter, default=1.0)
     offset: Parameter = eqx.field(converter=parameter, default=0.0)
     distance_offset: Parameter = eqx.field(converter=parameter, default=0.0)
-    floor: Parameter = eqx.field(converter=parameter, default=-jnp.inf)
-    ceiling: Parameter = eqx.field(converter=parameter, default=jnp.inf)
+    floor: Parameter = eqx.field(converter=parameter, default=-np.inf)
+    ceiling: Parameter = eqx.field(converter=parameter, default=np.inf)
     max_posterior: Parameter = eqx.field(converter=parameter, default=0.99)
     schedule: DDPM | None = None
 
-    def init(self, x: Float[Array, "n d"]) -> PyTree:
-        return jnp.zeros(x.shape[:1], x.dtype), _Path.unknown(x, 2)
+    def init(self, x: States) -> PyTree:
+        return zeros(x), _Path.unknown(x, 2)
 
     def step(
-        self, state: PyTree, x: Float[Array, "n d"], level: tuple, denoise: Denoise
+        self, state: PyTree, x: States, level: Level, denoise: Denoise
     ) -> tuple[ClassEvidence, PyTree]:
+        xp = namespace(x)
         log_ratio, path = state
-        update, variance = path.update(x, level)
-        moved = log_ratio + like(x, self.temperature) * (update[:, 0] - update[:, 1])
-        moved = moved + like(x, self.offset)
-        moved = moved + like(x, self.distance_offset) * self._precision(path.level, level, variance)
-        moved = jnp.clip(moved, like(x, self.floor), like(x, self.ceiling))
-        log_ratio = jnp.where(path.known, moved, log_ratio)
-        posterior = jnp.clip(
-            like(x, self.prior) * jnp.exp(log_ratio), 0.0, like(x, self.max_posterior)
+        if path.known is not False:
+            update, variance = path.update(x, level)
+            moved = log_ratio + like(x, self.temperature) * (update[0] - update[1])
+            moved = moved + like(x, self.offset)
+            precision = self._precision(path.level, scales(level), variance)
+            moved = moved + like(x, self.distance_offset) * like(x, precision)
+            moved = xp.clip(moved, like(x, self.floor), like(x, self.ceiling))
+            log_ratio = either(path.known, lambda: moved, lambda: state[0])
+        posterior = xp.clip(
+            like(x, self.prior) * xp.exp(log_ratio), 0.0, like(x, self.max_posterior)
         )
-        denoised = jnp.stack([denoise(self.label), denoise(None)], 1)
-        path = _Path(x, denoised, level, jnp.asarray(True))
-        log_odds = jnp.log(posterior) - jnp.log1p(-posterior)
+        path = _Path.left(x, level, [denoise(self.label), denoise(None)])
+        log_odds = xp.log(posterior) - xp.log1p(-posterior)
         return ClassEvidence(log_ratio, log_odds), (log_ratio, path)
 
-    def _precision(self, noisy: tuple, level: tuple, variance: Array) -> Array:
+    def _precision(self, noisy: tuple, level: tuple, variance: Any) -> Any:
         """`1 / (2 v)` of this step, or of the schedule's between its levels."""
         if self.schedule is None:
             return (level[0] ** 2 + level[1] ** 2) / (2 * variance)
-        places, sums = (jnp.asarray(a) for a in accumulated_precision(self.schedule))
-        at = [jnp.interp(jnp.log(sigma / alpha), places, sums) for alpha, sigma in (noisy, level)]
-        return (at[0] - at[1]).astype(variance.dtype)
+        xp: Any = np if isinstance(variance, float) else jnp
+        places, sums = (xp.asarray(a) for a in accumulated_precision(self.schedule))
+        at = [xp.interp(xp.log(sigma / alpha), places, sums) for alpha, sigma in (noisy, level)]
+        return at[0] - at[1]

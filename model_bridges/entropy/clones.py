@@ -28,6 +28,7 @@ from gmm_speciation.agreement import entropy_bounds, entropy_lower_bound, entrop
 from gmm_speciation.curves import EntropyCurve
 from gmm_speciation.estimate import Estimate
 from gmm_speciation.partitions import Partition
+from gmm_speciation.tracking import log_likelihood_update, reverse_kernel
 from model_bridges.denoisers.base import UNCONDITIONAL, Denoiser
 from model_bridges.entropy.elbo_posterior import elbo_posterior
 from model_bridges.entropy.evidence import Evidence, evidence
@@ -37,7 +38,6 @@ from model_bridges.entropy.tracking import merged_trace
 from model_bridges.runs.jobs import BatchSums, ChunkSums, Means
 from model_bridges.samplers import karras_sigmas
 from model_bridges.tracking.forward import trace
-from model_bridges.tracking.kernel import log_likelihood_update, reverse_kernel
 from model_bridges.tracking.trace import group_log_sum
 
 METHOD = "clones (middle of the bounds on H)"

@@ -1,70 +1,22 @@
-"""The interface of a guidance kind, its wrapper around a model, and the kind that does nothing.
+"""A guidance on a model: its denoisers by label, its state along a run, a guided model as a function.
 
 Conventions are those of the package: see `model_bridges.guidance`.
 """
 
-import abc
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, final
+from typing import Any, final
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from gmm_speciation.guidance import AbstractGuidance as Guidance
 from model_bridges.denoisers.base import UNCONDITIONAL, Denoiser, Label, Sigma
 
 Class = int | Int[Tensor, " B"] | None  # one for all states, one a state, or the whole law
 Denoise = Callable[[Class], Tensor]
-
-
-class Guidance(abc.ABC):
-    """Interface of a guidance kind."""
-
-    remembers: ClassVar[bool] = False  # whether the state must be kept up to date at every level
-
-    @property
-    def base_label(self) -> Class:
-        """The class, or None for the whole law, that is drawn where this guidance does nothing."""
-        return None
-
-    def init(self, x: Float[Tensor, "B *event"]) -> Any:
-        """State before the first step, at the noisiest level."""
-        return ()
-
-    @abc.abstractmethod
-    def step(
-        self, state: Any, x: Float[Tensor, "B *event"], sigma: float, denoise: Denoise
-    ) -> tuple[Float[Tensor, "B *event"], Any]:
-        """Guided posterior mean at `x` and the new state; the old one stays as it was."""
-
-    def again(
-        self, state: Any, x: Float[Tensor, "B *event"], sigma: float, denoise: Denoise
-    ) -> Float[Tensor, "B *event"]:
-        """Guided posterior mean at a further evaluation of a step, as the second of Heun's method.
-
-        `state` is the one after the step's first evaluation, and stays. What a kind decides once a step
-        is as decided there.
-        """
-        return self.step(state, x, sigma, denoise)[0]
-
-
-@final
-@dataclass(frozen=True, eq=False)
-class Unguided(Guidance):
-    """The law as it is: of one class, or of all of them for `label=None`."""
-
-    label: Class = None
-
-    @property
-    def base_label(self) -> Class:
-        return self.label
-
-    def step(
-        self, state: Any, x: Float[Tensor, "B *event"], sigma: float, denoise: Denoise
-    ) -> tuple[Float[Tensor, "B *event"], Any]:
-        return denoise(self.label), state
 
 
 def denoise_at(denoiser: Denoiser, x: Float[Tensor, "B *event"], sigma: float) -> Denoise:
@@ -153,8 +105,3 @@ class Guided:
         provisional = self.second_order and not self._first
         self._first = provisional or not self.second_order
         return self._run(x, level, denoise_at(self.denoiser, x, level), provisional)
-
-
-def per_state(values: Float[Tensor, " B"], x: Float[Tensor, "B *event"]) -> Tensor:
-    """`values`, one a state, shaped to multiply `x`."""
-    return values.to(x).reshape(-1, *(1,) * (x.ndim - 1))

@@ -2,8 +2,7 @@
 
 from typing import Any
 
-from model_bridges.guidance.base import Unguided
-from model_bridges.guidance.intervals import Interval
+from gmm_speciation.guidance import Interval, Unguided
 from model_bridges.guidance.pipelines import PIPELINES, known_pipeline, last_half
 from model_bridges.pipelines.schedulers import level_at
 

@@ -28,7 +28,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from model_bridges.guidance.base import Class, Guidance, Threaded
+from gmm_speciation.guidance import AbstractGuidance as Guidance
+from model_bridges.guidance.base import Class, Threaded
 from model_bridges.pipelines.schedulers import family_of, identified, level_at
 
 PROMPT, UNWANTED = 0, 1

@@ -30,11 +30,31 @@ from numpy.typing import ArrayLike
 from torch import Tensor
 
 from gmm_speciation.partitions import Partition, as_partition
+from gmm_speciation.tracking import log_likelihood_update, reverse_kernel
 from model_bridges.denoisers.base import UNCONDITIONAL, Denoiser, NotFiniteError, class_raw
 from model_bridges.denoisers.checks import check_data, check_levels, class_weights
 from model_bridges.tracking.distances import distance, gram, spread
-from model_bridges.tracking.kernel import forward_paths, log_likelihood_update, reverse_kernel
 from model_bridges.tracking.trace import Chain, Trace
+
+
+def forward_paths(
+    x0: Float[Tensor, "B *event"], sigmas: Float[np.ndarray, " L"], seed: int, first: int = 0
+) -> Float[Tensor, "L B *event"]:
+    """States of each image at increasing noise levels, by independent increments, in float64.
+
+    The noise depends on `seed` and the index of the image alone, `first` being that of the first.
+    """
+    steps = np.sqrt(np.diff(sigmas**2, prepend=0.0))
+    shape = (len(sigmas), *x0.shape[1:])
+    noise = np.stack(
+        [
+            np.random.default_rng([seed, index]).standard_normal(shape)
+            for index in range(first, first + len(x0))
+        ],
+        axis=1,
+    )
+    noise *= steps.reshape(-1, *(1,) * x0.ndim)
+    return x0.double() + torch.from_numpy(noise.cumsum(0)).to(x0.device)
 
 
 @torch.no_grad()

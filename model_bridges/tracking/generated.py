@@ -19,10 +19,10 @@ from numpy.typing import ArrayLike
 from torch import Tensor
 
 from gmm_speciation.partitions import Partition
+from gmm_speciation.tracking import reverse_kernel
 from model_bridges.denoisers.base import Denoiser, Sigma, Unconditional
 from model_bridges.denoisers.checks import check_levels, class_weights
 from model_bridges.tracking.forward import trace
-from model_bridges.tracking.kernel import reverse_kernel
 from model_bridges.tracking.trace import Trace
 
 Mean = Callable[[Tensor, Sigma, Int[Tensor, " B"] | Unconditional], Tensor]

@@ -1,5 +1,7 @@
 """Guidance kinds on closed-form scores: their formulae, their neutral points, what is exact about them."""
 
+from functools import partial
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -35,16 +37,25 @@ TIMES = np.geomspace(4.0, 0.01, 40)
 
 
 def _denoise(x, level=LEVEL):
-    classes = gs.class_denoisers(MIXTURE, x, *level, PARTS)
-    return lambda label: (
-        gs.denoiser(MIXTURE, x, *level) if label is None else classes[..., label, :]
-    )
+    """The mixture's denoisers at x, in its library."""
+    points = x if isinstance(x, jax.Array) else jnp.asarray(x.numpy())
+    classes = gs.class_denoisers(MIXTURE, points, *level, PARTS)
+
+    def denoise(label):
+        mean = gs.denoiser(MIXTURE, points, *level) if label is None else classes[..., label, :]
+        return mean if isinstance(x, jax.Array) else x.new_tensor(np.asarray(mean))
+
+    return denoise
 
 
 @pytest.fixture
-def x(key):
+def x(key, array):
     noisy = MIXTURE.perturb(*LEVEL)
-    return noisy.sample(key, 64)[0]
+    return array(noisy.sample(key, 64)[0])
+
+
+def _means(x, *labels):
+    return (np.asarray(_denoise(x)(label)) for label in labels)
 
 
 def _step(guidance, x):
@@ -52,7 +63,7 @@ def _step(guidance, x):
 
 
 def test_guided_means_are_their_formulae(x):
-    whole, c, other = (_denoise(x)(label) for label in (None, 1, 2))
+    whole, c, other = _means(x, None, 1, 2)
     np.testing.assert_allclose(
         _step(ClassifierFree(1, 2.5), x), whole + 2.5 * (c - whole), rtol=1e-12
     )
@@ -62,7 +73,8 @@ def test_guided_means_are_their_formulae(x):
     np.testing.assert_allclose(
         _step(NegativePrompt(1, 0.7), x), whole - 0.7 * (c - whole), rtol=1e-12
     )
-    p = gs.class_posterior(MIXTURE.perturb(*LEVEL), x, PARTS)[:, 1:2]
+    points = jnp.asarray(np.asarray(x))
+    p = np.asarray(gs.class_posterior(MIXTURE.perturb(*LEVEL), points, PARTS)[:, 1:2])
     exact = ExactPosterior(MIXTURE, 1, PARTS)
     np.testing.assert_allclose(
         _step(DynamicNegative(1, 0.5, exact), x), whole - 0.5 * p / (1 - p) * (c - whole), rtol=1e-9
@@ -91,19 +103,46 @@ def test_scores_noises_and_means_mix_alike(x):
 def test_safe_latent_diffusion_follows_its_equations(x):
     """Two steps by hand in noises: weight, momentum, warm-up."""
     alpha, sigma = LEVEL
-    noise = lambda label: (x - alpha * _denoise(x)(label)) / sigma  # noqa: E731
-    whole, c, prompt = noise(None), noise(1), noise(2)
+    points = np.asarray(x)
+    whole, c, prompt = ((points - alpha * mean) / sigma for mean in _means(x, None, 1, 2))
     weight = np.where(prompt - c < 0.1, np.minimum(1, np.abs(2.0 * (prompt - c))), 0)
     first = weight * (c - whole)
     second = weight * (c - whole) + 0.3 * 0.6 * first
     guidance = SafeLatent(1, 2.0, threshold=0.1, warmup=1, prompt=2, scale=4.0)
     denoised, state = guidance.step(guidance.init(x), x, LEVEL, _denoise(x))
     np.testing.assert_allclose(
-        (x - alpha * denoised) / sigma, whole + 4 * (prompt - whole), atol=1e-10
+        (points - alpha * np.asarray(denoised)) / sigma,
+        whole + 4 * (prompt - whole),
+        atol=1e-10,
     )
     denoised, _ = guidance.step(state, x, LEVEL, _denoise(x))
     expected = whole + 4 * (prompt - whole - second)
-    np.testing.assert_allclose((x - alpha * denoised) / sigma, expected, atol=1e-10)
+    np.testing.assert_allclose(
+        (points - alpha * np.asarray(denoised)) / sigma, expected, atol=1e-10
+    )
+
+
+def test_a_level_without_alpha_is_that_of_edm_coordinates(x):
+    """sigma alone is (1, sigma), for every kind that looks at the level."""
+    exact = ExactPosterior(MIXTURE, 1, PARTS)
+    prior = PARTS.log_sum(MIXTURE.log_weights[None])[0]
+    prior = prior if isinstance(x, jax.Array) else x.new_tensor(np.asarray(prior))
+    kinds = [
+        Interval(ClassifierFree(1, 3.0), 0.6, 0.9),
+        SafeLatent(1, 2.0, threshold=0.1),
+        DynamicNegative(1, 0.5, TrackedClasses(1, prior)),
+        DynamicNegative.tracked(1),
+        Feedback(1, 0.9, exact, 50.0, 2.0, 0.6, 0.9),
+    ]
+    for guidance in kinds:
+        ends = []
+        for form in (lambda sigma: sigma, lambda sigma: (1.0, sigma)):
+            state = guidance.init(x)
+            for sigma in (1.1, 0.8, 0.5):
+                denoise = _denoise(x, (1.0, sigma))
+                denoised, state = guidance.step(state, x, form(sigma), denoise)
+                ends.append(np.asarray(denoised))
+        np.testing.assert_array_equal(ends[:3], ends[3:])
 
 
 def _final(guidance, key, **options):
@@ -193,13 +232,13 @@ def test_feedback_guidance_undoes_a_mixed_class_law_exactly(key):
     )
 
 
-def test_constants_of_feedback_guidance():
+def test_constants_of_feedback_guidance(array):
     assert abs(formulae.feedback_offset(0.999, 0.556, 64) + 0.2288) < 5e-5
     assert abs(formulae.feedback_floor(0.999, 10.0) + 6.802) < 5e-4
-    at_floor = jnp.asarray([formulae.feedback_floor(0.999, 10.0)])
+    at_floor = array([formulae.feedback_floor(0.999, 10.0)])
     np.testing.assert_allclose(formulae.feedback_scale(at_floor, 0.999, 10.0), 10.0, rtol=1e-9)
     # Without evidence the scale reaches 3 when 0.556 of the steps are left.
-    after = jnp.asarray([(1 - 0.556) * 64 * formulae.feedback_offset(0.999, 0.556, 64)])
+    after = array([(1 - 0.556) * 64 * formulae.feedback_offset(0.999, 0.556, 64)])
     np.testing.assert_allclose(formulae.feedback_scale(after, 0.999, 10.0), 3.0, rtol=1e-9)
 
 
@@ -266,3 +305,6 @@ def test_bad_input():
         formulae.feedback_offset(0.9, 1.0, 64)
     with pytest.raises(ValueError, match="min_posterior < prior"):
         DynamicNegative.tracked(0, prior=0.9)
+    for kind in (DynamicNegative.tracked, partial(Feedback.tracked, num_steps=9)):
+        with pytest.raises(TypeError, match="floor"):
+            kind(0, floor=0.1)

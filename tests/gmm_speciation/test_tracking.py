@@ -28,7 +28,7 @@ def _along(mixture, path):
         pooled = gs.denoiser(mixture, x, *here)[:, None]
         both = jnp.concatenate([denoised, pooled], 1)
         means, variance = tracking.reverse_kernel(x[:, None], both, here, there)
-        update = tracking.log_likelihood_update(x_next, means, variance)
+        update = tracking.log_likelihood_update(x_next, jnp.moveaxis(means, 1, 0), variance).T
         likelihood = likelihood + update[:, :-1]
         log_ratio = log_ratio + update[:, :-1] - update[:, -1:]
         exact = mixture.perturb(*there).posterior(x_next)
@@ -42,11 +42,16 @@ def _along(mixture, path):
     return jax.lax.scan(step, (start, start), inputs)[1]
 
 
-def test_kernel_is_the_posterior_of_the_forward_steps(rng):
+@pytest.mark.parametrize(
+    ("noisy", "cleaner"), [((0.5, 0.8), (0.7, 0.4)), ((1.0, 1.3), (1.0, 0.6)), (1.3, 0.6)]
+)
+def test_kernel_is_the_posterior_of_the_forward_steps(rng, array, noisy, cleaner):
     """The reverse kernel against Bayes' rule for one Gaussian x_0 that is known: D = x_0."""
-    (alpha_t, sigma_t), (alpha_s, sigma_s) = (0.5, 0.8), (0.7, 0.4)
-    x_0, x_t = jnp.asarray(rng.normal(size=(2, 5)))
-    mean, variance = tracking.reverse_kernel(x_t, x_0, (alpha_t, sigma_t), (alpha_s, sigma_s))
+    x_0, x_t = rng.normal(size=(2, 5))
+    mean, variance = tracking.reverse_kernel(array(x_t), array(x_0), noisy, cleaner)
+    (alpha_t, sigma_t), (alpha_s, sigma_s) = (
+        level if isinstance(level, tuple) else (1.0, level) for level in (noisy, cleaner)
+    )
     ratio = alpha_t / alpha_s
     added = sigma_t**2 - ratio**2 * sigma_s**2
     precision = 1 / sigma_s**2 + ratio**2 / added
@@ -97,13 +102,26 @@ def test_forced_prior_is_biased_and_its_repair_is_not():
     )
 
 
-def test_update_keeps_digits_and_transforms():
-    """Differences of squares far from the origin, in float32, and gradients through the kernel."""
-    means = jnp.asarray([[1e4, 0.0], [1e4, 1.0]], jnp.float32)
-    update = tracking.log_likelihood_update(
-        jnp.asarray([1e4, 0.25], jnp.float32), means, jnp.float32(1.0)
-    )
+@pytest.mark.parametrize("shape", [(4,), (4, 3), (4, 3, 2)])
+def test_the_update_is_the_log_ratio_of_two_normals(rng, array, shape):
+    """Of one state, of points and of images; each class against each."""
+    x_next, means = rng.normal(size=shape), rng.normal(size=(5, *shape))
+    update = np.asarray(tracking.log_likelihood_update(array(x_next), array(means), 0.3))
+    squares = ((x_next - means) ** 2).reshape(5, *shape[:1], -1)
+    normal = -squares.sum((1, 2) if len(shape) == 1 else 2) / 0.6
+    np.testing.assert_allclose(update - update[:1], normal - normal[:1], atol=1e-12)
+
+
+def test_update_keeps_digits(array):
+    """Differences of squares far from the origin, in float32."""
+    means = array(np.array([[1e4, 0.0], [1e4, 1.0]], np.float32))
+    x_next = array(np.array([1e4, 0.25], np.float32))
+    update = tracking.log_likelihood_update(x_next, means, 1.0)
     np.testing.assert_allclose(update[0] - update[1], (0.75**2 - 0.25**2) / 2, rtol=1e-6)
+
+
+def test_update_transforms():
+    """Gradients through the kernel."""
 
     def summed(x):
         mean, variance = tracking.reverse_kernel(x, x**2, (0.5, 0.8), (0.7, 0.4))

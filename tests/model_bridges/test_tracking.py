@@ -8,8 +8,8 @@ from oracle import draw, ten_classes
 
 import gmm_speciation as gs
 import model_bridges as mb
-from gmm_speciation import tracking
-from model_bridges.tracking.kernel import forward_paths, log_likelihood_update, reverse_kernel
+from gmm_speciation.tracking import reverse_kernel
+from model_bridges.tracking.forward import forward_paths
 from model_bridges.tracking.readouts import chain_entropy
 
 SIGMAS = np.geomspace(0.02, 80, 24)
@@ -41,34 +41,6 @@ def test_the_kernel_is_the_law_of_the_path_given_its_origin():
     residual = (x_next - mean[0]).numpy()
     assert residual.var() == pytest.approx(variance, rel=0.04)
     assert abs(np.corrcoef(residual[:, 0], x.numpy()[:, 0])[0, 1]) < 0.03
-
-
-def test_the_update_is_the_log_ratio_of_two_normals():
-    rng = np.random.default_rng(0)
-    x_next, means = (
-        torch.from_numpy(rng.normal(size=(4, 3, 2))),
-        torch.from_numpy(rng.normal(size=(5, 4, 3, 2))),
-    )
-    update = log_likelihood_update(x_next, means, 0.3)
-    normal = -((x_next - means) ** 2).flatten(2).sum(-1) / 0.6
-    torch.testing.assert_close(update - update[:1], normal - normal[:1])
-
-
-def test_kernel_and_update_are_those_of_the_theory():
-    rng = np.random.default_rng(0)
-    x, x_next, denoised = (rng.normal(size=shape) for shape in ((4, 3), (4, 3), (5, 4, 3)))
-    means, variance = reverse_kernel(torch.from_numpy(x), torch.from_numpy(denoised), 1.3, 0.6)
-    theirs, v = tracking.reverse_kernel(
-        jnp.asarray(np.broadcast_to(x[:, None, :], (4, 5, 3))),
-        jnp.asarray(denoised.swapaxes(0, 1)),
-        (1.0, 1.3),
-        (1.0, 0.6),
-    )
-    np.testing.assert_allclose(means.numpy(), np.asarray(theirs).swapaxes(0, 1))
-    assert variance == pytest.approx(float(v))
-    update = log_likelihood_update(torch.from_numpy(x_next), means, variance)
-    expected = tracking.log_likelihood_update(jnp.asarray(x_next), theirs, v)
-    np.testing.assert_allclose(update.numpy().T, np.asarray(expected), atol=1e-12)
 
 
 def test_chunking_changes_nothing(record):
