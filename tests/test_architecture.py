@@ -23,7 +23,12 @@ def test_using_the_theory_loads_nothing_heavier_than_jax():
     statement = (
         "import gmm_speciation as gs\n"
         "gs.class_entropy(gs.families.symmetric_pair(4), 0.0)\n"
-        "gs.speciation_times(gs.families.symmetric_pair(4))"
+        "gs.speciation_times(gs.families.symmetric_pair(4))\n"
+        "from gmm_speciation.guidance import ExactPosterior, Feedback\n"
+        "import jax.numpy as jnp\n"
+        "kind = Feedback(0, 0.9, ExactPosterior(gs.families.symmetric_pair(4), 0))\n"
+        "x = jnp.ones((2, 4))\n"
+        "kind.step(kind.init(x), x, (0.6, 0.8), lambda label: 0 * x)"
     )
     modules = loaded_modules(statement)
     assert "jax" in modules

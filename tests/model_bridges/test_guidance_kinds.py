@@ -1,12 +1,15 @@
-"""Guidance in torch: the same numbers as the theory's, removal of a class."""
+"""Guidance kinds: the same numbers in both array libraries, removal of a class from a model."""
 
+from dataclasses import replace
+
+import equinox as eqx
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 import torch
 
 from gmm_speciation import GaussianMixture
-from gmm_speciation import guidance as theory
 from gmm_speciation.partitions import Partition
 from gmm_speciation.samplers import label_denoiser
 from model_bridges import guidance
@@ -25,32 +28,33 @@ def law_and_model():
     return law, partition, mixture_denoiser(law, partition)
 
 
-def _kinds(module, law, partition):
-    """One of each kind, by the constructor calls that both sides share."""
-    exact = module.ExactPosterior(law, 1, partition)
-    log_prior = partition.log_sum(law.log_weights[None])[0]
-    if module is guidance:
-        log_prior = torch.from_numpy(np.array(log_prior))
-    classes = module.TrackedClasses(1, log_prior)
-    ratio = module.TrackedRatio(1, 0.3, 0.7, 0.01, 2e-3, -5.0, 1.0, 0.8)
+def _kinds(array, law, partition):
+    """One of each kind; `array` makes an array of the library that they will be given."""
+    exact = guidance.ExactPosterior(law, 1, partition)
+    classes = guidance.TrackedClasses(1, array(partition.log_sum(law.log_weights[None])[0]))
+    ratio = guidance.TrackedRatio(1, 0.3, 0.7, 0.01, 2e-3, -5.0, 1.0, 0.8)
     return {
-        "unguided": module.Unguided(2),
-        "whole": module.Unguided(),
-        "classifier-free": module.ClassifierFree(1, 2.5),
-        "against a class": module.ClassifierFree(1, 2.5, 0),
-        "interval": module.Interval(module.ClassifierFree(1, 2.5), 0.3, 3.0),
-        "negative": module.NegativePrompt(1, 0.8),
-        "negative, prompted": module.NegativePrompt(1, 0.8, 0, 1.7),
-        "safe latent": module.SafeLatent(1, 5.0, 0.05, warmup=2),
-        "safe latent, prompted": module.SafeLatent(1, 5.0, 0.05, prompt=0, scale=2.0),
-        "dynamic, exact": module.DynamicNegative(1, 1.0, exact),
-        "dynamic, classes": module.DynamicNegative(1, 0.7, classes),
-        "dynamic, ratio": module.DynamicNegative(1, 2.0, ratio, 0, 1.5),
-        "dynamic, published": module.DynamicNegative.tracked(1),
-        "feedback": module.Feedback(1, 0.9, exact, 20.0),
-        "feedback, published": module.Feedback.tracked(1, num_steps=8),
-        "limited dynamic": module.Interval(module.DynamicNegative(1, 0.7, classes), 0.3, 3.0),
+        "unguided": guidance.Unguided(2),
+        "whole": guidance.Unguided(),
+        "classifier-free": guidance.ClassifierFree(1, 2.5),
+        "against a class": guidance.ClassifierFree(1, 2.5, 0),
+        "interval": guidance.Interval(guidance.ClassifierFree(1, 2.5), 0.3, 3.0),
+        "negative": guidance.NegativePrompt(1, 0.8),
+        "negative, prompted": guidance.NegativePrompt(1, 0.8, 0, 1.7),
+        "safe latent": guidance.SafeLatent(1, 5.0, 0.05, warmup=2),
+        "safe latent, prompted": guidance.SafeLatent(1, 5.0, 0.05, prompt=0, scale=2.0),
+        "dynamic, exact": guidance.DynamicNegative(1, 1.0, exact),
+        "dynamic, classes": guidance.DynamicNegative(1, 0.7, classes),
+        "dynamic, ratio": guidance.DynamicNegative(1, 2.0, ratio, 0, 1.5),
+        "dynamic, published": guidance.DynamicNegative.tracked(1),
+        "feedback": guidance.Feedback(1, 0.9, exact, 20.0),
+        "feedback, published": guidance.Feedback.tracked(1, num_steps=8),
+        "limited dynamic": guidance.Interval(guidance.DynamicNegative(1, 0.7, classes), 0.3, 3.0),
     }
+
+
+def _tensor(values):
+    return torch.from_numpy(np.array(values))
 
 
 @pytest.fixture(scope="module")
@@ -58,31 +62,81 @@ def subject():
     return law_and_model()
 
 
-def _names():
-    return list(_kinds(theory, *law_and_model()[:2]))
-
-
-@pytest.mark.parametrize("name", _names())
-def test_every_kind_gives_the_numbers_of_the_theory_along_a_path(name, subject):
-    law, partition, model = subject
-    ours, exact = _kinds(guidance, law, partition)[name], _kinds(theory, law, partition)[name]
+def _path(law):
+    # Any path will do: both libraries see the same one.
     normals = np.random.default_rng(0).standard_normal((len(SIGMAS), 6, law.dim))
-    # Any path will do: both see the same one.
-    path = np.cumsum(normals[::-1] * 0.3, 0)[::-1] + np.asarray(law.means[1])
+    return np.cumsum(normals[::-1] * 0.3, 0)[::-1] + np.asarray(law.means[1])
+
+
+def _exact(law, partition, y, level):
+    return lambda label: label_denoiser(law, y, *level, partition, label)
+
+
+@pytest.mark.parametrize("name", _kinds(_tensor, *law_and_model()[:2]))
+def test_every_kind_gives_the_same_numbers_in_both_libraries(name, subject):
+    """Along a path, at the first evaluation of every step and at a further one."""
+    law, partition, model = subject
+    ours, exact = (_kinds(array, law, partition)[name] for array in (_tensor, jnp.asarray))
     state = other = None
-    for sigma, states in zip(SIGMAS, path, strict=True):
+    for sigma, states in zip(SIGMAS, _path(law), strict=True):
         x, y = torch.from_numpy(states.copy()), jnp.asarray(states)
         state = ours.init(x) if state is None else state
         other = exact.init(y) if other is None else other
-        result, state = ours.step(state, x, sigma, denoise_at(model, x, sigma))
         level = (jnp.asarray(1.0), jnp.asarray(sigma))
-
-        def denoise(label, y=y, level=level):
-            return label_denoiser(law, y, *level, partition, label)
-
-        wanted, other = exact.step(other, y, level, denoise)
+        result, state = ours.step(state, x, sigma, denoise_at(model, x, sigma))
+        wanted, other = exact.step(other, y, level, _exact(law, partition, y, level))
         # p / (1 - p) multiplies the rounding of D_c - D by up to e^20.
         np.testing.assert_allclose(result.numpy(), np.asarray(wanted), rtol=1e-9, atol=1e-6)
+        x, y, sigma = 0.9 * x, 0.9 * y, 0.8 * sigma
+        level = (jnp.asarray(1.0), jnp.asarray(sigma))
+        result = ours.again(state, x, sigma, denoise_at(model, x, sigma))
+        wanted = exact.again(other, y, level, _exact(law, partition, y, level))
+        np.testing.assert_allclose(result.numpy(), np.asarray(wanted), rtol=1e-9, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", ["interval", "safe latent", "dynamic, classes", "limited dynamic"])
+def test_a_compiled_path_is_the_one_stepped_through(name, subject):
+    law, partition, model = subject
+    ours, exact = (_kinds(array, law, partition)[name] for array in (_tensor, jnp.asarray))
+
+    @eqx.filter_jit
+    def compiled(kind, path, sigmas):
+        def step(state, inputs):
+            y, sigma = inputs
+            level = (jnp.ones_like(sigma), sigma)
+            denoised, state = kind.step(state, y, level, _exact(law, partition, y, level))
+            return state, denoised
+
+        return jax.lax.scan(step, kind.init(path[0]), (path, sigmas))[1]
+
+    path = _path(law)
+    wanted, state = [], ours.init(torch.from_numpy(path[0].copy()))
+    for sigma, states in zip(SIGMAS, path, strict=True):
+        x = torch.from_numpy(states.copy())
+        denoised, state = ours.step(state, x, sigma, denoise_at(model, x, sigma))
+        wanted.append(denoised.numpy())
+    result = compiled(exact, jnp.asarray(path), jnp.asarray(SIGMAS))
+    np.testing.assert_allclose(np.asarray(result), wanted, rtol=1e-9, atol=1e-6)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_evidence_of_tensors_is_summed_up_in_double_precision(dtype, subject):
+    """And the guided mean has the precision of the states, whatever their shape."""
+    law, partition, model = subject
+    kinds = _kinds(_tensor, law, partition)
+    kinds["feedback"] = replace(kinds["feedback"], posterior=kinds["dynamic, ratio"].posterior)
+    for name in ("dynamic, ratio", "dynamic, classes", "feedback"):
+        kind, state = kinds[name], None
+        for sigma in SIGMAS[:3]:
+            x = torch.randn(4, 3, 2, 2, generator=torch.Generator().manual_seed(1)).to(dtype)
+            state = kind.init(x) if state is None else state
+            denoised, state = kind.step(state, x, sigma, lambda label, x=x: (label or 0) * 0.1 * x)
+            evidence, _ = kind.posterior.step(
+                kind.posterior.init(x), x, sigma, lambda label, x=x: x
+            )
+            assert denoised.dtype == dtype
+            assert denoised.shape == x.shape
+            assert {evidence.log_ratio.dtype, evidence.log_odds.dtype} == {torch.float64}
 
 
 def test_one_label_a_state_is_the_label_of_each(subject):
@@ -90,10 +144,16 @@ def test_one_label_a_state_is_the_label_of_each(subject):
     x, labels = torch.randn(4, law.dim, dtype=torch.float64), torch.tensor([0, 1, 2, 1])
     denoise = denoise_at(model, x, 1.3)
     ratio = [guidance.TrackedRatio(c, 0.2) for c in (labels, 1)]
+    prior = torch.tensor([0.5, 0.3, 0.2], dtype=torch.float64).log()
+    classes = {labels: guidance.TrackedClasses(labels, prior), 1: guidance.TrackedClasses(1, prior)}
     kinds = (
         lambda c, source: guidance.ClassifierFree(c, 2.0),
         lambda c, source: guidance.NegativePrompt(c, 0.5),
         lambda c, source: guidance.DynamicNegative(c, 1.0, source),
+        lambda c, source: guidance.DynamicNegative(c, 1.0, classes[c]),
+        lambda c, source: guidance.SafeLatent(c, 2.0, 0.5),
+        lambda c, source: guidance.Feedback(c, 0.9, classes[c]),
+        lambda c, source: guidance.Interval(guidance.Unguided(c), 1.0, 2.0),
     )
     for kind in kinds:
         both = kind(labels, ratio[0]), kind(1, ratio[1])
@@ -122,7 +182,7 @@ def test_dynamic_guidance_with_the_exact_posterior_removes_a_class(subject):
 
     prior = np.asarray(model.class_prior)
     kept = np.delete(prior, 1) / (1 - prior[1])
-    exact = _shares(law, partition, drawn(_kinds(guidance, law, partition)["dynamic, exact"]))
+    exact = _shares(law, partition, drawn(_kinds(_tensor, law, partition)["dynamic, exact"]))
     error = 4 * np.sqrt(0.25 / 1500)
     assert exact[1] < 0.01
     np.testing.assert_allclose(np.delete(exact, 1), kept, atol=error)
@@ -132,7 +192,7 @@ def test_dynamic_guidance_with_the_exact_posterior_removes_a_class(subject):
 
 def test_a_guided_model_is_a_function_for_other_samplers(subject):
     law, partition, model = subject
-    kind = _kinds(guidance, law, partition)["dynamic, classes"]
+    kind = _kinds(_tensor, law, partition)["dynamic, classes"]
     levels = karras_sigmas(12, 0.05, 20.0)
     shape = (16, law.dim)
     generators = [torch.Generator().manual_seed(3) for _ in range(3)]
@@ -172,7 +232,7 @@ def test_bad_input(subject):
     levels = karras_sigmas(3)
     with pytest.raises(ValueError, match="both"):
         sample(model, (2, law.dim), levels, torch.tensor([0, 0]), guidance=guidance.Unguided())
-    kind = _kinds(guidance, law, partition)["dynamic, classes"]
+    kind = _kinds(_tensor, law, partition)["dynamic, classes"]
     x = torch.zeros(2, law.dim, dtype=torch.float64)
     _, state = kind.step(kind.init(x), x, 1.0, denoise_at(model, x, 1.0))
     with pytest.raises(ValueError, match="lower, positive noise"):

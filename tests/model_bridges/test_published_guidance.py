@@ -7,7 +7,6 @@ described there; the samplers of both packages are then compared with it on the 
 import math
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 import torch
@@ -29,7 +28,6 @@ from published_rules import (
 )
 
 import gmm_speciation as gs
-from gmm_speciation import guidance as theory
 from gmm_speciation.guidance import formulae
 from gmm_speciation.processes import DDPM, VarianceExploding
 from gmm_speciation.samplers import label_denoiser
@@ -49,10 +47,10 @@ def test_an_interval_decides_once_a_step(steps, ends, published):
     """Scale 3 inside, Heun's method: the second slope is guided as the first."""
     rule = constant(steps)
     np.testing.assert_allclose(reverse(80 * LATENTS, rule), published, atol=5e-8)
-    kinds = [m.Interval(m.ClassifierFree(1, 3.0), *ends) for m in (theory, guidance)]
-    exact, _ = by_jax(kinds[0], LATENTS, method="ode")
+    kind = guidance.Interval(guidance.ClassifierFree(1, 3.0), *ends)
+    exact, _ = by_jax(kind, LATENTS, method="ode")
     np.testing.assert_allclose(exact, published, atol=5e-8)
-    drawn, latents, _ = by_torch(kinds[1], method="probability-flow")
+    drawn, latents, _ = by_torch(kind, method="probability-flow")
     np.testing.assert_allclose(drawn, reverse(80 * latents, rule), atol=1e-10)
 
 
@@ -63,11 +61,11 @@ PUBLISHED = {
 }
 
 
-def feedback(module, w=1.0, low=0.0, high=np.inf):
+def feedback(w=1.0, low=0.0, high=np.inf):
     """`Feedback` with pi .999, lambda_max 10 and a given tau and delta."""
     floor = formulae.feedback_floor(0.999, 10.0 - w + 1)
-    source = module.TrackedRatio(1, 1.0, 0.05, -0.9, 0.0, floor, 3.0)
-    return module.Feedback(1, 0.999, source, 10.0, w, low, high)
+    source = guidance.TrackedRatio(1, 1.0, 0.05, -0.9, 0.0, floor, 3.0)
+    return guidance.Feedback(1, 0.999, source, 10.0, w, low, high)
 
 
 def test_feedback_guidance_has_the_published_numbers():
@@ -82,7 +80,7 @@ def test_feedback_guidance_has_the_published_numbers():
     np.testing.assert_allclose(
         reverse(80 * LATENTS, FeedbackRule(**FEEDBACK)), PUBLISHED["heun"], rtol=1e-12
     )
-    exact, _ = by_jax(feedback(theory), LATENTS, method="ode")
+    exact, _ = by_jax(feedback(), LATENTS, method="ode")
     np.testing.assert_allclose(exact, PUBLISHED["heun"], rtol=1e-9)
 
 
@@ -94,11 +92,11 @@ ON_TOP = [{}, {"w": 2.6}, {"w": 2.6, "low": below(5), "high": below(2)}]
 def test_feedback_guidance_of_both_samplers_is_its_rule(top):
     for ours, theirs in (("ancestral", "sde"), ("probability-flow", "ode")):
         stochastic = theirs == "sde"
-        drawn, latents, noises = by_torch(feedback(guidance, **top), method=ours)
+        drawn, latents, noises = by_torch(feedback(**top), method=ours)
         rule = FeedbackRule(**FEEDBACK, **top)
         wanted = reverse(80 * latents, rule, noises if stochastic else None)
         np.testing.assert_allclose(drawn, wanted, rtol=1e-9)
-        exact, noises = by_jax(feedback(theory, **top), LATENTS, method=theirs)
+        exact, noises = by_jax(feedback(**top), LATENTS, method=theirs)
         rule = FeedbackRule(**FEEDBACK, **top)
         wanted = reverse(80 * LATENTS, rule, noises if stochastic else None)
         np.testing.assert_allclose(exact, wanted, rtol=1e-9)
@@ -117,12 +115,11 @@ def test_the_temperature_of_feedback_guidance_is_the_published_one():
     variance = (noisy**2 - clean**2) * clean**2 / noisy**2
     tau = formulae.feedback_temperature(levels, peak=peak)
     assert tau * 10 / (2 * variance) == pytest.approx(-offset, rel=1e-12)
-    for module in (theory, guidance):
-        kind = module.Feedback.tracked(1, num_steps=64)
-        assert float(kind.posterior.temperature) == pytest.approx(temperature(64, 0.429), rel=1e-6)
-        assert float(kind.posterior.offset) == pytest.approx(-0.2288, abs=5e-5)
-        lig = module.Feedback.tracked(1, num_steps=64, scale=2.6, interval=(0.48, 6.84))
-        assert float(lig.posterior.floor) == pytest.approx(math.log(1e-3 * 8.4 / 7.4), rel=1e-6)
+    kind = guidance.Feedback.tracked(1, num_steps=64)
+    assert float(kind.posterior.temperature) == pytest.approx(temperature(64, 0.429), rel=1e-6)
+    assert float(kind.posterior.offset) == pytest.approx(-0.2288, abs=5e-5)
+    lig = guidance.Feedback.tracked(1, num_steps=64, scale=2.6, interval=(0.48, 6.84))
+    assert float(lig.posterior.floor) == pytest.approx(math.log(1e-3 * 8.4 / 7.4), rel=1e-6)
     with pytest.raises(ValueError, match="decrease strictly"):
         formulae.feedback_temperature(levels[::-1])
     with pytest.raises(ValueError, match="peak"):
@@ -139,10 +136,9 @@ STATES = np.array([[0.3, -0.2]]), np.array([[0.31, -0.18]])
 SAID = {1: np.array([-0.3, 0.4]), None: np.array([0.1, 0.2])}  # noises: of the class, of the whole
 
 
-def tracked_once(module, t, offset, schedule, vp):
+def tracked_once(array, t, offset, schedule, vp):
     """The posterior after a step of `TrackedRatio`, in VP or in EDM coordinates."""
-    source = module.TrackedRatio(1, 0.05, 0.2, distance_offset=offset, schedule=schedule)
-    array = jnp.asarray if module is theory else torch.tensor
+    source = guidance.TrackedRatio(1, 0.05, 0.2, distance_offset=offset, schedule=schedule)
     state = None
     for step, x in zip((t, t - 1), STATES, strict=True):
         alpha, sigma = math.sqrt(SIGNAL[step]), math.sqrt(1 - SIGNAL[step])
@@ -153,15 +149,13 @@ def tracked_once(module, t, offset, schedule, vp):
         def denoise(label, x=x, alpha=alpha / scale, sigma=sigma / scale):
             return (x - sigma * array(SAID[label])[None]) / alpha
 
-        level = sigma / scale
-        if module is theory:
-            level = (jnp.asarray(alpha / scale), jnp.asarray(level))
+        level = (alpha / scale, sigma / scale) if vp else sigma / scale
         evidence, state = source.step(state, x, level, denoise)
     return 0.05 * math.exp(float(evidence.log_ratio[0]))
 
 
 @pytest.mark.parametrize("t", STEP)
-def test_the_offset_of_dynamic_guidance_is_in_variance_preserving_coordinates(t):
+def test_the_offset_of_dynamic_guidance_is_in_variance_preserving_coordinates(t, array):
     """p <- p exp([-tau (d_c - d_u) + delta] / (2 v)), v = beta_t (1 - abar_{t-1}) / (1 - abar_t)."""
     x, y = (rows[0] for rows in STATES)
     variance = BETAS[t] * (1 - SIGNAL[t - 1]) / (1 - SIGNAL[t])
@@ -173,28 +167,26 @@ def test_the_offset_of_dynamic_guidance_is_in_variance_preserving_coordinates(t)
         rule = 0.05 * np.exp((-0.2 * (distance[0] - distance[1]) + offset) / (2 * variance))
         assert rule == pytest.approx(published, rel=1e-12)
         for schedule in (None, DDPM.linear()):
-            for module, vp in ((theory, True), (theory, False), (guidance, False)):
-                found = tracked_once(module, t, offset, schedule, vp)
+            for vp in (True, False):
+                found = tracked_once(array, t, offset, schedule, vp)
                 assert found == pytest.approx(published, rel=1e-10)
 
 
 @pytest.mark.parametrize("steps", [[999, 400, 20], [700, 350, 349, 100, 3]])
-def test_the_offset_of_a_schedule_is_that_of_its_steps_on_any_grid(steps):
+def test_the_offset_of_a_schedule_is_that_of_its_steps_on_any_grid(steps, array):
     """Without evidence (tau 0): the sum over the schedule's steps between the first level and the last."""
     variance = BETAS[1:] * (1 - SIGNAL[:-1]) / (1 - SIGNAL[1:])
     wanted = 1e-4 * np.sum(1 / (2 * variance[steps[-1] : steps[0]]))
-    for module in (theory, guidance):
-        source = module.TrackedRatio(0, 0.1, 0.0, distance_offset=1e-4, schedule=DDPM.linear())
-        zero = jnp.zeros((1, 1)) if module is theory else torch.zeros(1, 1, dtype=torch.float64)
-        state = source.init(zero)
-        for step in steps:
-            sigma = math.sqrt((1 - SIGNAL[step]) / SIGNAL[step])
-            level = (jnp.asarray(1.0), jnp.asarray(sigma)) if module is theory else sigma
-            evidence, state = source.step(state, zero, level, lambda label, zero=zero: zero)
-        assert float(evidence.log_ratio[0]) == pytest.approx(wanted, rel=1e-9)
-        kind = module.DynamicNegative.tracked(0)
-        assert kind.posterior.schedule == DDPM.linear()
-        assert float(kind.posterior.floor) == pytest.approx(math.log(1e-6 / 0.01), rel=1e-6)
+    source = guidance.TrackedRatio(0, 0.1, 0.0, distance_offset=1e-4, schedule=DDPM.linear())
+    zero = array(np.zeros((1, 1)))
+    state = source.init(zero)
+    for step in steps:
+        sigma = math.sqrt((1 - SIGNAL[step]) / SIGNAL[step])
+        evidence, state = source.step(state, zero, sigma, lambda label: zero)
+    assert float(evidence.log_ratio[0]) == pytest.approx(wanted, rel=1e-9)
+    kind = guidance.DynamicNegative.tracked(0)
+    assert kind.posterior.schedule == DDPM.linear()
+    assert float(kind.posterior.floor) == pytest.approx(math.log(1e-6 / 0.01), rel=1e-6)
 
 
 def dynamic_loop(x, noises, steps, *, strength, prior, offset):
@@ -250,12 +242,12 @@ def test_dynamic_guidance_with_the_noise_of_beta_is_the_published_loop(stride):
     unguided = dynamic_loop(start, noises, steps, offset=2e-4, strength=0.0, prior=0.3)
     assert np.abs(wanted - unguided).max() > 0.1
 
-    key, exact = jax.random.key(1), theory.DynamicNegative.tracked(1, **options)
+    key = jax.random.key(1)
     path = sample_exactly(
-        LAW, DDPM.linear(), steps, key=key, start=start[:, None], guidance=exact, variance="beta"
+        LAW, DDPM.linear(), steps, key=key, start=start[:, None], guidance=kind, variance="beta"
     )
     level = (path.alpha[-1], path.sigma[-1])
-    ended, _ = exact.step(
+    ended, _ = kind.step(
         path.guidance_state, path.final, level,
         lambda label: label_denoiser(LAW, path.final, *level, gs.Partition([0, 1]), label),
     )  # fmt: skip
@@ -285,7 +277,7 @@ def kinds():
         "interval of a memory": guidance.Interval(
             guidance.DynamicNegative(1, 0.5, ratio), below(4), below(1)
         ),
-        "feedback": feedback(guidance),
+        "feedback": feedback(),
         "safe": guidance.SafeLatent(1, 0.5, 0.5, warmup=3),
         "dynamic": guidance.DynamicNegative(1, 0.5, ratio),
         "exact": guidance.DynamicNegative(1, 0.5, exact),
