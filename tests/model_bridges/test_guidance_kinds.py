@@ -122,7 +122,7 @@ def test_a_compiled_path_is_the_one_stepped_through(name, subject):
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_evidence_of_tensors_is_summed_up_in_double_precision(dtype, subject):
     """And the guided mean has the precision of the states, whatever their shape."""
-    law, partition, model = subject
+    law, partition, _ = subject
     kinds = _kinds(_tensor, law, partition)
     kinds["feedback"] = replace(kinds["feedback"], posterior=kinds["dynamic, ratio"].posterior)
     for name in ("dynamic, ratio", "dynamic, classes", "feedback"):
