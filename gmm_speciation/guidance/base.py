@@ -52,6 +52,8 @@ class AbstractGuidance(abc.ABC):
 class Guidance(AbstractGuidance, eqx.Module):
     """A guidance kind that is a pytree: JAX compiles it, torch calls it."""
 
+    __eq__, __hash__ = object.__eq__, object.__hash__  # keys of a dictionary, whatever their leaves
+
 
 class Unguided(Guidance):
     """The law as it is: of one class, or of the whole mixture for `label=None`."""
