@@ -39,15 +39,6 @@ def inside(sigma: Number, low: Number, high: Number) -> Any:
     return (sigma > low) & (sigma <= high)
 
 
-def dynamic_strength(strength: Number, log_odds: Values) -> Values:
-    """`strength p / (1 - p)` from `log p - log(1 - p)`.
-
-    Strength 1 is exact: `s - p / (1 - p) (s_c - s)` is the score of the mixture without c
-    (Koulischer et al. 2025, arXiv 2410.14398).
-    """
-    return strength * namespace(log_odds).exp(log_odds)
-
-
 def feedback_scale(log_ratio: Values, purity: Number, max_scale: Number) -> Values:
     """`P / (P - (1 - pi))` from log P, P = p(x|c) / p(x) of the model; falls to 1 as P grows.
 
@@ -144,19 +135,6 @@ def accumulated_precision(
     noisy, clean = np.exp(2 * log_sigma[1:]), np.exp(2 * log_sigma[:-1])
     variance = (noisy - clean) * clean / (noisy * (1 + clean))
     return log_sigma, np.r_[0.0, np.cumsum(1 / (2 * variance))]
-
-
-def safe_weight(difference: Values, strength: Number, threshold: Number) -> Values:
-    """Weight of every coordinate in safe latent diffusion, of `eps_p - eps_c`:
-
-        mu = min(1, |strength (eps_p - eps_c)|)  where eps_p - eps_c < threshold,  else 0.
-
-    Schramowski et al. 2023 (arXiv 2211.05105), Eq. 6. The bound is the one of the authors' code, which
-    keeps mu below 1; it acts coordinate by coordinate, so it depends on the axes the data are given in.
-    """
-    xp = namespace(difference)
-    weight = xp.clip(xp.abs(strength * difference), None, 1.0)
-    return xp.where(difference < threshold, weight, 0.0)
 
 
 def negative_bounds(

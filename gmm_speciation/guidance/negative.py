@@ -16,9 +16,7 @@ from gmm_speciation.guidance.base import Denoise, Guidance, Label, Parameter, St
 from gmm_speciation.guidance.formulae import (
     away_from,
     classifier_free,
-    dynamic_strength,
     negative_bounds,
-    safe_weight,
 )
 from gmm_speciation.guidance.posteriors import PosteriorSource, TrackedRatio
 from gmm_speciation.processes import DDPM
@@ -143,7 +141,7 @@ class DynamicNegative(Guidance):
         # p / (1 - p) multiplies a difference that vanishes with 1 - p: beyond the bound it is rounding.
         xp = namespace(evidence.log_odds)
         log_odds = xp.clip(evidence.log_odds, None, like(x, self.max_log_odds))
-        strength = weights(dynamic_strength(like(x, self.strength), log_odds), x)
+        strength = weights(like(x, self.strength) * xp.exp(log_odds), x)
         base = _prompted(denoise, self.prompt, self.scale)
         return away_from(base, denoise(None), denoise(self.label), strength), state
 
@@ -154,12 +152,13 @@ class SafeLatent(Guidance):
         eps = eps_u + scale (eps_p - eps_u - gamma)                 gamma only from step `warmup` on
         gamma = mu (eps_c - eps_u) + momentum_scale nu
         nu <- momentum_decay nu + (1 - momentum_decay) gamma        during the warm-up, too
-        mu  as `formulae.safe_weight` of eps_p - eps_c, strength, threshold
+        mu = min(1, |strength (eps_p - eps_c)|)  where eps_p - eps_c < threshold,  else 0
 
     with p the prompt, or the whole law without one, when `eps = eps_u - scale gamma`. Followed line by line
     from the authors' published code; their Eq. 6 bounds mu in words that admit another reading. The paper
     speaks of noises, and so does this class whatever a network predicts; the published code takes the
-    network's output as it is, so that for v-prediction its threshold and its bound act on v.
+    network's output as it is, so that for v-prediction its threshold and its bound act on v. It acts
+    coordinate by coordinate, so it depends on the axes the states are given in.
     """
 
     label: Label = eqx.field(static=True)
@@ -182,15 +181,17 @@ class SafeLatent(Guidance):
     def step(
         self, state: PyTree, x: States, level: Level, denoise: Denoise
     ) -> tuple[States, PyTree]:
+        xp = namespace(x)
         momentum, count = state
         alpha, sigma = scales(level)
-        if namespace(x) is jnp:
+        if xp is jnp:
             sigma = jnp.where(sigma > 0, sigma, 1.0)
         ratio = sigma / alpha  # eps_a - eps_b = -(D_a - D_b) / ratio
         whole, unwanted = denoise(None), denoise(self.label)
         prompted = whole if self.prompt is None else denoise(self.prompt)
         difference = (unwanted - prompted) / ratio
-        weight = safe_weight(difference, like(x, self.strength), like(x, self.threshold))
+        weight = xp.clip(xp.abs(like(x, self.strength) * difference), None, 1.0)
+        weight = xp.where(difference < like(x, self.threshold), weight, 0.0)
         gamma = weight * (whole - unwanted) / ratio + like(x, self.momentum_scale) * momentum
         decay = like(x, self.momentum_decay)
         momentum = decay * momentum + (1 - decay) * gamma

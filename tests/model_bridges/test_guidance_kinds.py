@@ -62,61 +62,40 @@ def subject():
     return law_and_model()
 
 
-def _path(law):
-    # Any path will do: both libraries see the same one.
-    normals = np.random.default_rng(0).standard_normal((len(SIGMAS), 6, law.dim))
-    return np.cumsum(normals[::-1] * 0.3, 0)[::-1] + np.asarray(law.means[1])
+@eqx.filter_jit
+def _compiled(kind, law, partition, path, sigmas):
+    """Guided means of a scan along a path of JAX, of every step's first evaluation and a further one."""
 
+    def means(function, state, y, sigma):
+        level = (jnp.ones_like(sigma), sigma)
+        return function(state, y, level, lambda c: label_denoiser(law, y, *level, partition, c))
 
-def _exact(law, partition, y, level):
-    return lambda label: label_denoiser(law, y, *level, partition, label)
+    def step(state, inputs):
+        y, sigma = inputs
+        denoised, state = means(kind.step, state, y, sigma)
+        return state, (denoised, means(kind.again, state, 0.9 * y, 0.8 * sigma))
+
+    return jax.lax.scan(step, kind.init(path[0]), (path, sigmas))[1]
 
 
 @pytest.mark.parametrize("name", _kinds(_tensor, *law_and_model()[:2]))
 def test_every_kind_gives_the_same_numbers_in_both_libraries(name, subject):
-    """Along a path, at the first evaluation of every step and at a further one."""
+    """Stepped through with tensors and compiled by JAX, along a path."""
     law, partition, model = subject
     ours, exact = (_kinds(array, law, partition)[name] for array in (_tensor, jnp.asarray))
-    state = other = None
-    for sigma, states in zip(SIGMAS, _path(law), strict=True):
-        x, y = torch.from_numpy(states.copy()), jnp.asarray(states)
-        state = ours.init(x) if state is None else state
-        other = exact.init(y) if other is None else other
-        level = (jnp.asarray(1.0), jnp.asarray(sigma))
-        result, state = ours.step(state, x, sigma, denoise_at(model, x, sigma))
-        wanted, other = exact.step(other, y, level, _exact(law, partition, y, level))
-        # p / (1 - p) multiplies the rounding of D_c - D by up to e^20.
-        np.testing.assert_allclose(result.numpy(), np.asarray(wanted), rtol=1e-9, atol=1e-6)
-        x, y, sigma = 0.9 * x, 0.9 * y, 0.8 * sigma
-        level = (jnp.asarray(1.0), jnp.asarray(sigma))
-        result = ours.again(state, x, sigma, denoise_at(model, x, sigma))
-        wanted = exact.again(other, y, level, _exact(law, partition, y, level))
-        np.testing.assert_allclose(result.numpy(), np.asarray(wanted), rtol=1e-9, atol=1e-6)
-
-
-@pytest.mark.parametrize("name", ["interval", "safe latent", "dynamic, classes", "limited dynamic"])
-def test_a_compiled_path_is_the_one_stepped_through(name, subject):
-    law, partition, model = subject
-    ours, exact = (_kinds(array, law, partition)[name] for array in (_tensor, jnp.asarray))
-
-    @eqx.filter_jit
-    def compiled(kind, path, sigmas):
-        def step(state, inputs):
-            y, sigma = inputs
-            level = (jnp.ones_like(sigma), sigma)
-            denoised, state = kind.step(state, y, level, _exact(law, partition, y, level))
-            return state, denoised
-
-        return jax.lax.scan(step, kind.init(path[0]), (path, sigmas))[1]
-
-    path = _path(law)
-    wanted, state = [], ours.init(torch.from_numpy(path[0].copy()))
-    for sigma, states in zip(SIGMAS, path, strict=True):
-        x = torch.from_numpy(states.copy())
-        denoised, state = ours.step(state, x, sigma, denoise_at(model, x, sigma))
-        wanted.append(denoised.numpy())
-    result = compiled(exact, jnp.asarray(path), jnp.asarray(SIGMAS))
-    np.testing.assert_allclose(np.asarray(result), wanted, rtol=1e-9, atol=1e-6)
+    # Any path will do: both see the same one.
+    normals = np.random.default_rng(0).standard_normal((len(SIGMAS), 6, law.dim))
+    path = np.cumsum(normals[::-1] * 0.3, 0)[::-1] + np.asarray(law.means[1])
+    wanted = _compiled(exact, law, partition, jnp.asarray(path), jnp.asarray(SIGMAS))
+    state = ours.init(_tensor(path[0]))
+    for index, sigma in enumerate(SIGMAS):
+        x = _tensor(path[index])
+        first, state = ours.step(state, x, sigma, denoise_at(model, x, sigma))
+        x, sigma = 0.9 * x, 0.8 * sigma
+        further = ours.again(state, x, sigma, denoise_at(model, x, sigma))
+        for result, theirs in zip((first, further), wanted, strict=True):
+            # p / (1 - p) multiplies the rounding of D_c - D by up to e^20.
+            np.testing.assert_allclose(result.numpy(), theirs[index], rtol=1e-9, atol=1e-6)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
