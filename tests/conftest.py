@@ -1,12 +1,12 @@
 """Strict JAX for every test: float64 available, no silent rank promotion.
 
-Most of the time goes into compiling. The workers, and the programs that tests start, share what they have
-compiled in a folder that lives as long as the run.
+Most of the time goes into compiling. The workers, the programs that tests start and later runs share what
+has been compiled, in `.cache/jax`; the folder starts anew when it holds more than `LARGEST`.
 """
 
 import os
 import shutil
-import tempfile
+from pathlib import Path
 
 # Tests run in one process a core; threads of their own would only fight over the cores.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -19,10 +19,10 @@ jax.config.update("jax_enable_x64", True)
 jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_platforms", "cpu")
 
-COMPILED = None
+COMPILED = Path(__file__).parent.parent / ".cache" / "jax"
+LARGEST = 2 * 2**30  # bytes
 if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
-    COMPILED = tempfile.mkdtemp(prefix="compiled-")
-    os.environ["JAX_COMPILATION_CACHE_DIR"] = COMPILED  # for workers and programs
+    os.environ["JAX_COMPILATION_CACHE_DIR"] = str(COMPILED)  # for workers and programs
     os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
     os.environ["JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES"] = "-1"
 jax.config.update("jax_compilation_cache_dir", os.environ["JAX_COMPILATION_CACHE_DIR"])
@@ -30,9 +30,10 @@ jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
 jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
 
 
-def pytest_unconfigure():
-    if COMPILED is not None:
-        shutil.rmtree(COMPILED, ignore_errors=True)
+def pytest_configure(config):
+    first = not hasattr(config, "workerinput")  # workers start after it
+    if first and sum(one.stat().st_size for one in COMPILED.glob("*")) > LARGEST:
+        shutil.rmtree(COMPILED)
 
 
 # Variants of a covariance that share most of their code with one that always runs; low-rank ones
