@@ -48,9 +48,14 @@ def plot_clones(curves: Mapping[str, Clones]) -> Figure:
     with styled():
         for index, (name, curve) in enumerate(curves.items()):
             band(
-                axes, curve.log_snr, curve.agreement, colour=COLOURS[index % len(COLOURS)],
-                label=name, marker="o", markersize=3.5,
-            )  # fmt: skip
+                axes,
+                curve.log_snr,
+                curve.agreement,
+                colour=COLOURS[index % len(COLOURS)],
+                label=name,
+                marker="o",
+                markersize=3.5,
+            )
         axes.set_ylabel("probability that clones end in one class")
         noise_axis(axes, axes, np.concatenate([np.asarray(one.log_snr) for one in curves.values()]))
         finish(figure, axes, None)
@@ -83,9 +88,14 @@ def plot_cloning(figure_of: CloningFigure) -> Figure:
         upper.plot([], [], "o", color="#777777", markersize=3.5, label="one dimension, simulated")
         if figure_of.full:
             upper.plot(
-                [], [], "D", color="#777777", markersize=5.5, markerfacecolor="none",
+                [],
+                [],
+                "D",
+                color="#777777",
+                markersize=5.5,
+                markerfacecolor="none",
                 label="all d dimensions, simulated",
-            )  # fmt: skip
+            )
         upper.plot([], [], color="#777777", linewidth=0.9, linestyle=":", label="t_S = ½ log d")
         for axes in (upper, lower):
             axes.set_ylabel("share of clones in one class")
@@ -111,9 +121,11 @@ def plot_hierarchy(hierarchy: DeepHierarchy, unit: str = "nats") -> Figure:
             colour = COLOURS[index % len(COLOURS)]
             distance = hierarchy.distances[index]
             upper.plot(
-                curve.log_snr, scale * np.asarray(curve.entropy.value), color=colour,
+                curve.log_snr,
+                scale * np.asarray(curve.entropy.value),
+                color=colour,
                 label=f"{name}, {distance:g} apart",
-            )  # fmt: skip
+            )
             decision = hierarchy.decisions[name]
             lower.plot(decision.log_snr, scale * np.asarray(decision.rate.value), color=colour)
             for criterion, dash in (("entropic peak", DASHES[1]), ("bifurcation", DASHES[2])):
@@ -145,6 +157,13 @@ def _points(axes, times, share, marker: str, size: float, colour: str) -> None:
     value = np.asarray(share.value)
     errors = np.maximum(np.stack([value - low, high - value]), 0)
     axes.errorbar(
-        times, value, yerr=errors, fmt=marker, color=colour, markersize=size, capsize=2,
-        linewidth=1.0, markerfacecolor="none" if marker == "D" else colour,
-    )  # fmt: skip
+        times,
+        value,
+        yerr=errors,
+        fmt=marker,
+        color=colour,
+        markersize=size,
+        capsize=2,
+        linewidth=1.0,
+        markerfacecolor="none" if marker == "D" else colour,
+    )

@@ -143,10 +143,13 @@ def _inside(leaves: np.ndarray, variance: float, grid: np.ndarray, above: int) -
     halves = Partition((np.arange(parents.shape[1]) >= parents.shape[1] // 2).astype(int))
     curves = [
         entropy_curve(
-            GaussianMixture.isotropic(own[:, None], variance), grid, partition=halves, method="exact"
+            GaussianMixture.isotropic(own[:, None], variance),
+            grid,
+            partition=halves,
+            method="exact",
         )
         for own in parents
-    ]  # fmt: skip
+    ]
     return EntropyCurve(
         grid,
         Estimate.exact(np.mean([np.asarray(curve.entropy.value) for curve in curves], 0)),

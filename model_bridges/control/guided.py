@@ -79,13 +79,24 @@ def guided_run(
     """
     num = len(labels)
     paths, ends = generate_paths(
-        Guided(denoiser, kind(labels)), labels, sigmas, tuple(denoiser.event_shape), num,
-        seed=seed, max_batch=num,
-    )  # fmt: skip
+        Guided(denoiser, kind(labels)),
+        labels,
+        sigmas,
+        tuple(denoiser.event_shape),
+        num,
+        seed=seed,
+        max_batch=num,
+    )
     record = trace(
-        denoiser, ends.double(), labels, sigmas=sigmas, paths=paths, seed=seed,
-        max_batch=max_batch, progress=progress,
-    )  # fmt: skip
+        denoiser,
+        ends.double(),
+        labels,
+        sigmas=sigmas,
+        paths=paths,
+        seed=seed,
+        max_batch=max_batch,
+        progress=progress,
+    )
     rows, classes = np.arange(num), labels.numpy()
     losses = -record.fine.log_posterior[::-1, rows, classes]
     log_snr = record.log_snr[::-1]

@@ -119,9 +119,17 @@ def guided_information(
     shares, level = _shares(runs, limited)
     read_out = float(sigmas[::-1][level])
     return GuidedInformation(
-        model.name, sigmas, window, runs, limited, feedback, exact, shares, read_out,
+        model.name,
+        sigmas,
+        window,
+        runs,
+        limited,
+        feedback,
+        exact,
+        shares,
+        read_out,
         _checks(runs, limited, exact, shares, read_out),
-    )  # fmt: skip
+    )
 
 
 def _limited(low: float, high: float) -> Kind:

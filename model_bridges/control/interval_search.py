@@ -104,15 +104,27 @@ def search_intervals(
     full = cells[float(edges[0]), float(edges[-1])]
     step("floor of the distance")
     true = floor(
-        model.judge, model.reference, model.held_out.images, model.held_out.labels,
+        model.judge,
+        model.reference,
+        model.held_out.images,
+        model.held_out.labels,
         num_images=min(num_images, len(model.train.labels) // 2),
-    )  # fmt: skip
+    )
     spent = num_images * sum(cell.evaluations for cell in cells.values())
     best = min(cells.values(), key=lambda cell: float(cell.quality.frechet.value))
     return IntervalSearch(
-        scale, interval, unguided, full, entropic, feedback, cells, true, curve_evaluations, spent,
+        scale,
+        interval,
+        unguided,
+        full,
+        entropic,
+        feedback,
+        cells,
+        true,
+        curve_evaluations,
+        spent,
         _checks(unguided, full, entropic, best, true, curve_evaluations / spent),
-    )  # fmt: skip
+    )
 
 
 def _checks(
@@ -128,10 +140,16 @@ def _checks(
             round(float(true.held_out.frechet.value), 3),
             f"best: {best.name}; bound: the distance of held-out images",
         ),
-        at_most("Fréchet distance, interval of the curve minus unlimited", gap(entropic, full), 0.0),
-        at_most("Fréchet distance, interval of the curve minus unguided", gap(entropic, unguided), 0.0),
         at_most(
-            "evaluations of the curve over those of the search", Estimate.exact(np.asarray(share)), 0.5
+            "Fréchet distance, interval of the curve minus unlimited", gap(entropic, full), 0.0
+        ),
+        at_most(
+            "Fréchet distance, interval of the curve minus unguided", gap(entropic, unguided), 0.0
+        ),
+        at_most(
+            "evaluations of the curve over those of the search",
+            Estimate.exact(np.asarray(share)),
+            0.5,
         ),
         at_most(
             "guidance everywhere lowers the diversity inside a class: minus unguided",
@@ -144,4 +162,4 @@ def _checks(
             gap(full, entropic, "diversity"),
             0.0,
         ),
-    ]  # fmt: skip
+    ]

@@ -134,9 +134,16 @@ def digits_model(name: str, say: Say = lambda line: None) -> JudgedModel:
     train, held_out = (digits_images(digits, part) for part in ("train", "held-out"))
     judge = Judge.train(train.images, train.labels)
     return JudgedModel(
-        name, Metered(subject.denoiser, say), tuple(map(str, range(10))), train, held_out, judge,
-        Reference.of(judge, train.images, train.labels), to_images, subject.states,
-    )  # fmt: skip
+        name,
+        Metered(subject.denoiser, say),
+        tuple(map(str, range(10))),
+        train,
+        held_out,
+        judge,
+        Reference.of(judge, train.images, train.labels),
+        to_images,
+        subject.states,
+    )
 
 
 def own_model(model: str, folder: Path, say: Say = lambda line: None) -> JudgedModel:
@@ -160,6 +167,11 @@ def own_model(model: str, folder: Path, say: Say = lambda line: None) -> JudgedM
     order = torch.randperm(len(parts.test.labels), generator=torch.Generator().manual_seed(0))
     held_out = replace(parts.test, images=parts.test.images[order], labels=parts.test.labels[order])
     return JudgedModel(
-        model, Metered(denoiser, say), tuple(map(str, range(denoiser.num_classes))), parts.train,
-        held_out, judge, Reference.of(judge, parts.train.images, parts.train.labels),
-    )  # fmt: skip
+        model,
+        Metered(denoiser, say),
+        tuple(map(str, range(denoiser.num_classes))),
+        parts.train,
+        held_out,
+        judge,
+        Reference.of(judge, parts.train.images, parts.train.labels),
+    )

@@ -45,13 +45,22 @@ def plot_removal(result: Removal) -> Figure:
                 x, y = [float(p.value) for p in price], [100 * float(s.value) for s in left]
                 colour = COLOURS[index % len(COLOURS)]
                 axes.errorbar(
-                    x[1:], y[1:], xerr=[p.half_width() for p in price[1:]],
-                    yerr=[100 * s.half_width() for s in left[1:]], color=colour, **_BARS,
-                )  # fmt: skip
+                    x[1:],
+                    y[1:],
+                    xerr=[p.half_width() for p in price[1:]],
+                    yerr=[100 * s.half_width() for s in left[1:]],
+                    color=colour,
+                    **_BARS,
+                )
                 axes.plot(
-                    x, y, color=colour, marker=MARKERS[index % len(MARKERS)], markersize=5,
-                    linewidth=1.3, label=name if metric == "frechet" else None,
-                )  # fmt: skip
+                    x,
+                    y,
+                    color=colour,
+                    marker=MARKERS[index % len(MARKERS)],
+                    markersize=5,
+                    linewidth=1.3,
+                    label=name if metric == "frechet" else None,
+                )
                 labels += [
                     (axes, f"{strength:g}", (at_x, at_y), colour)
                     for strength, at_x, at_y in zip(curve.strengths[1:], x[1:], y[1:], strict=True)
@@ -60,13 +69,20 @@ def plot_removal(result: Removal) -> Figure:
             assert start.removed_share is not None  # a class was removed
             at = float(getattr(start, metric).value), 100 * float(start.removed_share.value)
             axes.errorbar(
-                *at, xerr=getattr(start, metric).half_width(),
-                yerr=100 * start.removed_share.half_width(), color="#222222", **_BARS,
-            )  # fmt: skip
+                *at,
+                xerr=getattr(start, metric).half_width(),
+                yerr=100 * start.removed_share.half_width(),
+                color="#222222",
+                **_BARS,
+            )
             axes.plot(
-                *at, "*", color="#222222", markersize=12, zorder=4,
+                *at,
+                "*",
+                color="#222222",
+                markersize=12,
+                zorder=4,
                 label="unguided" if metric == "frechet" else None,
-            )  # fmt: skip
+            )
             floors = {
                 "frechet": (float(result.floor.held_out.frechet.value), "held-out images"),
                 "balance": (start.balance_floor, "as many exact draws"),
@@ -91,10 +107,12 @@ def plot_removal(result: Removal) -> Figure:
         figure.axes[0].set_ylabel(f"images of class {result.removed} that are left  [%]")
         figure.axes[0].set_ylim(bottom=-0.5)
         figure.legend(
-            loc="outside upper left", ncols=6, alignment="left",
+            loc="outside upper left",
+            ncols=6,
+            alignment="left",
             title="Numbers: strengths. Bars: 95 % of each point; all share their noise, so differences are "
             "known better.",
-        )  # fmt: skip
+        )
         _placed(figure, labels)
     return figure
 
@@ -111,9 +129,16 @@ def _placed(figure: Figure, labels: Sequence[tuple[Axes, str, tuple[float, float
     taken: list[Bbox] = []
     for (axes, text, at, colour), centre in zip(labels, centres, strict=True):
         label = axes.annotate(
-            text, at, (0, 0), textcoords="offset points", ha="center", va="center", fontsize=7.5,
-            color=colour, zorder=5,
-        )  # fmt: skip
+            text,
+            at,
+            (0, 0),
+            textcoords="offset points",
+            ha="center",
+            va="center",
+            fontsize=7.5,
+            color=colour,
+            zorder=5,
+        )
         label.set_in_layout(False)
         size = np.array([(box := label.get_window_extent()).width, box.height]) / 2 + 1.5 * scale
         best, fewest = (0.0, 0.0), np.inf
@@ -132,9 +157,13 @@ def _placed(figure: Figure, labels: Sequence[tuple[Axes, str, tuple[float, float
         taken.append(chosen)
         if np.hypot(*best) > 15:
             axes.annotate(
-                "", at, best, textcoords="offset points", zorder=1,
+                "",
+                at,
+                best,
+                textcoords="offset points",
+                zorder=1,
                 arrowprops={"arrowstyle": "-", "color": colour, "linewidth": 0.5, "shrinkA": 4},
-            )  # fmt: skip
+            )
 
 
 def plot_guided(result: GuidedInformation) -> Figure:
@@ -148,17 +177,23 @@ def plot_guided(result: GuidedInformation) -> Figure:
                 scale < 1
             ):  # heavy tails: its mean is a few trajectories', a band would hide the rest
                 axes.plot(
-                    curve.clock, np.asarray(curve.cross_entropy.value), color=colour, linewidth=1,
+                    curve.clock,
+                    np.asarray(curve.cross_entropy.value),
+                    color=colour,
+                    linewidth=1,
                     label=f"w = {scale:g}, no band",
-                )  # fmt: skip
+                )
             else:
                 band(axes, curve.clock, curve.cross_entropy, colour=colour, label=f"w = {scale:g}")
             if scale in result.theory:
                 exact = result.theory[scale].curve
                 axes.plot(
-                    exact.clock, np.asarray(exact.cross_entropy.value), color=colour, linewidth=1.1,
+                    exact.clock,
+                    np.asarray(exact.cross_entropy.value),
+                    color=colour,
+                    linewidth=1.1,
                     linestyle=(0, (4, 2)),
-                )  # fmt: skip
+                )
         for (name, run), colour in zip(
             result.feedback.items(), ("#555555", "#a0a0a0"), strict=True
         ):
@@ -193,9 +228,15 @@ def plot_search(result: IntervalSearch) -> Figure:
         for axes, estimates in ((left, distances), (right, gaps)):
             for place, (one, estimate) in enumerate(zip(draws, estimates, strict=True)):
                 axes.errorbar(
-                    float(estimate.value), place, xerr=estimate.half_width(), fmt="o", capsize=2,
-                    color=named.get(id(one), "#777777"), elinewidth=1, markersize=5,
-                )  # fmt: skip
+                    float(estimate.value),
+                    place,
+                    xerr=estimate.half_width(),
+                    fmt="o",
+                    capsize=2,
+                    color=named.get(id(one), "#777777"),
+                    elinewidth=1,
+                    markersize=5,
+                )
         _marked(left, float(result.floor.held_out.frechet.value), "held-out images")
         right.axvline(0.0, color=COLOURS[1], linestyle=":")
         names = [f"{one.name}   [{one.evaluations}]" for one in draws]
@@ -205,8 +246,9 @@ def plot_search(result: IntervalSearch) -> Figure:
         right.set_xlabel("the same minus the interval of the curve, paired, 95 %")
         left.set_title(
             "(low, high] in σ; in brackets: evaluations an image. Distances in squared feature units.",
-            fontsize=9, loc="left",
-        )  # fmt: skip
+            fontsize=9,
+            loc="left",
+        )
     return figure
 
 
@@ -214,9 +256,16 @@ def _marked(axes: Axes, place: float, name: str) -> None:
     """A dotted vertical line with its name along it."""
     axes.axvline(place, color="#777777", linestyle=":")
     axes.text(
-        place, 0.99, f" {name}", transform=axes.get_xaxis_transform(), rotation=90, ha="right",
-        va="top", fontsize=8, color="#555555",
-    )  # fmt: skip
+        place,
+        0.99,
+        f" {name}",
+        transform=axes.get_xaxis_transform(),
+        rotation=90,
+        ha="right",
+        va="top",
+        fontsize=8,
+        color="#555555",
+    )
 
 
 def plot_grids(result: TimeGrids, floor: float | None = None) -> Figure:
@@ -229,15 +278,21 @@ def plot_grids(result: TimeGrids, floor: float | None = None) -> Figure:
                 counts = sorted(n for g, m, n in result.draws if (g, m) == (grid, method))
                 found = [result.draws[grid, method, n].quality.frechet for n in counts]
                 axes.errorbar(
-                    [n * 1.02**index for n in counts], [float(f.value) for f in found],
-                    yerr=[f.half_width() for f in found], color=COLOURS[index],
-                    marker=MARKERS[index], capsize=2, label=grid if method == METHODS[0] else None,
-                )  # fmt: skip
+                    [n * 1.02**index for n in counts],
+                    [float(f.value) for f in found],
+                    yerr=[f.half_width() for f in found],
+                    color=COLOURS[index],
+                    marker=MARKERS[index],
+                    capsize=2,
+                    label=grid if method == METHODS[0] else None,
+                )
             if floor is not None:
                 axes.axhline(
-                    floor, color="#777777", linestyle=":",
+                    floor,
+                    color="#777777",
+                    linestyle=":",
                     label="held-out images" if method == METHODS[0] else None,
-                )  # fmt: skip
+                )
             axes.set_xscale("log")
             axes.set_yscale("log")
             axes.set_xticks(counts, [str(n) for n in counts])

@@ -248,9 +248,13 @@ def remove_class(
     runs = _Runs(model, removed, num_images, num_steps, seed, folder, bar)
     bar.next("floor of the distance")
     true = floor(
-        model.judge, model.reference, model.held_out.images, model.held_out.labels,
-        removed=removed, num_images=min(num_images, int((model.train.labels != removed).sum()) // 2),
-    )  # fmt: skip
+        model.judge,
+        model.reference,
+        model.held_out.images,
+        model.held_out.labels,
+        removed=removed,
+        num_images=min(num_images, int((model.train.labels != removed).sum()) // 2),
+    )
     images, cost = runs.draw("unguided", 0.0, Unguided())
     unguided = runs.judge("unguided", 0.0, images)
     # Half of the pictures shown are of the class, when nothing is done about it.
@@ -290,9 +294,20 @@ def remove_class(
         if dynamic in curves and other in curves
     }
     return Removal(
-        model.name, removed, num_images, num_steps, unguided, curves, evaluations, ends, comparisons,
-        true, runs.wild, pictures, _checks(unguided, curves, comparisons, num_images),
-    )  # fmt: skip
+        model.name,
+        removed,
+        num_images,
+        num_steps,
+        unguided,
+        curves,
+        evaluations,
+        ends,
+        comparisons,
+        true,
+        runs.wild,
+        pictures,
+        _checks(unguided, curves, comparisons, num_images),
+    )
 
 
 def _end(point: Quality, unguided: Quality, true: Floor) -> str | None:

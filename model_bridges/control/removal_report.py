@@ -14,9 +14,17 @@ from model_bridges.quality.frontier import FrontComparison
 METRICS = ("removed_share", "balance", "frechet", "precision", "recall", "diversity")
 PRICES = {"balance": "balance KL", "frechet": "Fréchet distance"}
 HEADERS = [
-    "kind", "strength", "left, %", "balance KL", "Fréchet", "precision", "recall", "diversity",
-    "wild, %", "evaluations",
-]  # fmt: skip
+    "kind",
+    "strength",
+    "left, %",
+    "balance KL",
+    "Fréchet",
+    "precision",
+    "recall",
+    "diversity",
+    "wild, %",
+    "evaluations",
+]
 
 
 def show(estimate: Estimate, digits: int = 3, factor: float | int = 1) -> str:
@@ -30,11 +38,17 @@ def removal_rows(result: Removal) -> tuple[list[str], list[list[str]]]:
     def row(name: str, strength: float, quality: Quality) -> list[str]:
         assert quality.removed_share is not None  # a class was removed
         return [
-            name, f"{strength:g}" if strength else "—", show(quality.removed_share, 1, 100),
-            show(quality.balance), show(quality.frechet, 2), show(quality.precision),
-            show(quality.recall), show(quality.diversity),
-            f"{100 * result.wild[name, strength]:.1f}", str(result.evaluations[name]),
-        ]  # fmt: skip
+            name,
+            f"{strength:g}" if strength else "—",
+            show(quality.removed_share, 1, 100),
+            show(quality.balance),
+            show(quality.frechet, 2),
+            show(quality.precision),
+            show(quality.recall),
+            show(quality.diversity),
+            f"{100 * result.wild[name, strength]:.1f}",
+            str(result.evaluations[name]),
+        ]
 
     rows = [row("unguided", 0.0, result.unguided)]
     for name, curve in result.curves.items():
@@ -101,10 +115,14 @@ def front_rows(result: Removal) -> tuple[list[str], list[list[str]]]:
         for i, budget in enumerate(found.budgets):
             rows.append(
                 [
-                    f"{name} − {other}", PRICES[metric], f"{budget:.3g}", show(found.y_a[i], 1, 100),
-                    show(found.y_b[i], 1, 100), show(found.difference[i], 1, 100),
+                    f"{name} − {other}",
+                    PRICES[metric],
+                    f"{budget:.3g}",
+                    show(found.y_a[i], 1, 100),
+                    show(found.y_b[i], 1, 100),
+                    show(found.difference[i], 1, 100),
                 ]
-            )  # fmt: skip
+            )
         rows.append([f"{name} − {other}", PRICES[metric], "all", "", "", _area(result, found)])
     return headers, rows
 

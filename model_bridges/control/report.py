@@ -22,9 +22,16 @@ Table = tuple[list[str], list[list[str]]]
 def information_rows(result: GuidedInformation) -> Table:
     """Headers and rows: what every kind decides, and when."""
     headers = [
-        "guidance", "commits at log σ", "shift [log σ]", "shift, mixture", "named at the end, %",
-        "identity, nats", "90 % left at λ", "half left at λ", "10 % left at λ",
-    ]  # fmt: skip
+        "guidance",
+        "commits at log σ",
+        "shift [log σ]",
+        "shift, mixture",
+        "named at the end, %",
+        "identity, nats",
+        "90 % left at λ",
+        "half left at λ",
+        "10 % left at λ",
+    ]
     plain = result.runs[1.0]
     runs: dict[str, GuidedRun] = {f"w = {scale:g}": run for scale, run in result.runs.items()}
     runs |= {f"w = {LIMITED:g} {WHERE[place]}": run for place, run in result.limited.items()}
@@ -59,17 +66,19 @@ def _place(run: GuidedRun, share: float) -> str:
 
 def draw_rows(draws: list[Draw]) -> Table:
     """Headers and rows: quality and cost."""
-    headers = [
-        "", "Fréchet", "precision", "recall", "diversity", "recognised, %", "evaluations"
-    ]  # fmt: skip
+    headers = ["", "Fréchet", "precision", "recall", "diversity", "recognised, %", "evaluations"]
     rows = [
         [
-            one.name, show(one.quality.frechet, 2), show(one.quality.precision),
-            show(one.quality.recall), show(one.quality.diversity), show(one.recognised, 1, 100),
+            one.name,
+            show(one.quality.frechet, 2),
+            show(one.quality.precision),
+            show(one.quality.recall),
+            show(one.quality.diversity),
+            show(one.recognised, 1, 100),
             str(one.evaluations),
         ]
         for one in draws
-    ]  # fmt: skip
+    ]
     return headers, rows
 
 
@@ -100,10 +109,11 @@ def _information(report: Report, found: GuidedInformation) -> None:
         "of guided information."
     )
     report.figure(
-        plotting.plot_guided(found), "guided",
+        plotting.plot_guided(found),
+        "guided",
         "Cross-entropy along guided trajectories, with 95 % bands"
         + ("; dashed: a mixture fitted to the data." if found.theory else "."),
-    )  # fmt: skip
+    )
     report.table(*information_rows(found), caption=ERRORS)
 
 

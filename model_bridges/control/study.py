@@ -96,23 +96,38 @@ def study_guidance(
     data = model.states(model.held_out, seed)
     chosen = slice(0, min(curve_images, len(data.labels)))
     record = trace(
-        model.denoiser, data.images[chosen].double(), data.labels[chosen],
-        sigmas=np.geomspace(*model.denoiser.sigma_range, CURVE_LEVELS), seed=seed, progress=progress,
-    )  # fmt: skip
+        model.denoiser,
+        data.images[chosen].double(),
+        data.labels[chosen],
+        sigmas=np.geomspace(*model.denoiser.sigma_range, CURVE_LEVELS),
+        seed=seed,
+        progress=progress,
+    )
     curve = tracked_curve(record)
     interval = guidance_interval(curve, mass)
     window = interval[0], interval[1]
     information = intervals = grids = None
     if "information" in sections:
         information = guided_information(
-            model, window, theory=theory, num_paths=num_paths, seed=seed, step=step,
+            model,
+            window,
+            theory=theory,
+            num_paths=num_paths,
+            seed=seed,
+            step=step,
             progress=progress,
-        )  # fmt: skip
+        )
     if "intervals" in sections:
         intervals = search_intervals(
-            model, window, record.evaluations, scale=scale, num_images=num_images,
-            seed=seed, step=step, progress=progress,
-        )  # fmt: skip
+            model,
+            window,
+            record.evaluations,
+            scale=scale,
+            num_images=num_images,
+            seed=seed,
+            step=step,
+            progress=progress,
+        )
     if "grids" in sections:
         grids = compare_grids(
             model, record, num_images=num_images, seed=seed, step=step, progress=progress

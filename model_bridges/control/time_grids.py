@@ -94,10 +94,15 @@ def compare_grids(
     for method, (grid, count) in product(METHODS, levels):
         step(f"{grid}, {count} levels, {method}")
         draws[grid, method, count] = draw(
-            model, f"{grid}, {count} levels", lambda labels: Unguided(), num_images,
-            sigmas=torch.from_numpy(levels[grid, count]), method=method, seed=seed,
+            model,
+            f"{grid}, {count} levels",
+            lambda labels: Unguided(),
+            num_images,
+            sigmas=torch.from_numpy(levels[grid, count]),
+            method=method,
+            seed=seed,
             progress=progress,
-        )  # fmt: skip
+        )
     checks = [
         at_most(
             f"{grid} beats Karras, {count} levels, {method}: difference of Fréchet distances",

@@ -261,9 +261,14 @@ def test_tracked_posteriors_follow_the_exact_one_along_guided_paths(source, key)
             return guided, (state, jnp.stack([tracked.log_ratio, truth.log_ratio]))
 
     path = gs.sample(
-        MIXTURE, CLOCK, np.geomspace(4.0, 0.9, 300), key=key, guidance=Both(), partition=PARTS,
+        MIXTURE,
+        CLOCK,
+        np.geomspace(4.0, 0.9, 300),
+        key=key,
+        guidance=Both(),
+        partition=PARTS,
         num_samples=300,
-    )  # fmt: skip
+    )
     tracked, truth = np.exp(path.guidance_state[1] + prior[0])
     assert truth.std() > 0.1
     assert np.abs(tracked - truth).mean() < (0.012 if source == "classes" else 0.04)
@@ -275,10 +280,13 @@ def test_kinds_run_in_single_precision_and_a_new_scale_compiles_nothing(key):
         law = gs.GaussianMixture.isotropic([[-1.0], [2.0]], 0.3)
         sources = ExactPosterior(law, 0), TrackedRatio(0, 0.5), TrackedClasses(0, law.log_weights)
         kinds = [
-            ClassifierFree(0, 2.0), Interval(NegativePrompt(0, 1.0), 0.1, 3.0), SafeLatent(0, 1.0),
-            DynamicNegative.tracked(0), Feedback.tracked(0, num_steps=9),
+            ClassifierFree(0, 2.0),
+            Interval(NegativePrompt(0, 1.0), 0.1, 3.0),
+            SafeLatent(0, 1.0),
+            DynamicNegative.tracked(0),
+            Feedback.tracked(0, num_steps=9),
             *(DynamicNegative(0, 1.0, source) for source in sources),
-        ]  # fmt: skip
+        ]
         for kind in kinds:
             path = gs.sample(law, CLOCK, TIMES[::4], key=key, num_samples=8, guidance=kind)
             assert path.final.dtype == np.float32

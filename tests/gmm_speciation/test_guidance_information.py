@@ -237,9 +237,15 @@ def backward_equation(scale, kappa, cell=0.02):
     falls = np.zeros(len(odds))
     falls[:2] = -drift[0]  # far below 0, u = -L - drift kappa
     found = solve_ivp(
-        lambda _, u: operator @ u + falls, (0, kappa[-1]), np.logaddexp(0, -odds), method="BDF",
-        jac=operator, t_eval=kappa, rtol=1e-9, atol=1e-11,
-    )  # fmt: skip
+        lambda _, u: operator @ u + falls,
+        (0, kappa[-1]),
+        np.logaddexp(0, -odds),
+        method="BDF",
+        jac=operator,
+        t_eval=kappa,
+        rtol=1e-9,
+        atol=1e-11,
+    )
     return CubicSpline(odds, found.y)
 
 

@@ -146,9 +146,14 @@ def test_curves_of_trained_networks_are_read_from_any_source(kind, tmp_path):
 
 def test_the_published_curve_lies_beside_runs_of_clones(key):
     ours = simulate_cloning(
-        gs.families.symmetric_pair(256), gs.OrnsteinUhlenbeck(), np.sort(TIMES), key=key,
-        num_pairs=300, start_time=5.0, num_steps=50,
-    )  # fmt: skip
+        gs.families.symmetric_pair(256),
+        gs.OrnsteinUhlenbeck(),
+        np.sort(TIMES),
+        key=key,
+        num_pairs=300,
+        start_time=5.0,
+        num_steps=50,
+    )
     theirs = published.trained_clones(ROWS, TIMES)
     difference = ours.agreement - theirs.agreement
     np.testing.assert_allclose(ours.log_snr, theirs.log_snr)

@@ -96,9 +96,14 @@ def constant(steps):
 def by_torch(kind, **options):
     """What the torch sampler draws, its latents, and its noises, drawn again from the same seed."""
     drawn = sample(
-        MODEL, (2, 1), torch.tensor(LEVELS), guidance=kind, dtype=torch.float64,
-        generator=torch.Generator().manual_seed(5), **options,
-    )  # fmt: skip
+        MODEL,
+        (2, 1),
+        torch.tensor(LEVELS),
+        guidance=kind,
+        dtype=torch.float64,
+        generator=torch.Generator().manual_seed(5),
+        **options,
+    )
     again = torch.Generator().manual_seed(5)
     normals = [torch.randn(2, 1, generator=again, dtype=torch.float64) for _ in LEVELS]
     normals = np.stack([one[:, 0].numpy() for one in normals])
@@ -109,8 +114,14 @@ def by_jax(kind, latents, **options):
     """The same of the theory's sampler, from given latents, and its noises."""
     key = jax.random.key(3)
     path = sample_exactly(
-        LAW, VarianceExploding(), LEVELS, key=key, start=80 * latents[:, None], guidance=kind, **options
-    )  # fmt: skip
+        LAW,
+        VarianceExploding(),
+        LEVELS,
+        key=key,
+        start=80 * latents[:, None],
+        guidance=kind,
+        **options,
+    )
     x = path.final
     level = (jnp.asarray(1.0), jnp.asarray(LEVELS[-1]))
 

@@ -103,9 +103,13 @@ def test_the_identity_of_guided_information_holds_for_any_model(model, scale):
     assert abs(run.balance.value) < 4 * run.balance.stderr
     # It tells the scale: with another one in place, half the squared distance of the denoisers is left.
     other = guided_run(
-        denoiser, constant(scale), turns(1200), sigmas, scales=np.full(10, scale + 0.5),
+        denoiser,
+        constant(scale),
+        turns(1200),
+        sigmas,
+        scales=np.full(10, scale + 0.5),
         max_batch=10_000,
-    )  # fmt: skip
+    )
     assert abs(other.balance.value) > 8 * other.balance.stderr
 
 
@@ -165,9 +169,12 @@ def test_an_interval_has_its_scale_inside_and_leaves_the_start_alone():
     sigmas, labels, denoiser = np.geomspace(0.1, 20, 14), turns(1200), inconsistent()
     scales = np.where((sigmas > 0.5) & (sigmas <= 3.0), 2.0, 1.0)
     run = guided_run(
-        denoiser, lambda c: Interval(ClassifierFree(c, 2.0), 0.5, 3.0), labels, sigmas,
+        denoiser,
+        lambda c: Interval(ClassifierFree(c, 2.0), 0.5, 3.0),
+        labels,
+        sigmas,
         scales=scales,
-    )  # fmt: skip
+    )
     assert abs(run.balance.value) < 4 * run.balance.stderr
     plain = guided_run(denoiser, constant(1.0), labels, sigmas, scales=np.ones(14))
     # A level reached by steps from above the interval alone is the unguided one: the noise is the same.
@@ -183,9 +190,14 @@ def run_of(losses, sigma):
     """A run with these losses, noise first, of a prior of log 10."""
     log_snr = -2 * np.log(sigma)
     curve = GuidedCurve(
-        log_snr, Estimate.from_samples(losses, 1), Estimate.from_samples(losses, 1),
-        Estimate.from_samples(np.exp(-losses), 1), np.log(10), "log_snr", "made",
-    )  # fmt: skip
+        log_snr,
+        Estimate.from_samples(losses, 1),
+        Estimate.from_samples(losses, 1),
+        Estimate.from_samples(np.exp(-losses), 1),
+        np.log(10),
+        "log_snr",
+        "made",
+    )
     named = losses[-1] < np.log(2)
     return GuidedRun(curve, losses, None, named, torch.zeros(losses.shape[1], 1))
 
@@ -236,9 +248,13 @@ def judged():
         parts.append(LabelledImages(torch.from_numpy(x).float(), torch.from_numpy(labels), "draws"))
     judge = Judge.train(parts[0].images, parts[0].labels, hidden=(24, 6))
     return JudgedModel(
-        "mixture", Metered(mixture_denoiser(mixture, sigma_range=(0.02, 15.0))),
-        tuple("abcd"), *parts, judge, Reference.of(judge, parts[0].images, parts[0].labels),
-    )  # fmt: skip
+        "mixture",
+        Metered(mixture_denoiser(mixture, sigma_range=(0.02, 15.0))),
+        tuple("abcd"),
+        *parts,
+        judge,
+        Reference.of(judge, parts[0].images, parts[0].labels),
+    )
 
 
 @pytest.fixture(scope="module")
@@ -331,9 +347,11 @@ def record(judged):
     """The judged model's classes, tracked on data."""
     chosen = judged.held_out
     return trace(
-        judged.denoiser, chosen.images[:100].double(), chosen.labels[:100],
+        judged.denoiser,
+        chosen.images[:100].double(),
+        chosen.labels[:100],
         sigmas=np.geomspace(*judged.denoiser.sigma_range, 24),
-    )  # fmt: skip
+    )
 
 
 @pytest.fixture(scope="module")
@@ -407,9 +425,12 @@ def test_the_page_of_a_study(judged, information, search, grids, record, tmp_pat
     assert "recognised" not in content["grids"][0]  # no class was asked for
     headers, rows = information_rows(information)
     assert [row[0] for row in rows] == [
-        *(f"w = {w:g}" for w in SCALES), "w = 2 inside the window",
-        "w = 2 at more noise than the window", "w = 2 at less noise than the window", *information.feedback,
-    ]  # fmt: skip
+        *(f"w = {w:g}" for w in SCALES),
+        "w = 2 inside the window",
+        "w = 2 at more noise than the window",
+        "w = 2 at less noise than the window",
+        *information.feedback,
+    ]
     shifts = headers.index("shift [log σ]"), headers.index("shift, mixture")
     assert rows[0][shifts[0]] == rows[0][shifts[1]]  # the model is the mixture
     assert rows[-1][headers.index("identity, nats")] == "—"  # feedback has no constant scale
@@ -440,9 +461,12 @@ def test_an_exact_model_is_at_the_floor(judged):
 @pytest.fixture(scope="module")
 def removal(judged):
     return remove_class(
-        judged, 0, num_images=400, num_steps=24,
+        judged,
+        0,
+        num_images=400,
+        num_steps=24,
         strengths={NP: (0.2, 2.0), SLD: (4.0,), DNG: (1.0,), CLASSES: (1.0,)},
-    )  # fmt: skip
+    )
 
 
 def test_dynamic_guidance_of_strength_one_draws_the_law_without_the_class(judged, removal):
@@ -560,8 +584,9 @@ def test_the_interval_of_an_area_covers_the_true_one():
                 share = Jackknifed(np.asarray(values.mean()), (values.sum() - values) / 19)
                 one = Estimate.exact(0.5)
                 replicates = {
-                    "frechet": Jackknifed(np.asarray(price[s]), np.full(20, price[s])), "removed_share": share
-                }  # fmt: skip
+                    "frechet": Jackknifed(np.asarray(price[s]), np.full(20, price[s])),
+                    "removed_share": share,
+                }
                 points.append(Quality(100, 0, "", *[one] * 8, replicates))
             curves.append(QualityCurve("made", np.arange(3.0), tuple(points)))
         area = compare_fronts(*curves, "frechet", "removed_share", floor=1e-3).area

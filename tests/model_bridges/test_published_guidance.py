@@ -230,9 +230,14 @@ def test_dynamic_guidance_with_the_noise_of_beta_is_the_published_loop(stride):
     }
     kind = guidance.DynamicNegative.tracked(1, **options)
     drawn = sample(
-        MODEL, (16, 1), torch.tensor(sigmas), guidance=kind, dtype=torch.float64, variance="beta",
+        MODEL,
+        (16, 1),
+        torch.tensor(sigmas),
+        guidance=kind,
+        dtype=torch.float64,
+        variance="beta",
         generator=torch.Generator().manual_seed(5),
-    )[:, 0].numpy()  # fmt: skip
+    )[:, 0].numpy()
     again = torch.Generator().manual_seed(5)
     normals = [torch.randn(16, 1, generator=again, dtype=torch.float64)[:, 0] for _ in steps]
     start = sigmas[0] * normals[0].numpy() * math.sqrt(SIGNAL[steps[0]])
@@ -248,9 +253,11 @@ def test_dynamic_guidance_with_the_noise_of_beta_is_the_published_loop(stride):
     )
     level = (path.alpha[-1], path.sigma[-1])
     ended, _ = kind.step(
-        path.guidance_state, path.final, level,
+        path.guidance_state,
+        path.final,
+        level,
         lambda label: label_denoiser(LAW, path.final, *level, gs.Partition([0, 1]), label),
-    )  # fmt: skip
+    )
     keys = jax.random.split(jax.random.split(key)[1], len(steps) - 1)
     noises = [np.asarray(jax.random.normal(one, (16, 1)))[:, 0] for one in keys]
     wanted = dynamic_loop(start, noises, steps, offset=2e-4, **settings)
