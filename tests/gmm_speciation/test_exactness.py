@@ -87,6 +87,7 @@ def test_any_mixture(mixture, levels):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(3600)  # a second or more an example
 @settings(max_examples=500, **COMMON)
 @given(mixtures(), NOISE)
 def test_many_mixtures(mixture, levels):
