@@ -20,7 +20,7 @@ import typer
 
 import model_bridges as mb
 from model_bridges import pipelines as stable_diffusion
-from model_bridges.denoisers.counted import Metered
+from model_bridges.denoisers.counted import CountingDenoiser
 
 HERE = Path(__file__).parent
 PROMPTS = ("cat", "dog")
@@ -70,7 +70,7 @@ def main(
                 folder, PROMPTS, dtype=getattr(torch, dtype), max_batch=images
             )
         )
-    meter = Metered(denoiser)
+    meter = CountingDenoiser(denoiser)
     states = torch.randn(images, *denoiser.event_shape, generator=torch.Generator().manual_seed(0))
     seconds, curve = timed(lambda: mb.entropy_curve(meter, states, sigmas=SIGMAS))
     result |= {

@@ -45,12 +45,12 @@ from .tracking.calibration import Reliability as Reliability
 from .tracking.calibration import accuracy as accuracy
 from .tracking.calibration import cross_entropy as cross_entropy
 from .tracking.calibration import reliability as reliability
-from .tracking.forward import trace as trace
-from .tracking.generated import generated_trace as generated_trace
+from .tracking.forward import track as track
+from .tracking.generated import generated_posterior as generated_posterior
 from .tracking.pointwise import Pointwise as Pointwise
 from .tracking.pointwise import pointwise as pointwise
 from .tracking.readouts import forced_prior_curve as forced_prior_curve
 from .tracking.readouts import ratio_curve as ratio_curve
 from .tracking.readouts import step_error as step_error
 from .tracking.readouts import tracked_curve as tracked_curve
-from .tracking.trace import Trace as Trace
+from .tracking.tracked import TrackedPosterior as TrackedPosterior

@@ -19,7 +19,7 @@ from gmm_speciation.curves import EntropyCurve
 from gmm_speciation.partitions import Partition
 from model_bridges.classes.groups import ClassGroups, read_selection, vocabulary_of
 from model_bridges.denoisers.base import Denoiser
-from model_bridges.denoisers.counted import Metered
+from model_bridges.denoisers.counted import CountingDenoiser
 from model_bridges.denoisers.subset import ClassSubset
 from model_bridges.entropy.own_samples import SamplingJob
 from model_bridges.images.labelled import LabelledImages
@@ -35,7 +35,7 @@ class Subject:
     """A model with the names of its classes and the groupings that it knows by name."""
 
     name: str
-    denoiser: Metered
+    denoiser: CountingDenoiser
     class_names: tuple[str, ...]
     class_name: str  # what to call a class
     partitions: dict[str, Partition]
@@ -61,11 +61,15 @@ def subject(
 
             own = text_subject()
         names = tuple(map(str, range(10)))
-        return Subject(model, Metered(own.denoiser, say), names, "digit", dict(PARTITIONS), own)
+        return Subject(
+            model, CountingDenoiser(own.denoiser, say), names, "digit", dict(PARTITIONS), own
+        )
     denoiser: Denoiser = load(model, prompts=prompts) if prompts else load(model)
     numbers = tuple(map(str, range(denoiser.num_classes)))
     names = tuple(getattr(denoiser, "class_names", None) or numbers)
-    return Subject(model, Metered(denoiser, say), names, "prompt" if prompts else "class", {})
+    return Subject(
+        model, CountingDenoiser(denoiser, say), names, "prompt" if prompts else "class", {}
+    )
 
 
 def gather(
@@ -274,7 +278,10 @@ def restrict_subject(
         owner = {k: index for index, group in enumerate(one.named) for k in group}
         partitions[title] = Partition([owner[k] for k in selection.classes], one.names)
     subject = replace(
-        chosen, denoiser=Metered(restricted, say), class_names=restricted.class_names, partitions={}
+        chosen,
+        denoiser=CountingDenoiser(restricted, say),
+        class_names=restricted.class_names,
+        partitions={},
     )
     return subject, partitions, selection
 

@@ -24,7 +24,7 @@ from gmm_speciation.guidance import GuidedCurve
 from gmm_speciation.guidance.formulae import feedback_temperature
 from model_bridges.denoisers.base import Denoiser
 from model_bridges.guidance import ClassifierFree, Feedback, Guidance, Guided
-from model_bridges.tracking.forward import trace
+from model_bridges.tracking.forward import track
 from model_bridges.tracking.generated import generate_paths
 
 Kind = Callable[[Int[Tensor, " B"]], Guidance]
@@ -75,7 +75,7 @@ def guided_run(
         progress: Called with `(steps done, steps in all)`.
 
     Raises:
-        ValueError: As `trace`.
+        ValueError: As `track`.
     """
     num = len(labels)
     paths, ends = generate_paths(
@@ -87,7 +87,7 @@ def guided_run(
         seed=seed,
         max_batch=num,
     )
-    record = trace(
+    record = track(
         denoiser,
         ends.double(),
         labels,

@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from model_bridges.denoisers.counted import Metered
+from model_bridges.denoisers.counted import CountingDenoiser
 from model_bridges.guidance import Guidance
 from model_bridges.images.labelled import LabelledImages
 from model_bridges.quality import Judge, Quality, Reference, assess
@@ -40,7 +40,7 @@ class JudgedModel:
     """
 
     name: str
-    denoiser: Metered
+    denoiser: CountingDenoiser
     class_names: tuple[str, ...]
     train: LabelledImages
     held_out: LabelledImages
@@ -135,7 +135,7 @@ def digits_model(name: str, say: Say = lambda line: None) -> JudgedModel:
     judge = Judge.train(train.images, train.labels)
     return JudgedModel(
         name,
-        Metered(subject.denoiser, say),
+        CountingDenoiser(subject.denoiser, say),
         tuple(map(str, range(10))),
         train,
         held_out,
@@ -168,7 +168,7 @@ def own_model(model: str, folder: Path, say: Say = lambda line: None) -> JudgedM
     held_out = replace(parts.test, images=parts.test.images[order], labels=parts.test.labels[order])
     return JudgedModel(
         model,
-        Metered(denoiser, say),
+        CountingDenoiser(denoiser, say),
         tuple(map(str, range(denoiser.num_classes))),
         parts.train,
         held_out,

@@ -16,7 +16,7 @@ from model_bridges.control.judged import JudgedModel
 from model_bridges.control.time_grids import TimeGrids, compare_grids
 from model_bridges.denoisers.base import Denoiser
 from model_bridges.entropy.windows import GuidanceInterval, guidance_interval
-from model_bridges.tracking.forward import trace
+from model_bridges.tracking.forward import track
 from model_bridges.tracking.readouts import tracked_curve
 
 SECTIONS = ("information", "intervals", "grids")
@@ -95,7 +95,7 @@ def study_guidance(
     step("the entropy curve of held-out images")
     data = model.states(model.held_out, seed)
     chosen = slice(0, min(curve_images, len(data.labels)))
-    record = trace(
+    record = track(
         model.denoiser,
         data.images[chosen].double(),
         data.labels[chosen],

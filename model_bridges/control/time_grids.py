@@ -24,7 +24,7 @@ from model_bridges.guidance import Unguided
 from model_bridges.quality import paired_difference
 from model_bridges.samplers import Method, karras_sigmas
 from model_bridges.tracking.readouts import tracked_curve
-from model_bridges.tracking.trace import Trace
+from model_bridges.tracking.tracked import TrackedPosterior
 
 KARRAS, STATE, CLASS = "Karras, ρ = 7", "H(x₀|x)", "H(C|x)"
 METHODS: tuple[Method, ...] = ("ancestral", "probability-flow")
@@ -42,7 +42,7 @@ class TimeGrids:
 
 
 def entropic_levels(
-    record: Trace, num_levels: int, of: str, sigma_range: tuple[float, float]
+    record: TrackedPosterior, num_levels: int, of: str, sigma_range: tuple[float, float]
 ) -> Float[np.ndarray, " T"]:
     """Decreasing levels, equally spaced in an entropy measured on data.
 
@@ -75,7 +75,7 @@ def entropic_levels(
 
 def compare_grids(
     model: JudgedModel,
-    record: Trace,
+    record: TrackedPosterior,
     *,
     num_levels: Sequence[int] = NUM_LEVELS,
     num_images: int = 500,

@@ -34,7 +34,7 @@ def _closure(curve: EntropyCurve, tracked: EntropyCurve) -> Estimate:
 
 
 def _batches(curve: EntropyCurve) -> np.ndarray:
-    """Entropies at the clean end, by the same batches of images for every curve of a trace."""
+    """Entropies at the clean end, by the same batches of images for every curve of a tracked posterior."""
     assert curve.batches is not None
     return np.asarray(curve.batches.entropy)[:, 0]
 

@@ -38,7 +38,7 @@ from model_bridges.crosscheck.results import CrossCheck, VariableCheck
 from model_bridges.denoisers.base import UNCONDITIONAL_NETWORK, Denoiser, Reference
 from model_bridges.entropy.evidence import Evidence, evidence
 from model_bridges.entropy.gap import gap_curve, information_budget
-from model_bridges.entropy.tracking import merged_trace
+from model_bridges.entropy.tracking import merged_posterior
 from model_bridges.entropy.trust_checks import trusted
 from model_bridges.images.labelled import LabelledImages
 from model_bridges.tracking.calibration import (
@@ -48,9 +48,9 @@ from model_bridges.tracking.calibration import (
     cross_entropy,
     reliability,
 )
-from model_bridges.tracking.forward import trace
+from model_bridges.tracking.forward import track
 from model_bridges.tracking.readouts import decision_sigma, slope_curve, tracked_curve
-from model_bridges.tracking.trace import Trace
+from model_bridges.tracking.tracked import TrackedPosterior
 
 Progress = Callable[[int, int], object]
 
@@ -93,14 +93,14 @@ def crosscheck(
         progress: Called with `(steps done, steps in all)` of the tracking pass.
 
     Raises:
-        ValueError: If the mixture does not have one component a class, or as `trace`.
+        ValueError: If the mixture does not have one component a class, or as `track`.
     """
     if mixture.num_components != denoiser.num_classes:
         raise ValueError(
             f"The mixture must have one component a class ({denoiser.num_classes}); got "
             f"{mixture.num_components}. Fit it with `gmm_speciation.fit(x, labels)`."
         )
-    record = trace(
+    record = track(
         denoiser,
         data.images,
         data.labels,
@@ -111,7 +111,7 @@ def crosscheck(
         progress=progress,
     )
     groupings = {class_name: Partition.trivial(denoiser.num_classes), **partitions}
-    sums = merged_trace(record, data.images, groupings)
+    sums = merged_posterior(record, data.images, groupings)
     top = spectral_point(top_eigenvalue(mixture))
     variables = {
         name: _variable(
@@ -158,7 +158,7 @@ def crosscheck(
 
 def _variable(
     name: str,
-    record: Trace,
+    record: TrackedPosterior,
     found: Evidence,
     partition: Partition,
     mixture: GaussianMixture,
@@ -220,6 +220,6 @@ def _difference(fine: EntropyCurve, coarse: EntropyCurve) -> EntropyCurve:
     return EntropyCurve(fine.log_snr, entropy, rate, prior, fine.method, batches)
 
 
-def _pooled_reliability(record: Trace, levels: Int[np.ndarray, " n"]) -> Reliability:
+def _pooled_reliability(record: TrackedPosterior, levels: Int[np.ndarray, " n"]) -> Reliability:
     """Reliability over the given levels: the others are certain or know nothing."""
     return reliability(record.levels(levels), num_bins=10)

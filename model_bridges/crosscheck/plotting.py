@@ -107,7 +107,7 @@ def plot_variables(result: CrossCheck) -> Figure:
         lower.set_ylabel("share lost per unit λ")
         upper.set_ylim(-0.03, 1.06)
         lower.set_ylim(bottom=0)
-        noise_axis(upper, lower, result.trace.log_snr)
+        noise_axis(upper, lower, result.posterior.log_snr)
         legend_above(figure, "Which semantic variable is decided at which noise", 3)
     return figure
 
@@ -180,7 +180,7 @@ def plot_images(
     result: CrossCheck, chosen: Int[np.ndarray, " n"], class_names: list[str]
 ) -> Figure:
     """A few images beside the posterior that the model gives their classes along their noise path."""
-    record, check = result.trace, result.main
+    record, check = result.posterior, result.main
     pictures: Float[np.ndarray, "N *event"] = result.pictures.cpu().numpy()
     posterior = np.exp(record.log_posterior)
     with styled():

@@ -127,10 +127,10 @@ def crosscheck_report(
     main = result.main
     report = Report(title)
     report.text(
-        f"All averages run over **{result.law}** ({result.trace.num_images} images, "
-        f"{result.trace.num_paths} noise paths each, {len(result.trace.sigmas)} noise levels, "
-        f"{result.trace.evaluations:,} network "
-        f"evaluations). Model: {result.trace.provenance}. Theory: one Gaussian a class with full "
+        f"All averages run over **{result.law}** ({result.posterior.num_images} images, "
+        f"{result.posterior.num_paths} noise paths each, {len(result.posterior.sigmas)} noise levels, "
+        f"{result.posterior.evaluations:,} network "
+        f"evaluations). Model: {result.posterior.provenance}. Theory: one Gaussian a class with full "
         f"covariance, shrinkage {result.shrinkage:g} by held-out likelihood. Entropies in nats; σ in the "
         f"model's units ({units}); λ = −2 ln σ; ± is 95 %."
     )
@@ -228,11 +228,11 @@ def crosscheck_record(result: CrossCheck) -> dict[str, Any]:
         }
     return {
         "law": result.law,
-        "model": result.trace.provenance,
-        "num_images": result.trace.num_images,
-        "num_paths": result.trace.num_paths,
-        "evaluations": result.trace.evaluations,
-        "sigmas": result.trace.sigmas,
+        "model": result.posterior.provenance,
+        "num_images": result.posterior.num_images,
+        "num_paths": result.posterior.num_paths,
+        "evaluations": result.posterior.evaluations,
+        "sigmas": result.posterior.sigmas,
         "shrinkage": result.shrinkage,
         "checks": check_records(result.checks),
         "trust": trust_record(result.trusts),

@@ -21,7 +21,7 @@ from model_bridges.entropy.gap import InformationBudget
 from model_bridges.entropy.trust import Trust
 from model_bridges.images.labelled import LabelledImages
 from model_bridges.tracking.calibration import Reliability
-from model_bridges.tracking.trace import Trace
+from model_bridges.tracking.tracked import TrackedPosterior
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,7 +62,7 @@ class CrossCheck:
     """All that one pass says, by variable; `reliability` pools the levels of the 80 % window."""
 
     law: str
-    trace: Trace
+    posterior: TrackedPosterior
     variables: dict[str, VariableCheck]
     nested: dict[str, EntropyCurve]  # H(fine | coarse, X), by name
     reliability: Reliability

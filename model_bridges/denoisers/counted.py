@@ -33,7 +33,7 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 
 @final
-class Metered(Wrapped):
+class CountingDenoiser(Wrapped):
     """A `Denoiser` around another one: the same numbers, counted, in batches that fit.
 
     Args:

@@ -32,13 +32,13 @@ from gmm_speciation.tracking import log_likelihood_update, reverse_kernel
 from model_bridges.denoisers.base import UNCONDITIONAL, Denoiser
 from model_bridges.entropy.elbo_posterior import elbo_posterior
 from model_bridges.entropy.evidence import Evidence, evidence
-from model_bridges.entropy.levels import pilot_trace, place_levels, rate_of
+from model_bridges.entropy.levels import pilot_posterior, place_levels, rate_of
 from model_bridges.entropy.problem import Problem
-from model_bridges.entropy.tracking import merged_trace
+from model_bridges.entropy.tracking import merged_posterior
 from model_bridges.runs.jobs import BatchSums, ChunkSums, Means
 from model_bridges.samplers import karras_sigmas
-from model_bridges.tracking.forward import trace
-from model_bridges.tracking.trace import group_log_sum
+from model_bridges.tracking.forward import track
+from model_bridges.tracking.tracked import group_log_sum
 
 METHOD = "clones (middle of the bounds on H)"
 DEFAULT_NUM_LEVELS, DEFAULT_NUM_STEPS, NAMING_LEVELS = 8, 64, 12
@@ -166,7 +166,7 @@ class CloneJob:
     def pilot(self) -> ChunkSums:
         """Branching levels, as indices into the sampler's grid, and levels to name classes with."""
         p, before = self.problem, self.problem.denoiser.evaluations
-        record, images = pilot_trace(
+        record, images = pilot_posterior(
             p.denoiser,
             p.x0,
             p.labels,
@@ -176,7 +176,7 @@ class CloneJob:
             max_batch=p.max_batch,
         )
         sigmas, rate = rate_of(record)
-        seen = merged_trace(record, images, p.partitions)
+        seen = merged_posterior(record, images, p.partitions)
         wanted = p.sigmas
         if wanted is None:
             wanted = place_levels(sigmas, rate, DEFAULT_NUM_LEVELS + 2)[1:-1]
@@ -253,7 +253,7 @@ class CloneJob:
         ends = run_back(p.denoiser, states, levels, rng, max_batch=p.max_batch)
         if self.classifier is not None:
             return self.classifier(ends)
-        record = trace(
+        record = track(
             p.denoiser,
             ends,
             sigmas=pilot.totals["naming"],

@@ -9,7 +9,7 @@
     elbo                ELBO differences at the noisy state, without a path
     clones              agreement of two reverse runs: the middle of its bounds on H
 
-The first three and the ratio forms read one pass over the model; use `trace` and the read-outs to get them
+The first three and the ratio forms read one pass over the model; use `track` and the read-outs to get them
 from one. Nats; log-SNR `-2 log sigma`.
 """
 
@@ -30,14 +30,14 @@ from model_bridges.entropy.evidence import evidence
 from model_bridges.entropy.gap import gap_curve
 from model_bridges.entropy.problem import TRIVIAL, problem
 from model_bridges.entropy.sampled_gap import SampledGapJob
-from model_bridges.entropy.tracking import TrackingJob, merged_trace
+from model_bridges.entropy.tracking import TrackingJob, merged_posterior
 from model_bridges.entropy.trust_checks import trusted
 from model_bridges.runs.folder import run_job
-from model_bridges.tracking.forward import trace
+from model_bridges.tracking.forward import track
 from model_bridges.tracking.readouts import forced_prior_curve, ratio_curve, tracked_curve
-from model_bridges.tracking.trace import PartitionLike, Trace
+from model_bridges.tracking.tracked import PartitionLike, TrackedPosterior
 
-READOUTS: dict[str, Callable[[Trace, PartitionLike], EntropyCurve]] = {
+READOUTS: dict[str, Callable[[TrackedPosterior, PartitionLike], EntropyCurve]] = {
     "tracking": tracked_curve,
     "gap": lambda record, partition: gap_curve(record, "bayes", partition),
     "gap-unconditional": lambda record, partition: gap_curve(record, "unconditional", partition),
@@ -76,18 +76,18 @@ def entropy_curve(
         partition: Groups of classes; every class its own by default.
         seed: Of everything random.
         run: Folder of a long run, which can be killed and continued (see `runs`).
-        sigmas, prior, max_batch: As in `trace`. Without a folder, the estimators of one pass take 64
+        sigmas, prior, max_batch: As in `track`. Without a folder, the estimators of one pass take 64
             even levels by default; the others, and all with one, place their own.
         progress: Called with `(parts done, parts in all)`.
 
     Raises:
         ValueError: If the estimator is unknown or needs what is not there, there are fewer than two
-            images, the folder holds another run, and as `trace`.
+            images, the folder holds another run, and as `track`.
         OSError: If the disk is full or the device is lost.
     """
     _check(denoiser, x0, labels, estimator)
     if run is None and estimator in READOUTS:
-        record = trace(
+        record = track(
             denoiser,
             x0,
             labels,
@@ -99,7 +99,7 @@ def entropy_curve(
             progress=progress,
         )
         curve = READOUTS[estimator](record, partition)
-        merged, single = merged_trace(record, x0, {TRIVIAL: partition}), partition is None
+        merged, single = merged_posterior(record, x0, {TRIVIAL: partition}), partition is None
         found = evidence(merged, TRIVIAL, record.sigmas, single)
         return _told(trusted(curve, found, estimator))
     name = TRIVIAL if partition is None else "partition"

@@ -24,7 +24,7 @@ from model_bridges.entropy.problem import Problem
 from model_bridges.runs.jobs import Arrays, BatchSums, ChunkSums
 from model_bridges.tracking.distances import distance, gram, spread
 from model_bridges.tracking.readouts import doubts, posterior_entropy
-from model_bridges.tracking.trace import group_log_sum
+from model_bridges.tracking.tracked import group_log_sum
 
 METHOD = "ELBO differences"
 DEFAULT_NUM_LEVELS = 16

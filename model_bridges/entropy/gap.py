@@ -26,37 +26,37 @@ from scipy.interpolate import CubicSpline
 from gmm_speciation.curves import EntropyCurve
 from gmm_speciation.estimate import Estimate
 from model_bridges.tracking.readouts import curve_of, tracked_curve
-from model_bridges.tracking.trace import PartitionLike, Trace
+from model_bridges.tracking.tracked import PartitionLike, TrackedPosterior
 
 FORMS = ("bayes", "unconditional", "labelled")
 
 
 def gap(
-    trace: Trace, form: str = "bayes", partition: PartitionLike = None
+    record: TrackedPosterior, form: str = "bayes", partition: PartitionLike = None
 ) -> Float[np.ndarray, "L N"]:
     """`|D_c - D|^2` of each image at each level in one of the three forms.
 
     Raises:
-        ValueError: If the form is unknown, needs a part that the trace does not have, or the
-            partition was not traced ("labelled" knows the single classes only).
+        ValueError: If the form is unknown, needs a part that the tracked posterior does not have, or the
+            partition was not tracked ("labelled" knows the single classes only).
     """
     if form not in FORMS:
         raise ValueError(f"`form` must be one of {', '.join(FORMS)}; got {form!r}.")
     if form == "bayes":
-        return trace.group_gap(partition)
-    if trace.excess is None:
+        return record.group_gap(partition)
+    if record.excess is None:
         raise ValueError(
-            f"`form={form!r}` needs an unconditional model, and the traced one has none. Use "
-            "`form='bayes'`, or trace a pair of networks."
+            f"`form={form!r}` needs an unconditional model, and the tracked one has none. Use "
+            "`form='bayes'`, or track a pair of networks."
         )
     if form == "unconditional":
-        return trace.group_gap(partition) + trace.excess
-    if trace.labelled_gap is None or not trace.partition(partition).is_trivial:
+        return record.group_gap(partition) + record.excess
+    if record.labelled_gap is None or not record.partition(partition).is_trivial:
         raise ValueError(
             "`form='labelled'` needs true labels and the single classes as partition. Pass `labels` "
-            "to `trace`, or use `form='unconditional'`."
+            "to `track`, or use `form='unconditional'`."
         )
-    return trace.labelled_gap
+    return record.labelled_gap
 
 
 def integral_from_top(
@@ -69,23 +69,25 @@ def integral_from_top(
     return antiderivative(position[-1]) - antiderivative(position)
 
 
-def gap_curve(trace: Trace, form: str = "bayes", partition: PartitionLike = None) -> EntropyCurve:
+def gap_curve(
+    record: TrackedPosterior, form: str = "bayes", partition: PartitionLike = None
+) -> EntropyCurve:
     """Entropy curve from the denoiser gap; its entropy may leave [0, H(C)] where networks disagree.
 
     Raises:
         ValueError: As `gap`, or if there are fewer than two images.
     """
-    per_log_sigma = gap(trace, form, partition) / trace.sigmas[:, None] ** 2
-    total = trace.prior_entropy(partition)
-    entropy = total - integral_from_top(trace.sigmas, per_log_sigma)
-    return curve_of(trace, entropy, per_log_sigma / 2, total, f"denoiser gap ({form})")
+    per_log_sigma = gap(record, form, partition) / record.sigmas[:, None] ** 2
+    total = record.prior_entropy(partition)
+    entropy = total - integral_from_top(record.sigmas, per_log_sigma)
+    return curve_of(record, entropy, per_log_sigma / 2, total, f"denoiser gap ({form})")
 
 
 @dataclass(frozen=True, eq=False)
 class InformationBudget:
     """Both sides of `integral of dH = H(sigma_max) - H(sigma_min)`, nats; None where not measured.
 
-    `integrals` holds the left side of each form that the trace allows; `difference` the right side
+    `integrals` holds the left side of each form that it allows; `difference` the right side
     from the tracked posterior. `mmse_bayes` and `mmse_unconditional` put `|x_0 - D|^2 - |x_0 - D_y|^2`
     in place of the denoiser gap: equal for a calibrated model, so their distance from it is a test.
     """
@@ -107,36 +109,38 @@ class InformationBudget:
         return float(self.integrals[form].value) / float(self.difference.value)
 
 
-def information_budget(trace: Trace, partition: PartitionLike = None) -> InformationBudget:
+def information_budget(
+    record: TrackedPosterior, partition: PartitionLike = None
+) -> InformationBudget:
     """Whether the information gained over the grid is the entropy lost over it, in each form.
 
     The mmse forms compare single classes and are None for a coarser partition.
 
     Raises:
-        ValueError: If there are fewer than two images, or the partition was not traced.
+        ValueError: If there are fewer than two images, or the partition was not tracked.
     """
-    scale = 1 / trace.sigmas[:, None] ** 2
-    single = trace.partition(partition).is_trivial
+    scale = 1 / record.sigmas[:, None] ** 2
+    single = record.partition(partition).is_trivial
 
     def total(distances: np.ndarray) -> Estimate:
-        return trace.estimate(integral_from_top(trace.sigmas, distances * scale)[:1])[0]
+        return record.estimate(integral_from_top(record.sigmas, distances * scale)[:1])[0]
 
-    forms = ["bayes"] if trace.excess is None else ["bayes", "unconditional"]
-    if single and trace.labelled_gap is not None:
+    forms = ["bayes"] if record.excess is None else ["bayes", "unconditional"]
+    if single and record.labelled_gap is not None:
         forms.append("labelled")
-    entropy = tracked_curve(trace, partition).entropy
+    entropy = tracked_curve(record, partition).entropy
     # At sigma_max the posterior is the prior, so the error is that of the other end alone.
     difference = Estimate(
-        np.asarray(trace.prior_entropy(partition) - entropy.value[0]),
+        np.asarray(record.prior_entropy(partition) - entropy.value[0]),
         np.asarray(entropy.stderr[0]),
         entropy.dof,
     )
-    label_error = trace.label_error if single else None
-    free_error = trace.unconditional_error
+    label_error = record.label_error if single else None
+    free_error = record.unconditional_error
     return InformationBudget(
-        {form: total(gap(trace, form, partition)) for form in forms},
+        {form: total(gap(record, form, partition)) for form in forms},
         difference,
-        None if label_error is None else total(trace.bayes_error - label_error),
+        None if label_error is None else total(record.bayes_error - label_error),
         None if label_error is None or free_error is None else total(free_error - label_error),
-        None if trace.excess is None else trace.estimate(trace.excess * scale / 2),
+        None if record.excess is None else record.estimate(record.excess * scale / 2),
     )

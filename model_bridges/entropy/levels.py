@@ -15,14 +15,14 @@ from torch import Tensor
 
 from model_bridges.denoisers.base import Denoiser
 from model_bridges.entropy.importance import Proposal
-from model_bridges.tracking.forward import trace
-from model_bridges.tracking.trace import Trace
+from model_bridges.tracking.forward import track
+from model_bridges.tracking.tracked import TrackedPosterior
 
 NUM_IMAGES, NUM_LEVELS = 16, 24
 LEVEL_FLOOR = 0.35  # share of levels spread evenly: posteriors are tracked everywhere
 
 
-def pilot_trace(
+def pilot_posterior(
     denoiser: Denoiser,
     x0: Float[Tensor, "N *event"],
     labels: Int[Tensor, " N"] | None = None,
@@ -31,27 +31,27 @@ def pilot_trace(
     num_images: int = NUM_IMAGES,
     num_levels: int = NUM_LEVELS,
     **options: Any,
-) -> tuple[Trace, Float[Tensor, "B *event"]]:
-    """A trace of a handful of images, spread over the data, and these images.
+) -> tuple[TrackedPosterior, Float[Tensor, "B *event"]]:
+    """A tracked posterior of a handful of images, spread over the data, and these images.
 
     Levels are even over the model's range; the noise is that of the seed and no other pass uses it.
-    `options` are those of `trace`. Errors as `trace`.
+    `options` are those of `track`. Errors as `track`.
     """
     chosen = torch.linspace(0, len(x0) - 1, min(num_images, len(x0))).round().long()
     images = x0[chosen.to(x0.device)]
     own = None if labels is None else labels[chosen.to(labels.device)]
     sigmas = np.geomspace(*denoiser.sigma_range, num_levels)
-    return trace(denoiser, images, own, sigmas=sigmas, seed=_own_seed(seed), **options), images
+    return track(denoiser, images, own, sigmas=sigmas, seed=_own_seed(seed), **options), images
 
 
 def pilot_rate(
     denoiser: Denoiser, x0: Float[Tensor, "N *event"], **options: Any
 ) -> tuple[Float[np.ndarray, " M"], Float[np.ndarray, " M"]]:
-    """Levels `sigma` and the rate per unit log sigma of a `pilot_trace`. Arguments and errors as there."""
-    return rate_of(pilot_trace(denoiser, x0, **options)[0])
+    """Levels `sigma` and the rate per unit log sigma of a `pilot_posterior`, which see."""
+    return rate_of(pilot_posterior(denoiser, x0, **options)[0])
 
 
-def rate_of(record: Trace) -> tuple[Float[np.ndarray, " M"], Float[np.ndarray, " M"]]:
+def rate_of(record: TrackedPosterior) -> tuple[Float[np.ndarray, " M"], Float[np.ndarray, " M"]]:
     """Levels and the rate per unit log sigma there, smoothed."""
     sigmas = record.sigmas
     rate = np.maximum(record.fine.bayes_gap, 0).mean(1) / sigmas**2
@@ -73,10 +73,10 @@ def adaptive_sigmas(
     seed: int = 0,
     max_batch: int = 1024,
 ) -> Float[np.ndarray, " L"]:
-    """Levels for `trace` over the model's range, dense in log sigma where its classes are decided.
+    """Levels for `track` over the model's range, dense in log sigma where its classes are decided.
 
     Raises:
-        ValueError: If there are fewer than two levels, and as `trace`.
+        ValueError: If there are fewer than two levels, and as `track`.
     """
     if num_levels < 2:
         raise ValueError(f"`num_levels` must be at least 2; got {num_levels}.")

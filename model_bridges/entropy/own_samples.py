@@ -13,7 +13,7 @@ import torch
 
 from gmm_speciation.partitions import Partition
 from model_bridges.denoisers.checks import class_weights
-from model_bridges.denoisers.counted import Metered
+from model_bridges.denoisers.counted import CountingDenoiser
 from model_bridges.entropy.problem import Problem
 from model_bridges.images.labelled import LabelledImages
 from model_bridges.runs.jobs import BatchSums, ChunkSums, default_chunk_size
@@ -30,7 +30,7 @@ class SamplingJob:
         ValueError: If there are fewer than two samples.
     """
 
-    denoiser: Metered
+    denoiser: CountingDenoiser
     num: int
     num_steps: int = DEFAULT_NUM_STEPS
     seed: int = 0

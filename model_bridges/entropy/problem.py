@@ -21,7 +21,7 @@ from torch import Tensor
 from gmm_speciation.partitions import Partition, as_partition
 from model_bridges.denoisers.base import Denoiser, class_raw
 from model_bridges.denoisers.checks import check_data, check_levels, class_weights
-from model_bridges.denoisers.counted import Metered
+from model_bridges.denoisers.counted import CountingDenoiser
 from model_bridges.runs.jobs import chunk_slice, default_chunk_size
 
 TRIVIAL = "classes"
@@ -32,7 +32,7 @@ PROBE_IMAGES = 2
 class Problem:
     """Model, data, classes, levels and seed; make it with `problem`."""
 
-    denoiser: Metered
+    denoiser: CountingDenoiser
     x0: Float[Tensor, "N *event"]
     labels: Int[Tensor, " N"] | None
     law: str  # that the images were drawn from
@@ -92,7 +92,7 @@ class Problem:
 
 
 @torch.no_grad()
-def probe(denoiser: Metered, device: torch.device | str = "cpu") -> list[float]:
+def probe(denoiser: CountingDenoiser, device: torch.device | str = "cpu") -> list[float]:
     """What the model says on fixed states: other weights under the same name are noticed."""
     rng = np.random.default_rng(20240607)
     sigma = float(np.sqrt(np.prod(denoiser.sigma_range)))
@@ -143,7 +143,7 @@ def problem(
         )
     chosen = {n: as_partition(p, denoiser.num_classes) for n, p in (partitions or {}).items()}
     return Problem(
-        denoiser if isinstance(denoiser, Metered) else Metered(denoiser),
+        denoiser if isinstance(denoiser, CountingDenoiser) else CountingDenoiser(denoiser),
         x0,
         labels,
         law,

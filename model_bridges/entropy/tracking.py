@@ -28,8 +28,8 @@ from model_bridges.entropy.levels import pilot_rate, place_levels
 from model_bridges.entropy.linear_bounds import wiener_errors
 from model_bridges.entropy.problem import Problem
 from model_bridges.runs.jobs import NUM_BATCHES, Arrays, BatchSums, ChunkSums, merge
-from model_bridges.tracking.forward import trace
-from model_bridges.tracking.generated import generated_trace
+from model_bridges.tracking.forward import track
+from model_bridges.tracking.generated import generated_posterior
 from model_bridges.tracking.readouts import (
     FORCED,
     RATIO,
@@ -38,7 +38,7 @@ from model_bridges.tracking.readouts import (
     forced_prior_entropy,
     ratio_entropy,
 )
-from model_bridges.tracking.trace import Chain, PartitionLike, Trace, group_log_sum
+from model_bridges.tracking.tracked import Chain, PartitionLike, TrackedPosterior, group_log_sum
 
 DEFAULT_NUM_LEVELS = 32
 LARGEST_ROW = 50_000  # numbers a path: beyond, posteriors of single paths are not kept
@@ -115,7 +115,7 @@ class TrackingJob:
 
     def _trace(
         self, images: slice, levels: Float[np.ndarray, " L"]
-    ) -> tuple[Trace, Float[Tensor, "N *event"]]:
+    ) -> tuple[TrackedPosterior, Float[Tensor, "N *event"]]:
         """The record of one chunk, and its clean states."""
         p = self.problem
         labels = None if p.labels is None else p.labels[images]
@@ -128,9 +128,11 @@ class TrackingJob:
         }
         if self.trajectories:
             size = images.stop - images.start
-            return generated_trace(p.denoiser, size, labels=labels, first=images.start, **options)
+            return generated_posterior(
+                p.denoiser, size, labels=labels, first=images.start, **options
+            )
         options |= {"num_paths": self.num_paths, "first": images.start}
-        return trace(p.denoiser, p.x0[images], labels, **options), p.x0[images]
+        return track(p.denoiser, p.x0[images], labels, **options), p.x0[images]
 
     def curve(self, merged: BatchSums, name: str, estimator: str = "tracking") -> EntropyCurve:
         """The curve of one partition by one of `ESTIMATORS`.
@@ -196,9 +198,11 @@ class TrackingJob:
 
 
 def sums_of(
-    record: Trace, clean: Float[Tensor, "N *event"], partitions: Mapping[str, PartitionLike]
+    record: TrackedPosterior,
+    clean: Float[Tensor, "N *event"],
+    partitions: Mapping[str, PartitionLike],
 ) -> Arrays:
-    """Totals over the images of a trace, whose clean states are given."""
+    """Totals over the images of a tracked posterior, whose clean states are given."""
     values = {
         f"{quantity} {name}": part
         for name, partition in partitions.items()
@@ -217,10 +221,12 @@ def sums_of(
     return totals | image_moments(clean)
 
 
-def merged_trace(
-    record: Trace, clean: Float[Tensor, "N *event"], partitions: Mapping[str, PartitionLike]
+def merged_posterior(
+    record: TrackedPosterior,
+    clean: Float[Tensor, "N *event"],
+    partitions: Mapping[str, PartitionLike],
 ) -> BatchSums:
-    """The sums of a whole trace in batches of images, as those of a job in chunks."""
+    """The sums of a whole tracked posterior in batches of images, as those of a job in chunks."""
     bound = wiener_errors(clean, record.sigmas)
     order = np.random.default_rng(0).permutation(record.num_images)
     chunks = []
@@ -233,8 +239,10 @@ def merged_trace(
     return merge(chunks, len(chunks), ChunkSums(0, {"levels": record.sigmas}))
 
 
-def quantities(record: Trace, partition: PartitionLike) -> dict[str, Float[np.ndarray, "L N"]]:
-    """What is averaged over paths, for one partition of a trace; gaps per unit log sigma."""
+def quantities(
+    record: TrackedPosterior, partition: PartitionLike
+) -> dict[str, Float[np.ndarray, "L N"]]:
+    """What is averaged over paths, for one partition of a tracked posterior; gaps per unit log sigma."""
     chosen = record.partition(partition)
     scale = 1 / record.sigmas[:, None] ** 2
     own = doubts(record.log_posterior, chosen)

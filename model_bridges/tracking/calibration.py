@@ -17,63 +17,63 @@ from jaxtyping import Float, Int
 
 from gmm_speciation.estimate import Estimate
 from model_bridges.tracking.readouts import chain_entropy
-from model_bridges.tracking.trace import Chain, PartitionLike, Trace, group_log_sum
+from model_bridges.tracking.tracked import Chain, PartitionLike, TrackedPosterior, group_log_sum
 
 
-def cross_entropy(trace: Trace, partition: PartitionLike = None) -> Estimate:
+def cross_entropy(record: TrackedPosterior, partition: PartitionLike = None) -> Estimate:
     """`E[-log p(y)]` of the true class at every level, shape `(L,)`: an upper bound on H(C|X).
 
     Raises:
-        ValueError: If the trace has no labels or fewer than two images.
+        ValueError: If the tracked posterior has no labels or fewer than two images.
     """
-    labels, chosen = trace.group_labels(partition), trace.partition(partition)
+    labels, chosen = record.group_labels(partition), record.partition(partition)
     images = np.arange(len(labels))
-    samples = trace.extrapolate(
+    samples = record.extrapolate(
         lambda chain: -group_log_sum(chain.log_posterior, chosen)[:, images, labels]
     )
-    return trace.estimate(samples)
+    return record.estimate(samples)
 
 
 def calibration_error(
-    trace: Trace,
+    record: TrackedPosterior,
     partition: PartitionLike = None,
     window: tuple[float, float] | None = None,
 ) -> Estimate:
     """`CE - H` at every level, `(L,)`, paired image by image: 0 for a calibrated posterior.
 
     Args:
-        trace: Of labelled images.
+        record: Of labelled images.
         partition: Variable; the single classes by default.
         window: Give the mean over the levels between these two noise scales, one number, instead.
 
     Raises:
-        ValueError: If the trace has no labels or fewer than two images, or no level is in the window.
+        ValueError: If there are no labels or fewer than two images, or no level is in the window.
     """
-    labels, chosen = trace.group_labels(partition), trace.partition(partition)
+    labels, chosen = record.group_labels(partition), record.partition(partition)
     images = np.arange(len(labels))
 
     def paired(chain: Chain) -> Float[np.ndarray, "L N"]:
         log_p = group_log_sum(chain.log_posterior, chosen)
         return -log_p[:, images, labels] - chain_entropy(chain, chosen)
 
-    samples = trace.extrapolate(paired)
+    samples = record.extrapolate(paired)
     if window is None:
-        return trace.estimate(samples)
-    inside = (trace.sigmas >= window[0]) & (trace.sigmas <= window[1])
+        return record.estimate(samples)
+    inside = (record.sigmas >= window[0]) & (record.sigmas <= window[1])
     if not inside.any():
         raise ValueError(f"`window` must hold a level; got {window[0]:.3g} to {window[1]:.3g}.")
-    return trace.estimate(samples[inside].mean(0, keepdims=True))[0]
+    return record.estimate(samples[inside].mean(0, keepdims=True))[0]
 
 
-def accuracy(trace: Trace, partition: PartitionLike = None) -> Estimate:
+def accuracy(record: TrackedPosterior, partition: PartitionLike = None) -> Estimate:
     """Share of images whose most probable class is the true one, shape `(L,)`.
 
     Raises:
-        ValueError: If the trace has no labels or fewer than two images.
+        ValueError: If the tracked posterior has no labels or fewer than two images.
     """
-    labels = trace.group_labels(partition)
-    hit = trace.log_probabilities(partition).argmax(-1) == labels[None, :]
-    return trace.estimate(hit.astype(float))
+    labels = record.group_labels(partition)
+    hit = record.log_probabilities(partition).argmax(-1) == labels[None, :]
+    return record.estimate(hit.astype(float))
 
 
 @dataclass(frozen=True, eq=False)
@@ -97,27 +97,27 @@ class Reliability:
 
 
 def reliability(
-    trace: Trace,
+    record: TrackedPosterior,
     level: int | None = None,
     *,
     num_bins: int = 10,
     partition: PartitionLike = None,
 ) -> Reliability:
-    """Reliability diagram over all classes, at one level (index into `trace.sigmas`) or pooled.
+    """Reliability diagram over all classes, at one level (index into `record.sigmas`) or pooled.
 
     Source: Guo et al. 2017 (arXiv 1706.04599), here for every class and not the winner alone, with
     the ratio estimator's error over images.
 
     Raises:
-        ValueError: If the trace has no labels, or there are fewer than two images or one bin.
+        ValueError: If the tracked posterior has no labels, or there are fewer than two images or one bin.
     """
-    labels, num_images = trace.group_labels(partition), trace.num_images
+    labels, num_images = record.group_labels(partition), record.num_images
     if num_bins < 1 or num_images < 2:
         raise ValueError(
             f"A reliability diagram needs `num_bins` >= 1 and two images; got {num_bins} and "
             f"{num_images}."
         )
-    p = np.exp(trace.log_probabilities(partition))
+    p = np.exp(record.log_probabilities(partition))
     p = p if level is None else p[[level]]
     hit = np.broadcast_to(labels[:, None] == np.arange(p.shape[-1]), p.shape)
     edges = np.linspace(0, 1, num_bins + 1)
@@ -126,7 +126,7 @@ def reliability(
 
     def of_images(entries: np.ndarray) -> np.ndarray:
         """Entries that each image has in each bin, over its levels, paths and classes."""
-        return entries.sum((0, 2)).reshape(num_images, trace.num_paths, -1).sum(1).astype(float)
+        return entries.sum((0, 2)).reshape(num_images, record.num_paths, -1).sum(1).astype(float)
 
     n, hits = of_images(inside), of_images(inside & hit[..., None])
     counts = n.sum(0)

@@ -34,7 +34,7 @@ from gmm_speciation.tracking import log_likelihood_update, reverse_kernel
 from model_bridges.denoisers.base import UNCONDITIONAL, Denoiser, NotFiniteError, class_raw
 from model_bridges.denoisers.checks import check_data, check_levels, class_weights
 from model_bridges.tracking.distances import distance, gram, spread
-from model_bridges.tracking.trace import Chain, Trace
+from model_bridges.tracking.tracked import Chain, TrackedPosterior
 
 
 def forward_paths(
@@ -58,7 +58,7 @@ def forward_paths(
 
 
 @torch.no_grad()
-def trace(
+def track(
     denoiser: Denoiser,
     x0: Float[Tensor, "N *event"],
     labels: Int[Tensor, " N"] | None = None,
@@ -72,7 +72,7 @@ def trace(
     max_batch: int = 1024,
     progress: Callable[[int, int], object] | None = None,
     paths: Float[Tensor, "L N *event"] | None = None,
-) -> Trace:
+) -> TrackedPosterior:
     """Track every image through the noise, all classes at once, in one pass over the model.
 
     Memory: the outputs of all classes for one chunk of `max(1, max_batch // K)` images, and the
@@ -149,7 +149,7 @@ def trace(
             group_gaps={n: parts[f"{name} group {n}"] for n in chosen},
         )
 
-    return Trace(
+    return TrackedPosterior(
         sigmas=levels,
         fine=chain("fine"),
         coarse=chain("coarse"),

@@ -22,8 +22,8 @@ from gmm_speciation.partitions import Partition
 from gmm_speciation.tracking import reverse_kernel
 from model_bridges.denoisers.base import Denoiser, Sigma, Unconditional
 from model_bridges.denoisers.checks import check_levels, class_weights
-from model_bridges.tracking.forward import trace
-from model_bridges.tracking.trace import Trace
+from model_bridges.tracking.forward import track
+from model_bridges.tracking.tracked import TrackedPosterior
 
 Mean = Callable[[Tensor, Sigma, Int[Tensor, " B"] | Unconditional], Tensor]
 
@@ -65,7 +65,7 @@ def generate_paths(
     return torch.cat(states, 1), torch.cat(ends)
 
 
-def generated_trace(
+def generated_posterior(
     denoiser: Denoiser,
     num_paths: int,
     *,
@@ -79,7 +79,7 @@ def generated_trace(
     first: int = 0,
     max_batch: int = 1024,
     progress: Callable[[int, int], object] | None = None,
-) -> tuple[Trace, Float[Tensor, "N *event"]]:
+) -> tuple[TrackedPosterior, Float[Tensor, "N *event"]]:
     """Track the classes along trajectories of the model's own; also returns what they ended on.
 
     Args:
@@ -89,7 +89,7 @@ def generated_trace(
         generator: What drives them, such as a guided denoiser; the model itself by default.
         generator_name: What to call it.
         sigmas: Levels, at least two; 64 by default, equally spaced in log sigma.
-        prior, partitions, max_batch, progress: As in `trace`.
+        prior, partitions, max_batch, progress: As in `track`.
         seed: Fixes labels and noise.
         first: Index of the first trajectory, for a part of a larger set.
 
@@ -114,7 +114,7 @@ def generated_trace(
         first=first,
         max_batch=max_batch,
     )
-    record = trace(
+    record = track(
         denoiser,
         ends.double(),
         None if isinstance(labels, Unconditional) else labels,

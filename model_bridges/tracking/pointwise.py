@@ -16,7 +16,7 @@ import numpy as np
 from jaxtyping import Float, Int
 from scipy.special import xlogy
 
-from model_bridges.tracking.trace import PartitionLike, Trace
+from model_bridges.tracking.tracked import PartitionLike, TrackedPosterior
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,16 +61,18 @@ def pointwise_of(
 
 
 def pointwise(
-    trace: Trace, partition: PartitionLike = None, class_names: Sequence[str] | None = None
+    record: TrackedPosterior,
+    partition: PartitionLike = None,
+    class_names: Sequence[str] | None = None,
 ) -> Pointwise:
-    """The single paths of a trace, for the classes of a partition.
+    """The single paths of a tracked posterior, for the classes of a partition.
 
     Raises:
-        ValueError: If the names do not fit the classes, or as `Trace.partition`.
+        ValueError: If the names do not fit the classes, or as `TrackedPosterior.partition`.
     """
-    posterior = np.exp(trace.log_probabilities(partition)).swapaxes(0, 1)
-    names = trace.partition(partition).names if class_names is None else class_names
-    return pointwise_of(trace.sigmas, posterior, trace.prior_entropy(partition), names)
+    posterior = np.exp(record.log_probabilities(partition)).swapaxes(0, 1)
+    names = record.partition(partition).names if class_names is None else class_names
+    return pointwise_of(record.sigmas, posterior, record.prior_entropy(partition), names)
 
 
 def _last_crossing(

@@ -22,7 +22,7 @@ from scipy.special import expit
 from gmm_speciation.curves import Batches, EntropyCurve
 from gmm_speciation.estimate import Estimate
 from gmm_speciation.partitions import Partition
-from model_bridges.tracking.trace import Chain, PartitionLike, Trace, group_log_sum
+from model_bridges.tracking.tracked import Chain, PartitionLike, TrackedPosterior, group_log_sum
 
 RATIO = "tracking (ratio to the unconditional)"
 FORCED = "tracking (forced prior 1/2, binary)"
@@ -61,22 +61,22 @@ def chain_entropy(chain: Chain, partition: Partition) -> Float[np.ndarray, "L N"
     return posterior_entropy(chain.log_posterior, partition)
 
 
-def tracked_curve(trace: Trace, partition: PartitionLike = None) -> EntropyCurve:
+def tracked_curve(record: TrackedPosterior, partition: PartitionLike = None) -> EntropyCurve:
     """Entropy of the tracked posterior; its rate `-dH/dlambda = E gap / (2 sigma^2)` per unit log-SNR.
 
     The gap is the Bayes one, at the same noisy states, so the two sides are comparable but not the
     same number: their agreement is a test. Both are extrapolated in the step.
 
     Raises:
-        ValueError: If there are fewer than two images, or the partition was not traced.
+        ValueError: If there are fewer than two images, or the partition was not tracked.
     """
-    chosen = trace.partition(partition)
-    entropy = trace.extrapolate(lambda chain: chain_entropy(chain, chosen))
-    rate = trace.group_gap(partition) / (2 * trace.sigmas[:, None] ** 2)
-    return curve_of(trace, entropy, rate, trace.prior_entropy(partition), "tracking")
+    chosen = record.partition(partition)
+    entropy = record.extrapolate(lambda chain: chain_entropy(chain, chosen))
+    rate = record.group_gap(partition) / (2 * record.sigmas[:, None] ** 2)
+    return curve_of(record, entropy, rate, record.prior_entropy(partition), "tracking")
 
 
-def step_error(trace: Trace, partition: PartitionLike = None) -> Estimate:
+def step_error(record: TrackedPosterior, partition: PartitionLike = None) -> Estimate:
     """Entropy of the fine chain minus that of the coarse one, `(L,)`: what extrapolation corrects.
 
     Where it is not small against the entropies, the grid of levels is too coarse.
@@ -84,45 +84,47 @@ def step_error(trace: Trace, partition: PartitionLike = None) -> Estimate:
     Raises:
         ValueError: If there are fewer than two images.
     """
-    chosen = trace.partition(partition)
-    difference = chain_entropy(trace.fine, chosen) - chain_entropy(trace.coarse, chosen)
-    return trace.estimate(difference)
+    chosen = record.partition(partition)
+    difference = chain_entropy(record.fine, chosen) - chain_entropy(record.coarse, chosen)
+    return record.estimate(difference)
 
 
 def curve_of(
-    trace: Trace,
+    record: TrackedPosterior,
     entropy: Float[np.ndarray, "L N"],
     rate: Float[np.ndarray, "L N"],
     prior_entropy: float,
     method: str,
 ) -> EntropyCurve:
     """The curve of per-image entropies and rates, with batches of images for jackknife errors."""
-    batches = Batches(trace.batches(entropy), trace.batches(rate))
+    batches = Batches(record.batches(entropy), record.batches(rate))
     return EntropyCurve(
-        trace.log_snr,
-        trace.estimate(entropy),
-        trace.estimate(rate),
+        record.log_snr,
+        record.estimate(entropy),
+        record.estimate(rate),
         prior_entropy,
         method,
         batches,
     )
 
 
-def decision_sigma(trace: Trace, partition: PartitionLike = None) -> Float[np.ndarray, " N"]:
+def decision_sigma(
+    record: TrackedPosterior, partition: PartitionLike = None
+) -> Float[np.ndarray, " N"]:
     """Noise below which the final class on a path keeps a probability above 1/2: its own decision.
 
     The final class is the most probable one at the cleanest level. The largest level where the class
     leads already at the top of the grid.
     """
-    p = np.exp(trace.log_probabilities(partition))
+    p = np.exp(record.log_probabilities(partition))
     final = p[0].argmax(-1)
     led = p[:, np.arange(p.shape[1]), final] > 0.5
     # Levels grow upwards: count the unbroken run of led levels from the cleanest one.
     run = np.cumprod(led, axis=0).sum(0)
-    return trace.sigmas[np.maximum(run - 1, 0)]
+    return record.sigmas[np.maximum(run - 1, 0)]
 
 
-def slope_curve(trace: Trace, partition: PartitionLike = None) -> EntropyCurve:
+def slope_curve(record: TrackedPosterior, partition: PartitionLike = None) -> EntropyCurve:
     """The tracked entropy with its own slope as rate, by a local quartic over nine levels.
 
     Independent of the denoiser gap: where both peak at one place, the two read-outs agree.
@@ -130,85 +132,91 @@ def slope_curve(trace: Trace, partition: PartitionLike = None) -> EntropyCurve:
     Raises:
         ValueError: If there are fewer than nine levels, or they are not equally spaced in log sigma.
     """
-    position = np.log(trace.sigmas)
+    position = np.log(record.sigmas)
     steps = np.diff(position)
     if len(position) < 9 or not np.allclose(steps, steps[0], rtol=1e-6):
         raise ValueError(
             "The slope needs at least nine levels equally spaced in log sigma, such as "
             f"`numpy.geomspace(0.02, 80, 64)`; got {len(position)}."
         )
-    chosen = trace.partition(partition)
-    entropy = trace.extrapolate(lambda chain: chain_entropy(chain, chosen))
+    chosen = record.partition(partition)
+    entropy = record.extrapolate(lambda chain: chain_entropy(chain, chosen))
     slope = savgol_filter(entropy, 9, 4, deriv=1, delta=steps[0], axis=0)
-    total = trace.prior_entropy(partition)
-    return curve_of(trace, entropy, slope / 2, total, "slope of tracking")
+    total = record.prior_entropy(partition)
+    return curve_of(record, entropy, slope / 2, total, "slope of tracking")
 
 
-def log_ratios(trace: Trace, partition: PartitionLike = None) -> Float[np.ndarray, "L N C"]:
+def log_ratios(
+    record: TrackedPosterior, partition: PartitionLike = None
+) -> Float[np.ndarray, "L N C"]:
     """`log p(path | c) / p(path)` of the classes of a partition, the unconditional model as p(path).
 
     For a group it is `log sum_k (prior_k / prior_group) e^(l_k)`.
 
     Raises:
-        ValueError: If the trace has no unconditional model.
+        ValueError: If the tracked posterior has no unconditional model.
     """
-    if trace.log_ratio is None:
+    if record.log_ratio is None:
         raise ValueError(
-            "A ratio to the unconditional model needs one, and the traced model has none. Use the class "
+            "A ratio to the unconditional model needs one, and the tracked model has none. Use the class "
             "against class read-out, `estimator='tracking'`."
         )
-    chosen = trace.partition(partition)
+    chosen = record.partition(partition)
     with np.errstate(divide="ignore"):
-        log_prior = np.log(trace.prior)
-    return group_log_sum(trace.log_ratio + log_prior, chosen) - group_log_sum(log_prior, chosen)
+        log_prior = np.log(record.prior)
+    return group_log_sum(record.log_ratio + log_prior, chosen) - group_log_sum(log_prior, chosen)
 
 
-def ratio_entropy(trace: Trace, partition: PartitionLike = None) -> Float[np.ndarray, "L N"]:
+def ratio_entropy(
+    record: TrackedPosterior, partition: PartitionLike = None
+) -> Float[np.ndarray, "L N"]:
     """`-sum_c pi_c log pi_c` with `pi_c = min(prior_c e^(l_c), 1)`, not normalised.
 
     Raises:
         ValueError: As `log_ratios`.
     """
     with np.errstate(divide="ignore"):
-        log_prior = group_log_sum(np.log(trace.prior), trace.partition(partition))
-    log_pi = np.minimum(log_ratios(trace, partition) + log_prior, 0.0)
+        log_prior = group_log_sum(np.log(record.prior), record.partition(partition))
+    log_pi = np.minimum(log_ratios(record, partition) + log_prior, 0.0)
     return -(np.exp(log_pi) * np.where(np.isfinite(log_pi), log_pi, 0.0)).sum(-1)
 
 
-def forced_prior_entropy(trace: Trace, partition: PartitionLike = None) -> Float[np.ndarray, "L N"]:
+def forced_prior_entropy(
+    record: TrackedPosterior, partition: PartitionLike = None
+) -> Float[np.ndarray, "L N"]:
     """Binary entropy of `sigmoid(l_y)` for each path's own class y.
 
     Raises:
-        ValueError: As `log_ratios`, or if the trace has no labels.
+        ValueError: As `log_ratios`, or If the tracked posterior has no labels.
     """
-    labels = trace.group_labels(partition)
-    ratio = log_ratios(trace, partition)[:, np.arange(len(labels)), labels]
+    labels = record.group_labels(partition)
+    ratio = log_ratios(record, partition)[:, np.arange(len(labels)), labels]
     p = expit(ratio)
     # -log sigmoid(l) = log(1 + e^-l), exact in both tails.
     return p * np.logaddexp(0, -ratio) + (1 - p) * np.logaddexp(0, ratio)
 
 
-def ratio_curve(trace: Trace, partition: PartitionLike = None) -> EntropyCurve:
+def ratio_curve(record: TrackedPosterior, partition: PartitionLike = None) -> EntropyCurve:
     """Entropy by the ratio to the unconditional model, with its slope as rate.
 
     Raises:
         ValueError: As `log_ratios`, or if there are fewer than two images.
     """
-    entropy = ratio_entropy(trace, partition)
-    total = trace.prior_entropy(partition)
-    return curve_of(trace, entropy, _slope(trace, entropy), total, RATIO)
+    entropy = ratio_entropy(record, partition)
+    total = record.prior_entropy(partition)
+    return curve_of(record, entropy, _slope(record, entropy), total, RATIO)
 
 
-def forced_prior_curve(trace: Trace, partition: PartitionLike = None) -> EntropyCurve:
+def forced_prior_curve(record: TrackedPosterior, partition: PartitionLike = None) -> EntropyCurve:
     """Binary entropy by the forced prior of 1/2, from log 2 in pure noise, with its slope as rate.
 
     Raises:
         ValueError: As `forced_prior_entropy`, or if there are fewer than two images.
     """
-    entropy = forced_prior_entropy(trace, partition)
-    return curve_of(trace, entropy, _slope(trace, entropy), float(np.log(2)), FORCED)
+    entropy = forced_prior_entropy(record, partition)
+    return curve_of(record, entropy, _slope(record, entropy), float(np.log(2)), FORCED)
 
 
-def _slope(trace: Trace, entropy: Float[np.ndarray, "L N"]) -> Float[np.ndarray, "L N"]:
+def _slope(record: TrackedPosterior, entropy: Float[np.ndarray, "L N"]) -> Float[np.ndarray, "L N"]:
     """`-dH/dlambda` by differences of neighbouring levels."""
-    return -np.gradient(entropy, trace.log_snr, axis=0)
+    return -np.gradient(entropy, record.log_snr, axis=0)

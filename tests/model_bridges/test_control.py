@@ -39,7 +39,7 @@ from model_bridges.control.time_grids import CLASS, KARRAS, STATE, compare_grids
 from model_bridges.control.verdicts import at_least, at_most, equal
 from model_bridges.crosscheck.report import check_records, check_rows
 from model_bridges.denoisers.base import Unconditional
-from model_bridges.denoisers.counted import Metered
+from model_bridges.denoisers.counted import CountingDenoiser
 from model_bridges.denoisers.mixture import mixture_denoiser
 from model_bridges.denoisers.wrapping import Wrapped
 from model_bridges.entropy.windows import guidance_interval
@@ -50,7 +50,7 @@ from model_bridges.quality import Judge, Quality, QualityCurve, Reference
 from model_bridges.quality.frontier import compare_fronts
 from model_bridges.quality.jackknife import Jackknifed
 from model_bridges.samplers import karras_sigmas
-from model_bridges.tracking.forward import trace
+from model_bridges.tracking.forward import track
 from model_bridges.tracking.readouts import tracked_curve
 
 WEIGHTS = (0.4, 0.2, 0.2, 0.2)  # the class that is removed has a share of its own
@@ -249,7 +249,7 @@ def judged():
     judge = Judge.train(parts[0].images, parts[0].labels, hidden=(24, 6))
     return JudgedModel(
         "mixture",
-        Metered(mixture_denoiser(mixture, sigma_range=(0.02, 15.0))),
+        CountingDenoiser(mixture_denoiser(mixture, sigma_range=(0.02, 15.0))),
         tuple("abcd"),
         *parts,
         judge,
@@ -305,7 +305,7 @@ def test_levels_of_a_gaussian_are_equally_spaced_in_its_entropy(rng):
     normal = GaussianMixture.isotropic(np.zeros((1, dim)), variance)
     model = mixture_denoiser(normal, sigma_range=ends)
     x0 = torch.from_numpy(rng.normal(size=(300, dim)) * np.sqrt(variance))
-    record = trace(model, x0, sigmas=np.geomspace(*ends, 60))
+    record = track(model, x0, sigmas=np.geomspace(*ends, 60))
 
     def entropy(sigma):
         return dim / 2 * np.log(variance * sigma**2 / (variance + sigma**2))
@@ -329,7 +329,7 @@ def test_levels_of_two_classes_are_equally_spaced_in_the_class_entropy(rng):
     labels = turns(600, 2)
     x0 = torch.from_numpy(rng.normal(size=(600, 2)) * np.sqrt(variance))
     x0[:, 0] += 2.0 * labels - 1
-    record = trace(model, x0, labels, sigmas=np.geomspace(*ends, 48), max_batch=10_000)
+    record = track(model, x0, labels, sigmas=np.geomspace(*ends, 48), max_batch=10_000)
     levels = entropic_levels(record, 8, CLASS, ends)
     assert np.all(np.diff(levels) < 0)
     assert (levels[0], levels[-1]) == (ends[1], ends[0])
@@ -346,7 +346,7 @@ def test_levels_of_two_classes_are_equally_spaced_in_the_class_entropy(rng):
 def record(judged):
     """The judged model's classes, tracked on data."""
     chosen = judged.held_out
-    return trace(
+    return track(
         judged.denoiser,
         chosen.images[:100].double(),
         chosen.labels[:100],

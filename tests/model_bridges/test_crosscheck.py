@@ -102,8 +102,8 @@ def test_paths_of_one_image_are_one_observation(mixture, data):
     """Three paths shrink the error, but count as the images they belong to."""
     denoiser, sigmas = mb.mixture_denoiser(mixture), np.geomspace(0.1, 20, 9)
     images, labels = data.images[:100], data.labels[:100]
-    one = mb.trace(denoiser, images, labels, sigmas=sigmas)
-    three = mb.trace(denoiser, images, labels, sigmas=sigmas, num_paths=3)
+    one = mb.track(denoiser, images, labels, sigmas=sigmas)
+    three = mb.track(denoiser, images, labels, sigmas=sigmas, num_paths=3)
     assert three.num_images == 100
     assert three.log_posterior.shape[1] == 300
     curve = mb.tracked_curve(three)
@@ -119,11 +119,11 @@ def test_paths_of_one_image_are_one_observation(mixture, data):
     subset = three.images(slice(10, 20))
     np.testing.assert_array_equal(subset.log_posterior, three.log_posterior[:, 30:60])
     with pytest.raises(ValueError, match="num_paths"):
-        mb.trace(denoiser, images, labels, sigmas=sigmas, num_paths=0)
+        mb.track(denoiser, images, labels, sigmas=sigmas, num_paths=0)
 
 
 def test_decisions_lie_where_the_posterior_crosses_a_half(result):
-    record, sigmas = result.trace, decision_sigma(result.trace)
+    record, sigmas = result.posterior, decision_sigma(result.posterior)
     final = record.log_posterior[0].argmax(-1)
     for path in range(0, 60, 7):
         level = int(np.argmin(np.abs(record.sigmas - sigmas[path])))

@@ -10,7 +10,7 @@ import torch
 import model_bridges as mb
 from gmm_speciation.reporting.report import load_curve
 from model_bridges.cli import main
-from model_bridges.denoisers.counted import Metered
+from model_bridges.denoisers.counted import CountingDenoiser
 from model_bridges.denoisers.network import NetworkDenoiser
 from model_bridges.entropy.own_samples import SamplingJob
 from model_bridges.entropy.presets import PRESETS
@@ -147,7 +147,7 @@ def test_a_users_mistake_is_one_line_and_exit_code_2(words, message, capsys):
 
 
 def test_samples_continue_and_carry_their_law(tmp_path):
-    work = SamplingJob(Metered(toy()), 40, num_steps=12)
+    work = SamplingJob(CountingDenoiser(toy()), 40, num_steps=12)
     whole = work.images(run_job(work, None))
     kept = work.images(run_job(work, tmp_path))
     torch.testing.assert_close(whole.images, kept.images, rtol=0, atol=0)

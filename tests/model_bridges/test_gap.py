@@ -18,7 +18,7 @@ SIGMAS = np.geomspace(0.02, 80, 32)
 def record():
     mixture = ten_classes("isotropic")
     x0, labels = draw(mixture, 600, seed=4)
-    return mb.trace(mb.mixture_denoiser(mixture), x0, labels, sigmas=SIGMAS, max_batch=6000)
+    return mb.track(mb.mixture_denoiser(mixture), x0, labels, sigmas=SIGMAS, max_batch=6000)
 
 
 def test_32_levels_integrate_the_rate_to_a_thousandth_of_a_nat():
@@ -60,7 +60,7 @@ def test_an_unconditional_model_that_is_off_shows_as_excess_and_not_in_the_bayes
 
     off = dataclasses.replace(exact, raw_function=raw)
     x0, labels = draw(mixture, 64, seed=4)
-    ours, theirs = (mb.trace(d, x0, labels, sigmas=SIGMAS) for d in (exact, off))
+    ours, theirs = (mb.track(d, x0, labels, sigmas=SIGMAS) for d in (exact, off))
     np.testing.assert_allclose(gap(ours), gap(theirs), rtol=1e-9, atol=1e-12)
     integrals = mb.information_budget(theirs).integrals
     assert integrals["unconditional"].value > integrals["bayes"].value + 10
@@ -81,7 +81,7 @@ def test_what_is_not_there_is_refused(record):
     mixture = ten_classes("isotropic")
     conditional = dataclasses.replace(mb.mixture_denoiser(mixture), has_unconditional=False)
     x0, _ = draw(mixture, 4, seed=0)
-    alone = mb.trace(conditional, x0, sigmas=[0.1, 0.3, 1.0])
+    alone = mb.track(conditional, x0, sigmas=[0.1, 0.3, 1.0])
     assert alone.evaluations == 4 * 3 * 10
     assert np.all(np.isfinite(mb.gap_curve(alone).entropy.value))
     assert mb.information_budget(alone).excess is None
@@ -91,7 +91,7 @@ def test_what_is_not_there_is_refused(record):
         mb.gap_curve(record, "classes")
     with pytest.raises(ValueError, match="needs an unconditional model"):
         mb.entropy_curve(conditional, x0, estimator="gap-unconditional")
-    unlabelled = mb.trace(mb.mixture_denoiser(mixture), x0, sigmas=[0.1, 0.3, 1.0])
+    unlabelled = mb.track(mb.mixture_denoiser(mixture), x0, sigmas=[0.1, 0.3, 1.0])
     with pytest.raises(ValueError, match="Pass `labels`"):
         mb.gap_curve(unlabelled, "labelled")
 

@@ -201,7 +201,7 @@ def test_a_guided_model_is_a_function_for_other_samplers(subject):
 
 
 def test_an_interval_spares_the_reference_outside(subject):
-    from model_bridges.denoisers.counted import Metered
+    from model_bridges.denoisers.counted import CountingDenoiser
 
     law, _, model = subject
     levels = karras_sigmas(21, 0.05, 20.0)
@@ -211,7 +211,7 @@ def test_an_interval_spares_the_reference_outside(subject):
         "limited": guidance.Interval(guidance.ClassifierFree(1, 2.0), 0.5, 3.0),
         "class": guidance.Unguided(1),
     }.items():
-        metered = Metered(model)
+        metered = CountingDenoiser(model)
         sample(metered, (2, law.dim), levels, guidance=kind, method="probability-flow")
         costs[name] = metered.evaluations
     limited = guidance.Interval(guidance.ClassifierFree(1, 2.0), 0.5, 3.0)

@@ -190,14 +190,14 @@ def test_a_restricted_model_is_the_model_of_the_named_classes(mixture):
     x0, labels = draw(part, 40, seed=0)
     sigmas = np.geomspace(0.05, 50, 24)
     partitions = {"groups": selection.partition}
-    traces = [
-        mb.trace(model, x0, labels, sigmas=sigmas, partitions=partitions)
+    records = [
+        mb.track(model, x0, labels, sigmas=sigmas, partitions=partitions)
         for model in (restricted, alone)
     ]
     for partition in (None, "groups"):
-        one, other = (mb.tracked_curve(trace, partition) for trace in traces)
+        one, other = (mb.tracked_curve(record, partition) for record in records)
         np.testing.assert_allclose(one.entropy.value, other.entropy.value, atol=1e-9)
-        one, other = (mb.gap_curve(trace, "bayes", partition) for trace in traces)
+        one, other = (mb.gap_curve(record, "bayes", partition) for record in records)
         np.testing.assert_allclose(one.rate.value, other.rate.value, atol=1e-9)
 
 

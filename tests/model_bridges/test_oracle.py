@@ -23,7 +23,7 @@ NUM_IMAGES = 13_000
 def test_every_estimator_follows_the_closed_form_at_all_levels(kind):
     mixture = ten_classes(kind)
     x0, labels = draw(mixture, NUM_IMAGES, seed=11)
-    record = mb.trace(mb.mixture_denoiser(mixture), x0, labels, sigmas=SIGMAS, max_batch=4096)
+    record = mb.track(mb.mixture_denoiser(mixture), x0, labels, sigmas=SIGMAS, max_batch=4096)
     truth = gs.entropy_curve(
         mixture,
         -2 * np.log(SIGMAS),
@@ -77,7 +77,7 @@ def covered():
     hits = {name: np.zeros((NUM_SEEDS, len(judged)), bool) for name in READOUTS}
     for seed in range(NUM_SEEDS):
         x0, labels = draw(mixture, len(judged) * GROUP, seed=1000 + seed)
-        record = mb.trace(
+        record = mb.track(
             mb.mixture_denoiser(mixture), x0, labels, sigmas=sigmas, seed=seed, max_batch=4096
         )
         for j in range(len(judged)):

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 
-from model_bridges.denoisers.counted import Metered
+from model_bridges.denoisers.counted import CountingDenoiser
 from model_bridges.denoisers.network import NetworkDenoiser
 from model_bridges.entropy.problem import problem
 from model_bridges.entropy.tracking import TrackingJob
@@ -258,7 +258,7 @@ def test_out_of_memory_splits_the_forward_pass_and_not_the_chunk(tmp_path):
     def none(x, sigma, label):
         raise torch.OutOfMemoryError("CUDA out of memory")
 
-    metered = Metered(tight.problem.denoiser.denoiser)
+    metered = CountingDenoiser(tight.problem.denoiser.denoiser)
     object.__setattr__(metered.denoiser, "raw_function", none)
     with pytest.raises(MemoryError, match="one state"):
         metered.raw(torch.zeros(4, DIM, dtype=torch.float64), 1.0, torch.zeros(4).long())

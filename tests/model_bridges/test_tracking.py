@@ -21,7 +21,7 @@ def record():
     mixture = ten_classes("isotropic")
     x0, labels = draw(mixture, 200, seed=3)
     denoiser = mb.mixture_denoiser(mixture)
-    return mb.trace(denoiser, x0, labels, sigmas=SIGMAS, partitions={"parity": PARITY})
+    return mb.track(denoiser, x0, labels, sigmas=SIGMAS, partitions={"parity": PARITY})
 
 
 def test_forward_paths_have_the_stated_law_and_independent_increments():
@@ -48,7 +48,7 @@ def test_chunking_changes_nothing(record):
     x0, labels = draw(mixture, 200, seed=3)
     denoiser = mb.mixture_denoiser(mixture)
     for max_batch in (7, 50, 100_000):
-        other = mb.trace(denoiser, x0[:12], labels[:12], sigmas=SIGMAS[::-1], max_batch=max_batch)
+        other = mb.track(denoiser, x0[:12], labels[:12], sigmas=SIGMAS[::-1], max_batch=max_batch)
         np.testing.assert_allclose(
             other.log_posterior, record.log_posterior[:, :12], rtol=1e-9, atol=1e-9
         )
@@ -58,7 +58,7 @@ def test_chunking_changes_nothing(record):
 def test_another_seed_is_another_noise(record):
     mixture = ten_classes("isotropic")
     x0, labels = draw(mixture, 200, seed=3)
-    other = mb.trace(mb.mixture_denoiser(mixture), x0[:3], labels[:3], sigmas=SIGMAS, seed=1)
+    other = mb.track(mb.mixture_denoiser(mixture), x0[:3], labels[:3], sigmas=SIGMAS, seed=1)
     assert np.abs(other.log_posterior - record.log_posterior[:, :3]).max() > 0.1
 
 
@@ -77,7 +77,7 @@ def test_the_tracked_posterior_is_the_exact_one(num_levels, bound):
     """Up to the step, and to the prior from which it starts at sigma_max."""
     mixture, sigmas = ten_classes("isotropic"), np.geomspace(0.02, 80, num_levels)
     x0, _ = draw(mixture, 200, seed=3)
-    tracked = mb.trace(mb.mixture_denoiser(mixture), x0, sigmas=sigmas).log_posterior
+    tracked = mb.track(mb.mixture_denoiser(mixture), x0, sigmas=sigmas).log_posterior
     exact = exact_log_posterior(mixture, forward_paths(x0, sigmas, seed=0), sigmas)
     assert np.abs(np.exp(tracked) - np.exp(exact)).mean(axis=(1, 2)).max() < bound
 
@@ -113,7 +113,7 @@ def test_a_partition_is_the_sum_of_its_classes(record):
 def test_a_pass_over_merged_classes_is_the_partition_read_from_the_single_ones(record):
     mixture = ten_classes("isotropic")
     x0, _ = draw(mixture, 200, seed=3)
-    merged = mb.trace(mb.mixture_denoiser(mixture, PARITY), x0, sigmas=SIGMAS)
+    merged = mb.track(mb.mixture_denoiser(mixture, PARITY), x0, sigmas=SIGMAS)
     np.testing.assert_allclose(
         mb.tracked_curve(merged).entropy.value,
         mb.tracked_curve(record, "parity").entropy.value,
@@ -129,7 +129,7 @@ def test_extrapolation_removes_the_first_order_of_the_step():
     mixture = gs.GaussianMixture.diagonal(np.zeros((10, 64)), variances)
     x0, labels = draw(mixture, 600, seed=0)
     sigmas = np.geomspace(0.02, 80, 63)
-    record = mb.trace(mb.mixture_denoiser(mixture), x0, labels, sigmas=sigmas)
+    record = mb.track(mb.mixture_denoiser(mixture), x0, labels, sigmas=sigmas)
     exact = exact_log_posterior(mixture, forward_paths(x0, sigmas, seed=0), sigmas)
     everyone = record.partition()
 
@@ -151,7 +151,7 @@ def test_extrapolation_removes_the_first_order_of_the_step():
 def test_unknown_partitions_are_refused(record):
     with pytest.raises(ValueError, match="knows the partitions 'parity'; got 'colour'"):
         mb.tracked_curve(record, "colour")
-    with pytest.raises(ValueError, match="Pass it to `trace`"):
+    with pytest.raises(ValueError, match="Pass it to `track`"):
         mb.tracked_curve(record, [0, 0, 1, 1, 1, 1, 1, 1, 1, 1])
     with pytest.raises(ValueError, match="labels 3 components"):
         mb.tracked_curve(record, [0, 1, 2])
@@ -188,10 +188,10 @@ def test_an_exact_model_is_reliable(record):
 def test_without_labels_their_readouts_say_so():
     mixture = ten_classes("isotropic")
     x0, _ = draw(mixture, 4, seed=0)
-    record = mb.trace(mb.mixture_denoiser(mixture), x0, sigmas=[0.1, 1.0])
+    record = mb.track(mb.mixture_denoiser(mixture), x0, sigmas=[0.1, 1.0])
     assert record.label_error is None
     for readout in (mb.cross_entropy, mb.accuracy, mb.reliability):
-        with pytest.raises(ValueError, match="pass `labels` to `trace`"):
+        with pytest.raises(ValueError, match="pass `labels` to `track`"):
             readout(record)
 
 
@@ -216,13 +216,13 @@ def test_bad_input_is_refused(change, message):
     arguments = {"x0": torch.zeros(2, 64), "labels": torch.tensor([0, 1])} | change
     x0, labels = arguments.pop("x0"), arguments.pop("labels")
     with pytest.raises(ValueError, match=message):
-        mb.trace(mb.mixture_denoiser(ten_classes("isotropic")), x0, labels, **arguments)
+        mb.track(mb.mixture_denoiser(ten_classes("isotropic")), x0, labels, **arguments)
 
 
 def test_progress_ends_at_its_total():
     seen = []
     x0, _ = draw(ten_classes("isotropic"), 5, seed=0)
-    mb.trace(
+    mb.track(
         mb.mixture_denoiser(ten_classes("isotropic")),
         x0,
         sigmas=[0.1, 1.0],
@@ -236,7 +236,7 @@ def test_a_class_of_prior_zero_is_never_found():
     mixture = ten_classes("isotropic")
     x0, _ = draw(mixture, 6, seed=0)
     prior = [0.0] + [1 / 9] * 9
-    record = mb.trace(
+    record = mb.track(
         mb.mixture_denoiser(mixture),
         x0,
         sigmas=SIGMAS,

@@ -20,7 +20,7 @@ SIGMAS = np.geomspace(0.02, 80, 24)
 
 @pytest.fixture(scope="module")
 def generated():
-    return mb.generated_trace(DENOISER, 160, sigmas=SIGMAS, seed=2, max_batch=4096)
+    return mb.generated_posterior(DENOISER, 160, sigmas=SIGMAS, seed=2, max_batch=4096)
 
 
 def test_trajectories_end_where_the_tracked_posterior_says(generated):
@@ -42,7 +42,7 @@ def test_the_posterior_of_a_drawn_chain_is_calibrated_at_every_step(generated):
 
 
 def test_unconditional_trajectories_have_no_class_of_their_own():
-    record, _ = mb.generated_trace(
+    record, _ = mb.generated_posterior(
         DENOISER, 40, labels=UNCONDITIONAL, sigmas=SIGMAS, max_batch=4096
     )
     assert record.labels is None
@@ -53,8 +53,8 @@ def test_unconditional_trajectories_have_no_class_of_their_own():
 
 
 def test_paths_do_not_depend_on_where_the_work_was_cut():
-    whole, _ = mb.generated_trace(DENOISER, 6, sigmas=SIGMAS, seed=2)
-    part, _ = mb.generated_trace(DENOISER, 2, sigmas=SIGMAS, seed=2, first=3)
+    whole, _ = mb.generated_posterior(DENOISER, 6, sigmas=SIGMAS, seed=2)
+    part, _ = mb.generated_posterior(DENOISER, 2, sigmas=SIGMAS, seed=2, first=3)
     np.testing.assert_allclose(part.log_posterior, whole.log_posterior[:, 3:5], atol=1e-9)
 
 
@@ -69,8 +69,8 @@ def finer():
     """Ten times the levels, with labels, on data and on trajectories."""
     x0, labels = draw(MIXTURE, 48, seed=3)
     sigmas = np.geomspace(0.02, 80, 231)
-    own, _ = mb.generated_trace(DENOISER, 48, sigmas=sigmas, seed=2, max_batch=4096)
-    return mb.trace(DENOISER, x0, labels, sigmas=sigmas, max_batch=4096), own
+    own, _ = mb.generated_posterior(DENOISER, 48, sigmas=sigmas, seed=2, max_batch=4096)
+    return mb.track(DENOISER, x0, labels, sigmas=sigmas, max_batch=4096), own
 
 
 def test_the_ratio_is_the_posterior_up_to_the_root_of_the_step(finer, generated):
@@ -146,7 +146,7 @@ def test_sums_of_chunks_are_the_curves_of_the_whole_trace():
     )
     work = TrackingJob(given)
     merged = collect(work)
-    record = mb.trace(
+    record = mb.track(
         DENOISER, x0, labels, sigmas=SIGMAS, max_batch=4096, partitions={"parity": [0, 1] * 5}
     )
     readouts = {

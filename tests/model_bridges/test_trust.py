@@ -22,7 +22,7 @@ from gmm_speciation.estimate import Estimate
 from gmm_speciation.reporting.report import load_curve
 from model_bridges.cli import main
 from model_bridges.denoisers.base import UNCONDITIONAL, NotFiniteError
-from model_bridges.denoisers.counted import Metered
+from model_bridges.denoisers.counted import CountingDenoiser
 from model_bridges.denoisers.network import NetworkDenoiser
 from model_bridges.digits import load_digits, load_networks
 from model_bridges.edm2 import EDM2Network
@@ -123,7 +123,7 @@ def test_shuffled_labels_are_named(share):
 @pytest.mark.parametrize("labelled", [True, False])
 def test_the_digits_pass_and_nothing_is_evaluated_for_it(labelled):
     images, labels = data()
-    meter = Metered(RIGHT)
+    meter = CountingDenoiser(RIGHT)
     with warnings.catch_warnings():
         warnings.simplefilter("error", TrustWarning)
         curve = mb.entropy_curve(meter, images, labels if labelled else None, sigmas=LEVELS)
@@ -367,7 +367,7 @@ def test_a_network_that_is_not_finite_is_an_error_at_once(bad, foreign, max_batc
 
     denoiser = wrap(raw, plain, dtype=torch.float64)
     if foreign:  # what satisfies the protocol without our class around it
-        denoiser = Metered(denoiser)
+        denoiser = CountingDenoiser(denoiser)
         denoiser.denoiser = type("Bare", (type(denoiser),), {})(denoiser.denoiser)
     with pytest.raises(NotFiniteError, match=r"sigma = 0\.02 for class 4, image 13, in float64"):
         mb.entropy_curve(denoiser, images, sigmas=[LOW, 1.0, HIGH], max_batch=max_batch)

@@ -37,7 +37,7 @@ class Chain:
 
 
 @dataclass(frozen=True, eq=False)
-class Trace:
+class TrackedPosterior:
     """Class posteriors of N images along their noise paths, and the distances of their denoisers.
 
     `fine` is the chain through all levels, `coarse` that through every other one, both from the same
@@ -121,7 +121,7 @@ class Trace:
             if partition not in self.partitions:
                 known = ", ".join(map(repr, self.partitions)) or "none"
                 raise ValueError(
-                    f"The trace knows the partitions {known}; got {partition!r}. Pass it to `trace` "
+                    f"It knows the partitions {known}; got {partition!r}. Pass it to `track` "
                     "in `partitions`."
                 )
             return self.partitions[partition]
@@ -141,16 +141,16 @@ class Trace:
         """Class of every image in a partition.
 
         Raises:
-            ValueError: If the trace has no labels.
+            ValueError: If the tracked posterior has no labels.
         """
         if self.labels is None:
             raise ValueError(
-                "This needs the true classes, and the trace was made without; pass `labels` to `trace`."
+                "This needs the true classes, and it was tracked without; pass `labels` to `track`."
             )
         return np.asarray(self.partition(partition).labels)[self.labels]
 
     def group_gap(self, partition: PartitionLike = None) -> Distances:
-        """`sum_g p_g |D_g - Dbar|^2` of a partition the trace was made with, extrapolated.
+        """`sum_g p_g |D_g - Dbar|^2` of a partition the tracked posterior was made with, extrapolated.
 
         Raises:
             ValueError: If it was not made with it.
@@ -163,18 +163,18 @@ class Trace:
                 return 2 * self.fine.group_gaps[name] - self.coarse.group_gaps[name]
         raise ValueError(
             "The gap of a partition is measured during the pass, and this one was not among "
-            f"{sorted(self.partitions)}; got labels {chosen.labels}. Pass it to `trace` in "
+            f"{sorted(self.partitions)}; got labels {chosen.labels}. Pass it to `track` in "
             "`partitions`."
         )
 
-    def images(self, index: slice | Int[np.ndarray, " n"]) -> "Trace":
+    def images(self, index: slice | Int[np.ndarray, " n"]) -> "TrackedPosterior":
         """The record of some of the images only, with all their paths."""
         chosen = np.arange(self.num_images)[index]
         paths = (chosen[:, None] * self.num_paths + np.arange(self.num_paths)).ravel()
         labels = None if self.labels is None else self.labels[paths]
         return _cut(self, (slice(None), paths), labels=labels)
 
-    def levels(self, index: slice | Int[np.ndarray, " n"]) -> "Trace":
+    def levels(self, index: slice | Int[np.ndarray, " n"]) -> "TrackedPosterior":
         """The record of some of the levels only."""
         return _cut(self, (index,), sigmas=self.sigmas[index])
 
@@ -187,7 +187,7 @@ class Trace:
 
 
 def _cut(record: Any, index: tuple, **changes: Any) -> Any:
-    """A trace or a chain with every array of levels and paths indexed."""
+    """A tracked posterior or a chain with every array of levels and paths indexed."""
     cut: dict[str, Any] = {}
     for name, value in vars(record).items():
         if isinstance(value, Chain):
