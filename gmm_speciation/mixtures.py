@@ -11,7 +11,8 @@ the middle of the means, so that taking it off is exact. The posterior is a soft
 what is common to all components cancels before it is formed, and densities start from the likeliest
 component of each point (`covariances.contrasts`): the order of the components does not matter.
 Variances are floored at `eps^2` times the squared scale of the mixture, the size of rounding itself,
-so that singular covariances without noise give certain posteriors instead of NaN. Half precision
+so that singular covariances without noise give certain posteriors instead of NaN; a mixture so narrow
+that its inverse variances overflow is refused. Half precision
 becomes float32.
 
 Everything here is safe under jit, vmap and grad; the densities and scores compile themselves once
@@ -235,7 +236,7 @@ class GaussianMixture(eqx.Module):
         return self.regularised().map(lambda eigenvalue: 1 / eigenvalue)
 
     def centred(self, x: Float[Array, "*batch d"]) -> Float[Array, "*batch d"]:
-        """`x` minus the mean of the means: what every product below works on."""
+        """`x` minus the centre, a number near the middle of the means: what every product works on."""
         return add_row(x, -self.centre)
 
     def _of_log_odds(
