@@ -188,7 +188,8 @@ class GaussianMixture(eqx.Module):
 
     @classmethod
     def _build(cls, means: Array, weights: ArrayLike | None, covariance: Covariance):
-        means = parameters.wide_enough(means, covariance.largest_eigenvalue())
+        extent = jnp.max(means.max(0) - means.min(0)) + jnp.sqrt(covariance.largest_eigenvalue())
+        means = parameters.in_range(means, extent)
         centre = parameters.short_centre(means)
         log_weights = parameters.log_weights(weights, means)
         return cls(log_weights, centre, means - centre[None, :], covariance)

@@ -75,14 +75,15 @@ def shared_if_equal(stack: Array) -> Array:
     return stack
 
 
-def wide_enough(means: Float[Array, "K d"], largest: Float[Array, ""]) -> Float[Array, "K d"]:
-    """The means, refused where squares of inverse variances would overflow: `largest` is the largest
-    eigenvalue of the covariances. A point is no mixture to tell apart, and passes."""
-    size = jnp.sqrt(largest) + jnp.max(means.max(0) - means.min(0))
-    smallest = 1e3 * jnp.finfo(means.dtype).tiny ** 0.25
+def in_range(value: Array, size: Float[Array, ""]) -> Array:
+    """The value, refused where squares of sizes or of inverse variances would overflow: `size` is the
+    extent of the mixture. A point is no mixture to tell apart, and passes."""
+    info = jnp.finfo(size.dtype)
+    smallest, greatest = 1e3 * float(info.tiny) ** 0.25, float(info.max) ** 0.5 / 1e3
     return require(
-        means,
-        (size == 0) | (size >= smallest),
-        f"A mixture must be wider than {smallest:.0e} in {means.dtype}, whose squares of inverse "
-        "variances end there. Change the unit of length, or use float64.",
+        value,
+        (size == 0) | ((size >= smallest) & (size <= greatest)),
+        f"A mixture must be wider than {smallest:.0e} and narrower than {greatest:.0e} in {size.dtype}: "
+        "squares of its distances and of its inverse variances end there. Change the unit of length, or "
+        "use float64.",
     )

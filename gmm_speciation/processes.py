@@ -26,7 +26,14 @@ Times = Float[Array, "*T"]
 def variance_preserving(log_snr: ArrayLike) -> tuple[Times, Times]:
     """`(alpha, sigma)` with `alpha^2 + sigma^2 = 1` at a log-SNR, exact at plus and minus infinity."""
     log_snr = jnp.asarray(log_snr, float)
-    return jnp.sqrt(jax.nn.sigmoid(log_snr)), jnp.sqrt(jax.nn.sigmoid(-log_snr))
+
+    def alpha(level: Times) -> Times:
+        # alpha = exp(lambda / 2) sigma: its square is out of range long before it is.
+        noisy = jnp.minimum(level, 0.0)
+        small = jnp.exp(noisy / 2) * jnp.sqrt(jax.nn.sigmoid(-noisy))
+        return jnp.where(level < 0, small, jnp.sqrt(jax.nn.sigmoid(level)))
+
+    return alpha(log_snr), alpha(-log_snr)
 
 
 class Kernel(NamedTuple):

@@ -16,6 +16,7 @@ from scipy.spatial.distance import pdist
 
 from gmm_speciation.checks import ArrayLike
 from gmm_speciation.covariances import safe_sqrt
+from gmm_speciation.parameters import in_range
 from gmm_speciation.processes import variance_preserving
 from gmm_speciation.reduction.base import PairReduction, ReducedMixture, statistics_of
 from gmm_speciation.reduction.shared import SharedReduction
@@ -33,6 +34,7 @@ class EquidistantReduction(PairReduction):
     ) -> "EquidistantReduction":
         """`num_classes` equal components, in any dimension of at least `num_classes - 1`."""
         distance, variance = jnp.asarray(distance, float), jnp.asarray(variance, float)
+        distance = in_range(distance, distance + jnp.sqrt(variance))
         return cls(
             log_weights=jnp.full((num_classes,), -np.log(num_classes), distance.dtype),
             dim=dim,
@@ -69,7 +71,8 @@ class EquidistantReduction(PairReduction):
         # So small a variance is certainty: s stays finite, and so do its products with 0.
         eps = jnp.finfo(sigma.dtype).eps
         root = safe_sqrt(alpha**2 * self.variance + sigma**2)
-        root = jnp.maximum(root, eps * jnp.maximum(self.distance, safe_sqrt(self.variance)))
+        longest = jnp.maximum(self.distance, safe_sqrt(self.variance))
+        root = jnp.maximum(root, eps * alpha * longest)
         s = (alpha * self.distance / root) ** 2 / 2
         return s, s * (sigma / root) ** 2
 

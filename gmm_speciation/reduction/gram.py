@@ -10,7 +10,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
-from scipy import linalg
 from scipy.optimize import brentq
 
 from gmm_speciation.covariances import product, safe_sqrt
@@ -25,7 +24,7 @@ def principal_axes(means: Float[Array | np.ndarray, "K m"]) -> Axes:
     scale = np.max(np.abs(rows), initial=0.0) or 1.0
     rows = rows / scale
     # The triangle of the long side first: the decomposition is then of K x K numbers.
-    frame, triangle = linalg.qr((rows - rows.mean(0)).T, mode="economic", check_finite=False)
+    frame, triangle = _tall_qr((rows - rows.mean(0)).T)
     left, singular, right = np.linalg.svd(triangle.T, full_matrices=False)
     resolution = max(
         4 * float(jnp.finfo(jnp.promote_types(means.dtype, jnp.float32)).eps),
@@ -33,6 +32,19 @@ def principal_axes(means: Float[Array | np.ndarray, "K m"]) -> Axes:
     )
     keep = singular > resolution * max(singular[0], 0.0)
     return left[:, keep] * singular[keep] * scale, right[keep] @ frame.T
+
+
+def _tall_qr(matrix: Float[np.ndarray, "m K"]) -> Axes:
+    """`(Q, R)` in blocks of rows and then of their triangles: small ones start no threads, which on a
+    busy machine wait for each other far longer than the work takes."""
+    length, width = matrix.shape
+    num = max(1, length // (64 * width))
+    size = -(-length // num)
+    padded = np.concatenate([matrix, np.zeros((num * size - length, width))])
+    inner, triangles = np.linalg.qr(padded.reshape(num, size, width))
+    outer, triangle = np.linalg.qr(triangles.reshape(-1, width))
+    frame = inner @ outer.reshape(num, inner.shape[2], outer.shape[1])
+    return frame.reshape(num * size, outer.shape[1])[:length], triangle
 
 
 def traced_axes(means: Float[Array, "K m"]) -> tuple[Float[Array, "K r"], Float[Array, "r m"]]:

@@ -57,7 +57,7 @@ class RadialReduction(ReducedMixture):
         longest = jnp.maximum(
             jnp.max(jnp.abs(self.points), initial=0.0), safe_sqrt(self.variances.max())
         )
-        root = jnp.maximum(info.eps * longest, info.tiny**0.25)  # of the smallest variance
+        root = jnp.maximum(info.eps * alpha * longest, info.tiny**0.25)  # of the smallest variance
         v = jnp.maximum(alpha**2 * self.variances + sigma**2, root**2)
         # excess[k, j] = v_k / v_j - 1, from the difference of the clean variances.
         gap = alpha**2 * (self.variances[:, None] - self.variances[None, :])

@@ -98,7 +98,7 @@ class SharedReduction(PairReduction):
         return gram_of(product(self.basis, cholesky(self.core.sum(0))))
 
     def metric(self, log_snr: Float[Array, ""]) -> tuple[Array, Array]:
-        """`(alpha^2 / (alpha^2 lambda_e + sigma^2), sigma^2 alpha^2 / (...)^2)`, one an eigenvalue."""
+        """`alpha / root` and `alpha sigma / root^2`, one an eigenvalue, root^2 the noisy eigenvalue."""
         alpha, sigma = (scale.astype(self.core.dtype) for scale in variance_preserving(log_snr))
         info = jnp.finfo(self.core.dtype)
         # As for mixtures: singular covariances without noise give certain posteriors, not NaN. The root
@@ -107,14 +107,14 @@ class SharedReduction(PairReduction):
             jnp.max(jnp.abs(self.basis), initial=0.0), safe_sqrt(self.eigenvalues.max())
         )
         root = safe_sqrt(alpha**2 * self.eigenvalues + sigma**2)
-        root = jnp.maximum(root, jnp.maximum(info.eps * floor, info.tiny**0.25))
-        return (alpha / root) ** 2, (alpha / root) ** 2 * (sigma / root) ** 2
+        root = jnp.maximum(root, jnp.maximum(info.eps * alpha * floor, info.tiny**0.25))
+        return alpha / root, (alpha / root) * (sigma / root)
 
     def pair_snr(self, log_snr: Float[Array, "*T"]) -> tuple[Array, Array]:
         difference = self.basis[0] - self.basis[1]
 
-        def squared(weights: Array) -> Array:
-            steps = safe_sqrt(weights)[:, None] * difference[None, :]
+        def squared(roots: Array) -> Array:
+            steps = roots[:, None] * difference[None, :]
             return jnp.einsum("er,ers,es->", steps, self.core, steps, precision="highest")
 
         def at(level: Array) -> tuple[Array, Array]:
@@ -124,14 +124,14 @@ class SharedReduction(PairReduction):
         kappa, score = jax.vmap(at)(log_snr.reshape(-1))
         return kappa.reshape(log_snr.shape), score.reshape(log_snr.shape)
 
-    def _factor(self, weights: Float[Array, " E"]) -> Float[Array, "K r"]:
-        """Vectors a_k with Gram matrix `sum_e weights_e M^T Pi_e M`."""
+    def _factor(self, roots: Float[Array, " E"]) -> Float[Array, "K r"]:
+        """Vectors a_k with Gram matrix `sum_e roots_e^2 M^T Pi_e M`."""
         if len(self.core) == 1:
-            return safe_sqrt(weights[0]) * self.basis
-        largest = jnp.max(weights)
-        share = weights / jnp.maximum(largest, jnp.finfo(weights.dtype).tiny)
+            return roots[0] * self.basis
+        largest = jnp.max(roots)
+        share = (roots / jnp.maximum(largest, jnp.finfo(roots.dtype).tiny)) ** 2
         metric = jnp.einsum("e,ers->rs", share, self.core, precision="highest")
-        return safe_sqrt(largest) * product(self.basis, cholesky(metric))
+        return largest * product(self.basis, cholesky(metric))
 
     def locations(self, log_snr: Float[Array, ""]) -> Float[Array, "K r"]:
         """Component means of the statistic, in which the noise is standard normal."""
@@ -173,10 +173,10 @@ class SharedReduction(PairReduction):
         """As `statistics`, for given clean states in `coordinates`; one isotropic eigenvalue."""
         alpha, sigma = variance_preserving(log_snr)
         locations = self.locations(log_snr)
-        signal, _ = self.metric(log_snr)
+        signal = self.metric(log_snr)[0][0]
         # x_t = alpha x_0 + sigma eps in units of sqrt(v): given x_0 its noise is sigma, not sqrt(v).
-        noise = jnp.where(alpha > 0, sigma * safe_sqrt(signal[0]) / jnp.maximum(alpha, 1e-30), 1.0)
-        state = safe_sqrt(signal[0]) * coordinates + noise * normals
+        noise = jnp.where(alpha > 0, sigma * signal / jnp.where(alpha > 0, alpha, 1.0), 1.0)
+        state = signal * coordinates + noise * normals
         form = ContrastForm.of_shared(locations, self.log_weights, lambda a: a)
         log_posterior = form(state, near=jax.nn.log_softmax)
         return self._of_posterior(log_snr, log_posterior, partition)

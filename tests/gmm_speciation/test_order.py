@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from mpmath import mp
 
 import gmm_speciation as gs
 from gmm_speciation.inference import score_spread
@@ -280,16 +281,57 @@ def test_half_precision_is_computed_in_float32(dtype):
     assert abs(float(found.value[0]) - value) < 5 * np.hypot(error, float(found.stderr[0]))
 
 
-@pytest.mark.parametrize(("dtype", "size"), [(np.float32, 1e20), (np.float64, 1e155)])
-def test_means_whose_squares_overflow_are_told_apart(dtype, size):
+def _pair_entropy(kappa):
+    """Two equal classes whose log-odds are `N(2 kappa, 4 kappa)`, by mpmath."""
+    step = mp.sqrt(kappa)
+
+    def missed(z):
+        return mp.npdf(z) * mp.log1p(mp.exp(-2 * step * (step + z)))
+
+    return float(mp.quad(missed, mp.linspace(-12, 12, 13)))
+
+
+@pytest.mark.parametrize("power", [3, 8, 15, 100, 150])
+@pytest.mark.parametrize("dtype", WIDTHS)
+def test_classes_however_far_apart_are_decided_where_the_noise_is_as_large(dtype, power):
+    """At `alpha s = sigma` the variances of the components are nothing beside the noise."""
+    if power > 15 and dtype is np.float32:
+        power /= 10
+    size = float(10.0**power)
+    ratios = np.array([0.3, 1.0, 2.0])
+    levels = np.log(ratios) - 2 * np.log(size)
     with width(dtype):
-        for dim in (1, 3):
-            means = np.zeros((2, dim), dtype)
-            means[:, 0] = size, -size
-            mixture = gs.GaussianMixture.isotropic(means, 1.0)
-            np.testing.assert_allclose(mixture.posterior(means), np.eye(2))
-            assert float(gs.class_entropy(mixture, 0.0).value) == 0.0
-        assert float(gs.class_entropy(gs.families.symmetric_pair(4, size / 4), 0.0).value) == 0.0
+        pair = np.array([[size, 0, 0], [-size, 0, 0]], dtype)
+        several = np.concatenate([pair, pair], 1)  # twice the square of the distance
+        for mixture in (
+            gs.GaussianMixture.isotropic(pair, 1.0),
+            gs.GaussianMixture.isotropic(pair, [1.0, 1.5]),
+            gs.GaussianMixture.diagonal(several, [1.0, 2, 3, 1, 2, 3]),
+            gs.families.symmetric_pair(4, size / 2),
+            gs.families.equidistant(2, 3, 2 * size, reduced=True),
+        ):
+            kappa = ratios * (2 if mixture.dim == 6 else 1)
+            wanted = [_pair_entropy(one) for one in kappa]
+            found = gs.class_entropy(mixture, levels)
+            tolerance = 2e-4 if dtype is np.float32 else 1e-9
+            # 1.5 beside 1 at a distance of 10^3, in units of the noise, is worth 10^-6.
+            tolerance += 10 * size**-2
+            np.testing.assert_allclose(found.value, wanted, atol=tolerance)
+            assert np.all(np.asarray(found.stderr) < 1e-3)
+
+
+@pytest.mark.parametrize(("dtype", "size"), [(np.float32, 1e17), (np.float64, 1e152)])
+def test_mixtures_whose_squares_overflow_are_refused(dtype, size):
+    with width(dtype):
+        means = np.array([[size], [-size]], dtype)
+        with pytest.raises(ValueError, match="narrower than"):
+            gs.GaussianMixture.isotropic(means, 1.0)
+        with pytest.raises(ValueError, match="narrower than"):
+            gs.families.equidistant(3, 4, size, reduced=True)
+        near = gs.GaussianMixture.isotropic(means / 1e2, [1.0, 2.0])
+        np.testing.assert_allclose(near.posterior(means / 1e2), np.eye(2))
+        assert float(gs.class_entropy(near, 0.0).value) == 0.0
+        assert np.isfinite(gs.speciation_times(near).half_entropy.log_snr.value)
 
 
 @pytest.mark.parametrize("level", [100.0, 500.0, 700.0, 800.0, np.inf])
