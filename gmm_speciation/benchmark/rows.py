@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from gmm_speciation.benchmark.cells import Cell
+from gmm_speciation.files import naming_a_full_disk
 
 _PATTERN = "rows*.jsonl"
 
@@ -60,16 +61,17 @@ def appending(path: Path) -> Iterator["Appender"]:
             file.seek(0)
             if not file.read().endswith("\n"):
                 file.write("\n")
-        yield Appender(file)
+        yield Appender(file, path)
 
 
 class Appender:
     """Adds rows; each is on disk before the next begins."""
 
-    def __init__(self, file: TextIO):
-        self._file = file
+    def __init__(self, file: TextIO, path: Path):
+        self._file, self._path = file, path
 
     def add(self, row: dict[str, Any]) -> None:
-        self._file.write(json.dumps(row, allow_nan=False) + "\n")
-        self._file.flush()
-        os.fsync(self._file.fileno())
+        with naming_a_full_disk(self._path):
+            self._file.write(json.dumps(row, allow_nan=False) + "\n")
+            self._file.flush()
+            os.fsync(self._file.fileno())

@@ -1,7 +1,8 @@
 """What a sweep says: its tables, as text for terminal and report, and as CSV."""
 
 import csv
-from collections.abc import Mapping, Sequence
+import io
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -18,6 +19,7 @@ from gmm_speciation.benchmark.leaderboard import (
 from gmm_speciation.benchmark.truth import truth
 from gmm_speciation.curves import EntropyCurve
 from gmm_speciation.estimators.base import Estimator
+from gmm_speciation.files import write_text
 
 DIMENSIONS = {f"pair-d{d}": d for d in (1, 16, 256, 4096, 100_000)}
 _SCORES = ("error", "bias", "rate", "peak", "window", "inside", "violation")
@@ -158,20 +160,21 @@ def failures(rows: Sequence[Mapping[str, Any]]) -> list[list[str]]:
 
 def write_csv(summary: Summary, directory: Path) -> None:
     """`scores.csv`, one line a row of the sweep, and `leaderboard.csv`."""
-    directory.mkdir(parents=True, exist_ok=True)
     scores = {id(one.row): one.scores for one in summary.scored}
-    with (directory / "scores.csv").open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
-        keys = ["task", "estimator", "n", "seed", "status", "seconds", "peak_mib", "evaluations"]
-        writer.writerow([*keys, *_SCORES, "message"])
-        for row in summary.rows:
-            of = scores.get(id(row), {})
-            values = [row.get(key) for key in keys]
-            writer.writerow([*values, *(of.get(name) for name in _SCORES), row.get("message", "")])
-    with (directory / "leaderboard.csv").open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
-        writer.writerow(Standing._fields)
-        writer.writerows(summary.standings)
+    keys = ["task", "estimator", "n", "seed", "status", "seconds", "peak_mib", "evaluations"]
+    lines = [[*keys, *_SCORES, "message"]]
+    for row in summary.rows:
+        of = scores.get(id(row), {})
+        values = [row.get(key) for key in keys]
+        lines.append([*values, *(of.get(name) for name in _SCORES), row.get("message", "")])
+    _write_csv(directory / "scores.csv", lines)
+    _write_csv(directory / "leaderboard.csv", [Standing._fields, *summary.standings])
+
+
+def _write_csv(path: Path, lines: Iterable[Sequence[Any]]) -> None:
+    text = io.StringIO(newline="")
+    csv.writer(text).writerows(lines)
+    write_text(path, text.getvalue())
 
 
 def _digits(value: float | None, digits: int = 3) -> str:

@@ -27,6 +27,7 @@ from gmm_speciation.benchmark.tasks import Law, Task
 from gmm_speciation.curves import EntropyCurve
 from gmm_speciation.entropy import entropy_curve, prior_entropy
 from gmm_speciation.estimate import Estimate
+from gmm_speciation.files import write_text
 from gmm_speciation.reduction import NotReducibleError, reduce
 from gmm_speciation.sampling.monte_carlo import posterior_statistics
 
@@ -57,10 +58,7 @@ def truth(task: Task, directory: Path | None = None) -> EntropyCurve:
         return _from_record(json.loads(place.read_text(encoding="utf-8")))
     curve = compute(task)
     if place is not None:
-        place.parent.mkdir(parents=True, exist_ok=True)
-        partial = place.with_suffix(".partial")
-        partial.write_text(json.dumps(record(curve)), encoding="utf-8")
-        partial.replace(place)
+        write_text(place, json.dumps(record(curve)))
     return curve
 
 

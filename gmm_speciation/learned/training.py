@@ -7,7 +7,7 @@ is trained twice.
 """
 
 import hashlib
-import os
+import io
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -18,6 +18,8 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from flax import nnx
+
+from gmm_speciation.files import write_bytes
 
 Loss = Callable[[Any, Any, jax.Array], jax.Array]
 _BLOCK = 50  # steps in one compiled call
@@ -117,13 +119,12 @@ def digest(*arrays: Any) -> str:
 
 
 def _write(place: Path, state: Any, done: int, seconds: float, last: float) -> None:
-    place.parent.mkdir(parents=True, exist_ok=True)
     leaves: dict[str, Any] = {
         f"leaf{i}": np.asarray(leaf) for i, leaf in enumerate(jax.tree.leaves(state))
     }
-    partial = place.with_name(f".{place.stem}.{os.getpid()}.npz")
-    np.savez(partial, done=done, seconds=seconds, last=last, **leaves)
-    partial.replace(place)
+    content = io.BytesIO()
+    np.savez(content, done=done, seconds=seconds, last=last, **leaves)
+    write_bytes(place, content.getvalue())
 
 
 def _read(place: Path, like: Any) -> tuple[Any, int, float, float]:

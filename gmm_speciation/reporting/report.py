@@ -5,7 +5,7 @@
     result.json   every number with its error, and where it came from
     *.png         the pictures
 
-A report appears complete or not at all: it is written beside its place and moved there. Where an
+A report appears complete or not at all: it is written beside its place and moved there (`files`). Where an
 older report is replaced, each file is swapped whole and `result.json` comes last.
 """
 
@@ -14,13 +14,12 @@ import html
 import json
 import os
 import re
-import secrets
-import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gmm_speciation.estimate import Estimate
+from gmm_speciation.files import beside, flush
 from gmm_speciation.reporting.records import (
     RESULT,
     format_estimate,
@@ -125,17 +124,17 @@ class Report:
 
         Raises:
             ValueError: If the place is taken by a file.
+            DiskFullError: If there is no room.
             OSError: If it cannot be written.
         """
         directory = check_directory(directory)
-        directory.parent.mkdir(parents=True, exist_ok=True)
-        partial = directory.parent / f".{directory.name}.{secrets.token_hex(4)}.partial"
-        partial.mkdir()
-        try:
+        with beside(directory) as partial:
+            partial.mkdir()
             self._write_files(partial, result)
+            for path in (*partial.iterdir(), partial):
+                flush(path)
             _move(partial, directory)
-        finally:
-            shutil.rmtree(partial, ignore_errors=True)
+        flush(directory.parent)
         return directory
 
     def _write_files(self, folder: Path, result: Mapping[str, Any]) -> None:

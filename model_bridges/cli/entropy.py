@@ -16,6 +16,7 @@ from gmm_speciation.reporting import terminal
 # isort: split
 import typer
 
+from gmm_speciation.files import write_text
 from gmm_speciation.lookup import pick
 from gmm_speciation.reporting.terminal import Out, Quiet, Seed
 
@@ -227,8 +228,7 @@ def windows(
     text = json.dumps(to_json(record), indent=1, ensure_ascii=False)
     terminal.show(text, quiet)
     if out is not None:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        out.write_text(text + "\n", encoding="utf-8")
+        write_text(out, text + "\n")
     nothing = {n: window["reason"] for n, window in record["windows"].items() if "reason" in window}
     for name, reason in nothing.items():
         print(f"error: the window of {name} means nothing: {reason}", file=sys.stderr)

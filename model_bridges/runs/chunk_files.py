@@ -1,25 +1,19 @@
-"""Chunks on disk: each written whole or not at all, each checked when read.
+"""Chunks on disk: each written whole or not at all (`gmm_speciation.files`), each checked when read.
 
-A file is written under a temporary name in its own folder, flushed to the disk and moved into place; a
-process that is killed leaves at most a temporary file, which nobody reads. A chunk file is the SHA-256 of
-what follows and then arrays in numpy's `.npz` form, with the digest of the settings they belong to. No
-pickles.
+A chunk file is the SHA-256 of what follows and then arrays in numpy's `.npz` form, with the digest of the
+settings they belong to. No pickles.
 """
 
-import errno
 import hashlib
 import io
 import json
-import os
-import tempfile
 import zlib
-from collections.abc import Callable
 from pathlib import Path
-from typing import IO
 from zipfile import BadZipFile
 
 import numpy as np
 
+from gmm_speciation.files import write_bytes, write_text
 from model_bridges.runs.jobs import ChunkSums
 
 
@@ -27,73 +21,8 @@ class CorruptChunkError(ValueError):
     """A finished file cannot be read back; it has to be computed again."""
 
 
-class DiskFullError(OSError):
-    """Nothing more can be written; what is finished stays."""
-
-
-def write_whole(path: Path, write: Callable[[IO[bytes]], object], *, replace: bool = True) -> None:
-    """Write a file so that it appears complete or not at all, also after a loss of power.
-
-    Args:
-        path: Where it goes.
-        write: Writes the content to an open binary file.
-        replace: Without it a file that is there already stays, also one written at this moment.
-
-    Raises:
-        DiskFullError: If there is no room.
-        OSError: If it cannot be written.
-    """
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
-        temporary = Path(name)
-        try:
-            with os.fdopen(handle, "wb") as file:
-                write(file)
-                file.flush()
-                os.fsync(file.fileno())
-            os.chmod(temporary, 0o644)
-            _place(temporary, path, replace)
-        finally:
-            temporary.unlink(missing_ok=True)
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise DiskFullError(
-                error.errno, f"the disk is full: {path.name} could not be written", str(path.parent)
-            ) from error
-        raise
-    _flush_folder(path.parent)
-
-
-def _place(temporary: Path, path: Path, replace: bool) -> None:
-    if not replace:
-        try:
-            os.link(temporary, path)  # fails where the file exists, whoever wrote it
-            return
-        except FileExistsError:
-            return
-        except OSError:
-            if path.exists():  # a file system without links
-                return
-    os.replace(temporary, path)
-
-
-def _flush_folder(folder: Path) -> None:
-    """The folder's entry must reach the disk as well."""
-    try:
-        handle = os.open(folder, os.O_RDONLY)
-    except OSError:  # a system without folder handles
-        return
-    try:
-        os.fsync(handle)
-    except OSError:
-        pass
-    finally:
-        os.close(handle)
-
-
 def write_sums(path: Path, sums: ChunkSums, digest: str, *, replace: bool = True) -> None:
-    """Write the sums of a chunk. Errors as `write_whole`."""
+    """Write the sums of a chunk. Errors as `gmm_speciation.files.write_whole`."""
     arrays = {
         "digest": np.array(digest),
         "count": np.array(sums.count),
@@ -105,7 +34,7 @@ def write_sums(path: Path, sums: ChunkSums, digest: str, *, replace: bool = True
     np.savez(buffer, allow_pickle=False, **arrays)
     content = buffer.getvalue()
     checksum = hashlib.sha256(content).digest()
-    write_whole(path, lambda file: file.write(checksum + content), replace=replace)
+    write_bytes(path, checksum + content, replace=replace)
 
 
 def read_sums(path: Path, digest: str) -> ChunkSums:
@@ -134,6 +63,6 @@ def read_sums(path: Path, digest: str) -> ChunkSums:
 
 
 def write_json(path: Path, content: object, *, replace: bool = True) -> None:
-    """Write plain data. Errors as `write_whole`."""
+    """Write plain data. Errors as `gmm_speciation.files.write_whole`."""
     text = json.dumps(content, indent=1, ensure_ascii=False) + "\n"
-    write_whole(path, lambda file: file.write(text.encode("utf-8")), replace=replace)
+    write_text(path, text, replace=replace)

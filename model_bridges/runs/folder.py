@@ -25,13 +25,8 @@ from typing import Any
 
 import torch
 
-from model_bridges.runs.chunk_files import (
-    CorruptChunkError,
-    DiskFullError,
-    read_sums,
-    write_json,
-    write_sums,
-)
+from gmm_speciation.files import DiskFullError
+from model_bridges.runs.chunk_files import CorruptChunkError, read_sums, write_json, write_sums
 from model_bridges.runs.jobs import BatchSums, ChunkSums, Job, collect, merge
 
 _PACKAGES = ("gmm-speciation", "torch", "numpy")

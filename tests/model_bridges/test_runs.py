@@ -16,7 +16,6 @@ from model_bridges.denoisers.counted import CountingDenoiser
 from model_bridges.denoisers.network import NetworkDenoiser
 from model_bridges.entropy.problem import problem
 from model_bridges.entropy.tracking import TrackingJob
-from model_bridges.runs import chunk_files
 from model_bridges.runs import folder as runs
 from model_bridges.runs.folder import run_job
 from model_bridges.runs.jobs import ChunkSums
@@ -221,7 +220,7 @@ def test_a_full_disk_loses_nothing_that_is_finished(tmp_path, monkeypatch, whole
             raise OSError(errno.ENOSPC, "No space left on device")
         return real(handle)
 
-    monkeypatch.setattr(chunk_files.os, "fsync", full)
+    monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(OSError, match=r"disk is full.*chunks in .* finished and safe"):
         run_job(Counting(), tmp_path)
     monkeypatch.undo()

@@ -8,12 +8,11 @@ continues from them to the same weights, bit for bit.
 import json
 import os
 import shutil
-import tempfile
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from model_bridges.checkpoints.tensors import write_text
+from gmm_speciation.files import beside, write_text
 from model_bridges.digits.data import load_digits
 from model_bridges.digits.text import load_denoiser
 from model_bridges.digits.text.captions import ANY, PARITY, PROMPTS
@@ -131,13 +130,12 @@ def write_pipeline(
         feature_extractor=None,
         requires_safety_checker=False,
     )
-    folder.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=folder, prefix=".pipeline.") as temporary:
+    with beside(folder / "pipeline") as temporary:
         pipeline.save_pretrained(temporary, safe_serialization=True)
         for name in PIPELINE:
             if (folder / name).is_dir():
                 shutil.rmtree(folder / name)
-            os.replace(Path(temporary) / name, folder / name)
+            os.replace(temporary / name, folder / name)
 
 
 def pipeline_files(folder: Path) -> list[Path]:

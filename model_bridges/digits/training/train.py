@@ -14,7 +14,8 @@ from pathlib import Path
 import torch
 from rich.progress import MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from model_bridges.checkpoints.tensors import write_tensors, write_text
+from gmm_speciation.files import write_text
+from model_bridges.checkpoints.tensors import write_tensors
 from model_bridges.digits.data import Digits, load_digits
 from model_bridges.digits.training.card import build_card, render_card
 from model_bridges.digits.training.evaluate import (

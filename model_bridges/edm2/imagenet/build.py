@@ -12,6 +12,8 @@ import json
 import sys
 from pathlib import Path
 
+from gmm_speciation.files import write_text
+
 WORDNET = Path("/usr/share/wordnet/data.noun")
 NUM_CLASSES = 1000
 
@@ -64,7 +66,7 @@ def main(ids_file: str) -> None:
         lines = [f"{json.dumps(key)}: {json.dumps(value)}" for key, value in entries.items()]
         parts.append(f'"{name}": {{\n' + ",\n".join(lines) + "\n}")
     target = Path(__file__).parent / "classes.json"
-    target.write_text("{\n" + ",\n".join(parts) + "\n}\n", encoding="utf-8")
+    write_text(target, "{\n" + ",\n".join(parts) + "\n}\n")
     print(f"{target}: {target.stat().st_size} bytes")
 
 
