@@ -42,6 +42,7 @@ from gmm_speciation.inference import Classes
 from gmm_speciation.mixtures import GaussianMixture
 from gmm_speciation.partitions import Partition, as_partition
 from gmm_speciation.posteriors import LevelStatistics, PosteriorStatistics, entropy_of
+from gmm_speciation.progress import Parts, Progress
 from gmm_speciation.reduction import (
     EquidistantReduction,
     Law,
@@ -51,7 +52,6 @@ from gmm_speciation.reduction import (
     as_equidistant,
     reduce,
 )
-from gmm_speciation.sampling.averages import Progress
 from gmm_speciation.sampling.monte_carlo import DEFAULT_NUM_SAMPLES, data_levels, sampled_levels
 from gmm_speciation.sampling.quasi_monte_carlo import MAX_NORMALS, quasi_monte_carlo_levels
 
@@ -168,7 +168,7 @@ def level_statistics(
     num_samples: int = DEFAULT_NUM_SAMPLES,
     key: PRNGKeyArray | None = None,
     mesh: Mesh | None = None,
-    progress: Progress | None = None,
+    progress: Progress | Parts | None = None,
 ) -> tuple[LevelStatistics, str]:
     """Entropy, rate and agreement at every level, and the method that was used.
 
@@ -311,7 +311,7 @@ def entropy_curve(
     samples: ArrayLike | None = None,
     key: PRNGKeyArray | None = None,
     mesh: Mesh | None = None,
-    progress: Progress | None = None,
+    progress: Progress | Parts | None = None,
 ) -> EntropyCurve:
     """Entropy and rate on a strictly decreasing log-SNR grid, both from the same draws.
 
@@ -323,7 +323,7 @@ def entropy_curve(
             memory-mapped one, goes to the devices piece by piece.
         mesh: Devices that share the draws; by default all of the default backend, on all hosts. The
             result does not depend on it.
-        progress: Called with `(draws done, draws in all)` by `monte-carlo`.
+        progress: Told of the draws by `monte-carlo`; a `Progress`, or a function `(done, in all)`.
 
     Raises:
         ValueError: As `class_entropy`, or if the grid is not finite and strictly decreasing.

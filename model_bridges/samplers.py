@@ -24,6 +24,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from gmm_speciation.progress import Parts, Progress, listening
 from gmm_speciation.tracking import Variance, reverse_kernel
 from model_bridges.denoisers.base import Label
 from model_bridges.guidance import Guidance, denoise_at
@@ -63,7 +64,7 @@ def sample(
     variance: Variance = "posterior",
     device: str | torch.device = "cpu",
     dtype: torch.dtype | None = None,
-    progress: Callable[[int, int], object] | None = None,
+    progress: Progress | Parts | None = None,
 ) -> Float[Tensor, "B *event"]:
     """Draw samples from a denoiser.
 
@@ -80,13 +81,13 @@ def sample(
             `tracking.reverse_kernel`, which is not the kernel that tracking assumes.
         device: Where the samples live.
         dtype: Of the states; torch's default.
-        progress: Called with `(steps done, steps in all)`.
+        progress: Told of the steps that are done; a `Progress`, or a function `(done, in all)`.
 
     Raises:
         ValueError: If `sigmas` is not decreasing and positive, `method` or `variance` is unknown, or both
             a label and a guidance are given.
     """
-    levels = [float(sigma) for sigma in sigmas]
+    levels, told = [float(sigma) for sigma in sigmas], listening(progress)
     decreasing = all(a > b for a, b in pairwise(levels))
     if not levels or not decreasing or not 0 < levels[-1] <= levels[0] < math.inf:
         raise ValueError(
@@ -127,6 +128,5 @@ def sample(
                 euler = x + (next_sigma - sigma) * slope
                 next_slope = (euler - mean_again(euler, next_sigma, state)) / next_sigma
                 x = x + (next_sigma - sigma) * (slope + next_slope) / 2
-            if progress is not None:
-                progress(index, len(levels) - 1)
+            told.part(index, len(levels) - 1)
         return mean(x, levels[-1], state)[0]

@@ -33,6 +33,7 @@ from gmm_speciation.estimators.paths import in_batches
 from gmm_speciation.estimators.tracking import entropies, track
 from gmm_speciation.mixtures import GaussianMixture
 from gmm_speciation.processes import OrnsteinUhlenbeck
+from gmm_speciation.progress import SILENT, Progress
 from gmm_speciation.reduction import Law as Reducible
 
 LOG_SNR_RANGE = (-14.0, 4.0)
@@ -105,7 +106,7 @@ def measure_log_law(
     *,
     settings: Settings = Settings(),  # noqa: B008  immutable
     cache: Path | None = None,
-    report: Callable[[str, float], None] | None = None,
+    progress: Progress = SILENT,
 ) -> list[LogLaw]:
     """Train, measure and fit; one result a point of `POINTS`.
 
@@ -115,7 +116,7 @@ def measure_log_law(
         seeds: At least two.
         settings: Of training and measurement.
         cache: Where trained weights are kept.
-        report: Called with what is done and the share of it that is.
+        progress: Told of every network, and of its steps.
 
     Raises:
         ValueError: If there are too few dimensions or seeds, training fails, or fewer than two
@@ -132,12 +133,7 @@ def measure_log_law(
     for dim in dims:
         measured.append([])
         for seed in seeds:
-            words = f"{family}, d = {dim}, seed {seed}"
-
-            def progress(done: int, total: int, loss: float, words: str = words) -> None:
-                if report is not None:
-                    report(f"{words}: step {done}, loss {loss:.4f}", done / total)
-
+            progress.step(f"{family}, d = {dim}, seed {seed}")
             measured[-1].append(measure(of.mixture(dim), seed, settings, cache, progress))
     found = []
     for point in POINTS:
@@ -174,7 +170,7 @@ def measure(
     seed: int,
     settings: Settings,
     cache: Path | None = None,
-    report: Callable[[int, int, float], None] | None = None,
+    progress: Progress = SILENT,
 ) -> dict[str, Estimate]:
     """`POINTS` of a network trained on draws of the mixture, in Ornstein-Uhlenbeck time."""
     from gmm_speciation.learned.data import data_of
@@ -192,7 +188,7 @@ def measure(
         width=settings.width,
         recipe=Recipe(steps=settings.steps),
         cache=cache,
-        report=report,
+        progress=progress,
     )
     low, high = LOG_SNR_RANGE
     levels = np.linspace(low, high, round((high - low) / _SPACING) + 1)

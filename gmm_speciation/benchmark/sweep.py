@@ -5,7 +5,7 @@ started: what is known of them becomes their row.
 """
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from gmm_speciation.benchmark.cells import Cell
 from gmm_speciation.benchmark.isolation import Limits, run_isolated
 from gmm_speciation.benchmark.rows import appending, cell_of, read_rows, rows_file
 from gmm_speciation.benchmark.worker import cell_key
+from gmm_speciation.progress import SILENT, Progress
 
 
 def sweep(
@@ -23,7 +24,7 @@ def sweep(
     limits: Limits = Limits(),  # noqa: B008  immutable
     jobs: int | None = None,
     cluster: str | None = None,
-    report: Callable[[int, int, dict[str, Any]], None] | None = None,
+    progress: Progress = SILENT,
 ) -> list[dict[str, Any]]:
     """Run the cells that have no row yet; all rows of the wanted cells.
 
@@ -34,7 +35,7 @@ def sweep(
         limits: Of one cell.
         jobs: Processes; one a core by default.
         cluster: Address of a Dask scheduler to run on instead.
-        report: Called with rows done, rows to do and the last row.
+        progress: Told of the rows that are done.
 
     Raises:
         ValueError: If the shard is not within 1..n, the number of jobs is not positive, the cluster
@@ -53,8 +54,7 @@ def sweep(
         for count, row in enumerate(_run(todo, limits, jobs, cluster, beyond), start=1):
             file.add(row)
             beyond.add(row)
-            if report is not None:
-                report(count, len(todo), row)
+            progress.part(count, len(todo), f"{row['estimator']} on {row['task']}")
     everything = {cell_of(row): row for row in read_rows(directory)}
     return [everything[cell] for cell in wanted if cell in everything]
 

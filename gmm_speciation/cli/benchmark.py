@@ -81,12 +81,8 @@ def sweep(
     for id in {cell.task for cell in wanted if ":" in cell.task}:
         truth(task_of(id), out / "truths")  # what cannot be judged is found before the work
     limits = Limits(time_limit or chosen.seconds, memory_limit)
-    with terminal.progress(max(len(wanted), 1), quiet) as steps:
-        steps.next("start")
-
-        def report(done: int, total: int, row: dict[str, Any]) -> None:
-            steps.next(f"{done} of {total}: {row['estimator']} on {row['task']}")
-
+    with terminal.progress(quiet=quiet) as bar:
+        bar.step("estimators")
         rows = run(
             wanted,
             out,
@@ -94,7 +90,7 @@ def sweep(
             limits=limits,
             jobs=jobs,
             cluster=cluster,
-            report=report,
+            progress=bar,
         )
     summary = summarise(rows, out)
     title = f"Entropy estimators, {len(rows)} of {len(wanted)} runs"
@@ -147,14 +143,9 @@ def coverage(
     check_place(out)
     names = estimator or [name for name in CLAIMING if learned or name not in LEARNED]
     wanted = cells(TASKS, names, [num_samples], range(seeds))
-    with terminal.progress(len(wanted), quiet) as steps:
-        steps.next("start")
-        rows = run(
-            wanted,
-            out,
-            jobs=jobs,
-            report=lambda done, total, row: steps.next(f"{done} of {total}: {row['estimator']}"),
-        )
+    with terminal.progress(quiet=quiet) as bar:
+        bar.step("estimators")
+        rows = run(wanted, out, jobs=jobs, progress=bar)
     found = measured(rows, {id: truth(task_of(id)) for id in TASKS})
     title = f"Coverage of 95 % intervals: hits of {seeds} on {', '.join(TASKS)}"
     terminal.show(terminal.table(HEADERS, table(found), title=title), quiet)
@@ -199,16 +190,6 @@ def log_law(
         predictions(name, numbers)  # what has no speciation time is found before the work
     found = {}
     with terminal.progress(len(chosen) * len(numbers) * seeds, quiet) as bar:
-        words = ""
-
-        def report(what: str, share: float) -> None:
-            nonlocal words
-            name = what.partition(":")[0]
-            if name != words:
-                words = name
-                bar.next(what)
-            bar.part(round(1000 * share), 1000)
-
         for name in chosen:
             laws = measure_log_law(
                 name,
@@ -216,7 +197,7 @@ def log_law(
                 range(seed, seed + seeds),
                 settings=Settings(steps, paths=paths),
                 cache=out / "trained",
-                report=report,
+                progress=bar,
             )
             found.update({f"{law.family}, {law.point}": law for law in laws})
     headers = ["", "d", "predicted t", "measured t", "± 95 %, seeds"]

@@ -83,11 +83,11 @@ def curve(
     )
     key = jax.random.key(seed)
     with terminal.progress(1 + len(named.levels), quiet) as steps:
-        steps.next("noise levels")
+        steps.step("noise levels")
         grid = _grid(named, log_snr, points, key)
         curves: dict[str, EntropyCurve] = {}
         for level, partition in named.levels.items():
-            steps.next(f"entropy, {level}")
+            steps.step(f"entropy, {level}", "draws")
             curves[level] = entropy_curve(
                 named.mixture,
                 grid,
@@ -95,7 +95,7 @@ def curve(
                 method=method,
                 num_samples=num_samples,
                 key=key,
-                progress=lambda done, total: steps.part(done, total, "draws"),
+                progress=steps,
             )
     numbers = {level: tables.read_off(one, clock) for level, one in curves.items()}
     table = tables.curve_table(numbers, [one.method for one in curves.values()])

@@ -68,13 +68,13 @@ def hopfield(
     network = networks.Network(stored.rows)
     found = []
     with terminal.progress(3, quiet) as steps:
-        steps.next("branches of minima")
+        steps.step("branches of minima")
         for index in range(tracked):
             found.append(network.pattern(index))
             steps.part(index + 1, tracked)
-        steps.next("entropy, equidistant")
+        steps.step("entropy, equidistant")
         ideal = networks.equidistant_transitions(count)
-        steps.next("entropy, patterns")
+        steps.step("entropy, patterns")
         key = jax.random.key(seed)
         actual = networks.pattern_transitions(stored.rows, num_samples=num_samples, key=key)
     critical = networks.critical_betas(count)

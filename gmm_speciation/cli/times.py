@@ -71,7 +71,7 @@ def times(
     above = None
     with terminal.progress(len(named.levels), quiet) as steps:
         for level, partition in named.levels.items():
-            steps.next(f"criteria, {level}")
+            steps.step(f"criteria, {level}")
             criteria[level] = speciation_times(
                 named.mixture,
                 partition=partition,

@@ -62,7 +62,7 @@ def verify(
     studies: dict[str, Any] = {}
     with terminal.progress(len(chosen), quiet) as steps:
         for name, one in chosen.items():
-            steps.next(one.title)
+            steps.step(one.title)
             key_section = jax.random.fold_in(key, list(SECTIONS).index(name))
             found[one.title], studies[name] = one.check(key_section, num_samples)
     every = [claim for claims in found.values() for claim in claims]

@@ -5,7 +5,6 @@ The label is dropped in a fifth of the batch, so one network gives `D(x|c)` and 
 which are drawn evenly in log-SNR over the range asked for.
 """
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +17,7 @@ from jaxtyping import Array, Float, Int
 from gmm_speciation.learned.data import Data, noised, scales
 from gmm_speciation.learned.networks import DenoiserNetwork
 from gmm_speciation.learned.training import Recipe, Trained, digest, train
+from gmm_speciation.progress import Parts, Progress
 
 _DROPPED = 0.2
 
@@ -68,7 +68,7 @@ def train_denoiser(
     batch: int = 256,
     recipe: Recipe = Recipe(),  # noqa: B008  immutable
     cache: Path | None = None,
-    report: Callable[[int, int, float], None] | None = None,
+    progress: Progress | Parts | None = None,
 ) -> tuple[LearnedDenoisers, Trained]:
     """Train on the data; noise levels between the two log-SNR given, low to high."""
     dim = data.x.shape[1]
@@ -90,6 +90,6 @@ def train_denoiser(
     if cache is not None:
         content = f"denoiser|{width}|{batch}|{low}|{high}|{num_classes}|{_DROPPED}"
         kept = cache, content + digest(data.x, data.labels)
-    trained = train(network, loss, data, seed=seed, recipe=recipe, cache=kept, report=report)
+    trained = train(network, loss, data, seed=seed, recipe=recipe, cache=kept, progress=progress)
     graph, weights = nnx.split(trained.network)
     return LearnedDenoisers(graph, weights, data.mean, data.size, num_classes), trained

@@ -20,6 +20,7 @@ import optax
 from flax import nnx
 
 from gmm_speciation.files import write_bytes
+from gmm_speciation.progress import Parts, Progress, listening
 
 Loss = Callable[[Any, Any, jax.Array], jax.Array]
 _BLOCK = 50  # steps in one compiled call
@@ -50,7 +51,7 @@ def train(
     seed: int,
     recipe: Recipe = Recipe(),  # noqa: B008  immutable
     cache: tuple[Path, str] | None = None,
-    report: Callable[[int, int, float], None] | None = None,
+    progress: Progress | Parts | None = None,
 ) -> Trained:
     """Train, or take what was trained before.
 
@@ -61,7 +62,7 @@ def train(
         seed: Of the batches.
         recipe: Steps and learning rate.
         cache: A folder and a text that says all that the weights depend on, besides the recipe and seed.
-        report: Called with steps done, steps in all and the loss.
+        progress: Told of the steps that are done, with the loss.
 
     Raises:
         ValueError: If the loss is not finite.
@@ -96,8 +97,7 @@ def train(
         done, last = done + _BLOCK, float(values.mean())
         if not np.isfinite(last):
             raise ValueError(f"The loss is {last} after {done} steps; lower the learning rate.")
-        if report is not None:
-            report(min(done, recipe.steps), recipe.steps, last)
+        listening(progress).part(min(done, recipe.steps), recipe.steps, f"loss {last:.4f}")
         now = time.perf_counter()
         if place is not None and (done >= recipe.steps or now - saved > recipe.save_seconds):
             _write(place, state, done, spent + now - began, last)

@@ -9,9 +9,7 @@ import os
 import shlex
 import sys
 import textwrap
-import time
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Sequence
 from contextvars import ContextVar
 from pathlib import Path
 from typing import Annotated, Any
@@ -21,8 +19,9 @@ try:
     from rich import box
     from rich.console import Console
     from rich.markup import escape
-    from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
     from rich.table import Table
+
+    from gmm_speciation.reporting.bars import progress as progress
 except ModuleNotFoundError as missing:  # the commands are an extra of the library
     print(
         f"error: the commands need {missing.name}; install it with: "
@@ -164,67 +163,6 @@ def show(what: Table | str, quiet: bool = False) -> None:
         console.print(what, markup=False, soft_wrap=True)
     else:
         console.print(what)
-
-
-@contextmanager
-def progress(num_steps: int, quiet: bool = False) -> Iterator["Steps"]:
-    """A bar on stderr while the block runs; call `steps.next("what comes")` before each step."""
-    bar = Progress(
-        SpinnerColumn(),
-        TextColumn("{task.description}"),
-        BarColumn(),
-        TimeElapsedColumn(),
-        TextColumn("{task.fields[pace]}"),
-        console=Console(stderr=True),
-        transient=True,
-        disable=quiet or not sys.stderr.isatty(),
-    )
-    with bar:
-        yield Steps(bar, num_steps)
-
-
-class Steps:
-    """Progress of a command, one named step after the other."""
-
-    def __init__(self, bar: Progress, num_steps: int):
-        self._bar, self._finished = bar, -1
-        self._total = num_steps
-        self._task = bar.add_task("", total=num_steps, pace="")
-        self._began, self._first = time.monotonic(), 0
-
-    def next(self, description: str) -> None:
-        """The step before is done; this one begins."""
-        self._finished += 1
-        self._first = 0
-        self._bar.update(self._task, completed=self._finished, description=description, pace="")
-
-    def more(self, number: int) -> None:
-        """There are `number` steps more than were announced."""
-        self._total += number
-        self._bar.update(self._task, total=self._total)
-
-    def part(self, done: int, total: int, unit: str = "") -> None:
-        """`done` of `total` equal parts of the present step are done.
-
-        With a `unit` the bar says how many a second, and how long the rest of the step will take;
-        counted from the first call on, which has waited for the compiler.
-        """
-        if not self._first:
-            self._began, self._first = time.monotonic(), done
-        seconds = time.monotonic() - self._began
-        shown = ""
-        if unit and done > self._first and seconds > 0:
-            speed = (done - self._first) / seconds
-            shown = pace(speed, (total - done) / speed, unit)
-        self._bar.update(self._task, completed=self._finished + done / total, pace=shown)
-
-
-def pace(speed: float, seconds_left: float, unit: str) -> str:
-    """`12,300 draws/s, 1:05 left`."""
-    minutes, seconds = divmod(round(seconds_left), 60)
-    hours, minutes = divmod(minutes, 60)
-    left = f"{hours}:{minutes:02d}:{seconds:02d}" if hours else f"{minutes}:{seconds:02d}"
-    return f"{speed:,.0f} {unit}/s, {left} left"
 
 
 _NUMBER_WIDTH = 20

@@ -30,6 +30,7 @@ from jax.sharding import Mesh
 from jaxtyping import Array, Float, Int
 
 from gmm_speciation.posteriors import LevelStatistics, PosteriorStatistics
+from gmm_speciation.progress import Parts, Progress, listening
 from gmm_speciation.sampling.devices import (
     EACH,
     SAME,
@@ -44,7 +45,6 @@ from gmm_speciation.sampling.devices import (
 NUM_BATCHES = 16
 _CHUNK_NUMBERS = 2**20
 _MOST_ROWS = 2**14
-Progress = Callable[[int, int], object]
 
 
 class Source(eqx.Module):
@@ -187,17 +187,17 @@ def level_averages(
     *,
     mesh: Mesh | None = None,
     rows: Callable[[int], Any] | None = None,
-    progress: Progress | None = None,
+    progress: Progress | Parts | None = None,
 ) -> LevelStatistics:
     """Mean, standard error and batch means of all draws at every level. Arguments as `chunk_moments`.
 
     Args:
-        progress: Called with `(draws done, draws in all)` after every chunk.
+        progress: Told of the draws that are done after every chunk.
 
     Raises:
         ValueError: If a chunk of given data has a value that is not finite.
     """
-    done, merged = 0, None
+    done, merged, told = 0, None, listening(progress)
     for index, one in enumerate(chunk_moments(source, log_snr, chunks, mesh, rows)):
         if rows is not None and not np.isfinite(one.mean.entropy).all():
             start = index * chunks.size
@@ -209,8 +209,7 @@ def level_averages(
         one = jax.tree.map(lambda values: np.asarray(values, float), one)
         merged = one if merged is None else _merged(merged, done, one, chunks.count(index))
         done += chunks.count(index)
-        if progress is not None:
-            progress(done, chunks.num_rows)
+        told.part(done, chunks.num_rows)
     assert merged is not None  # there is at least one chunk
     over = lambda function, tree: jax.tree.map(  # noqa: E731
         lambda values: jnp.asarray(function(values), dtype), tree

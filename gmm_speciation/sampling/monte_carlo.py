@@ -20,8 +20,9 @@ from gmm_speciation.mixtures import GaussianMixture
 from gmm_speciation.partitions import Partition, as_partition
 from gmm_speciation.posteriors import LevelStatistics, PosteriorStatistics, entropy_of
 from gmm_speciation.processes import variance_preserving
+from gmm_speciation.progress import Parts, Progress
 from gmm_speciation.reduction import SharedReduction, reduce
-from gmm_speciation.sampling.averages import NUM_BATCHES, Chunks, Progress, Source, level_averages
+from gmm_speciation.sampling.averages import NUM_BATCHES, Chunks, Source, level_averages
 
 DEFAULT_NUM_SAMPLES = 8192
 _DATA_NUMBERS = 2**26  # a chunk of given data, which are in memory already and read once
@@ -122,7 +123,7 @@ def sampled_levels(
     num_samples: int = DEFAULT_NUM_SAMPLES,
     key: PRNGKeyArray | None = None,
     mesh: Mesh | None = None,
-    progress: Progress | None = None,
+    progress: Progress | Parts | None = None,
 ) -> LevelStatistics:
     """Averages of `posterior_statistics` at every level of a grid, all from one set of draws.
 
@@ -160,7 +161,7 @@ def data_levels(
     partition: Classes = None,
     key: PRNGKeyArray | None = None,
     mesh: Mesh | None = None,
-    progress: Progress | None = None,
+    progress: Progress | Parts | None = None,
 ) -> LevelStatistics:
     """Averages over given clean states instead of draws of the mixture: `X = alpha x_0 + sigma eps`.
 

@@ -87,10 +87,9 @@ def crosscheck(
                 num_levels=levels,
                 num_paths=paths,
                 seed=seed,
-                step=steps.next,
-                part=steps.part,
+                progress=steps,
             )
-        steps.next("writing the report")
+        steps.step("writing the report")
         if out is not None:
             title = f"Cross-check of the {model} model on {result.law}"
             arguments = {"model": model, "data": data, "generate": generate}

@@ -253,7 +253,6 @@ def _measure(
     from model_bridges.entropy.problem import problem
     from model_bridges.entropy.trust import TrustWarning
     from model_bridges.runs.folder import process_place, take_own_device
-    from model_bridges.runs.progress import run_progress
 
     rank, world = process_place()
     take_own_device()
@@ -264,7 +263,7 @@ def _measure(
     preset = pick(request.preset, PRESETS, "preset") if request.preset else None
     if request.levels is not None and request.levels < 9:
         raise ValueError(f"A curve needs at least 9 noise levels; got {request.levels}.")
-    with run_progress(quiet) as bar:
+    with terminal.progress(quiet=quiet, shown=rank == 0) as bar:
         bar.step("loading the model")
         chosen = inputs.subject(request.model, request.prompts or None, bar.say)
         sampled = False
@@ -312,8 +311,7 @@ def _measure(
                 limit=request.images,
                 seed=request.seed,
                 run=request.run,
-                progress=bar.update,
-                say=bar.say,
+                progress=bar,
             )
             states, labels, law = found.images.detach().cpu().double(), found.labels, found.law
         given = problem(
@@ -340,9 +338,7 @@ def _measure(
                 num_paths=request.paths,
                 clone_steps=clone_steps,
                 theory=closed,
-                step=bar.step,
-                progress=bar.update,
-                say=bar.say,
+                progress=bar,
             )
     return result, rank, sampled
 

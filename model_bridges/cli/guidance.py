@@ -73,7 +73,7 @@ def remove(
         chosen = dict.fromkeys(names or STRENGTHS, own)
     runs = 3 + sum(len(own or STRENGTHS[name]) for name, own in (chosen or STRENGTHS).items())
     with terminal.progress(runs, quiet) as bar:
-        bar.next("training the judge")
+        bar.step("training the judge")
         judged = _judged(model, data)
         result = remove_class(
             judged,
@@ -83,7 +83,7 @@ def remove(
             strengths=chosen,
             seed=seed,
             folder=folder,
-            bar=bar,
+            progress=bar,
         )
     title = f"Class {label} removed from what {model} draws"
     headers, rows = removal_rows(result)
@@ -135,11 +135,11 @@ def guidance(
     # Runs of a section: scales, intervals, feedback and the mixture; the search; the grids.
     runs = 3 + sum({"information": 14, "intervals": 19, "grids": 18}[name] for name in sections)
     with terminal.progress(runs, quiet) as bar:
-        bar.next("training the judge")
+        bar.step("training the judge")
         judged = _judged(model, data)
         theory = None
         if model in SHIPPED and "information" in sections:
-            bar.next("fitting the mixture")
+            bar.step("fitting the mixture")
             theory = _fitted(judged, seed)
         result = study_guidance(
             judged,
@@ -150,8 +150,7 @@ def guidance(
             num_images=images,
             num_paths=paths,
             seed=seed,
-            step=bar.next,
-            progress=bar.part,
+            progress=bar,
         )
     title = f"Guidance of {model}"
     if result.information is not None:

@@ -17,6 +17,7 @@ import numpy as np
 
 from gmm_speciation.curves import EntropyCurve
 from gmm_speciation.partitions import Partition
+from gmm_speciation.progress import SILENT, Progress
 from model_bridges.classes.groups import ClassGroups, read_selection, vocabulary_of
 from model_bridges.denoisers.base import Denoiser
 from model_bridges.denoisers.counted import CountingDenoiser
@@ -24,7 +25,7 @@ from model_bridges.denoisers.subset import ClassSubset
 from model_bridges.entropy.own_samples import SamplingJob
 from model_bridges.images.labelled import LabelledImages
 from model_bridges.models import load
-from model_bridges.runs.folder import Say, Status, run_job
+from model_bridges.runs.folder import run_job
 
 DIGITS = ("digits", "digits-text")
 Theory = Callable[[Partition, np.ndarray], EntropyCurve]
@@ -43,7 +44,7 @@ class Subject:
 
 
 def subject(
-    model: str, prompts: Sequence[str] | None = None, say: Say = lambda line: None
+    model: str, prompts: Sequence[str] | None = None, say: Callable[[str], object] = SILENT.say
 ) -> Subject:
     """The model of this name.
 
@@ -80,8 +81,7 @@ def gather(
     limit: int | None = None,
     seed: int = 0,
     run: Path | None = None,
-    progress: Callable[[Status], object] = lambda status: None,
-    say: Say = lambda line: None,
+    progress: Progress = SILENT,
 ) -> LabelledImages:
     """The images to average over, with the name of their law.
 
@@ -93,7 +93,7 @@ def gather(
         limit: Most images to take.
         seed: Of samples and of encoders.
         run: Folder of the run; samples are kept there.
-        progress, say: As in `run_job`.
+        progress: As in `run_job`.
 
     Raises:
         ValueError: If both or, for a model without data, neither is given; as the readers.
@@ -105,7 +105,7 @@ def gather(
     if generate is not None:
         job = SamplingJob(chosen.denoiser, generate, seed=seed)
         folder = None if run is None else run / "samples"
-        return job.images(run_job(job, folder, progress=progress, say=say))
+        return job.images(run_job(job, folder, progress=progress))
     if data is not None and isinstance(chosen.denoiser.denoiser, ClassSubset):
         from model_bridges.images.folders import named_images
 
@@ -238,7 +238,7 @@ def restrict_subject(
     *,
     seed: int = 0,
     sample: int = 0,
-    say: Say = lambda line: None,
+    say: Callable[[str], object] = SILENT.say,
 ) -> tuple[Subject, dict[str, Partition], ClassGroups]:
     """The subject of the classes named in `texts`, their groupings, and what was selected.
 

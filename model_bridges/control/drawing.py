@@ -1,6 +1,5 @@
 """Draws of a model under several guidances or samplers, judged; what intervals and grids are compared by."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -8,6 +7,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from gmm_speciation.estimate import Estimate
+from gmm_speciation.progress import SILENT, Progress
 from model_bridges.control.guided import Kind
 from model_bridges.control.judged import JudgedModel
 from model_bridges.quality import Quality
@@ -40,7 +40,7 @@ def draw(
     sigmas: Float[Tensor, " T"] | None = None,
     method: Method = "ancestral",
     seed: int = 0,
-    progress: Callable[[int, int], object] = lambda done, total: None,
+    progress: Progress = SILENT,
 ) -> Draw:
     """Draw the classes in turn and judge. Arguments as `JudgedModel.draw`."""
     before = model.denoiser.evaluations

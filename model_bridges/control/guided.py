@@ -22,6 +22,7 @@ from torch import Tensor
 from gmm_speciation.estimate import Estimate
 from gmm_speciation.guidance import GuidedCurve
 from gmm_speciation.guidance.formulae import feedback_temperature
+from gmm_speciation.progress import Parts, Progress
 from model_bridges.denoisers.base import Denoiser
 from model_bridges.guidance import ClassifierFree, Feedback, Guidance, Guided
 from model_bridges.tracking.forward import track
@@ -60,7 +61,7 @@ def guided_run(
     scales: Float[np.ndarray, " L"] | None = None,
     seed: int = 0,
     max_batch: int = 1024,
-    progress: Callable[[int, int], object] | None = None,
+    progress: Progress | Parts | None = None,
 ) -> GuidedRun:
     """Draw guided trajectories and track every class along them.
 
@@ -72,7 +73,7 @@ def guided_run(
         scales: The scale w at each level, for the identity.
         seed: Of all noise; trajectory i has the same whatever the guidance.
         max_batch: Largest batch given to the network while tracking.
-        progress: Called with `(steps done, steps in all)`.
+        progress: Told of the steps that are done.
 
     Raises:
         ValueError: As `track`.

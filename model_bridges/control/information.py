@@ -10,7 +10,7 @@ same trajectories of a mixture fitted to the data, whose scores are exact. What 
                   cross-entropy where a tenth of it is left
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -23,6 +23,7 @@ from gmm_speciation.guidance.formulae import (
     feedback_temperature,
     published_levels,
 )
+from gmm_speciation.progress import SILENT, Progress
 from gmm_speciation.reporting.claims import Claim
 from model_bridges.control.guided import (
     GuidedRun,
@@ -72,8 +73,7 @@ def guided_information(
     num_paths: int = 150,
     num_levels: int = NUM_LEVELS,
     seed: int = 0,
-    step: Callable[[str], object] = lambda name: None,
-    progress: Callable[[int, int], object] = lambda done, total: None,
+    progress: Progress = SILENT,
 ) -> GuidedInformation:
     """Run and compare.
 
@@ -84,8 +84,7 @@ def guided_information(
         num_paths: Trajectories of each run.
         num_levels: Noise levels, equally spaced in log sigma.
         seed: Of all noise.
-        step: Called with the name of each run.
-        progress: Called with `(steps done, steps in all)` within a run.
+        progress: Told of every run and of its steps.
 
     Raises:
         ValueError: As `guided_run`.
@@ -100,21 +99,21 @@ def guided_information(
 
     runs, exact = {}, {}
     for scale in SCALES:
-        step(f"guided trajectories, w = {scale:g}")
+        progress.step(f"guided trajectories, w = {scale:g}")
         runs[scale] = run(model.denoiser, constant(scale), np.full(num_levels, scale))
     ends = dict(zip(PLACES, (window, (window[1], np.inf), (0.0, window[0])), strict=True))
     limited = {}
     for place, (low, high) in ends.items():
-        step(f"guided trajectories, w = {LIMITED:g} {WHERE[place]}")
+        progress.step(f"guided trajectories, w = {LIMITED:g} {WHERE[place]}")
         scales = np.where((sigmas > low) & (sigmas <= high), LIMITED, 1.0)
         limited[place] = run(model.denoiser, _limited(low, high), scales)
     feedback = {}
     for name, kind in feedback_kinds(sigmas[::-1]).items():
-        step(name)
+        progress.step(name)
         feedback[name] = run(model.denoiser, kind)
     if theory is not None:
         for scale in SCALES:
-            step(f"the same of the mixture, w = {scale:g}")
+            progress.step(f"the same of the mixture, w = {scale:g}")
             exact[scale] = run(theory, constant(scale), np.full(num_levels, scale))
     shares, level = _shares(runs, limited)
     read_out = float(sigmas[::-1][level])

@@ -7,12 +7,13 @@ runs use the same noise. Costs are evaluations of the network: of the images of 
 of the search.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from gmm_speciation.estimate import Estimate
+from gmm_speciation.progress import SILENT, Progress
 from gmm_speciation.reporting.claims import Claim
 from model_bridges.control.drawing import Draw, draw
 from model_bridges.control.guided import feedback_kinds
@@ -56,8 +57,7 @@ def search_intervals(
     edges: Sequence[float] | None = None,
     num_images: int = 500,
     seed: int = 0,
-    step: Callable[[str], object] = lambda name: None,
-    progress: Callable[[int, int], object] = lambda done, total: None,
+    progress: Progress = SILENT,
 ) -> IntervalSearch:
     """Draw with the interval of the curve, with every interval of a grid, without, and everywhere.
 
@@ -70,8 +70,7 @@ def search_intervals(
             data's spread that the model's range holds, and its upper end.
         num_images: Of each run.
         seed: Of all noise.
-        step: Called with the name of each run.
-        progress: Called with `(steps done, steps in all)` within a run.
+        progress: Told of every run and of its steps.
 
     Raises:
         ValueError: As `Interval` and `quality.assess`.
@@ -83,7 +82,7 @@ def search_intervals(
         edges = [0.0, *(edge for edge in inner if edge < top), top]
 
     def run(name: str, kind) -> Draw:
-        step(name)
+        progress.step(name)
         return draw(model, name, kind, num_images, seed=seed, progress=progress)
 
     def limited(ends: tuple[float, float]):
@@ -102,7 +101,7 @@ def search_intervals(
             name = f"({below:.3g}, {above:.3g}], w = {scale:g}"
             cells[float(below), float(above)] = run(name, limited((below, above)))
     full = cells[float(edges[0]), float(edges[-1])]
-    step("floor of the distance")
+    progress.step("floor of the distance")
     true = floor(
         model.judge,
         model.reference,

@@ -11,16 +11,15 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from gmm_speciation.progress import SILENT, Progress
 from model_bridges.denoisers.counted import CountingDenoiser
 from model_bridges.guidance import Guidance
 from model_bridges.images.labelled import LabelledImages
 from model_bridges.quality import Judge, Quality, Reference, assess
-from model_bridges.runs.folder import Say
 from model_bridges.samplers import Method, karras_sigmas, sample
 
 NUM_STEPS = 32
 _BATCH = 512  # of states drawn at once
-Progress = Callable[[int, int], object]
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,7 +71,7 @@ class JudgedModel:
         sigmas: Float[Tensor, " T"] | None = None,
         method: Method = "ancestral",
         seed: int = 0,
-        progress: Progress = lambda done, total: None,
+        progress: Progress = SILENT,
     ) -> Float[Tensor, "N *event"]:
         """Images drawn under a guidance; image i has the same noise whatever the guidance.
 
@@ -82,7 +81,7 @@ class JudgedModel:
             sigmas: The sampler's levels; 32 of Karras' by default.
             method: Of the sampler.
             seed: Of all noise.
-            progress: Called with `(states through a step, states times steps)`.
+            progress: Told of the states through a step.
         """
         levels = karras_sigmas(NUM_STEPS, *self.denoiser.sigma_range) if sigmas is None else sigmas
         labels, drawn = self.balanced_labels(num), []
@@ -91,7 +90,7 @@ class JudgedModel:
             before = index * _BATCH * steps
 
             def through(done: int, _: int, size: int = len(own), before: int = before) -> None:
-                progress(before + size * done, num * steps)
+                progress.part(before + size * done, num * steps)
 
             states = sample(
                 self.denoiser,
@@ -110,7 +109,7 @@ class JudgedModel:
         return assess(images, self.judge, self.reference, removed)
 
 
-def digits_model(name: str, say: Say = lambda line: None) -> JudgedModel:
+def digits_model(name: str, say: Callable[[str], object] = SILENT.say) -> JudgedModel:
     """The shipped `digits` or `digits-text`, judged on digits of 8 x 8."""
     from model_bridges.digits.data import load_digits
     from model_bridges.digits.subject import digits_images, digits_subject
@@ -146,7 +145,7 @@ def digits_model(name: str, say: Say = lambda line: None) -> JudgedModel:
     )
 
 
-def own_model(model: str, folder: Path, say: Say = lambda line: None) -> JudgedModel:
+def own_model(model: str, folder: Path, say: Callable[[str], object] = SILENT.say) -> JudgedModel:
     """A model named as `module:function`, judged on MNIST or CIFAR-10 files of a folder.
 
     Raises:

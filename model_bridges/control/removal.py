@@ -22,7 +22,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 import numpy as np
 import torch
@@ -30,6 +30,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from gmm_speciation.estimate import Estimate
+from gmm_speciation.progress import SILENT, Progress
 from gmm_speciation.reporting.claims import Claim
 from model_bridges.control.judged import NUM_STEPS, JudgedModel
 from model_bridges.control.verdicts import at_most
@@ -71,28 +72,6 @@ _MAX_LOG_ODDS = math.log(_MAX_POSTERIOR / (1 - _MAX_POSTERIOR))
 _MANY = 16  # classes above which tracking all of them is left out
 _DOUBLINGS = 5  # of the last strength of a grid, at most
 _EXPLODED = 10.0  # times the Frechet distance unguided, or of held-out images
-
-
-@runtime_checkable
-class Bar(Protocol):
-    """Where progress is shown."""
-
-    def next(self, description: str) -> object:
-        """A run begins."""
-
-    def part(self, done: int, total: int) -> object:
-        """So much of it is done."""
-
-    def more(self, number: int) -> object:
-        """There are more runs than were announced."""
-
-
-class _Silent:
-    def next(self, description: str) -> None: ...
-
-    def part(self, done: int, total: int) -> None: ...
-
-    def more(self, number: int) -> None: ...
 
 
 @dataclass(frozen=True, eq=False)
@@ -151,7 +130,7 @@ class _Runs:
     num_steps: int
     seed: int
     folder: Path | None
-    bar: Bar
+    progress: Progress
     wild: dict[tuple[str, float], float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -168,7 +147,7 @@ class _Runs:
 
     def draw(self, name: str, strength: float, kind: Guidance) -> tuple[Tensor, int]:
         """Images and evaluations an image."""
-        self.bar.next(name if not strength else f"{name}, strength {strength:g}")
+        self.progress.step(name if not strength else f"{name}, strength {strength:g}")
         digest = hashlib.sha256(f"{self._settings} {name} {strength!r}".encode()).hexdigest()
         path = None if self.folder is None else self.folder / f"{digest[:24]}.npz"
         if path is not None and path.exists():
@@ -184,7 +163,7 @@ class _Runs:
             self.num_images,
             sigmas=karras_sigmas(self.num_steps, *meter.sigma_range),
             seed=self.seed,
-            progress=self.bar.part,
+            progress=self.progress,
         )
         cost = (meter.evaluations - before) // self.num_images
         if path is not None:
@@ -207,7 +186,7 @@ def remove_class(
     strengths: Mapping[str, Sequence[float] | None] | None = None,
     seed: int = 0,
     folder: Path | None = None,
-    bar: Bar = _Silent(),  # noqa: B008  it has no state
+    progress: Progress = SILENT,
 ) -> Removal:
     """Run every kind over its strengths.
 
@@ -221,7 +200,7 @@ def remove_class(
             Frechet distance explodes, or five times.
         seed: Of all noise.
         folder: Keeps the images of every run; one that is interrupted goes on there.
-        bar: Shows progress.
+        progress: Told of every run and of its steps.
 
     Raises:
         ValueError: If there is no such class, a kind is unknown, strengths are not positive and
@@ -245,8 +224,8 @@ def remove_class(
                 f"{name}."
             )
     shares = class_weights(None, model.denoiser)
-    runs = _Runs(model, removed, num_images, num_steps, seed, folder, bar)
-    bar.next("floor of the distance")
+    runs = _Runs(model, removed, num_images, num_steps, seed, folder, progress)
+    progress.step("floor of the distance")
     true = floor(
         model.judge,
         model.reference,
@@ -279,7 +258,6 @@ def remove_class(
                 end = _end(points[-1], unguided, true)
                 ends[name] = end or f"doubled {_DOUBLINGS} times"
                 if end is None and len(used) <= given + _DOUBLINGS:
-                    bar.more(1)
                     wanted.append(2 * strength)
         evaluations[name] = cost
         curves[name] = QualityCurve(name, np.array(used), tuple(points))

@@ -3,12 +3,13 @@
 The entropy curve of data gives the window; guided trajectories, intervals and grids follow from it.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from gmm_speciation.curves import EntropyCurve
+from gmm_speciation.progress import SILENT, Progress
 from gmm_speciation.reporting.claims import Claim
 from model_bridges.control.information import GuidedInformation, guided_information
 from model_bridges.control.interval_search import IntervalSearch, search_intervals
@@ -66,8 +67,7 @@ def study_guidance(
     num_paths: int = 150,
     curve_images: int = 200,
     seed: int = 0,
-    step: Callable[[str], object] = lambda name: None,
-    progress: Callable[[int, int], object] = lambda done, total: None,
+    progress: Progress = SILENT,
 ) -> GuidanceStudy:
     """Run sections.
 
@@ -81,7 +81,7 @@ def study_guidance(
         num_paths: Of every run of tracked trajectories.
         curve_images: Held-out images of the entropy curve.
         seed: Of everything random.
-        step, progress: As in `search_intervals`.
+        progress: Told of every run and of its steps.
 
     Raises:
         ValueError: If a section is unknown, `mass` not inside (0, 1), or as the sections.
@@ -92,7 +92,7 @@ def study_guidance(
     if not scale > 1:
         raise ValueError(f"The scale of the intervals must be above 1, unguided; got {scale}.")
     check_mass(mass)
-    step("the entropy curve of held-out images")
+    progress.step("the entropy curve of held-out images")
     data = model.states(model.held_out, seed)
     chosen = slice(0, min(curve_images, len(data.labels)))
     record = track(
@@ -114,7 +114,6 @@ def study_guidance(
             theory=theory,
             num_paths=num_paths,
             seed=seed,
-            step=step,
             progress=progress,
         )
     if "intervals" in sections:
@@ -125,13 +124,10 @@ def study_guidance(
             scale=scale,
             num_images=num_images,
             seed=seed,
-            step=step,
             progress=progress,
         )
     if "grids" in sections:
-        grids = compare_grids(
-            model, record, num_images=num_images, seed=seed, step=step, progress=progress
-        )
+        grids = compare_grids(model, record, num_images=num_images, seed=seed, progress=progress)
     return GuidanceStudy(
         model.name, mass, curve, interval, chosen.stop, information, intervals, grids
     )

@@ -8,7 +8,7 @@ The model draws without a class; quality is the Frechet distance against the num
 ancestral sampler and by Heun's method on the probability flow.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import product
 
@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from jaxtyping import Float
 
+from gmm_speciation.progress import SILENT, Progress
 from gmm_speciation.reporting.claims import Claim
 from model_bridges.control.drawing import Draw, draw
 from model_bridges.control.judged import JudgedModel
@@ -80,8 +81,7 @@ def compare_grids(
     num_levels: Sequence[int] = NUM_LEVELS,
     num_images: int = 500,
     seed: int = 0,
-    step: Callable[[str], object] = lambda name: None,
-    progress: Callable[[int, int], object] = lambda done, total: None,
+    progress: Progress = SILENT,
 ) -> TimeGrids:
     """Draw on every grid. Arguments as `interval_search.search_intervals`; `record` is of data."""
     ends = model.denoiser.sigma_range
@@ -92,7 +92,7 @@ def compare_grids(
             levels[of, count] = entropic_levels(record, count, of, ends)
     draws = {}
     for method, (grid, count) in product(METHODS, levels):
-        step(f"{grid}, {count} levels, {method}")
+        progress.step(f"{grid}, {count} levels, {method}")
         draws[grid, method, count] = draw(
             model,
             f"{grid}, {count} levels",

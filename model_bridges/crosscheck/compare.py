@@ -14,7 +14,7 @@ cross-entropy and closes its budget: what the denoisers say was lost over the gr
 posteriors say was lost. All averages are over the distribution named in `law`. Nats; log-SNR `-2 log sigma`.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 
 import jax
 import numpy as np
@@ -25,6 +25,7 @@ from gmm_speciation.entropy import entropy_curve
 from gmm_speciation.estimate import Estimate
 from gmm_speciation.mixtures import GaussianMixture
 from gmm_speciation.partitions import Partition
+from gmm_speciation.progress import Parts, Progress
 from gmm_speciation.speciation import (
     SpeciationPoint,
     between_class_eigenvalue,
@@ -52,8 +53,6 @@ from model_bridges.tracking.forward import track
 from model_bridges.tracking.readouts import decision_sigma, slope_curve, tracked_curve
 from model_bridges.tracking.tracked import TrackedPosterior
 
-Progress = Callable[[int, int], object]
-
 
 def crosscheck(
     denoiser: Denoiser,
@@ -71,7 +70,7 @@ def crosscheck(
     seed: int = 0,
     reference: Reference = UNCONDITIONAL_NETWORK,
     samples: LabelledImages | None = None,
-    progress: Progress | None = None,
+    progress: Progress | Parts | None = None,
 ) -> CrossCheck:
     """Measure a model by every estimator and put the theory of a mixture beside it.
 
@@ -90,7 +89,7 @@ def crosscheck(
         seed: Of the noise and the draws.
         reference: What the model's unconditional part is.
         samples: Samples of the model, to be shown.
-        progress: Called with `(steps done, steps in all)` of the tracking pass.
+        progress: Told of the steps of the tracking pass; a `Progress`, or a function `(done, in all)`.
 
     Raises:
         ValueError: If the mixture does not have one component a class, or as `track`.

@@ -5,8 +5,6 @@ whether it is even. The loop and the digit form a hierarchy of two levels. All o
 own states, see `subject`.
 """
 
-from collections.abc import Callable
-
 import jax.numpy as jnp
 import numpy as np
 import torch
@@ -16,6 +14,7 @@ from torch import Tensor
 from gmm_speciation.estimate import Estimate
 from gmm_speciation.mixtures import GaussianMixture
 from gmm_speciation.partitions import Partition
+from gmm_speciation.progress import SILENT, Progress
 from model_bridges.crosscheck.compare import crosscheck
 from model_bridges.crosscheck.results import CrossCheck
 from model_bridges.crosscheck.theory import fitted_mixture, mixture_log_posterior
@@ -28,9 +27,6 @@ SHOWN = 10  # samples of each class in a report
 DEFAULT_NUM_LEVELS = 40
 DEFAULT_NUM_PATHS = 2
 
-StepCallback = Callable[[str], object]
-PartCallback = Callable[[int, int], object]
-
 
 def crosscheck_digits(
     source: str = "held-out",
@@ -40,8 +36,7 @@ def crosscheck_digits(
     num_levels: int = DEFAULT_NUM_LEVELS,
     num_paths: int = DEFAULT_NUM_PATHS,
     seed: int = 0,
-    step: StepCallback = lambda name: None,
-    part: PartCallback = lambda done, total: None,
+    progress: Progress = SILENT,
 ) -> CrossCheck:
     """The cross-check of a model of the digits.
 
@@ -52,8 +47,7 @@ def crosscheck_digits(
         num_levels: Noise levels, equally spaced in log sigma over the trained range.
         num_paths: Noise paths of each image.
         seed: Of everything random.
-        step: Called with the name of each stage as it begins.
-        part: Called with `(parts done, parts in all)` within a stage.
+        progress: Told of each stage and of its parts.
 
     Raises:
         ValueError: If there are fewer than nine levels, or as `digits_images`, `generated_images`.
@@ -63,7 +57,7 @@ def crosscheck_digits(
     if subject is None:
         subject = digits_subject()
     digits, denoiser = load_digits(), subject.denoiser
-    step("images")
+    progress.step("images")
     if generate is None:
         data = subject.states(digits_images(digits, source), seed)
     else:
@@ -72,12 +66,12 @@ def crosscheck_digits(
     if subject.decode is not None:
         samples = data if generate else generated_images(subject, SHOWN * NUM_CLASSES, seed)
     sigmas = np.geomspace(*denoiser.sigma_range, num_levels)
-    step("fitting the mixture")
+    progress.step("fitting the mixture")
     train = subject.states(digits_images(digits, "train"), seed + 1)
     mixture, shrinkage = fitted_mixture(train)
-    step("training a classifier of noisy digits")
-    bounds = _bounds(subject, train, data, mixture, sigmas, seed, step, part)
-    step("tracking every image through the noise")
+    progress.step("training a classifier of noisy digits")
+    bounds = _bounds(subject, train, data, mixture, sigmas, seed, progress)
+    progress.step("tracking every image through the noise")
     return crosscheck(
         denoiser,
         data,
@@ -92,7 +86,7 @@ def crosscheck_digits(
         seed=seed,
         reference=subject.reference,
         samples=samples,
-        progress=part,
+        progress=progress,
     )
 
 
@@ -103,8 +97,7 @@ def _bounds(
     mixture: GaussianMixture,
     sigmas: Float[np.ndarray, " L"],
     seed: int,
-    step: StepCallback,
-    part: PartCallback,
+    progress: Progress,
 ) -> dict[str, dict[str, Estimate]]:
     """Cross-entropies of posteriors that do not know the model, by variable and name."""
     classifier = train_noisy_classifier(
@@ -113,7 +106,7 @@ def _bounds(
         subject.denoiser.sigma_range,
         sigma_data=subject.sigma_data,
         seed=seed,
-        progress=part,
+        progress=progress,
     )
 
     def network_posterior(x: Tensor, sigma: float) -> np.ndarray:
@@ -122,7 +115,7 @@ def _bounds(
     def theory_posterior(x: Tensor, sigma: float) -> np.ndarray:
         return mixture_log_posterior(mixture, x, sigma)
 
-    step("bounds from posteriors that do not know the model")
+    progress.step("bounds from posteriors that do not know the model")
     bounds: dict[str, dict[str, Estimate]] = {}
     groupings = {subject.class_name: Partition.trivial(NUM_CLASSES), **PARTITIONS}
     for name, partition in groupings.items():

@@ -12,6 +12,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from gmm_speciation.progress import SILENT
 from model_bridges.denoisers.base import (
     Denoiser,
     Label,
@@ -41,7 +42,7 @@ class CountingDenoiser(Wrapped):
         say: Called with one line when a batch was split.
     """
 
-    def __init__(self, denoiser: Denoiser, say: Callable[[str], object] = lambda line: None):
+    def __init__(self, denoiser: Denoiser, say: Callable[[str], object] = SILENT.say):
         self.denoiser, self.say = denoiser, say
         self.evaluations = 0
         self.max_batch: int | None = None  # the size that fitted, once a larger one did not

@@ -14,6 +14,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from gmm_speciation.estimate import Estimate
+from gmm_speciation.progress import Parts, Progress, listening
 from model_bridges.digits.data import NUM_CLASSES, SIGMA_DATA
 
 
@@ -58,7 +59,7 @@ def train_noisy_classifier(
     num_steps: int = 3000,
     batch_size: int = 512,
     seed: int = 0,
-    progress: Callable[[int, int], object] | None = None,
+    progress: Progress | Parts | None = None,
 ) -> NoisyClassifier:
     """Train on the noised training images; Adam, one cosine decay, weight decay 1e-2.
 
@@ -70,9 +71,10 @@ def train_noisy_classifier(
         num_steps: Optimiser steps.
         batch_size: Noised images a step.
         seed: Of initial weights, batches and noise; the caller's random state is left alone.
-        progress: Called with `(steps done, steps in all)`.
+        progress: Told of the steps that are done.
     """
     low, high = (float(np.log(level)) for level in sigma_range)
+    told = listening(progress)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model = NoisyClassifier(images[0].numel(), sigma_data)
@@ -88,8 +90,7 @@ def train_noisy_classifier(
             loss.backward()
             optimiser.step()
             schedule.step()
-            if progress is not None:
-                progress(step + 1, num_steps)
+            told.part(step + 1, num_steps)
     return model.eval().requires_grad_(False)
 
 

@@ -23,6 +23,7 @@ from torch import Tensor
 
 from gmm_speciation.curves import EntropyCurve
 from gmm_speciation.partitions import Partition
+from gmm_speciation.progress import Parts, Progress
 from model_bridges.denoisers.base import Denoiser
 from model_bridges.entropy.clones import CloneJob
 from model_bridges.entropy.elbo import ElboJob
@@ -61,7 +62,7 @@ def entropy_curve(
     sigmas: ArrayLike | None = None,
     prior: ArrayLike | None = None,
     max_batch: int = 1024,
-    progress: Callable[[int, int], object] | None = None,
+    progress: Progress | Parts | None = None,
 ) -> EntropyCurve:
     """Class entropy and its rate on data, averaged over images.
 
@@ -78,7 +79,7 @@ def entropy_curve(
         run: Folder of a long run, which can be killed and continued (see `runs`).
         sigmas, prior, max_batch: As in `track`. Without a folder, the estimators of one pass take 64
             even levels by default; the others, and all with one, place their own.
-        progress: Called with `(parts done, parts in all)`.
+        progress: Told of the parts that are done; a `Progress`, or a function `(done, in all)`.
 
     Raises:
         ValueError: If the estimator is unknown or needs what is not there, there are fewer than two
@@ -115,11 +116,7 @@ def entropy_curve(
     )
     kinds = {"elbo": ElboJob, "clones": CloneJob, "gap-sampled": SampledGapJob}
     job = kinds.get(estimator, TrackingJob)(given)
-    merged = run_job(
-        job,
-        run,
-        progress=lambda status: None if progress is None else progress(status.done, status.total),
-    )
+    merged = run_job(job, run, progress=progress)
     read = {"estimator": estimator} if isinstance(job, TrackingJob) else {}
     curve = job.curve(merged, name, **read)
     return _told(trusted(curve, job.evidence(merged, name), estimator))

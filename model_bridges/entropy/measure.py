@@ -18,6 +18,7 @@ from torch import Tensor
 from gmm_speciation.curves import EntropyCurve
 from gmm_speciation.estimate import Estimate
 from gmm_speciation.partitions import Partition
+from gmm_speciation.progress import SILENT, Progress
 from model_bridges.entropy.clones import CloneAgreement, CloneJob
 from model_bridges.entropy.curve import ESTIMATORS, NEED_LABELS, NEED_UNCONDITIONAL, READOUTS
 from model_bridges.entropy.elbo import ElboJob
@@ -27,7 +28,7 @@ from model_bridges.entropy.tracking import TrackingJob
 from model_bridges.entropy.trust import Trust
 from model_bridges.entropy.trust_checks import trusted
 from model_bridges.entropy.windows import WindowDifference, compare_windows
-from model_bridges.runs.folder import Say, Status, run_job
+from model_bridges.runs.folder import run_job
 from model_bridges.runs.jobs import BatchSums, Job
 from model_bridges.tracking.pointwise import Pointwise, pointwise_of
 
@@ -99,9 +100,7 @@ def measure(
     num_paths: int = 1,
     clone_steps: int = 64,
     theory: Callable[[Partition, np.ndarray], EntropyCurve] | None = None,
-    step: Callable[[str], object] = lambda name: None,
-    progress: Callable[[Status], object] = lambda status: None,
-    say: Say = lambda line: None,
+    progress: Progress = SILENT,
 ) -> Measurement:
     """Run the estimators and put their curves together.
 
@@ -113,8 +112,7 @@ def measure(
         num_paths: Noise paths of each image, for tracking.
         clone_steps: Levels of the clones' sampler.
         theory: The closed-form curve of a partition on given log-SNR.
-        step: Called with the name of each kind of job as it begins.
-        progress, say: As in `run_job`.
+        progress: Told of each kind of job and of its chunks.
 
     Raises:
         ValueError: If an estimator is unknown or needs what is not there, and as `run_job`.
@@ -132,10 +130,10 @@ def measure(
         jobs["clones"] = CloneJob(problem, num_steps=clone_steps)
     merged, costs = {}, []
     for kind, job in jobs.items():
-        step(kind)
+        progress.step(kind)
         started = time.monotonic()
         folder = None if run is None else Path(run) / kind.replace(" ", "-")
-        merged[kind] = run_job(job, folder, progress=progress, say=say)
+        merged[kind] = run_job(job, folder, progress=progress)
         costs.append(Cost(kind, merged[kind].evaluations, time.monotonic() - started))
     variables = {
         name: _variable(problem, name, estimators, jobs, merged, theory)

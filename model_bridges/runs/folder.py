@@ -15,49 +15,23 @@ from the end: a process or a device that is lost costs time, not the run.
 import hashlib
 import importlib.metadata
 import json
-import math
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from gmm_speciation.files import DiskFullError
+from gmm_speciation.progress import Parts, Progress, listening
 from model_bridges.runs.chunk_files import CorruptChunkError, read_sums, write_json, write_sums
-from model_bridges.runs.jobs import BatchSums, ChunkSums, Job, collect, merge
+from model_bridges.runs.jobs import BatchSums, ChunkSums, Job, collect, merge, pace
 
 _PACKAGES = ("gmm-speciation", "torch", "numpy")
 PROBE_TOLERANCE = (
     1e-3  # of the model's answers: devices round differently, other weights differ more
 )
-
-Say = Callable[[str], object]
-
-
-@dataclass(frozen=True)
-class Status:
-    """How far a run is: chunks done by anyone, and the cost and the seconds of this process."""
-
-    done: int
-    total: int
-    chunks_here: int
-    evaluations: int
-    seconds: float
-    processes: int = 1
-
-    @property
-    def evaluations_per_second(self) -> float:
-        return self.evaluations / self.seconds if self.seconds > 0 else math.nan
-
-    @property
-    def remaining_seconds(self) -> float:
-        """Time left at this process's pace and its share of what is missing."""
-        if self.chunks_here == 0:
-            return math.nan
-        return self.seconds / self.chunks_here * (self.total - self.done) / self.processes
 
 
 class Interrupted(OSError):
@@ -94,43 +68,35 @@ def run_job(
     job: Job,
     folder: str | Path | None,
     *,
-    progress: Callable[[Status], object] = lambda status: None,
-    say: Say = lambda line: None,
+    progress: Progress | Parts | None = None,
 ) -> BatchSums:
     """Do all that is missing of a job in a folder and merge it; without a folder, in memory.
 
     Args:
         job: The job.
         folder: Of the run; made if missing, continued if it holds a run of the same settings.
-        progress: Called after every chunk.
-        say: Called with a line where something had to be done again.
+        progress: Told of the chunks that anyone has done, and where something had to be done again.
 
     Raises:
         ValueError: If the folder holds a run with other settings, or as the job does.
         OSError: If the disk is full or the device is lost; the message says what is finished.
     """
-    started = time.monotonic()
+    told = listening(progress)
     if folder is None:
-
-        def report(done: int, total: int, evaluations: int) -> None:
-            progress(Status(done, total, done, evaluations, time.monotonic() - started))
-
-        return collect(job, report)
-    run = _Run(job, Path(folder), say)
-    rank, world = process_place()
-    cost = 0
-    for count, index in enumerate(run.todo(rank, world), 1):
+        return collect(job, told)
+    started = time.monotonic()
+    run, cost = _Run(job, Path(folder), told.say), 0
+    for index in run.todo(*process_place()):
         cost += run.do(index).evaluations
         done = job.num_chunks - len(run.missing())
-        seconds = time.monotonic() - started
-        progress(Status(done, job.num_chunks, count, cost, seconds, world))
+        told.part(done, job.num_chunks, pace(cost, started))
     return run.merged()
 
 
 class _Run:
     """One run folder, opened by one process."""
 
-    def __init__(self, job: Job, folder: Path, say: Say):
+    def __init__(self, job: Job, folder: Path, say: Callable[[str], object]):
         self.job, self.folder, self.say = job, folder, say
         # Through JSON and back, as it will be compared.
         settings = json.loads(json.dumps(job.settings() | {"versions": _versions()}))

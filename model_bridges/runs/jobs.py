@@ -7,6 +7,7 @@ so the delete-one jackknife over them gives the error of any function of the mea
 of freedom. For a mean and batches of one size that is the error of the batch means themselves.
 """
 
+import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol, runtime_checkable
@@ -16,11 +17,11 @@ from jaxtyping import Float
 
 from gmm_speciation.curves import Batches, EntropyCurve
 from gmm_speciation.estimate import Estimate
+from gmm_speciation.progress import SILENT, Progress
 
 NUM_BATCHES = 16
 
 Arrays = dict[str, np.ndarray]
-Progress = Callable[[int, int, int], object]  # chunks done, chunks in all, evaluations so far
 Means = Mapping[str, np.ndarray]
 
 
@@ -142,16 +143,21 @@ def merge(chunks: Iterable[ChunkSums], num_chunks: int, pilot: ChunkSums) -> Bat
     return BatchSums(counts, totals, joined, evaluations, pilot)
 
 
-def collect(job: Job, progress: Progress | None = None) -> BatchSums:
+def collect(job: Job, progress: Progress = SILENT) -> BatchSums:
     """Do a whole job here and now, and merge it."""
-    pilot = job.pilot()
+    started, pilot = time.monotonic(), job.pilot()
     chunks, cost = [], pilot.evaluations
     for index in range(job.num_chunks):
         chunks.append(job.chunk(index, pilot))
         cost += chunks[-1].evaluations
-        if progress is not None:
-            progress(index + 1, job.num_chunks, cost)
+        progress.part(index + 1, job.num_chunks, pace(cost, started))
     return merge(chunks, job.num_chunks, pilot)
+
+
+def pace(evaluations: int, started: float) -> str:
+    """What this process has done a second since it `started` on the monotonic clock."""
+    seconds = time.monotonic() - started
+    return f"{evaluations / seconds:,.0f} evaluations/s" if seconds > 0 else ""
 
 
 def chunk_slice(index: int, num_items: int, chunk_size: int) -> slice:

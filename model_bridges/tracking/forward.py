@@ -21,7 +21,7 @@ Sources: Koulischer et al. 2025 (arXiv 2410.14398, 2506.06085) for the kernel; e
 every other, on data, here.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 import torch
@@ -30,6 +30,7 @@ from numpy.typing import ArrayLike
 from torch import Tensor
 
 from gmm_speciation.partitions import Partition, as_partition
+from gmm_speciation.progress import Parts, Progress, listening
 from gmm_speciation.tracking import log_likelihood_update, reverse_kernel
 from model_bridges.denoisers.base import UNCONDITIONAL, Denoiser, NotFiniteError, class_raw
 from model_bridges.denoisers.checks import check_data, check_levels, class_weights
@@ -70,7 +71,7 @@ def track(
     seed: int = 0,
     first: int = 0,
     max_batch: int = 1024,
-    progress: Callable[[int, int], object] | None = None,
+    progress: Progress | Parts | None = None,
     paths: Float[Tensor, "L N *event"] | None = None,
 ) -> TrackedPosterior:
     """Track every image through the noise, all classes at once, in one pass over the model.
@@ -90,7 +91,7 @@ def track(
         seed: Together with the index of image and path it fixes the noise.
         first: Index of the first image, for a part of a larger set.
         max_batch: Largest batch given to the network.
-        progress: Called with `(steps done, steps in all)`.
+        progress: Told of the steps that are done; a `Progress`, or a function `(done, in all)`.
         paths: States to track along, in the order of increasing levels, in place of noised images.
 
     Raises:
@@ -115,6 +116,7 @@ def track(
     step = max(1, max_batch // num_classes)
     starts = range(0, len(x0), step)
     pieces: list[dict[str, np.ndarray]] = []
+    told = listening(progress)
     for done, start in enumerate(starts):
         chunk = slice(start, start + step)
         rows = []
@@ -133,8 +135,7 @@ def track(
         try:
             for row in tracked:
                 rows.append(row)
-                if progress is not None:
-                    progress(done * len(levels) + len(rows), len(starts) * len(levels))
+                told.part(done * len(levels) + len(rows), len(starts) * len(levels))
         except NotFiniteError as error:  # named by its place among all images, not in the batch
             raise error.at(first + (start + error.image) // num_paths) from None
         pieces.append({k: torch.stack([r[k] for r in rows[::-1]]).cpu().numpy() for k in rows[0]})

@@ -19,6 +19,7 @@ from numpy.typing import ArrayLike
 from torch import Tensor
 
 from gmm_speciation.partitions import Partition
+from gmm_speciation.progress import Parts, Progress
 from gmm_speciation.tracking import reverse_kernel
 from model_bridges.denoisers.base import Denoiser, Sigma, Unconditional
 from model_bridges.denoisers.checks import check_levels, class_weights
@@ -78,7 +79,7 @@ def generated_posterior(
     seed: int = 0,
     first: int = 0,
     max_batch: int = 1024,
-    progress: Callable[[int, int], object] | None = None,
+    progress: Progress | Parts | None = None,
 ) -> tuple[TrackedPosterior, Float[Tensor, "N *event"]]:
     """Track the classes along trajectories of the model's own; also returns what they ended on.
 

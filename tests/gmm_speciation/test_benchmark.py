@@ -8,6 +8,7 @@ import time
 import jax
 import numpy as np
 import pytest
+from heard import Heard
 
 from gmm_speciation import cli, families
 from gmm_speciation.benchmark import Law, Task, isolation
@@ -255,7 +256,7 @@ def test_a_sweep_goes_on_where_it_stopped_and_every_end_is_a_row(own):
     path = rows_file(own / "out")
     before = path.read_text()
     path.write_text(before + '{"task": "mine:small", "estim')  # killed while it wrote
-    seen = []
+    heard = Heard()
     rows |= {
         row["estimator"]: row
         for row in sweep(
@@ -263,10 +264,11 @@ def test_a_sweep_goes_on_where_it_stopped_and_every_end_is_a_row(own):
             own / "out",
             limits=limits,
             jobs=1,
-            report=lambda done, total, row: seen.append(row["estimator"]),
+            progress=heard,
         )
     }
-    assert seen == names[2:]
+    assert heard.parts == [(1, 3), (2, 3), (3, 3)]
+    assert [note.partition(" on ")[0] for note in heard.notes] == names[2:]
     assert path.read_text().startswith(before)
     status = {name: rows[name]["status"] for name in names}
     assert list(status.values()) == ["ok", "failed", "crashed", "memory", "time-out"]

@@ -16,7 +16,6 @@ from theory_contracts import assert_within, random_mixtures
 import gmm_speciation as gs
 from gmm_speciation.inference import score_spread
 from gmm_speciation.posteriors import PosteriorStatistics, class_spread, pair_spread
-from gmm_speciation.reporting import terminal
 from gmm_speciation.sampling.averages import NUM_BATCHES, Chunks, Source, level_averages
 from gmm_speciation.sampling.monte_carlo import _Draws, data_levels, posterior_statistics
 
@@ -181,11 +180,6 @@ def test_every_product_asks_for_full_precision(name, key):
         for equation in found:
             asked = equation.params["precision"]
             assert asked == (jax.lax.Precision.HIGHEST,) * 2, f"{what}: {equation}"
-
-
-def test_pace_of_a_bar():
-    assert terminal.pace(12345.6, 65.4, "draws") == "12,346 draws/s, 1:05 left"
-    assert terminal.pace(3.0, 3723.0, "draws") == "3 draws/s, 1:02:03 left"
 
 
 PROGRAM = """

@@ -52,16 +52,16 @@ def test_training_that_was_stopped_goes_on_with_the_same_numbers(tmp_path, monke
     class StoppedError(Exception):
         pass
 
-    def stop(done, total, loss):
+    def stop(done, total):
         if done == 100:
             raise StoppedError
 
     options = {"seed": 3, "width": 8, "recipe": recipe, "cache": tmp_path}
     with pytest.raises(StoppedError):
-        train_denoiser(data(), 2, (-4.0, 2.0), report=stop, **options)
+        train_denoiser(data(), 2, (-4.0, 2.0), progress=stop, **options)
     seen = []
     resumed, _ = train_denoiser(
-        data(), 2, (-4.0, 2.0), report=lambda done, *_: seen.append(done), **options
+        data(), 2, (-4.0, 2.0), progress=lambda done, _: seen.append(done), **options
     )
     assert seen == [100, 150]
     straight, _ = train_denoiser(data(), 2, (-4.0, 2.0), **{**options, "cache": None})
@@ -70,7 +70,7 @@ def test_training_that_was_stopped_goes_on_with_the_same_numbers(tmp_path, monke
     ):
         np.testing.assert_allclose(one, other, rtol=1e-6, atol=1e-7)
     again = []
-    train_denoiser(data(), 2, (-4.0, 2.0), report=lambda done, *_: again.append(done), **options)
+    train_denoiser(data(), 2, (-4.0, 2.0), progress=lambda done, _: again.append(done), **options)
     assert again == []
     assert len(list(tmp_path.iterdir())) == 1
     train_denoiser(data(seed=1), 2, (-4.0, 2.0), **options)  # other data, other weights

@@ -13,6 +13,7 @@ import jax
 import numpy as np
 import pytest
 import torch
+from heard import Heard
 
 from gmm_speciation import GaussianMixture, entropy_curve, exact
 from gmm_speciation.estimate import Estimate
@@ -32,7 +33,15 @@ from model_bridges.control.information import SCALES, guided_information, ratio
 from model_bridges.control.interval_search import search_intervals
 from model_bridges.control.judged import JudgedModel, own_model
 from model_bridges.control.plotting import plot_removal
-from model_bridges.control.removal import CLASSES, DNG, NP, SLD, remove_class, share_difference
+from model_bridges.control.removal import (
+    CLASSES,
+    DNG,
+    NP,
+    SLD,
+    STRENGTHS,
+    remove_class,
+    share_difference,
+)
 from model_bridges.control.report import guidance_record, guidance_report, information_rows
 from model_bridges.control.study import GuidanceStudy, study_guidance
 from model_bridges.control.time_grids import CLASS, KARRAS, STATE, compare_grids, entropic_levels
@@ -285,12 +294,12 @@ def test_information_of_a_model_that_is_the_theory(information):
 
 
 def test_information_without_a_theory(judged):
-    named = []
-    found = guided_information(judged, (0.5, 4.0), num_paths=20, num_levels=10, step=named.append)
+    heard = Heard()
+    found = guided_information(judged, (0.5, 4.0), num_paths=20, num_levels=10, progress=heard)
     assert not found.theory
     assert not any("fitted mixture" in check.statement for check in found.checks)
     assert all(np.isfinite(float(check.measured.value)) for check in found.checks)
-    assert len(named) == len(set(named)) == len(SCALES) + 5
+    assert len(heard.steps) == len(set(heard.steps)) == len(SCALES) + 5
     # More guidance, more certainty half way.
     middle = [np.asarray(found.runs[w].curve.cross_entropy.value)[3] for w in (1.0, 2.0, 4.0)]
     assert middle[0] > middle[1] > middle[2]
@@ -601,22 +610,14 @@ def test_the_interval_of_an_area_covers_the_true_one():
 def test_strengths_go_on_until_the_front_ends(judged, tmp_path):
     """Weak negative prompting is doubled to its floor; a second run reads every image."""
 
-    class Counted:
-        more_runs = 0
-
-        def next(self, description): ...
-        def part(self, done, total): ...
-
-        def more(self, number):
-            self.more_runs += number
-
-    bar = Counted()
+    heard = Heard()
     words = {"num_images": 60, "num_steps": 8, "folder": tmp_path}
-    found = remove_class(judged, 0, strengths={NP: None, DNG: (1.0,)}, bar=bar, **words)
+    found = remove_class(judged, 0, strengths={NP: None, DNG: (1.0,)}, progress=heard, **words)
     strengths = found.curves[NP].strengths
     extended = strengths[strengths > 0.8]
     np.testing.assert_allclose(extended, 1.6 * 2.0 ** np.arange(len(extended)))
-    assert len(extended) == bar.more_runs
+    runs = [name for name in heard.steps if name.startswith(NP)]
+    assert len(extended) == len(runs) - len(STRENGTHS[NP])
     assert found.ends[DNG] == "given"
     assert found.ends[NP] != "given"
     if "as little" in found.ends[NP]:

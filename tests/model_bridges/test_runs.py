@@ -11,6 +11,7 @@ import time
 import numpy as np
 import pytest
 import torch
+from heard import Heard
 
 from model_bridges.denoisers.counted import CountingDenoiser
 from model_bridges.denoisers.network import NetworkDenoiser
@@ -164,10 +165,10 @@ def test_processes_that_track_merge_to_the_same_bits(num_processes, tmp_path):
 def test_the_share_of_a_lost_process_is_done_by_the_others(tmp_path, whole, monkeypatch):
     monkeypatch.setenv("RANK", "1")
     monkeypatch.setenv("WORLD_SIZE", "3")
-    seen = []
-    same_bits(run_job(Counting(), tmp_path, progress=seen.append), whole)
-    assert seen[-1].done == seen[-1].total == 24
-    assert seen[0].remaining_seconds >= 0
+    heard = Heard()
+    same_bits(run_job(Counting(), tmp_path, progress=heard), whole)
+    assert heard.parts == [(done, 24) for done in range(1, 25)]
+    assert all(note.endswith(" evaluations/s") for note in heard.notes)
     monkeypatch.setenv("RANK", "3")
     with pytest.raises(ValueError, match="accelerate launch"):
         run_job(Counting(), tmp_path)
@@ -204,11 +205,11 @@ def test_a_corrupt_chunk_is_named_and_computed_again(damage, tmp_path, whole):
         middle = len(content) // 2
         content = content[:middle] + bytes([content[middle] ^ 255]) + content[middle + 1 :]
     path.write_bytes(content[: {"truncated": 300, "empty": 0}.get(damage, len(content))])
-    lines = []
-    same_bits(run_job(Counting(), tmp_path / "run", say=lines.append), whole)
-    assert len(lines) == 1
-    assert "000007.chunk" in lines[0]
-    assert "computed again" in lines[0]
+    heard = Heard()
+    same_bits(run_job(Counting(), tmp_path / "run", progress=heard), whole)
+    (line,) = heard.lines
+    assert "000007.chunk" in line
+    assert "computed again" in line
 
 
 def test_a_full_disk_loses_nothing_that_is_finished(tmp_path, monkeypatch, whole):

@@ -12,9 +12,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
-from rich.progress import MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from gmm_speciation.files import write_text
+from gmm_speciation.reporting.bars import progress as progress_on_stderr
 from model_bridges.checkpoints.tensors import write_tensors
 from model_bridges.digits.data import Digits, load_digits
 from model_bridges.digits.training.card import build_card, render_card
@@ -159,12 +159,8 @@ def num_parameters(network: torch.nn.Module) -> int:
 
 
 @contextmanager
-def progress_bar(what: str, total: int, enabled: bool) -> Iterator[Report | None]:
+def progress_bar(what: str, total: int, enabled: bool) -> Iterator[Report]:
     """A progress bar of steps with their loss; gives what a run reports to."""
-    if not enabled:
-        yield None
-        return
-    columns = (MofNCompleteColumn(), TextColumn("loss {task.fields[loss]:.3f}"))
-    with Progress(*Progress.get_default_columns()[:2], *columns, TimeRemainingColumn()) as bar:
-        task = bar.add_task(what, total=total, loss=float("nan"))
-        yield lambda step, loss: bar.update(task, completed=step, loss=loss)
+    with progress_on_stderr(quiet=not enabled) as bar:
+        bar.step(what)
+        yield lambda step, loss: bar.part(step, total, f"loss {loss:.3f}")
