@@ -14,6 +14,7 @@ import numpy as np
 from scipy.stats import binomtest
 
 from gmm_speciation.benchmark.scores import intervals
+from gmm_speciation.benchmark.summary import signed
 from gmm_speciation.curves import EntropyCurve
 
 TASKS = ("pair-d16", "pair-w0.9", "equidistant-k4", "toy-first")
@@ -91,7 +92,7 @@ def table(found: Sequence[Coverage]) -> list[list[str]]:
             " ".join(str(one.hits[task]) if task in one.hits else "—" for task in TASKS),
             f"{100 * one.share:.1f} %",
             _p(one),
-            _signed(_worst(one)),
+            signed(_worst(one), 4),
             one.verdict.removeprefix("no: "),
         ]
         for one in found
@@ -104,7 +105,7 @@ def long_table(found: Sequence[Coverage]) -> tuple[list[str], list[list[str]]]:
         [
             one.estimator,
             *(
-                f"{one.hits[t]}/{one.runs[t]}, {_signed(one.bias[t])} ± {1.96 * one.bias_stderr[t]:.4f}"
+                f"{one.hits[t]}/{one.runs[t]}, {signed(one.bias[t], 4)} ± {1.96 * one.bias_stderr[t]:.4f}"
                 if t in one.runs
                 else "—"
                 for t in TASKS
@@ -120,7 +121,3 @@ def long_table(found: Sequence[Coverage]) -> tuple[list[str], list[list[str]]]:
 
 def _p(one: Coverage) -> str:
     return f"{one.p_value:.1g}" if one.p_value > 1e-99 else "< 1e-99"
-
-
-def _signed(value: float) -> str:
-    return f"{value:+.4f}".replace("-", "−")

@@ -102,7 +102,7 @@ def board(standings: Sequence[Standing]) -> list[list[str]]:
             line.estimator,
             f"{line.place:.1f}",
             _digits(line.relative),
-            _signed(line.bias),
+            signed(line.bias, 3),
             _digits(line.spread),
             _share(line.inside),
             _digits(line.seconds, 2),
@@ -123,7 +123,7 @@ def long_board(standings: Sequence[Standing]) -> list[list[str]]:
             f"{line.place:.1f}",
             _digits(line.relative),
             _digits(line.rmse),
-            _signed(line.bias),
+            signed(line.bias, 3),
             _digits(line.spread),
             _digits(line.rate),
             _digits(line.peak, 2),
@@ -181,8 +181,9 @@ def _digits(value: float | None, digits: int = 3) -> str:
     return "—" if value is None else f"{value:.{digits}g}"
 
 
-def _signed(value: float) -> str:
-    return f"{value:+.3f}".replace("-", "−")
+def signed(value: float, digits: int) -> str:
+    """A number with its sign, and a true minus."""
+    return f"{value:+.{digits}f}".replace("-", "−")
 
 
 def _share(value: float | None) -> str:

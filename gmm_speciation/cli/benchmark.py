@@ -8,8 +8,9 @@ from gmm_speciation.reporting import terminal
 # isort: split
 import typer
 
-from gmm_speciation.cli.options import app, check_place, stamp
+from gmm_speciation.cli.options import app
 from gmm_speciation.lookup import pick
+from gmm_speciation.reporting.tables import Table
 from gmm_speciation.reporting.terminal import Quiet, Seed
 
 if TYPE_CHECKING:
@@ -70,11 +71,11 @@ def sweep(
     from gmm_speciation.benchmark.isolation import Limits
     from gmm_speciation.benchmark.profiles import PROFILES
     from gmm_speciation.benchmark.selection import select
-    from gmm_speciation.benchmark.summary import HEADERS, board, summarise
+    from gmm_speciation.benchmark.summary import HEADERS, board, summarise, write_csv
     from gmm_speciation.benchmark.sweep import sweep as run
     from gmm_speciation.benchmark.truth import truth
 
-    check_place(out)
+    terminal.check_place(out)
     chosen = pick(profile, PROFILES, "profile")
     sizes = None if num_samples is None else terminal.numbers(num_samples, "--num-samples", int)
     wanted = select(chosen, task or [], estimator or [], sizes, seeds, seed)
@@ -94,11 +95,18 @@ def sweep(
         )
     summary = summarise(rows, out)
     title = f"Entropy estimators, {len(rows)} of {len(wanted)} runs"
-    terminal.show(terminal.table(HEADERS, board(summary.standings), title=title), quiet)
     arguments = {"profile": profile, "runs": len(rows), "seconds of a run": limits.seconds}
     devices = sorted({row["device"] for row in rows if "device" in row})
-    result = {"provenance": stamp(seed, arguments), "devices": devices}
-    terminal.show(f"Report: {_write(summary, title, out, result)}", quiet)
+
+    def write() -> tuple[Any, dict[str, Any]]:
+        write_csv(summary, out)
+        return _report(summary, title), {
+            "provenance": terminal.stamp(seed, arguments),
+            "devices": devices,
+            "leaderboard": [line._asdict() for line in summary.standings],
+        }
+
+    terminal.finish({title: Table(HEADERS, board(summary.standings))}, write, out, quiet)
 
 
 @benchmark.command("list")
@@ -140,7 +148,7 @@ def coverage(
     from gmm_speciation.estimators.registry import CLAIMING, LEARNED
     from gmm_speciation.reporting.report import Report
 
-    check_place(out)
+    terminal.check_place(out)
     names = estimator or [name for name in CLAIMING if learned or name not in LEARNED]
     wanted = cells(TASKS, names, [num_samples], range(seeds))
     with terminal.progress(quiet=quiet) as bar:
@@ -148,7 +156,6 @@ def coverage(
         rows = run(wanted, out, jobs=jobs, progress=bar)
     found = measured(rows, {id: truth(task_of(id)) for id in TASKS})
     title = f"Coverage of 95 % intervals: hits of {seeds} on {', '.join(TASKS)}"
-    terminal.show(terminal.table(HEADERS, table(found), title=title), quiet)
     report = Report("Coverage of 95 % intervals").text(
         f"Hits and mean error in nats with its 95 % interval; n = {num_samples}, {seeds} seeds a task, at "
         "the level where half of H(C) is left. p: joint two-sided binomial test of 95 % over all runs, "
@@ -156,10 +163,11 @@ def coverage(
         "from zero. Estimators that train a network need not pass."
     )
     result = {
-        "provenance": stamp(0, {"num_samples": num_samples, "seeds": seeds}),
+        "provenance": terminal.stamp(0, {"num_samples": num_samples, "seeds": seeds}),
         "coverage": [one._asdict() for one in found],
     }
-    terminal.show(f"Report: {report.table(*long_table(found)).write(out, result)}", quiet)
+    report.table(*long_table(found))
+    terminal.finish({title: Table(HEADERS, table(found))}, lambda: (report, result), out, quiet)
 
 
 @benchmark.command("log-law")
@@ -182,7 +190,7 @@ def log_law(
     from gmm_speciation.benchmark.log_law import FAMILIES, Settings, measure_log_law, predictions
     from gmm_speciation.reporting.claims import verdict
 
-    check_place(out)
+    terminal.check_place(out)
     numbers = terminal.numbers(dims, "--dims", int)
     names = {name.replace(" ", "-"): name for name in FAMILIES}
     chosen = list(FAMILIES) if family is None else [pick(family, names, "family")]
@@ -224,15 +232,13 @@ def log_law(
         for name, law in found.items()
     ]
     titles = ["slope of t over log d", "law", "predicted", "measured", "95 %", "within 0.05"]
-    terminal.show(terminal.table(headers, rows, title="Speciation of trained networks"), quiet)
-    terminal.show(terminal.table(titles, slopes), quiet)
+    tables = {"Speciation of trained networks": Table(headers, rows), "": Table(titles, slopes)}
     arguments = {"dims": numbers, "seeds": seeds, "steps": steps, "paths": paths}
     result = {
-        "provenance": stamp(seed, arguments),
+        "provenance": terminal.stamp(seed, arguments),
         "laws": {name: law._asdict() for name, law in found.items()},
     }
-    report_page = _log_law_report(found, (headers, rows), (titles, slopes))
-    terminal.show(f"Report: {report_page.write(out, result)}", quiet)
+    terminal.finish(tables, lambda: (_log_law_report(found, *tables.values()), result), out, quiet)
 
 
 def _log_law_report(found: Any, times: Any, slopes: Any) -> Any:
@@ -261,9 +267,9 @@ def _shard(text: str) -> tuple[int, int]:
     return int(parts[0]), int(parts[1])
 
 
-def _write(summary: "Summary", title: str, out: Path, result: dict[str, Any]) -> Path:
+def _report(summary: "Summary", title: str) -> Any:
     from gmm_speciation import plotting
-    from gmm_speciation.benchmark.summary import LONG_HEADERS, failures, long_board, write_csv
+    from gmm_speciation.benchmark.summary import LONG_HEADERS, failures, long_board
     from gmm_speciation.reporting.report import Report
 
     report = Report(title).text(
@@ -314,6 +320,4 @@ def _write(summary: "Summary", title: str, out: Path, result: dict[str, Any]) ->
     if missing:
         report.text("## Without a result")
         report.table(["estimator", "status", "runs", "tasks", "first message"], missing)
-    write_csv(summary, out)
-    result |= {"leaderboard": [line._asdict() for line in summary.standings]}
-    return report.write(out, result)
+    return report

@@ -20,10 +20,8 @@ from gmm_speciation.cli.options import (
     Variance,
     Variances,
     app,
-    check_place,
     describe,
     named_mixture,
-    stamp,
 )
 from gmm_speciation.lookup import pick
 from gmm_speciation.reporting.terminal import Out, Quiet, Seed
@@ -65,9 +63,9 @@ def curve(
     from gmm_speciation.cli import tables
     from gmm_speciation.cli.mixtures import process_from_name
     from gmm_speciation.entropy import entropy_curve
-    from gmm_speciation.reporting.records import PLUS_MINUS
+    from gmm_speciation.reporting.tables import PLUS_MINUS
 
-    check_place(out)
+    terminal.check_place(out)
     pick(unit, {"nats": 0, "bits": 0}, "unit")
     clock = None if process is None else process_from_name(process)
     named = named_mixture(
@@ -100,11 +98,9 @@ def curve(
     numbers = {level: tables.read_off(one, clock) for level, one in curves.items()}
     table = tables.curve_table(numbers, [one.method for one in curves.values()])
     title = f"Class entropy of {mixture}"
-    terminal.show(terminal.table(*table, title=title), quiet)
-    terminal.show(PLUS_MINUS, quiet)
-    if out is not None:
-        origin = stamp(seed, {**named.parameters, "num_samples": num_samples})
-        report = _curve_report(title, named, curves, table, clock, unit)
+
+    def write() -> tuple[Any, dict[str, Any]]:
+        origin = terminal.stamp(seed, {**named.parameters, "num_samples": num_samples})
         result = {"provenance": origin, "curves": curves, "summary": numbers}
         if clock is not None:
             clocked = {level: tables.reachable(one, clock) for level, one in curves.items()}
@@ -112,7 +108,9 @@ def curve(
                 level: one and {"process": process, "times": one.times, "rate": one.rate}
                 for level, one in clocked.items()
             }
-        terminal.show(f"Report: {report.write(out, result)}", quiet)
+        return _curve_report(title, named, curves, table, clock, unit), result
+
+    terminal.finish({title: table}, write, out, quiet, note=PLUS_MINUS)
 
 
 def _curve_report(
@@ -125,8 +123,8 @@ def _curve_report(
 ) -> Any:
     from gmm_speciation import plotting, speciation
     from gmm_speciation.cli import tables
-    from gmm_speciation.reporting.records import PLUS_MINUS
     from gmm_speciation.reporting.report import Report
+    from gmm_speciation.reporting.tables import PLUS_MINUS
 
     marks = {}
     if len(curves) == 1:

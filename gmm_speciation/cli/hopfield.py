@@ -10,7 +10,7 @@ from gmm_speciation.reporting import terminal
 # isort: split
 import typer
 
-from gmm_speciation.cli.options import app, check_place, stamp
+from gmm_speciation.cli.options import app
 from gmm_speciation.lookup import pick
 from gmm_speciation.reporting.terminal import Out, Quiet, Seed
 
@@ -59,9 +59,9 @@ def hopfield(
     import jax
 
     from gmm_speciation import hopfield as networks
-    from gmm_speciation.reporting.records import PLUS_MINUS
+    from gmm_speciation.reporting.tables import PLUS_MINUS, Table
 
-    check_place(out)
+    terminal.check_place(out)
     stored = _patterns(patterns, kind, num_patterns, dim, seed)
     count = len(stored.rows)
     tracked = 1 if stored.alike else min(track, count)
@@ -87,48 +87,48 @@ def hopfield(
         headers.append(f"of {tracked} patterns")
         table = [[*row, _how_many(measured[row[0]])] for row in table]
     title = f"Transitions of {stored.words}"
-    terminal.show(terminal.table(headers, table, title=title), quiet)
-    terminal.show(PLUS_MINUS, quiet)
-    if out is None:
-        return
-    from gmm_speciation import plotting
-    from gmm_speciation.reporting.report import Report
 
-    scale = float(networks.mean_squared_distance(stored.rows))
-    report = Report(title).text(
-        f"{count} patterns in {stored.rows.shape[1]} dimensions, mean squared distance δ² = "
-        f"{scale:.6g}; β_eff = βδ²/2. {_tracked_words(stored.alike, tracked, count)}"
-    )
-    report.table(headers, table).text(PLUS_MINUS)
-    report.figure(
-        plotting.plot_bifurcations(found, critical, network.largest),
-        "bifurcations",
-        "Overlap of the followed fixed points with their pattern: minima of the energy solid, "
-        "saddles dashed. Vertical lines: critical values of equidistant patterns.",
-    )
-    report.text("## One axis for the energy and for diffusion").figure(
-        plotting.plot_transitions(predicted, measured, ideal, actual),
-        "transitions",
-        "Above, the share of log N that the noisy state leaves open about its pattern; below, every "
-        "transition. Dotted lines: the critical values of equidistant patterns, for which stability is "
-        "the spectral point.",
-    )
-    arguments = {
-        "patterns": patterns or kind or "equidistant",
-        "num_patterns": count,
-        "dim": stored.rows.shape[1],
-        "tracked": tracked,
-        "num_samples": num_samples,
-    }
-    result = {
-        "provenance": stamp(seed, arguments),
-        "mean_squared_distance": scale,
-        "predicted": predicted,
-        "measured": measured,
-        "bifurcations": found,
-        "curves": {"equidistant": ideal.curve, "patterns": actual.curve},
-    }
-    terminal.show(f"Report: {report.write(out, result)}", quiet)
+    def write() -> tuple[Any, dict[str, Any]]:
+        from gmm_speciation import plotting
+        from gmm_speciation.reporting.report import Report
+
+        scale = float(networks.mean_squared_distance(stored.rows))
+        report = Report(title).text(
+            f"{count} patterns in {stored.rows.shape[1]} dimensions, mean squared distance δ² = "
+            f"{scale:.6g}; β_eff = βδ²/2. {_tracked_words(stored.alike, tracked, count)}"
+        )
+        report.table(headers, table).text(PLUS_MINUS)
+        report.figure(
+            plotting.plot_bifurcations(found, critical, network.largest),
+            "bifurcations",
+            "Overlap of the followed fixed points with their pattern: minima of the energy solid, "
+            "saddles dashed. Vertical lines: critical values of equidistant patterns.",
+        )
+        report.text("## One axis for the energy and for diffusion").figure(
+            plotting.plot_transitions(predicted, measured, ideal, actual),
+            "transitions",
+            "Above, the share of log N that the noisy state leaves open about its pattern; below, every "
+            "transition. Dotted lines: the critical values of equidistant patterns, for which stability is "
+            "the spectral point.",
+        )
+        arguments = {
+            "patterns": patterns or kind or "equidistant",
+            "num_patterns": count,
+            "dim": stored.rows.shape[1],
+            "tracked": tracked,
+            "num_samples": num_samples,
+        }
+        result = {
+            "provenance": terminal.stamp(seed, arguments),
+            "mean_squared_distance": scale,
+            "predicted": predicted,
+            "measured": measured,
+            "bifurcations": found,
+            "curves": {"equidistant": ideal.curve, "patterns": actual.curve},
+        }
+        return report, result
+
+    terminal.finish({title: Table(headers, table)}, write, out, quiet, note=PLUS_MINUS)
 
 
 def _patterns(

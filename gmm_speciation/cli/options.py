@@ -1,9 +1,8 @@
-"""What the commands share: the app they join, options that name a mixture, and the place of a report.
+"""What the commands share: the app they join, and options that name a mixture.
 
 JAX loads inside a command, so `--help` is fast; commands compute in double precision.
 """
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 # First: it says what to install where typer is missing.
@@ -50,20 +49,6 @@ def named_mixture(spec: str, **options: Any) -> "NamedMixture":
         if options[name] is not None:
             options[name] = terminal.numbers(options[name], f"--{name}", kind)
     return mixture_from_spec(spec, options)
-
-
-def stamp(seed: int, arguments: dict[str, Any]) -> dict[str, Any]:
-    from gmm_speciation.reporting.records import provenance
-
-    return provenance(terminal.command_line(), seed, arguments)
-
-
-def check_place(out: Path | None) -> None:
-    """A report that cannot be written is an error before the work, not after it."""
-    if out is not None:
-        from gmm_speciation.reporting.report import check_directory
-
-        check_directory(out)
 
 
 def describe(named: "NamedMixture") -> str:

@@ -5,7 +5,7 @@ whatever it holds. Nothing is computed here that is not read off a curve.
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import numpy as np
@@ -14,17 +14,10 @@ from gmm_speciation.curves import ClockedCurve, ClockedPeak, EntropyCurve, Peak
 from gmm_speciation.estimate import Estimate
 from gmm_speciation.processes import DiffusionProcess
 from gmm_speciation.reporting.records import format_estimate
+from gmm_speciation.reporting.tables import NONE, Table
 from gmm_speciation.speciation import SpeciationPoint, SpeciationTimes
 
 MASS = 0.8
-NONE = "—"
-
-
-class Table(NamedTuple):
-    """Headers and rows of text; the first column names the quantity."""
-
-    headers: list[str]
-    rows: list[list[str]]
 
 
 def reachable(curve: EntropyCurve, process: DiffusionProcess) -> ClockedCurve | None:

@@ -1,6 +1,6 @@
 """`gmm-speciation times`: every criterion of speciation, one table a level of classes."""
 
-from typing import Annotated
+from typing import Annotated, Any
 
 from gmm_speciation.reporting import terminal
 
@@ -20,10 +20,8 @@ from gmm_speciation.cli.options import (
     Variance,
     Variances,
     app,
-    check_place,
     describe,
     named_mixture,
-    stamp,
 )
 from gmm_speciation.reporting.terminal import Out, Quiet, Seed
 
@@ -51,10 +49,10 @@ def times(
 
     from gmm_speciation.cli import tables
     from gmm_speciation.cli.mixtures import process_from_name
-    from gmm_speciation.reporting.records import PLUS_MINUS
+    from gmm_speciation.reporting.tables import PLUS_MINUS
     from gmm_speciation.speciation import speciation_times
 
-    check_place(out)
+    terminal.check_place(out)
     clock = process_from_name(process)
     named = named_mixture(
         mixture,
@@ -81,10 +79,8 @@ def times(
             )
             above = partition
     shown = tables.times_tables(criteria, clock)
-    for level, table in shown.items():
-        terminal.show(terminal.table(*table, title=f"{mixture}, {level}"), quiet)
-    terminal.show(PLUS_MINUS, quiet)
-    if out is not None:
+
+    def write() -> tuple[Any, dict[str, Any]]:
         from gmm_speciation import plotting
         from gmm_speciation.reporting.report import Report
 
@@ -94,9 +90,12 @@ def times(
             report.text(f"## {level}").table(*table).text(PLUS_MINUS)
             report.figure(picture, f"level-{number}", f"Criteria on the entropy curve, {level}.")
         result = {
-            "provenance": stamp(seed, {**named.parameters, "num_samples": num_samples}),
+            "provenance": terminal.stamp(seed, {**named.parameters, "num_samples": num_samples}),
             "process": process,
             "criteria": tables.times_result(criteria, clock),
             "curves": {level: one.curve for level, one in criteria.items()},
         }
-        terminal.show(f"Report: {report.write(out, result)}", quiet)
+        return report, result
+
+    titled = {f"{mixture}, {level}": table for level, table in shown.items()}
+    terminal.finish(titled, write, out, quiet, note=PLUS_MINUS)

@@ -7,7 +7,7 @@ from gmm_speciation.reporting import terminal
 # isort: split
 import typer
 
-from gmm_speciation.cli.options import app, check_place, stamp
+from gmm_speciation.cli.options import app
 from gmm_speciation.lookup import pick
 from gmm_speciation.reporting.terminal import Out, Quiet, Seed
 
@@ -47,10 +47,10 @@ def verify(
     import jax
 
     from gmm_speciation.reporting.claims import Verdict
-    from gmm_speciation.reporting.records import PLUS_MINUS
+    from gmm_speciation.reporting.tables import PLUS_MINUS, Table
     from gmm_speciation.verification import SECTIONS
 
-    check_place(out)
+    terminal.check_place(out)
     chosen = {name: one for name, one in SECTIONS.items() if name != "guidance"}
     if guidance and section not in (None, "guidance"):
         raise ValueError(f"--guidance is --section guidance; got --section {section}, too.")
@@ -68,22 +68,21 @@ def verify(
     every = [claim for claims in found.values() for claim in claims]
     counts = {one: sum(claim.verdict == one for claim in every) for one in Verdict}
     unexpected = [claim for claim in every if not claim.as_expected]
-    for name, claims in found.items():
-        terminal.show(terminal.table(_HEADERS, [_row(one) for one in claims], title=name), quiet)
+    tables = {
+        name: Table(_HEADERS, [_row(one) for one in claims]) for name, claims in found.items()
+    }
     verdict = f"{counts[Verdict.YES]} of {len(every)} claims hold"
     known = sum(claim.as_expected and claim.verdict == Verdict.NO for claim in every)
     if known:
         verdict += f"; {known} published ones are known not to, and stay"
     if counts[Verdict.OPEN]:
         verdict += f"; {counts[Verdict.OPEN]} are open: more --num-samples may decide them"
-    terminal.show(f"{PLUS_MINUS} {_LEGEND}", quiet)
-    terminal.show(
-        verdict + "."
-        if not unexpected
-        else verdict + "; not as expected: " + "; ".join(claim.statement for claim in unexpected),
-        quiet,
+    note = f"{PLUS_MINUS} {_LEGEND}\n{verdict}"
+    note += (
+        "; not as expected: " + "; ".join(c.statement for c in unexpected) if unexpected else "."
     )
-    if out is not None:
+
+    def write() -> tuple[Any, dict[str, Any]]:
         from gmm_speciation.cli.pictures import section_pictures
         from gmm_speciation.reporting.report import Report
 
@@ -97,7 +96,7 @@ def verify(
             for file, (figure, caption) in section_pictures(name, studies[name]).items():
                 report.figure(figure, file, caption)
         result = {
-            "provenance": stamp(seed, {"num_samples": num_samples}),
+            "provenance": terminal.stamp(seed, {"num_samples": num_samples}),
             "claims": [
                 {
                     "claim": one.statement,
@@ -114,7 +113,9 @@ def verify(
                 for one in every
             ],
         }
-        terminal.show(f"Report: {report.write(out, result)}", quiet)
+        return report, result
+
+    terminal.finish(tables, write, out, quiet, note=note)
     if unexpected:
         raise typer.Exit(1)
 

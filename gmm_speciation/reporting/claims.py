@@ -14,13 +14,20 @@ the same measurement (`Claim.given`).
 """
 
 import dataclasses
+from collections.abc import Sequence
 from enum import StrEnum
+from typing import Any
 
 import numpy as np
 
 from gmm_speciation.estimate import Estimate
+from gmm_speciation.reporting.tables import Table
 
 _RELATIONS = ("equal", "at most", "at least")
+HOW_CLAIMS_ARE_JUDGED = (
+    "± is the half-width of the 95 % interval. *yes*: the whole interval lies inside what is expected; "
+    "*no*: wholly outside; *open*: it does not decide."
+)
 
 
 class Verdict(StrEnum):
@@ -110,3 +117,61 @@ class Claim:
     def given(self, predicted: float) -> "Claim":
         """The same measurement and tolerance against another prediction."""
         return dataclasses.replace(self, predicted=predicted)
+
+
+def at_most(statement: str, measured: Estimate, bound: float, note: str = "") -> Claim:
+    """That a number does not exceed a bound."""
+    return Claim(statement, bound, measured, relation="at most", note=note)
+
+
+def at_least(statement: str, measured: Estimate, bound: float, note: str = "") -> Claim:
+    """That a number is not below a bound."""
+    return Claim(statement, bound, measured, relation="at least", note=note)
+
+
+def equal(statement: str, measured: Estimate, expected: float, tolerance: float) -> Claim:
+    """That a number is what is expected within a tolerance."""
+    return Claim(statement, expected, measured, tolerance)
+
+
+def _expected(claim: Claim) -> str:
+    if claim.relation == "equal":
+        return f"{claim.predicted:.4g} ± {claim.tolerance:g}"
+    sign = "≤" if claim.relation == "at most" else "≥"
+    return f"{sign} {claim.predicted:g}"
+
+
+def check_rows(claims: Sequence[Claim]) -> Table:
+    """Headers and rows: claim, expected, measured, 95 % half-width, verdict."""
+    headers = ["claim", "expected", "measured", "± 95 %", "holds"]
+    rows = []
+    for claim in claims:
+        half = float(claim.measured.half_width())
+        # One more decimal where the error would be 0.000.
+        digits = 4 if half < 5e-4 else 3
+        rows.append(
+            [
+                claim.statement + (f" ({claim.note})" if claim.note else ""),
+                _expected(claim),
+                f"{float(claim.measured.value):.{digits}f}",
+                f"{half:.{digits}f}" if np.isfinite(half) else "",
+                str(claim.verdict),
+            ]
+        )
+    return Table(headers, rows)
+
+
+def check_records(claims: Sequence[Claim]) -> list[dict[str, Any]]:
+    """What a `result.json` holds of them."""
+    return [
+        {
+            "claim": claim.statement,
+            "expected": _expected(claim),
+            "measured": float(claim.measured.value),
+            "half_width": half if np.isfinite(half := float(claim.measured.half_width())) else None,
+            "holds": claim.verdict == Verdict.YES,
+            "verdict": str(claim.verdict),
+            "note": claim.note,
+        }
+        for claim in claims
+    ]

@@ -23,7 +23,6 @@ from gmm_speciation.curves import Batches, EntropyCurve
 from gmm_speciation.estimate import Estimate
 
 RESULT = "result.json"
-PLUS_MINUS = "±: half-width of the 95 % interval."  # said under each table
 _PACKAGES = ("jax", "jaxlib", "equinox", "numpy", "scipy")
 
 
@@ -72,6 +71,11 @@ def format_estimate(estimate: Estimate | float, digits: int = 4) -> str:
     if not isinstance(estimate, Estimate):
         estimate = Estimate.exact(np.asarray(estimate, float))
     return format(estimate, "" if float(estimate.stderr) > 0 else f".{digits}g")
+
+
+def percent(share: Estimate, digits: int = 1) -> str:
+    """A share and its 95 % half-width, both times 100."""
+    return f"{share.map(lambda value: 100 * value):.{digits}f}"
 
 
 def to_json(obj: Any) -> Any:

@@ -9,17 +9,17 @@ import os
 import shlex
 import sys
 import textwrap
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextvars import ContextVar
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 try:
     import typer
     from rich import box
     from rich.console import Console
     from rich.markup import escape
-    from rich.table import Table
+    from rich.table import Table as RichTable
 
     from gmm_speciation.reporting.bars import progress as progress
 except ModuleNotFoundError as missing:  # the commands are an extra of the library
@@ -29,6 +29,11 @@ except ModuleNotFoundError as missing:  # the commands are an extra of the libra
         file=sys.stderr,
     )
     raise SystemExit(2) from missing
+
+from gmm_speciation.reporting.tables import Table
+
+if TYPE_CHECKING:
+    from gmm_speciation.reporting.report import Report
 
 _command_line: ContextVar[str | None] = ContextVar("command_line", default=None)
 
@@ -156,7 +161,62 @@ def numbers(text: str, option: str, kind: type = float) -> tuple[Any, ...]:
         ) from None
 
 
-def show(what: Table | str, quiet: bool = False) -> None:
+def stamp(seed: int, arguments: Mapping[str, Any], packages: Sequence[str] = ()) -> dict[str, Any]:
+    """Where the result of the running command comes from. Arguments as `records.provenance`."""
+    from gmm_speciation.reporting.records import provenance
+
+    return provenance(command_line(), seed, arguments, packages)
+
+
+def check_place(*folders: Path | None) -> None:
+    """A report that cannot be written is an error before the work, not after it."""
+    from gmm_speciation.reporting.report import check_directory
+
+    for folder in folders:
+        if folder is not None:
+            check_directory(folder)
+
+
+def finish(
+    tables: Mapping[str, Table],
+    write: Callable[[], tuple["Report", Mapping[str, Any]]],
+    out: Path | None,
+    quiet: bool,
+    *,
+    note: str = "",
+    narrow: bool = False,
+) -> None:
+    """End a command: its tables are shown and, where that was asked for, its report is written.
+
+    Args:
+        tables: By title; those without rows are left out.
+        write: Makes the report and the content of its `result.json`; called with `out` only.
+        out: Folder of the report.
+        quiet: Say nothing.
+        note: Said under the tables.
+        narrow: Leave no room around ± and –, say the note under each table that has a ±, and name the
+            page of the report in place of its folder.
+    """
+    for title, one in tables.items():
+        if not one.rows:
+            continue
+        if narrow:
+            tight = [
+                [cell.replace(" ± ", "±").replace(" – ", "–") for cell in row] for row in one.rows
+            ]
+            one = Table(one.headers, tight)
+        show(table(*one, title=title), quiet)
+        if narrow and "±" in str(one):
+            show(f"{note}.\n", quiet)
+    if note and not narrow:
+        show(note, quiet)
+    if out is not None:
+        report, result = write()
+        folder = report.write(out, result)
+        show(f"Report: {out / 'report.html' if narrow else folder}", quiet)
+
+
+def show(what: RichTable | str, quiet: bool = False) -> None:
     """Print a table or a line on stdout, unless quiet; text is not read as markup."""
     console = Console(quiet=quiet, highlight=False)
     if isinstance(what, str):
@@ -169,10 +229,15 @@ _NUMBER_WIDTH = 20
 _WORD_WIDTH = 8
 
 
-def table(headers: Sequence[str], rows: Iterable[Sequence[str]], title: str | None = None) -> Table:
+def table(
+    headers: Sequence[str], rows: Iterable[Sequence[str]], title: str | None = None
+) -> RichTable:
     """A summary table for the terminal; the first column is text, the others are numbers."""
     rows = [tuple(row) for row in rows]
-    shown = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD)
+    # Brackets are not markup, whatever a title, a header or a cell quotes.
+    shown = RichTable(
+        title=title and escape(title), title_justify="left", title_style="bold", box=box.SIMPLE_HEAD
+    )
     for index, header in enumerate(headers):
         # A broken number cannot be read; where the terminal is narrow, words give way.
         widest = max((len(row[index]) for row in rows), default=0)
@@ -182,12 +247,12 @@ def table(headers: Sequence[str], rows: Iterable[Sequence[str]], title: str | No
         if short:  # no wider than what stands under it, as far as its words allow
             header = textwrap.fill(header, max(widest, *map(len, header.split()), 1))
         shown.add_column(
-            header,
+            escape(header),
             justify="right" if index else "left",
             overflow="fold",
             no_wrap=short,
             min_width=None if short else least,
         )
     for row in rows:
-        shown.add_row(*(escape(cell) for cell in row))  # brackets in a cell are not markup
+        shown.add_row(*(escape(cell) for cell in row))
     return shown

@@ -61,11 +61,10 @@ def crosscheck(
         raise ValueError(
             "Give `--data` or `--generate`, not both: an average has one distribution."
         )
-    from gmm_speciation.reporting.records import provenance
-    from gmm_speciation.reporting.report import check_directory
+    from gmm_speciation.reporting.claims import check_rows
+    from gmm_speciation.reporting.tables import ERRORS
     from model_bridges.crosscheck.digits import crosscheck_digits
     from model_bridges.crosscheck.report import (
-        check_rows,
         crosscheck_record,
         crosscheck_report,
         summary_rows,
@@ -73,46 +72,36 @@ def crosscheck(
     from model_bridges.digits.subject import digits_subject
     from model_bridges.digits.text.subject import text_subject
     from model_bridges.entropy.trust import TrustWarning, trust_rows
-    from model_bridges.entropy.windows import ERRORS
 
-    if out is not None:
-        check_directory(out)
-    with terminal.progress(6, quiet) as steps:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", TrustWarning)  # printed in full
-            result = crosscheck_digits(
-                data,
-                subject=digits_subject() if model == "digits" else text_subject(),
-                generate=generate,
-                num_levels=levels,
-                num_paths=paths,
-                seed=seed,
-                progress=steps,
-            )
-        steps.step("writing the report")
-        if out is not None:
-            title = f"Cross-check of the {model} model on {result.law}"
-            arguments = {"model": model, "data": data, "generate": generate}
-            arguments |= {"levels": levels, "paths": paths}
-            packages = ("torch", "diffusers", "transformers", "scikit-learn", "safetensors")
-            record = crosscheck_record(result)
-            record["provenance"] = provenance(
-                terminal.command_line(), seed, arguments, packages=packages
-            )
-            names = [str(digit) for digit in range(10)]
-            crosscheck_report(result, title, names, units).write(out, record)
-    for (headers, rows), title in (
-        (summary_rows(result), f"{model}, {result.law}; noise σ, {units}"),
-        (check_rows(result.checks), "checks"),
-        (trust_rows(result.trusts), "trust; checks that are not a plain yes"),
-    ):
-        # A terminal is narrow: no room around ± and –.
-        tight = [[cell.replace(" ± ", "±").replace(" – ", "–") for cell in row] for row in rows]
-        terminal.show(terminal.table(headers, tight, title=title), quiet)
-        if "±" in str((headers, tight)):
-            terminal.show(f"{ERRORS}.\n", quiet)
-    if out is not None:
-        terminal.show(f"Report: {Path(out) / 'report.html'}", quiet)
+    terminal.check_place(out)
+    with terminal.progress(5, quiet) as steps, warnings.catch_warnings():
+        warnings.simplefilter("ignore", TrustWarning)  # printed in full
+        result = crosscheck_digits(
+            data,
+            subject=digits_subject() if model == "digits" else text_subject(),
+            generate=generate,
+            num_levels=levels,
+            num_paths=paths,
+            seed=seed,
+            progress=steps,
+        )
+
+    def write() -> tuple[Any, dict[str, Any]]:
+        title = f"Cross-check of the {model} model on {result.law}"
+        arguments = {"model": model, "data": data, "generate": generate}
+        arguments |= {"levels": levels, "paths": paths}
+        packages = ("torch", "diffusers", "transformers", "scikit-learn", "safetensors")
+        record = crosscheck_record(result)
+        record["provenance"] = terminal.stamp(seed, arguments, packages)
+        names = [str(digit) for digit in range(10)]
+        return crosscheck_report(result, title, names, units), record
+
+    tables = {
+        f"{model}, {result.law}; noise σ, {units}": summary_rows(result),
+        "checks": check_rows(result.checks),
+        "trust; checks that are not a plain yes": trust_rows(result.trusts),
+    }
+    terminal.finish(tables, write, out, quiet, note=ERRORS, narrow=True)
 
 
 @app.command()

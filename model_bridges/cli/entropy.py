@@ -121,10 +121,7 @@ def entropy(
         seed,
         max_classes,
     )
-    from gmm_speciation.reporting.report import check_directory
-
-    if out is not None:
-        check_directory(out)
+    terminal.check_place(out)
     result, rank, sampled = _measure(request, estimators, quiet)
     samples = []
     if sampled:  # again with other classes for the groups: how much do they matter?
@@ -136,7 +133,7 @@ def entropy(
             samples.append(_measure(again, "tracking", quiet, theory=False)[0])
     if rank > 0:  # the first process of a launch reports for all
         return
-    from gmm_speciation.reporting.records import provenance
+    from gmm_speciation.reporting.tables import ERRORS, Table
     from model_bridges.entropy.report import (
         comparison_rows,
         cost_rows,
@@ -146,33 +143,29 @@ def entropy(
         sample_rows,
     )
     from model_bridges.entropy.trust import trust_rows
-    from model_bridges.entropy.windows import ERRORS
 
-    dependence = sample_rows(samples) if samples else ([], [])
-    for (headers, rows), title in (
-        (curve_rows(result), f"{model}, {result.law}; noise σ in the model's units"),
-        (dependence, "dependence on the classes that stand for large groups, tracking"),
-        (comparison_rows(result.comparisons), "paired differences in log σ, coarse minus fine"),
-        (trust_rows(result.trusts), "trust; checks that are not a plain yes"),
-        (cost_rows(result), f"{result.evaluations:,} network evaluations"),
-    ):
-        tight = [[cell.replace(" ± ", "±").replace(" – ", "–") for cell in row] for row in rows]
-        if tight:
-            terminal.show(terminal.table(headers, tight, title=title), quiet)
-            if "±" in str((headers, tight)):
-                terminal.show(f"{ERRORS}.\n", quiet)
-    if out is not None:
-        title = f"Class entropy of {model} on {result.law}"
+    dependence = sample_rows(samples) if samples else Table([], [])
+
+    def write() -> tuple[Any, dict[str, Any]]:
         record = entropy_record(result)
-        packages = ("torch", "diffusers", "safetensors")
         if samples:
-            keys, rows = dependence
-            record["class_samples"] = [dict(zip(keys, row, strict=True)) for row in rows]
-        record["provenance"] = provenance(
-            terminal.command_line(), seed, vars(request) | {"estimators": estimators}, packages
+            record["class_samples"] = [
+                dict(zip(dependence.headers, row, strict=True)) for row in dependence.rows
+            ]
+        arguments = vars(request) | {"estimators": estimators}
+        record["provenance"] = terminal.stamp(
+            seed, arguments, ("torch", "diffusers", "safetensors")
         )
-        entropy_report(result, title).write(out, record)
-        terminal.show(f"Report: {Path(out) / 'report.html'}", quiet)
+        return entropy_report(result, f"Class entropy of {model} on {result.law}"), record
+
+    tables = {
+        f"{model}, {result.law}; noise σ in the model's units": curve_rows(result),
+        "dependence on the classes that stand for large groups, tracking": dependence,
+        "paired differences in log σ, coarse minus fine": comparison_rows(result.comparisons),
+        "trust; checks that are not a plain yes": trust_rows(result.trusts),
+        f"{result.evaluations:,} network evaluations": cost_rows(result),
+    }
+    terminal.finish(tables, write, out, quiet, note=ERRORS, narrow=True)
 
 
 def windows(

@@ -9,6 +9,7 @@ from gmm_speciation.reporting import terminal
 import typer
 
 from gmm_speciation.lookup import pick
+from gmm_speciation.reporting.tables import ERRORS, NONE, Table
 from gmm_speciation.reporting.terminal import Out, Quiet, Seed
 
 Model = Annotated[
@@ -52,7 +53,7 @@ def remove(
 ) -> None:
     """Draw without a class: negative prompting, safe latent and dynamic negative guidance compared."""
     terminal.use_float64()
-    from gmm_speciation.reporting.report import check_directory
+    from gmm_speciation.reporting.claims import check_rows
     from model_bridges.control.removal import STRENGTHS, remove_class
     from model_bridges.control.removal_report import (
         area_rows,
@@ -61,9 +62,7 @@ def remove(
         removal_rows,
     )
 
-    for directory in (out, folder):
-        if directory is not None:
-            check_directory(directory)
+    terminal.check_place(out, folder)
     names = [pick(k, dict(zip(STRENGTHS, STRENGTHS, strict=True)), "kind") for k in kind or ()]
     chosen: dict[str, Any] | None = None
     if names or strengths is not None:
@@ -87,15 +86,21 @@ def remove(
         )
     title = f"Class {label} removed from what {model} draws"
     headers, rows = removal_rows(result)
-    narrow = [[f"{row[0]}, {row[1]}" if row[1] != "—" else row[0], *row[2:5]] for row in rows]
-    _show(title, ["kind, strength", *headers[2:5]], narrow, [], quiet)
-    _show("area between fronts: mean over log price", *area_rows(result), result.checks, quiet)
-    if out is not None:
+    narrow = [[f"{row[0]}, {row[1]}" if row[1] != NONE else row[0], *row[2:5]] for row in rows]
+
+    def write() -> tuple[Any, dict[str, Any]]:
         record = removal_record(result)
         arguments = {"model": model, "class": label, "data": data, "images": images, "steps": steps}
-        record["provenance"] = _provenance(seed, arguments | {"kinds": chosen, "folder": folder})
-        removal_report(result, title).write(out, record)
-        terminal.show(f"Report: {Path(out) / 'report.html'}", quiet)
+        arguments |= {"kinds": chosen, "folder": folder}
+        record["provenance"] = terminal.stamp(seed, arguments, PACKAGES)
+        return removal_report(result, title), record
+
+    tables = {
+        title: Table(["kind, strength", *headers[2:5]], narrow),
+        "area between fronts: mean over log price": area_rows(result),
+        "checks": check_rows(result.checks),
+    }
+    terminal.finish(tables, write, out, quiet, note=ERRORS, narrow=True)
 
 
 def guidance(
@@ -116,7 +121,7 @@ def guidance(
 ) -> None:
     """What guidance does: when it decides, the interval of the entropy curve, grids in information."""
     terminal.use_float64()
-    from gmm_speciation.reporting.report import check_directory
+    from gmm_speciation.reporting.claims import check_rows
     from model_bridges.control.report import (
         draw_rows,
         guidance_record,
@@ -125,8 +130,7 @@ def guidance(
     )
     from model_bridges.control.study import SECTIONS, check_mass, study_guidance
 
-    if out is not None:
-        check_directory(out)
+    terminal.check_place(out)
     known = dict.fromkeys(SECTIONS, "")
     for name in section or ():
         pick(name, known, "section")
@@ -153,40 +157,24 @@ def guidance(
             progress=bar,
         )
     title = f"Guidance of {model}"
+    tables = {}
     if result.information is not None:
-        headers, rows = information_rows(result.information)
-        _show(title, headers[:4], [row[:4] for row in rows], [], quiet)
+        tables[title] = information_rows(result.information).columns(0, 1, 2, 3)
     if result.intervals is not None:
         found = result.intervals
-        shown = [
-            found.unguided,
-            found.entropic,
-            found.cells[found.best],
-            found.full,
-            *found.feedback,
-        ]
-        headers, rows = draw_rows(shown)
-        keep = [0, 1, 4, 6]
-        _show(
-            "intervals",
-            [headers[i] for i in keep],
-            [[row[i] for i in keep] for row in rows],
-            [],
-            quiet,
-        )
-    _show("", [], [], result.checks, quiet)
-    if out is not None:
-        arguments = {
-            "model": model,
-            "sections": sections,
-            "data": data,
-            "mass": mass,
-            "scale": scale,
-        }
+        best = found.cells[found.best]
+        shown = [found.unguided, found.entropic, best, found.full, *found.feedback]
+        tables["intervals"] = draw_rows(shown).columns(0, 1, 4, 6)
+
+    def write() -> tuple[Any, dict[str, Any]]:
         record = guidance_record(result)
-        record["provenance"] = _provenance(seed, arguments | {"images": images, "paths": paths})
-        guidance_report(result, title).write(out, record)
-        terminal.show(f"Report: {Path(out) / 'report.html'}", quiet)
+        arguments = {"model": model, "sections": sections, "data": data, "mass": mass}
+        arguments |= {"scale": scale, "images": images, "paths": paths}
+        record["provenance"] = terminal.stamp(seed, arguments, PACKAGES)
+        return guidance_report(result, title), record
+
+    tables["checks"] = check_rows(result.checks)
+    terminal.finish(tables, write, out, quiet, note=ERRORS, narrow=True)
 
 
 def _fitted(judged: Any, seed: int) -> Any:
@@ -218,23 +206,3 @@ def _judged(model: str, data: Path | None) -> Any:
             f"files. The shipped models, {' and '.join(SHIPPED)}, bring their own."
         )
     return own_model(model, data)
-
-
-def _show(title: str, headers: Any, rows: Any, checks: Any, quiet: bool) -> None:
-    from model_bridges.crosscheck.report import check_rows
-    from model_bridges.entropy.windows import ERRORS
-
-    for (head, body), name in (((headers, rows), title), (check_rows(checks), "checks")):
-        if not body:
-            continue
-        # A terminal is narrow: no room around ±.
-        tight = [[cell.replace(" ± ", "±") for cell in row] for row in body]
-        terminal.show(terminal.table(head, tight, title=name), quiet)
-        if "±" in str((head, tight)):
-            terminal.show(f"{ERRORS}.\n", quiet)
-
-
-def _provenance(seed: int, arguments: dict[str, Any]) -> Any:
-    from gmm_speciation.reporting.records import provenance
-
-    return provenance(terminal.command_line(), seed, arguments, packages=PACKAGES)

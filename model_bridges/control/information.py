@@ -24,7 +24,7 @@ from gmm_speciation.guidance.formulae import (
     published_levels,
 )
 from gmm_speciation.progress import SILENT, Progress
-from gmm_speciation.reporting.claims import Claim
+from gmm_speciation.reporting.claims import Claim, at_least, at_most, equal
 from model_bridges.control.guided import (
     GuidedRun,
     Kind,
@@ -34,7 +34,6 @@ from model_bridges.control.guided import (
     guided_run,
 )
 from model_bridges.control.judged import JudgedModel
-from model_bridges.control.verdicts import at_least, at_most, equal
 from model_bridges.denoisers.base import Denoiser
 from model_bridges.guidance import ClassifierFree, Interval
 

@@ -14,11 +14,10 @@ import numpy as np
 
 from gmm_speciation.estimate import Estimate
 from gmm_speciation.progress import SILENT, Progress
-from gmm_speciation.reporting.claims import Claim
+from gmm_speciation.reporting.claims import Claim, at_most
 from model_bridges.control.drawing import Draw, draw
 from model_bridges.control.guided import feedback_kinds
 from model_bridges.control.judged import NUM_STEPS, JudgedModel
-from model_bridges.control.verdicts import at_most
 from model_bridges.guidance import ClassifierFree, Interval, Unguided
 from model_bridges.quality import Floor, floor, paired_difference
 from model_bridges.samplers import karras_sigmas

@@ -31,9 +31,8 @@ from torch import Tensor
 
 from gmm_speciation.estimate import Estimate
 from gmm_speciation.progress import SILENT, Progress
-from gmm_speciation.reporting.claims import Claim
+from gmm_speciation.reporting.claims import Claim, at_most
 from model_bridges.control.judged import NUM_STEPS, JudgedModel
-from model_bridges.control.verdicts import at_most
 from model_bridges.denoisers.checks import class_weights
 from model_bridges.entropy.problem import probe
 from model_bridges.guidance import (

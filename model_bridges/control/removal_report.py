@@ -2,12 +2,12 @@
 
 from typing import Any
 
-from gmm_speciation.estimate import Estimate
+from gmm_speciation.reporting.claims import check_records, check_rows
+from gmm_speciation.reporting.records import percent
 from gmm_speciation.reporting.report import Report
+from gmm_speciation.reporting.tables import ERRORS, NONE, Table
 from model_bridges.control.plotting import plot_removal, plot_rows
 from model_bridges.control.removal import Removal, share_difference
-from model_bridges.crosscheck.report import check_records, check_rows
-from model_bridges.entropy.windows import ERRORS
 from model_bridges.quality import Quality
 from model_bridges.quality.frontier import FrontComparison
 
@@ -27,25 +27,20 @@ HEADERS = [
 ]
 
 
-def show(estimate: Estimate, digits: int = 3, factor: float | int = 1) -> str:
-    """Value ± 95 % half-width."""
-    return f"{estimate.map(lambda value: factor * value):.{digits}f}"
-
-
-def removal_rows(result: Removal) -> tuple[list[str], list[list[str]]]:
+def removal_rows(result: Removal) -> Table:
     """Headers and one row a kind and strength."""
 
     def row(name: str, strength: float, quality: Quality) -> list[str]:
         assert quality.removed_share is not None  # a class was removed
         return [
             name,
-            f"{strength:g}" if strength else "—",
-            show(quality.removed_share, 1, 100),
-            show(quality.balance),
-            show(quality.frechet, 2),
-            show(quality.precision),
-            show(quality.recall),
-            show(quality.diversity),
+            f"{strength:g}" if strength else NONE,
+            percent(quality.removed_share),
+            f"{quality.balance:.3f}",
+            f"{quality.frechet:.2f}",
+            f"{quality.precision:.3f}",
+            f"{quality.recall:.3f}",
+            f"{quality.diversity:.3f}",
             f"{100 * result.wild[name, strength]:.1f}",
             str(result.evaluations[name]),
         ]
@@ -54,7 +49,7 @@ def removal_rows(result: Removal) -> tuple[list[str], list[list[str]]]:
     for name, curve in result.curves.items():
         for strength, point in zip(curve.strengths[1:], curve.points[1:], strict=True):
             rows.append(row(name, float(strength), point))
-    return HEADERS, rows
+    return Table(HEADERS, rows)
 
 
 def removal_report(result: Removal, title: str) -> Report:
@@ -66,7 +61,7 @@ def removal_report(result: Removal, title: str) -> Report:
         "of the other classes from uniform, nats; exact draws have "
         f"{result.unguided.balance_floor:.3f} at this size. "
         "*Fréchet*: squared distance to the training images without the class in the judge's features; "
-        f"held-out images have {show(true.held_out.frechet, 2)}. *diversity*: "
+        f"held-out images have {true.held_out.frechet:.2f}. *diversity*: "
         "spread of features inside a class over that of the data."
         " *wild*: images with a pixel beyond the data's range by more than half of it, which the judge clips."
         " *evaluations*: of the network, an image. Errors are 95 %."
@@ -100,7 +95,7 @@ def removal_report(result: Removal, title: str) -> Report:
     return report
 
 
-def front_rows(result: Removal) -> tuple[list[str], list[list[str]]]:
+def front_rows(result: Removal) -> Table:
     """Headers and rows: of two kinds what is left at every price, and on the whole."""
     headers = [
         "kinds",
@@ -118,20 +113,20 @@ def front_rows(result: Removal) -> tuple[list[str], list[list[str]]]:
                     f"{name} − {other}",
                     PRICES[metric],
                     f"{budget:.3g}",
-                    show(found.y_a[i], 1, 100),
-                    show(found.y_b[i], 1, 100),
-                    show(found.difference[i], 1, 100),
+                    percent(found.y_a[i]),
+                    percent(found.y_b[i]),
+                    percent(found.difference[i]),
                 ]
             )
         rows.append([f"{name} − {other}", PRICES[metric], "all", "", "", _area(result, found)])
-    return headers, rows
+    return Table(headers, rows)
 
 
 def _area(result: Removal, found: FrontComparison) -> str:
-    return show(share_difference(found.area, result.num_images), 2, 100)
+    return percent(share_difference(found.area, result.num_images), 2)
 
 
-def area_rows(result: Removal) -> tuple[list[str], list[list[str]]]:
+def area_rows(result: Removal) -> Table:
     """Headers and rows for a terminal: the areas alone."""
     rows = []
     for (name, other, metric), found in result.comparisons.items():
@@ -139,7 +134,7 @@ def area_rows(result: Removal) -> tuple[list[str], list[list[str]]]:
         rows.append(
             [f"{name} − {other}", PRICES[metric], f"{low:.2g}–{high:.2g}", _area(result, found)]
         )
-    return ["fronts", "price", "from–to", "left, difference, %"], rows
+    return Table(["fronts", "price", "from–to", "left, difference, %"], rows)
 
 
 def removal_record(result: Removal) -> dict[str, Any]:

@@ -4,19 +4,18 @@ from typing import Any
 
 import numpy as np
 
+from gmm_speciation.reporting.claims import HOW_CLAIMS_ARE_JUDGED, check_records, check_rows
+from gmm_speciation.reporting.records import percent
 from gmm_speciation.reporting.report import Report
+from gmm_speciation.reporting.tables import ERRORS, NONE, Table
 from model_bridges.control import plotting
 from model_bridges.control.drawing import Draw
 from model_bridges.control.guided import GuidedRun, commitment
 from model_bridges.control.information import LIMITED, WHERE, GuidedInformation, shift
 from model_bridges.control.interval_search import IntervalSearch
-from model_bridges.control.removal_report import quality_record, show
+from model_bridges.control.removal_report import quality_record
 from model_bridges.control.study import GuidanceStudy
 from model_bridges.control.time_grids import TimeGrids
-from model_bridges.crosscheck.report import HOW_CLAIMS_ARE_JUDGED, check_records, check_rows
-from model_bridges.entropy.windows import ERRORS
-
-Table = tuple[list[str], list[list[str]]]
 
 
 def information_rows(result: GuidedInformation) -> Table:
@@ -39,29 +38,29 @@ def information_rows(result: GuidedInformation) -> Table:
     theory = {f"w = {scale:g}": run for scale, run in result.theory.items()}
     rows = []
     for name, run in runs.items():
-        exact = "—"
+        exact = NONE
         if name in theory and run is not plain:
-            exact = show(shift(theory[name], result.theory[1.0]))
+            exact = f"{shift(theory[name], result.theory[1.0]):.3f}"
         rows.append(
             [
                 name,
-                show(commitment(run)),
-                "—" if run is plain else show(shift(run, plain)),
+                f"{commitment(run):.3f}",
+                NONE if run is plain else f"{shift(run, plain):.3f}",
                 exact,
                 f"{100 * run.named.mean():.1f}",
-                "—" if run.imbalance is None else show(run.balance),
+                NONE if run.imbalance is None else f"{run.balance:.3f}",
                 *(_place(run, share) for share in (0.9, 0.5, 0.1)),
             ]
         )
-    return headers, rows
+    return Table(headers, rows)
 
 
 def _place(run: GuidedRun, share: float) -> str:
     """Log-SNR at which a share of the cross-entropy is left."""
     try:
-        return show(run.curve.crossing(share * run.curve.prior), 2)
+        return f"{run.curve.crossing(share * run.curve.prior):.2f}"
     except ValueError:  # it is never that low
-        return "—"
+        return NONE
 
 
 def draw_rows(draws: list[Draw]) -> Table:
@@ -70,16 +69,16 @@ def draw_rows(draws: list[Draw]) -> Table:
     rows = [
         [
             one.name,
-            show(one.quality.frechet, 2),
-            show(one.quality.precision),
-            show(one.quality.recall),
-            show(one.quality.diversity),
-            show(one.recognised, 1, 100),
+            f"{one.quality.frechet:.2f}",
+            f"{one.quality.precision:.3f}",
+            f"{one.quality.recall:.3f}",
+            f"{one.quality.diversity:.3f}",
+            percent(one.recognised),
             str(one.evaluations),
         ]
         for one in draws
     ]
-    return headers, rows
+    return Table(headers, rows)
 
 
 def guidance_report(result: GuidanceStudy, title: str) -> Report:
@@ -123,7 +122,7 @@ def _intervals(report: Report, found: IntervalSearch) -> None:
     report.text(
         f"## The interval of the curve against a search\n\nScale {found.scale:g} inside. The curve cost "
         f"{found.curve_evaluations:,} evaluations, the search {found.search_evaluations:,}, ratio "
-        f"{ratio:.2g}. Held-out images have a Fréchet distance of {show(held_out, 2)}. *recognised*: named "
+        f"{ratio:.2g}. Held-out images have a Fréchet distance of {held_out:.2f}. *recognised*: named "
         "by the judge as the class asked for."
     )
     report.figure(

@@ -17,10 +17,9 @@ import torch
 from jaxtyping import Float
 
 from gmm_speciation.progress import SILENT, Progress
-from gmm_speciation.reporting.claims import Claim
+from gmm_speciation.reporting.claims import Claim, at_most
 from model_bridges.control.drawing import Draw, draw
 from model_bridges.control.judged import JudgedModel
-from model_bridges.control.verdicts import at_most
 from model_bridges.guidance import Unguided
 from model_bridges.quality import paired_difference
 from model_bridges.samplers import Method, karras_sigmas

@@ -8,15 +8,16 @@ import numpy as np
 
 from gmm_speciation.curves import EntropyCurve
 from gmm_speciation.processes import VarianceExploding
-from gmm_speciation.reporting.claims import Claim, Verdict
+from gmm_speciation.reporting.claims import HOW_CLAIMS_ARE_JUDGED, check_records, check_rows
 from gmm_speciation.reporting.report import Report
+from gmm_speciation.reporting.tables import ERRORS, NONE, Table
 from model_bridges.crosscheck import plotting
 from model_bridges.crosscheck.results import CrossCheck, VariableCheck
 from model_bridges.entropy.trust import HOW_TRUST_IS_JUDGED, trust_record, trust_rows
-from model_bridges.entropy.windows import ERRORS, place
+from model_bridges.entropy.windows import place
 
 
-def summary_rows(result: CrossCheck) -> tuple[list[str], list[list[str]]]:
+def summary_rows(result: CrossCheck) -> Table:
     """Headers and rows: where each variable is decided, theory beside model."""
     headers = ["variable", "side", "H(C)", "H at σ_min", "peak σ", "80 % window σ", "half H at σ"]
     rows = []
@@ -40,68 +41,19 @@ def summary_rows(result: CrossCheck) -> tuple[list[str], list[list[str]]]:
                 place(curve, "half"),
             ]
         )
-    return headers, rows
+    return Table(headers, rows)
 
 
-HOW_CLAIMS_ARE_JUDGED = (
-    "± is the half-width of the 95 % interval. *yes*: the whole interval lies inside what is expected; "
-    "*no*: wholly outside; *open*: it does not decide."
-)
-
-
-def _expected(claim: Claim) -> str:
-    if claim.relation == "equal":
-        return f"{claim.predicted:.4g} ± {claim.tolerance:g}"
-    sign = "≤" if claim.relation == "at most" else "≥"
-    return f"{sign} {claim.predicted:g}"
-
-
-def check_rows(claims: list[Claim]) -> tuple[list[str], list[list[str]]]:
-    """Headers and rows: claim, expected, measured, 95 % half-width, verdict."""
-    headers = ["claim", "expected", "measured", "± 95 %", "holds"]
-    rows = []
-    for claim in claims:
-        half = float(claim.measured.half_width())
-        # One more decimal where the error would be 0.000.
-        digits = 4 if half < 5e-4 else 3
-        rows.append(
-            [
-                claim.statement + (f" ({claim.note})" if claim.note else ""),
-                _expected(claim),
-                f"{float(claim.measured.value):.{digits}f}",
-                f"{half:.{digits}f}" if np.isfinite(half) else "",
-                str(claim.verdict),
-            ]
-        )
-    return headers, rows
-
-
-def check_records(claims: list[Claim]) -> list[dict[str, Any]]:
-    """What a `result.json` holds of them."""
-    return [
-        {
-            "claim": claim.statement,
-            "expected": _expected(claim),
-            "measured": float(claim.measured.value),
-            "half_width": half if np.isfinite(half := float(claim.measured.half_width())) else None,
-            "holds": claim.verdict == Verdict.YES,
-            "verdict": str(claim.verdict),
-            "note": claim.note,
-        }
-        for claim in claims
-    ]
-
-
-def points_rows(check: VariableCheck) -> tuple[list[str], list[list[str]]]:
+def points_rows(check: VariableCheck) -> Table:
     """Headers and rows: speciation criteria of one variable."""
     rows = []
     for name, point in check.points.items():
         time = point.on(VarianceExploding())
         if point.log_snr is None or time is None:
-            rows.append([name, "—", point.reason or ""])
+            rows.append([name, NONE, point.reason or ""])
         else:
             rows.append([name, f"{point.log_snr:.3f}", f"{time:.3f}"])
-    return ["criterion", "log-SNR λ", "noise σ"], rows
+    return Table(["criterion", "log-SNR λ", "noise σ"], rows)
 
 
 def chosen_images(result: CrossCheck, num: int = 6) -> np.ndarray:

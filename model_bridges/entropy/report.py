@@ -8,21 +8,19 @@ import numpy as np
 
 from gmm_speciation.curves import EntropyCurve
 from gmm_speciation.reporting.report import Report
+from gmm_speciation.reporting.tables import ERRORS, NONE, Table
 from model_bridges.entropy import plotting as entropy_plots
 from model_bridges.entropy.measure import MeasuredVariable, Measurement
 from model_bridges.entropy.trust import HOW_TRUST_IS_JUDGED, trust_record, trust_rows
 from model_bridges.entropy.windows import (
-    ERRORS,
     WindowDifference,
     guidance_interval,
     place,
     sigma_of,
 )
 
-Rows = tuple[list[str], list[list[str]]]
 
-
-def curve_rows(result: Measurement) -> Rows:
+def curve_rows(result: Measurement) -> Table:
     """Headers and rows: every curve's ends, peak, half-entropy point and window, as noise sigma."""
     headers = ["curve", "H, lowest σ", "half at σ", "peak σ", "80 % window σ"]
     rows = []
@@ -37,14 +35,14 @@ def curve_rows(result: Measurement) -> Rows:
                     f"{curve.entropy[0]:.3f}",
                     place(curve, "half"),
                     # The middle of two bounds has no rate worth a peak.
-                    "—" if estimator == "clones" else place(curve, "peak"),
+                    NONE if estimator == "clones" else place(curve, "peak"),
                     place(curve, "window"),
                 ]
             )
-    return headers, rows
+    return Table(headers, rows)
 
 
-def sample_rows(results: Sequence[Measurement]) -> Rows:
+def sample_rows(results: Sequence[Measurement]) -> Table:
     """Headers and rows: what tracking says with each sample of classes, and how far they differ.
 
     The last row of a variable holds standard deviations between the samples: of the entropy in nats,
@@ -64,28 +62,28 @@ def sample_rows(results: Sequence[Measurement]) -> Rows:
             halves = [-float(c.crossing(c.prior_entropy / 2).value) / 2 for c in curves]
             spread.append(f"{np.std(halves, ddof=1):.2g}")
         except ValueError:  # one of them lies beyond the grid
-            spread.append("—")
+            spread.append(NONE)
         rows.append([name, "spread", *spread])
-    return headers, rows
+    return Table(headers, rows)
 
 
-def comparison_rows(comparisons: list[WindowDifference]) -> Rows:
+def comparison_rows(comparisons: list[WindowDifference]) -> Table:
     """Headers and rows: paired differences of windows in log sigma, and the verdict."""
     headers = ["coarse against fine", "half entropy", "window, low", "window, high", "peak"]
     rows = [
         [
             f"{found.coarse} − {found.fine}",
             *(
-                "—" if mark is None else f"{mark:.3f}"
+                NONE if mark is None else f"{mark:.3f}"
                 for mark in (found.half_entropy, found.low, found.high, found.peak)
             ),
         ]
         for found in comparisons
     ]
-    return headers, rows
+    return Table(headers, rows)
 
 
-def cost_rows(result: Measurement) -> Rows:
+def cost_rows(result: Measurement) -> Table:
     """Headers and rows: evaluations and seconds of every kind of job."""
     rows = [
         [
@@ -96,10 +94,10 @@ def cost_rows(result: Measurement) -> Rows:
         ]
         for cost in result.costs
     ]
-    return ["work", "evaluations", "seconds here", "evaluations per second"], rows
+    return Table(["work", "evaluations", "seconds here", "evaluations per second"], rows)
 
 
-def clone_rows(variable: MeasuredVariable) -> Rows:
+def clone_rows(variable: MeasuredVariable) -> Table:
     """Headers and rows: agreement of clones and the bounds on H at each level."""
     found = variable.clones
     assert found is not None  # the caller shows what is there
@@ -112,7 +110,7 @@ def clone_rows(variable: MeasuredVariable) -> Rows:
         ]
         for i, sigma in enumerate(found.sigmas)
     ]
-    return ["noise σ", "φ: clones agree", "H at least", "H at most"], rows
+    return Table(["noise σ", "φ: clones agree", "H at least", "H at most"], rows)
 
 
 def entropy_report(result: Measurement, title: str) -> Report:

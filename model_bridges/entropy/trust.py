@@ -26,6 +26,7 @@ from jaxtyping import Float
 
 from gmm_speciation.estimate import Estimate
 from gmm_speciation.reporting.claims import Verdict, verdict
+from gmm_speciation.reporting.tables import Table
 
 FALSE_ALARMS = 0.01  # of one claim, for all levels together
 HOW_TRUST_IS_JUDGED = (
@@ -115,9 +116,7 @@ class Trust:
             warnings.warn(f"{what} cannot be trusted: {self.reasons}", TrustWarning, stacklevel)
 
 
-def trust_rows(
-    blocks: Mapping[str, Trust], every: bool = False
-) -> tuple[list[str], list[list[str]]]:
+def trust_rows(blocks: Mapping[str, Trust], every: bool = False) -> Table:
     """Headers and rows: a line for each curve, and one for each check, or each that is not "yes"."""
     headers = ["can it be trusted?", "expected", "measured", "± 95 %", "at σ", "holds"]
     rows = []
@@ -130,7 +129,7 @@ def trust_rows(
                 remedy = f". {check.remedy}" if check.verdict == "no" else ""
                 numbers = [f"{check.measured:.3g}", error, place, str(check.verdict)]
                 rows.append([f"– {check.name}{remedy}", check.expected, *numbers])
-    return headers, rows
+    return Table(headers, rows)
 
 
 def trust_record(blocks: Mapping[str, Trust]) -> dict[str, Any]:

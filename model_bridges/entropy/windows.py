@@ -13,8 +13,6 @@ import numpy as np
 from gmm_speciation.curves import EntropyCurve
 from gmm_speciation.estimate import Estimate
 
-ERRORS = "± is the half-width of the 95 % interval"
-
 
 def sigma_of(log_snr: Estimate) -> Estimate:
     """A place on the log-SNR axis as a noise scale, its error carried over from log sigma."""

@@ -18,6 +18,7 @@ from heard import Heard
 from gmm_speciation import GaussianMixture, entropy_curve, exact
 from gmm_speciation.estimate import Estimate
 from gmm_speciation.guidance import GuidedCurve, guided_curve
+from gmm_speciation.reporting.claims import at_least, at_most, check_records, check_rows, equal
 from model_bridges.cli import main
 from model_bridges.control import interval_search
 from model_bridges.control.drawing import draw
@@ -45,8 +46,6 @@ from model_bridges.control.removal import (
 from model_bridges.control.report import guidance_record, guidance_report, information_rows
 from model_bridges.control.study import GuidanceStudy, study_guidance
 from model_bridges.control.time_grids import CLASS, KARRAS, STATE, compare_grids, entropic_levels
-from model_bridges.control.verdicts import at_least, at_most, equal
-from model_bridges.crosscheck.report import check_records, check_rows
 from model_bridges.denoisers.base import Unconditional
 from model_bridges.denoisers.counted import CountingDenoiser
 from model_bridges.denoisers.mixture import mixture_denoiser
