@@ -162,7 +162,7 @@ def write_csv(summary: Summary, directory: Path) -> None:
     """`scores.csv`, one line a row of the sweep, and `leaderboard.csv`."""
     scores = {id(one.row): one.scores for one in summary.scored}
     keys = ["task", "estimator", "n", "seed", "status", "seconds", "peak_mib", "evaluations"]
-    lines = [[*keys, *_SCORES, "message"]]
+    lines: list[list[Any]] = [[*keys, *_SCORES, "message"]]
     for row in summary.rows:
         of = scores.get(id(row), {})
         values = [row.get(key) for key in keys]

@@ -157,7 +157,7 @@ def guidance(
             progress=bar,
         )
     title = f"Guidance of {model}"
-    tables = {}
+    tables: dict[str, Table] = {}
     if result.information is not None:
         tables[title] = information_rows(result.information).columns(0, 1, 2, 3)
     if result.intervals is not None:
