@@ -6,9 +6,9 @@ precision is asked for.
 
 import sys
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 # First: it says what to install where typer is missing.
 from gmm_speciation.reporting import terminal
@@ -112,15 +112,19 @@ def train(
     quiet: Quiet = False,
 ) -> None:
     """Train the shipped networks again, with a card; continues where a killed run stopped."""
-    pick(model, SHIPPED, "model")
-    if model == "digits":
-        from model_bridges.digits.training.train import train as train_digits
+    from model_bridges.digits.pair.recipe import PairRecipe
+    from model_bridges.digits.pair.training import PairTraining
+    from model_bridges.digits.text.recipe import TextRecipe
+    from model_bridges.digits.text.training import TextTraining
+    from model_bridges.digits.training.train import Training
+    from model_bridges.digits.training.train import train as train_networks
 
-        result: Any = train_digits(out, seed=seed, progress=not quiet)
-    else:
-        from model_bridges.digits.text.training import train as train_text
-
-        result = train_text(out, seed=seed, progress=not quiet)
+    trainings: dict[str, Callable[[], Training]] = {
+        "digits": lambda: PairTraining(PairRecipe(seed=seed)),
+        "digits-text": lambda: TextTraining(TextRecipe(seed=seed)),
+    }
+    training = pick(model, trainings, "model")()
+    result = train_networks(training, out, progress=not quiet)
     terminal.show(f"Networks: {result.weights}\nCard: {result.card}", quiet)
 
 

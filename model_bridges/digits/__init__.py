@@ -19,7 +19,7 @@ from model_bridges.checkpoints.errors import CheckpointError
 from model_bridges.checkpoints.tensors import read_tensors
 from model_bridges.denoisers.network import NetworkDenoiser
 from model_bridges.digits.data import Digits, load_digits
-from model_bridges.digits.training.recipe import METADATA_KEY, ROLES
+from model_bridges.digits.pair.recipe import METADATA_KEY, PairRecipe
 from model_bridges.edm2 import EDM2Network
 from model_bridges.edm2.model import from_edm2
 
@@ -75,7 +75,7 @@ def load_networks(
             recipe=fields["recipe"],
             licence=fields["licence"],
         )
-        networks = [_network(role, metadata, tensors).to(device) for role in ROLES]
+        networks = [_network(role, metadata, tensors).to(device) for role in PairRecipe.roles]
     except (IndexError, KeyError, TypeError, ValueError, RuntimeError) as error:
         raise CheckpointError(
             f"{path} is not a file of digits networks ({error}). "

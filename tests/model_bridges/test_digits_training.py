@@ -8,12 +8,14 @@ import pytest
 import torch
 
 from model_bridges.digits import CheckpointError, load_digits, load_networks
-from model_bridges.digits.training.evaluate import generate, generated_quality, nearest_distance
-from model_bridges.digits.training.optimise import augment, edm2_loss, train_network
-from model_bridges.digits.training.recipe import Recipe
+from model_bridges.digits.pair.recipe import PairRecipe
+from model_bridges.digits.pair.training import PairTraining, edm2_loss, generated_quality
+from model_bridges.digits.training.batches import augment
+from model_bridges.digits.training.card import render_card
+from model_bridges.digits.training.evaluate import generate, nearest_distance
 from model_bridges.digits.training.train import train
 
-NANO = Recipe(
+NANO = PairRecipe(
     conditional_steps=5,
     unconditional_steps=3,
     batch_size=16,
@@ -42,7 +44,11 @@ def digits():
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
     folder = tmp_path_factory.mktemp("a run")
-    return train(folder, seed=3, recipe=NANO, per_class=2, progress=False)
+    return train(PairTraining(replace(NANO, seed=3)), folder, per_class=2, progress=False)
+
+
+def unconditional(recipe, digits, state, **options):
+    return PairTraining(recipe, digits).train_network("unconditional", state, **options)
 
 
 class Interrupted(Exception):
@@ -73,8 +79,9 @@ def test_held_out_fraction_is_checked(fraction):
 
 
 def test_interrupted_run_continues_bit_for_bit(digits, tmp_path):
-    whole, _ = train_network(
-        "conditional", NANO, digits, tmp_path / "whole.safetensors", checkpoint_every=2
+    training = PairTraining(NANO, digits)
+    whole = training.train_network(
+        "conditional", tmp_path / "whole.safetensors", checkpoint_every=2
     )
 
     def interrupt(step, loss):
@@ -83,10 +90,10 @@ def test_interrupted_run_continues_bit_for_bit(digits, tmp_path):
 
     path = tmp_path / "cut.safetensors"
     with pytest.raises(Interrupted):
-        train_network("conditional", NANO, digits, path, checkpoint_every=2, report=interrupt)
+        training.train_network("conditional", path, checkpoint_every=2, report=interrupt)
     steps = []
-    continued, _ = train_network(
-        "conditional", NANO, digits, path, report=lambda step, loss: steps.append(step)
+    continued = training.train_network(
+        "conditional", path, report=lambda step, loss: steps.append(step)
     )
     assert steps == [3, 4, 5]
     for name, value in whole.state_dict().items():
@@ -95,9 +102,8 @@ def test_interrupted_run_continues_bit_for_bit(digits, tmp_path):
 
 
 def test_runs_with_another_seed_differ(digits, tmp_path):
-    first, _ = train_network("unconditional", NANO, digits, tmp_path / "a.safetensors")
-    other = replace(NANO, seed=1)
-    second, _ = train_network("unconditional", other, digits, tmp_path / "b.safetensors")
+    first = unconditional(NANO, digits, tmp_path / "a.safetensors")
+    second = unconditional(replace(NANO, seed=1), digits, tmp_path / "b.safetensors")
     assert not torch.equal(first.unet.out_conv.weight, second.unet.out_conv.weight)
 
 
@@ -105,38 +111,33 @@ def test_training_does_not_touch_the_callers_random_state(digits, tmp_path):
     torch.manual_seed(5)
     expected = torch.rand(3)
     torch.manual_seed(5)
-    train_network("unconditional", NANO, digits, tmp_path / "a.safetensors")
+    unconditional(NANO, digits, tmp_path / "a.safetensors")
     assert torch.equal(torch.rand(3), expected)
 
 
 def test_checkpoint_of_another_recipe_is_refused(digits, tmp_path):
     path = tmp_path / "state.safetensors"
-    train_network("unconditional", NANO, digits, path)
+    unconditional(NANO, digits, path)
     with pytest.raises(CheckpointError, match="another recipe"):
-        train_network("unconditional", replace(NANO, learning_rate=1e-3), digits, path)
+        unconditional(replace(NANO, learning_rate=1e-3), digits, path)
     with pytest.raises(CheckpointError, match="another recipe"):
-        train_network("conditional", NANO, digits, path)
+        PairTraining(NANO, digits).train_network("conditional", path)
 
 
 @pytest.mark.parametrize("keep", [0, 7, 1000])
 def test_damaged_checkpoint_is_refused(digits, tmp_path, keep):
     path = tmp_path / "state.safetensors"
-    train_network("unconditional", NANO, digits, path)
+    unconditional(NANO, digits, path)
     path.write_bytes(path.read_bytes()[:keep])
     with pytest.raises(CheckpointError, match="truncated"):
-        train_network("unconditional", NANO, digits, path)
+        unconditional(NANO, digits, path)
 
 
 def test_a_few_steps_lower_the_loss(digits, tmp_path):
     recipe = replace(NANO, unconditional_steps=60, batch_size=64, warmup_steps=5)
     losses = []
-    train_network(
-        "unconditional",
-        recipe,
-        digits,
-        tmp_path / "a.safetensors",
-        report=lambda step, loss: losses.append(loss),
-    )
+    state = tmp_path / "a.safetensors"
+    unconditional(recipe, digits, state, report=lambda step, loss: losses.append(loss))
     assert np.mean(losses[-10:]) < np.mean(losses[:10]) - 0.2
 
 
@@ -196,7 +197,8 @@ def test_written_networks_load_again(trained, digits):
 
 @pytest.mark.slow
 def test_the_same_seed_writes_the_same_file(trained, tmp_path):
-    again = train(tmp_path, seed=3, recipe=NANO, per_class=1, checkpoint_every=2, progress=True)
+    training = PairTraining(replace(NANO, seed=3))
+    again = train(training, tmp_path, per_class=1, checkpoint_every=2, progress=True)
     assert again.weights.read_bytes() == trained.weights.read_bytes()
 
 
@@ -215,11 +217,14 @@ def test_missing_damaged_and_foreign_weights_are_refused(trained, tmp_path):
         load_networks(foreign)
 
 
-@pytest.mark.parametrize("settings", [{"steps": 0}, {"checkpoint_every": 0}])
-def test_bad_settings_are_refused(tmp_path, settings):
-    with pytest.raises(ValueError, match=r"positive|at least 1"):
-        train(tmp_path, recipe=NANO, progress=False, **settings)
+def test_bad_settings_are_refused(tmp_path):
+    for settings in ({"checkpoint_every": 0}, {"per_class": 0}):
+        with pytest.raises(ValueError, match="at least 1"):
+            train(PairTraining(NANO), tmp_path, progress=False, **settings)
     assert list(tmp_path.iterdir()) == []
+    for bad in ("conditional_steps", "unconditional_steps", "batch_size", "warmup_steps"):
+        with pytest.raises(ValueError, match=f"{bad}.*positive"):
+            replace(NANO, **{bad: 0})
 
 
 def test_shipped_card_describes_the_shipped_weights():
@@ -231,7 +236,8 @@ def test_shipped_card_describes_the_shipped_weights():
     card = json.loads((folder / "card.json").read_text())
     assert len(content) < 8_000_000
     assert card["file"]["sha256"] == sha256(content).hexdigest()
-    assert card["recipe"] == Recipe(seed=card["seed"]).to_dict()
+    assert card["recipe"] == PairRecipe(seed=card["seed"]).to_dict()
+    assert render_card(card, PairTraining.page(card)) == (folder / "CARD.md").read_text()
     assert card["generated"]["num_generated"] == 1000
     assert card["generated"]["recognised"] >= 0.95
     assert card["generated"]["num_classes_present"] == 10
@@ -258,14 +264,16 @@ def test_probability_flow_and_ancestral_samples_are_recognised(digits):
     conditional, _, _ = load_networks()
     classifier, labels = DigitClassifier(digits), torch.arange(10).repeat_interleave(5)
     for method in ("ancestral", "probability-flow"):
-        images = generate(conditional, labels, num_steps=24, method=method)
+        images = generate(
+            conditional, (50, 1, 8, 8), (0.02, 80.0), labels, num_steps=24, method=method
+        )
         assert classifier.accuracy(images, labels) >= 0.84
 
 
 @pytest.mark.slow
 def test_shipped_networks_generate_recognisable_digits_that_are_not_copies(digits):
-    conditional, _, _ = load_networks()
-    quality = generated_quality(conditional, digits, per_class=100, seed=1)
+    conditional, _, metadata = load_networks()
+    quality = generated_quality(conditional, digits, metadata.sigma_range, per_class=100, seed=1)
     assert quality.classifier_held_out_accuracy >= 0.95
     assert quality.recognised >= 0.95
     assert quality.num_classes_present == 10

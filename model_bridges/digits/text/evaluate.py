@@ -2,29 +2,32 @@
 
 *Agreement*: share of pictures of which the caption is true, by an independent classifier that sees the
 picture brought back to 8 x 8. Recognition and distances of the ten prompts as for the small digits
-networks (`digits.evaluate`). *Loss*: weighted squared error per entry of the latents.
+networks (`training.evaluate`). *Loss*: weighted squared error per entry of the latents.
 """
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Int
 from torch import Tensor
 
-from model_bridges.denoisers.base import UNCONDITIONAL
+from model_bridges.denoisers.base import UNCONDITIONAL, Unconditional
 from model_bridges.digits.classifier import DigitClassifier
 from model_bridges.digits.data import NUM_CLASSES, Digits
 from model_bridges.digits.text.captions import ANY, EMPTY, PARITY, PROMPTS, true_of
 from model_bridges.digits.text.data import to_digits, to_pictures
-from model_bridges.digits.training.evaluate import GeneratedQuality, denoising_loss, judge
+from model_bridges.digits.training.evaluate import (
+    GeneratedQuality,
+    denoising_loss,
+    generate,
+    judge,
+)
 from model_bridges.digits.training.run import derived_seed
 from model_bridges.pipelines import LatentDiffusion
-from model_bridges.samplers import karras_sigmas, sample
 
 LOSS_SIGMAS = (0.05, 0.1, 0.2, 0.4, 0.7, 1.0, 1.5, 2.5, 4.0, 7.0, 15.0, 60.0)
-SAMPLER_STEPS = 40
 
 
 @dataclass(frozen=True)
@@ -46,35 +49,6 @@ class TextQuality:
     reconstruction_rms: float  # held-out pictures through the autoencoder, units of [-1, 1]
     reconstruction_accuracy: float
 
-    def to_dict(self) -> dict:
-        """Plain JSON data."""
-        return asdict(self)
-
-
-def generate(
-    denoiser: LatentDiffusion,
-    labels: Int[Tensor, " n"] | None,
-    *,
-    num: int | None = None,
-    seed: int = 0,
-    num_steps: int = SAMPLER_STEPS,
-) -> Float[Tensor, "n 4 8 8"]:
-    """Latents by ancestral sampling: one per label, or `num` of the empty prompt.
-
-    Raises:
-        ValueError: If neither labels nor `num` are given.
-    """
-    count = num if labels is None else len(labels)
-    if count is None:
-        raise ValueError("give `labels`, or `num` for the empty prompt; got neither.")
-    return sample(
-        denoiser,
-        (count, *denoiser.event_shape),
-        karras_sigmas(num_steps, *denoiser.sigma_range),
-        UNCONDITIONAL if labels is None else labels,
-        generator=torch.Generator().manual_seed(seed),
-    )
-
 
 def text_quality(
     denoiser: LatentDiffusion, digits: Digits, *, per_prompt: int = 100, seed: int = 0
@@ -88,21 +62,25 @@ def text_quality(
         seed: Of the sampler.
 
     Raises:
-        ValueError: If `per_prompt` is not positive, or the prompts are others.
+        ValueError: If the prompts are others.
     """
-    if per_prompt < 1:
-        raise ValueError(f"`per_prompt` must be at least 1; got {per_prompt}.")
     coarse = (*PARITY, ANY)
     if denoiser.prompts != (*PROMPTS, *coarse):
         raise ValueError(f"the prompts must be {(*PROMPTS, *coarse)}; got {denoiser.prompts}.")
+
+    def draw(label: Int[Tensor, " n"] | Unconditional, num: int, seed: int) -> Tensor:
+        shape = (num, *denoiser.event_shape)
+        latents = generate(denoiser, shape, denoiser.sigma_range, label, seed=seed)
+        return to_digits(digits, denoiser.decode(latents))
+
     labels = torch.arange(NUM_CLASSES).repeat_interleave(per_prompt)
-    drawn = to_digits(digits, denoiser.decode(generate(denoiser, labels, seed=seed)))
+    drawn = draw(labels, len(labels), seed)
     classifier = DigitClassifier(digits)
     captions = []
     for index, caption in enumerate((*coarse, EMPTY)):
-        own = None if caption == EMPTY else torch.full((per_prompt,), NUM_CLASSES + index)
-        latents = generate(denoiser, own, num=per_prompt, seed=seed + 1 + index)
-        shown = classifier.predict(to_digits(digits, denoiser.decode(latents)))
+        label = torch.full((per_prompt,), NUM_CLASSES + index)
+        own = UNCONDITIONAL if caption == EMPTY else label
+        shown = classifier.predict(draw(own, per_prompt, seed + 1 + index))
         captions.append(
             CaptionQuality(
                 caption,

@@ -14,17 +14,11 @@ t uniform on the steps, one from each of `batch_size` equal intervals, fractiona
 `log sigma`. Scaled-linear betas as Stable Diffusion's, but up to 0.02 in place of 0.012: noise then ends
 at sigma 66 in place of 14.6, where a latent still tells something of its digit, which a posterior
 that starts from the prior would miss. Predicting v keeps the posterior mean well conditioned there.
-
-Shifts, rotations and zooms as for the small digits networks, for the same reason.
 """
 
-import hashlib
-import json
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 
-from model_bridges.digits.training.run import Optimiser
-
-ROLES = ("autoencoder", "diffusion")
+from model_bridges.digits.training.recipe import Recipe
 
 
 def _default_autoencoder() -> dict:
@@ -68,11 +62,11 @@ def _default_text_encoder() -> dict:
 
 
 @dataclass(frozen=True)
-class Recipe:
-    """Settings of one training run; two runs with equal recipes and seeds agree bit for bit.
+class TextRecipe(Recipe):
+    """The shipped model was trained with the defaults."""
 
-    Bitwise agreement holds on one machine with one number of threads.
-    """
+    roles = ("autoencoder", "diffusion")
+    positive = ("autoencoder_batch", "copies", "autoencoder_learning_rate")
 
     seed: int = 0
     autoencoder_steps: int = 400
@@ -88,8 +82,8 @@ class Recipe:
     dropout: float = 0.1
     level_weights: tuple[float, float, float, float] = (0.55, 0.15, 0.1, 0.2)  # as `LEVELS`
     copies: int = 16  # of every training picture, each moved a little, encoded once
-    max_shift: float = 0.2  # pixels of the 8 x 8 digits
-    max_rotation: float = 3.0  # degrees
+    max_shift: float = 0.2
+    max_rotation: float = 3.0
     max_zoom: float = 0.02  # relative
     beta_start: float = 0.00085
     beta_end: float = 0.02
@@ -99,35 +93,15 @@ class Recipe:
     text_encoder: dict = field(default_factory=_default_text_encoder)
 
     def __post_init__(self) -> None:
-        for name in (
-            "autoencoder_steps",
-            "autoencoder_batch",
-            "diffusion_steps",
-            "batch_size",
-            "copies",
-            "learning_rate",
-            "autoencoder_learning_rate",
-            "warmup_steps",
-        ):
-            if not getattr(self, name) > 0:
-                raise ValueError(f"`{name}` must be positive; got {getattr(self, name)}.")
-        if not 0 <= self.dropout < 1:
-            raise ValueError(f"`dropout` must be in [0, 1); got {self.dropout}.")
+        super().__post_init__()
         if min(self.level_weights) < 0 or sum(self.level_weights) <= 0:
             raise ValueError(
                 f"`level_weights` must be non-negative and not all 0; got {self.level_weights}."
             )
 
-    def optimiser(self, role: str) -> Optimiser:
-        """Settings of the optimiser of one of the two trainings."""
-        first = role == "autoencoder"
-        return Optimiser(
-            self.autoencoder_steps if first else self.diffusion_steps,
-            self.autoencoder_learning_rate if first else self.learning_rate,
-            self.warmup_steps,
-            self.adam_betas,
-            self.ema_gamma,
-        )
+    def largest_rate(self, role: str) -> float:
+        """Learning rate of a role between warm-up and decay."""
+        return self.autoencoder_learning_rate if role == "autoencoder" else self.learning_rate
 
     def scheduler(self) -> dict:
         """Configuration of the noise schedule, as diffusers writes it."""
@@ -140,11 +114,3 @@ class Recipe:
             "clip_sample": False,
             "steps_offset": 1,  # as Stable Diffusion's; diffusers' samplers expect it
         }
-
-    def to_dict(self) -> dict:
-        """Plain JSON data."""
-        return json.loads(json.dumps(asdict(self)))
-
-    def fingerprint(self) -> str:
-        """SHA-256 of the settings: a checkpoint continues only the recipe that began it."""
-        return hashlib.sha256(json.dumps(self.to_dict(), sort_keys=True).encode()).hexdigest()

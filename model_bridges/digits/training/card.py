@@ -1,19 +1,18 @@
 """The card that travels with trained weights: what they are, how they came about, how good.
 
-`build_card` gathers plain JSON data from a finished run; `render_card` turns it into a page.
-Nothing in a card is typed by hand.
+Parts of the plain JSON data of a finished run, and the page made of them. Nothing in a card is typed by
+hand.
 """
 
 import hashlib
 import platform
+from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 
 import torch
 
 from model_bridges.digits.data import SPLIT_SEED, Digits
-from model_bridges.digits.training.evaluate import SAMPLER_STEPS, GeneratedQuality
-from model_bridges.digits.training.recipe import ROLES, Recipe
 
 DATA_SOURCE = (
     "UCI Optical Recognition of Handwritten Digits, test part (E. Alpaydin and C. Kaynak, 1998, "
@@ -21,90 +20,28 @@ DATA_SOURCE = (
 )
 
 
-def build_card(
-    *,
-    weights: Path,
-    recipe: Recipe,
-    digits: Digits,
-    parameters: dict[str, int],
-    losses: dict[str, dict[str, dict[float, float]]],
-    quality: GeneratedQuality,
-    seconds: dict[str, float],
-    licence: str,
-) -> dict:
-    """Plain JSON data of a finished run.
+@dataclass(frozen=True)
+class Page:
+    """What a card's page says of one model alone, in lines; the rest is the same for all."""
 
-    Args:
-        weights: The written safetensors file; its SHA-256 and size go into the card.
-        recipe: Settings of the run.
-        digits: The data it used.
-        parameters: Trainable numbers per role.
-        losses: Per role and part (`train`, `held_out`), weighted squared error by noise level.
-        quality: Judgement of generated digits.
-        seconds: Training time per role.
-        licence: SPDX name of the licence of the weights.
-    """
-    return {
-        "name": "digits: a pair of small EDM2 denoisers of 8 x 8 handwritten digits",
-        "licence": licence,
-        "file": file_facts(weights),
-        "architecture": {
-            "source": "EDM2, configuration G (Karras et al., 2024, arXiv 2312.02696)",
-            "network_kwargs": {role: recipe.network_kwargs(role) for role in ROLES},
-            "parameters": parameters,
-        },
-        "data": data_facts(digits),
-        "recipe": recipe.to_dict(),
-        "recipe_sha256": recipe.fingerprint(),
-        "seed": recipe.seed,
-        "training_seconds": seconds,
-        "machine": machine_facts(),
-        "versions": version_facts("torch", "numpy", "scikit-learn", "safetensors"),
-        "loss_per_sigma": {
-            role: {
-                part: [{"sigma": sigma, "loss": loss} for sigma, loss in values.items()]
-                for part, values in losses[role].items()
-            }
-            for role in ROLES
-        },
-        "generated": quality.to_dict() | {"sampler": f"ancestral, {SAMPLER_STEPS} levels, rho 7"},
-    }
+    files: list[str]
+    states: list[str]  # what its images are
+    networks: list[str]
+    seed: str
+    remark: list[str]  # on the recipe
+    loss: str
+    generated: list[str]
 
 
-def render_card(card: dict) -> str:
+def render_card(card: dict, own: Page) -> str:
     """The card as a Markdown page."""
-    data, generated, file = card["data"], card["generated"], card["file"]
     lines = [f"# {card['name']}", ""]
     lines += [f"Licence of the weights: {card['licence']}.", ""]
-    lines += [f"`{file['name']}`, {file['bytes']:,} bytes, SHA-256 `{file['sha256']}`.", ""]
-    lines += data_lines(data)
-    lines += [
-        f"Images are (pixels - {data['mean']:.6f}) / {data['scale']:.6f}: mean 0, standard "
-        "deviation 0.5 over the training pixels.",
-        "",
-    ]
-    lines += ["## Networks", "", f"{card['architecture']['source']}.", ""]
-    for role in ROLES:
-        lines.append(
-            f"- {role}: {card['architecture']['parameters'][role]:,} parameters, "
-            f"{card['recipe'][role + '_steps']} steps in {card['training_seconds'][role]:.0f} s"
-        )
-    lines += ["", "## Recipe", "", f"Seed {card['seed']}.", ""]
-    lines += [
-        "The default recipe is one of about six that were compared by their calibration on the "
-        "held-out images; figures on these images are therefore not an untouched test.",
-        "",
-    ]
-    lines += recipe_lines(card)
-    lines += [
-        "## Denoising loss per noise level",
-        "",
-        "Weighted squared error per pixel, `(sigma^2 + 0.25) / (0.5 sigma)^2 |D - x_0|^2 / 64`.",
-        "",
-    ]
-    lines += loss_lines(card["loss_per_sigma"])
-    lines += ["", "## Generated digits", ""]
-    lines += generated_lines(generated)
+    lines += [*own.files, "", *data_lines(card["data"]), *own.states, ""]
+    lines += ["## Networks", "", f"{card['architecture']['source']}.", "", *own.networks, ""]
+    lines += ["## Recipe", "", own.seed, "", *own.remark, *recipe_lines(card)]
+    lines += ["## Denoising loss per noise level", "", own.loss, ""]
+    lines += [*loss_lines(card["loss_per_sigma"]), "", *own.generated]
     return "\n".join(lines) + "\n"
 
 
@@ -125,6 +62,22 @@ def data_facts(digits: Digits) -> dict:
         "mean": digits.mean,
         "scale": digits.scale,
     }
+
+
+def loss_facts(losses: dict[str, dict[str, dict[float, float]]]) -> dict:
+    """Losses by kind, part of the data and noise level."""
+    return {
+        kind: {
+            part: [{"sigma": sigma, "loss": loss} for sigma, loss in values.items()]
+            for part, values in parts.items()
+        }
+        for kind, parts in losses.items()
+    }
+
+
+def num_parameters(network: torch.nn.Module) -> int:
+    """Trainable numbers of a network."""
+    return sum(parameter.numel() for parameter in network.parameters())
 
 
 def machine_facts() -> dict:

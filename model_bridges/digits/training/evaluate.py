@@ -8,7 +8,7 @@ weighted squared error per pixel `lambda(sigma) |D - x_0|^2 / 64` at fixed noise
 """
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -18,7 +18,6 @@ from torch import Tensor
 from model_bridges.denoisers.base import Unconditional
 from model_bridges.digits.classifier import DigitClassifier
 from model_bridges.digits.data import NUM_CLASSES, SIGMA_DATA, Digits
-from model_bridges.edm2 import EDM2Network
 from model_bridges.samplers import DenoiserFunction, Method, karras_sigmas, sample
 
 LOSS_SIGMAS = (0.02, 0.05, 0.1, 0.2, 0.4, 0.7, 1.0, 1.5, 2.5, 5.0, 10.0, 20.0, 80.0)
@@ -46,33 +45,21 @@ class GeneratedQuality:
     generated_distance: DistanceSummary
     held_out_distance: DistanceSummary
 
-    def to_dict(self) -> dict:
-        """Plain JSON data."""
-        return asdict(self)
-
 
 def generate(
-    network: EDM2Network,
-    labels: Int[Tensor, " n"] | None,
+    denoiser: DenoiserFunction,
+    shape: tuple[int, ...],
+    sigma_range: tuple[float, float],
+    label: Int[Tensor, " n"] | Unconditional | None,
     *,
-    num: int | None = None,
     seed: int = 0,
     num_steps: int = SAMPLER_STEPS,
-    sigma_range: tuple[float, float] = (0.02, 80.0),
     method: Method = "ancestral",
-) -> Float[Tensor, "n 1 8 8"]:
-    """Sample digits: one per label, or `num` of them from the unconditional network.
-
-    Raises:
-        ValueError: If neither labels nor `num` are given.
-    """
-    count = num if labels is None else len(labels)
-    if count is None:
-        raise ValueError("give `labels`, or `num` for the unconditional network; got neither.")
+) -> Float[Tensor, "N *event"]:
+    """Sample `(N, *event)` states; arguments and errors as `samplers`'."""
     generator = torch.Generator().manual_seed(seed)
-    shape = (count, network.img_channels, network.img_resolution, network.img_resolution)
     sigmas = karras_sigmas(num_steps, *sigma_range)
-    return sample(network, shape, sigmas, labels, generator=generator, method=method)
+    return sample(denoiser, shape, sigmas, label, generator=generator, method=method)
 
 
 def nearest_distance(
@@ -80,20 +67,6 @@ def nearest_distance(
 ) -> Float[Tensor, " n"]:
     """Euclidean distance from each image to the nearest reference image."""
     return torch.cdist(images.flatten(1).double(), reference.flatten(1).double()).min(1).values
-
-
-def generated_quality(
-    network: EDM2Network, digits: Digits, *, per_class: int = 100, seed: int = 0, **sampler
-) -> GeneratedQuality:
-    """Generate `per_class` digits of every class and judge them.
-
-    Raises:
-        ValueError: If `per_class` is not positive.
-    """
-    if per_class < 1:
-        raise ValueError(f"`per_class` must be at least 1; got {per_class}.")
-    labels = torch.arange(NUM_CLASSES).repeat_interleave(per_class)
-    return judge(generate(network, labels, seed=seed, **sampler), labels, digits)
 
 
 def judge(

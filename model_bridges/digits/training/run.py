@@ -6,16 +6,14 @@ One step draws a batch, takes an Adam step on its loss, and updates the average
 
 the power-function average of Karras et al. (2024, arXiv 2312.02696, Section 3.1). The learning rate
 rises linearly over the warm-up and falls as half a cosine. The randomness of step k is seeded by
-(seed, stream, k) alone, so an interrupted run continues to the same weights.
+(seed, role, k) alone, so an interrupted run continues to the same weights.
 """
 
 import json
 import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -23,60 +21,26 @@ from torch import Tensor, nn
 
 from model_bridges.checkpoints.errors import CheckpointError
 from model_bridges.checkpoints.tensors import read_tensors, write_tensors
+from model_bridges.digits.training.recipe import Recipe
 
 Report = Callable[[int, float], object]
-
-
-@runtime_checkable
-class RunRecipe(Protocol):
-    """What a run needs to know of a recipe."""
-
-    @property
-    def seed(self) -> int: ...
-
-    def to_dict(self) -> dict: ...
-
-    def fingerprint(self) -> str: ...
-
-
-@dataclass(frozen=True)
-class Optimiser:
-    """Settings of Adam, of its learning rate and of the average."""
-
-    num_steps: int
-    learning_rate: float
-    warmup_steps: int
-    adam_betas: tuple[float, float]
-    ema_gamma: float
-
-    def rate(self, step: int) -> float:
-        """Learning rate after `step` steps."""
-        warmup = min(1.0, (step + 1) / self.warmup_steps)
-        cosine = 0.5 * (1 + math.cos(math.pi * step / self.num_steps))
-        return self.learning_rate * warmup * cosine
 
 
 class Run:
     """Network, Adam state and average after `step` steps.
 
     Args:
-        role: Name of the network among those of a recipe; a checkpoint knows it.
-        stream: Number of its random stream.
+        role: Which of the recipe's networks; a checkpoint knows it.
         network: What is trained, in training mode.
         recipe: Settings; a checkpoint continues only the recipe that began it.
-        optimiser: Those of the optimiser.
     """
 
-    def __init__(
-        self, role: str, stream: int, network: nn.Module, recipe: RunRecipe, optimiser: Optimiser
-    ) -> None:
-        self.role, self.stream, self.recipe, self.settings = role, stream, recipe, optimiser
+    def __init__(self, role: str, network: nn.Module, recipe: Recipe) -> None:
+        self.role, self.recipe = role, recipe
         self.step, self.seconds = 0, 0.0
         # Channels last is the faster layout of small convolutions on a CPU.
         self.network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.optimizer = torch.optim.Adam(
-            network.parameters(), betas=optimiser.adam_betas, fused=True
-        )
+        self.optimizer = torch.optim.Adam(network.parameters(), betas=recipe.adam_betas, fused=True)
         self.ema = {name: p.detach().clone() for name, p in network.named_parameters()}
 
     def train(
@@ -103,9 +67,10 @@ class Run:
             raise ValueError(f"`checkpoint_every` must be at least 1; got {checkpoint_every}.")
         if checkpoint.exists():
             self.restore(checkpoint)
-        last, num_steps = time.monotonic(), self.settings.num_steps
+        stream, num_steps = self.recipe.roles.index(self.role), self.recipe.steps(self.role)
+        last = time.monotonic()
         while self.step < num_steps:
-            seed_step(self.recipe.seed, self.stream, self.step + 1)
+            torch.manual_seed(derived_seed(self.recipe.seed, stream, self.step + 1))
             value = self._advance(loss)
             now = time.monotonic()
             self.seconds, last = self.seconds + now - last, now
@@ -116,17 +81,23 @@ class Run:
 
     def _advance(self, loss: Callable[[], Tensor]) -> float:
         for group in self.optimizer.param_groups:
-            group["lr"] = self.settings.rate(self.step)
+            group["lr"] = self._rate()
         self.optimizer.zero_grad(set_to_none=True)
         value = loss()
         value.backward()
         self.optimizer.step()
         self.step += 1
-        decay = (1 - 1 / self.step) ** (self.settings.ema_gamma + 1)
+        decay = (1 - 1 / self.step) ** (self.recipe.ema_gamma + 1)
         with torch.no_grad():
             for name, parameter in self.network.named_parameters():
                 self.ema[name].lerp_(parameter, 1 - decay)
         return float(value.detach())
+
+    def _rate(self) -> float:
+        """Learning rate of the next step."""
+        warmup = min(1.0, (self.step + 1) / self.recipe.warmup_steps)
+        cosine = 0.5 * (1 + math.cos(math.pi * self.step / self.recipe.steps(self.role)))
+        return self.recipe.largest_rate(self.role) * warmup * cosine
 
     def averaged(self) -> dict[str, Tensor]:
         """State of the network with its averaged weights."""
@@ -178,11 +149,6 @@ class Run:
             raise CheckpointError(
                 f"{path} is not a complete checkpoint ({error}). Delete it to start again."
             ) from error
-
-
-def seed_step(seed: int, stream: int, step: int) -> None:
-    """Seed torch's global generator for one step of one stream; step 0 is the initial weights."""
-    torch.manual_seed(derived_seed(seed, stream, step))
 
 
 def derived_seed(*words: int) -> int:

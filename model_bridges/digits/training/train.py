@@ -1,161 +1,197 @@
-"""The whole run behind the shipped digits networks: train both, judge them, write the files.
+"""The run behind a shipped model of digits: train its networks, write them, judge them, describe them.
 
-The output folder receives `digits.safetensors` (both networks under the prefixes `conditional.` and
-`unconditional.`), `card.json` and `CARD.md`. While the run lasts it also holds one checkpoint per
-network; a run that was cut off continues from them to the same weights, bit for bit.
+The output folder receives the weights, `card.json` and `CARD.md`. While the run lasts it also holds one
+checkpoint per network; a run that was cut off continues from them to the same weights, bit for bit.
 """
 
+import abc
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any, ClassVar
 
 import torch
+from jaxtyping import Float, Int
+from torch import Tensor
 
 from gmm_speciation.files import write_text
 from gmm_speciation.reporting.bars import progress as progress_on_stderr
-from model_bridges.checkpoints.tensors import write_tensors
 from model_bridges.digits.data import Digits, load_digits
-from model_bridges.digits.training.card import build_card, render_card
-from model_bridges.digits.training.evaluate import (
-    GeneratedQuality,
-    denoising_loss,
-    generated_quality,
+from model_bridges.digits.training.batches import augment
+from model_bridges.digits.training.card import (
+    Page,
+    data_facts,
+    loss_facts,
+    machine_facts,
+    render_card,
+    version_facts,
 )
-from model_bridges.digits.training.optimise import train_network
-from model_bridges.digits.training.recipe import METADATA_KEY, ROLES, Recipe
-from model_bridges.digits.training.run import Report
-from model_bridges.edm2 import EDM2Network
+from model_bridges.digits.training.evaluate import SAMPLER_STEPS
+from model_bridges.digits.training.recipe import Recipe
+from model_bridges.digits.training.run import Report, Run, derived_seed
 
-WEIGHTS_NAME, CARD_NAME, CARD_TEXT_NAME = "digits.safetensors", "card.json", "CARD.md"
+CARD_NAME, CARD_TEXT_NAME = "card.json", "CARD.md"
 LICENCE = "Apache-2.0"
+
+
+class Training(abc.ABC):
+    """A model of the digits in training; those who inherit say what is its own.
+
+    Args:
+        recipe: Settings of the run.
+        digits: The data; the shipped split by default.
+    """
+
+    name: ClassVar[str]  # of the model, on its card
+    packages: ClassVar[tuple[str, ...]]  # whose versions the card has
+
+    recipe: Recipe
+
+    def __init__(self, recipe: Recipe, digits: Digits | None = None) -> None:
+        self.recipe = recipe
+        self.digits = load_digits() if digits is None else digits
+        self.networks: dict[str, Any] = {}  # the averaged ones, by role
+        self.seconds: dict[str, float] = {}  # that their steps took, in all runs
+
+    @abc.abstractmethod
+    def build(self, role: str, dropout: float = 0.0) -> Any:
+        """A fresh network, its weights drawn from torch's generator."""
+
+    @abc.abstractmethod
+    def loss(self, role: str, network: Any) -> Callable[[], Tensor]:
+        """What draws a batch with torch's generator and gives the loss of `network` on it."""
+
+    @abc.abstractmethod
+    def write(self, folder: Path) -> Path:
+        """Write the trained networks; returns what is loaded again, a file or a folder."""
+
+    @abc.abstractmethod
+    def judge(self, weights: Path, per_class: int) -> tuple[Any, dict]:
+        """Quality of `per_class` generated images a class, and losses by kind, part and noise level."""
+
+    @abc.abstractmethod
+    def facts(self, weights: Path) -> dict:
+        """Files, architecture and what else a card says of this model alone."""
+
+    @staticmethod
+    @abc.abstractmethod
+    def page(card: dict) -> Page:
+        """What the card's page says of this model alone."""
+
+    def train_network(
+        self,
+        role: str,
+        checkpoint: Path,
+        *,
+        checkpoint_every: int = 250,
+        report: Report | None = None,
+    ) -> Any:
+        """Train one network; continue from `checkpoint` if it is there. The caller's random state is kept.
+
+        Args:
+            role: Which of the recipe's roles; those before it are trained.
+            checkpoint: File that holds the state of the run, replaced atomically.
+            checkpoint_every: Steps between checkpoints.
+            report: Called after every step with (steps done, loss).
+
+        Returns:
+            The averaged network in evaluation mode.
+
+        Raises:
+            ValueError: If `role` or `checkpoint_every` is not valid.
+            CheckpointError: If the checkpoint is unreadable or belongs to another recipe.
+        """
+        roles, seed = self.recipe.roles, self.recipe.seed
+        if role not in roles:
+            raise ValueError(f"`role` must be one of {roles}; got {role!r}.")
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(derived_seed(seed, roles.index(role), 0))
+            network = self.build(role, self.recipe.dropout).train()
+            run = Run(role, network, self.recipe)
+            loss = self.loss(role, network)
+            run.train(loss, checkpoint, checkpoint_every=checkpoint_every, report=report)
+            averaged = self.build(role)
+        averaged.load_state_dict(run.averaged())
+        self.networks[role] = averaged.eval().requires_grad_(False)
+        self.seconds[role] = run.seconds
+        return averaged
+
+    def moved(self, index: Int[Tensor, " B"]) -> Float[Tensor, "B 1 8 8"]:
+        """Training digits, each moved a little at random as the recipe says."""
+        background = -self.digits.mean / self.digits.scale
+        return augment(self.digits.train_images[index], background, self.recipe)
+
+    def card(self, weights: Path, quality: Any, losses: dict) -> dict:
+        """Plain JSON data of the finished run. Arguments as `judge` takes and gives them."""
+        return {
+            "name": self.name,
+            "licence": LICENCE,
+            **self.facts(weights),
+            "data": data_facts(self.digits),
+            "recipe": self.recipe.to_dict(),
+            "recipe_sha256": self.recipe.fingerprint(),
+            "seed": self.recipe.seed,
+            "training_seconds": self.seconds,
+            "machine": machine_facts(),
+            "versions": version_facts(*self.packages),
+            "loss_per_sigma": loss_facts(losses),
+            "generated": asdict(quality) | {"sampler": f"ancestral, {SAMPLER_STEPS} levels, rho 7"},
+        }
 
 
 @dataclass(frozen=True)
 class TrainingResult:
-    """Where a run left its files, and how good the networks are."""
+    """Where a run left its files, and how good the model is."""
 
-    weights: Path
+    weights: Path  # a file, or the folder of a pipeline
     card: Path
     card_text: Path
-    quality: GeneratedQuality
+    quality: Any
     seconds: float
 
 
 def train(
+    training: Training,
     out_dir: str | Path,
     *,
-    seed: int = 0,
-    steps: int | None = None,
-    recipe: Recipe | None = None,
-    checkpoint_every: int = 500,
+    checkpoint_every: int = 250,
     per_class: int = 100,
     keep_checkpoints: bool = False,
     progress: bool = True,
 ) -> TrainingResult:
-    """Train the conditional and the unconditional digits network and write them with their card.
+    """Train all networks of a model and write them with their card.
 
     Args:
+        training: The model and its recipe.
         out_dir: Folder for the results; made if missing. Checkpoints there are continued.
-        seed: Seed of everything random; replaces that of `recipe`.
-        steps: Optimiser steps of each network in place of the recipe's, for a quick trial.
-        recipe: Settings; the shipped networks used the default.
         checkpoint_every: Steps between checkpoints.
-        per_class: Generated digits per class in the final judgement.
-        keep_checkpoints: Keep the training state after the end.
-        progress: Show a progress bar.
+        per_class: Generated images of a class in the final judgement.
+        keep_checkpoints: Keep the training states after the end.
+        progress: Show progress bars.
 
     Raises:
         ValueError: If a setting is not valid.
         CheckpointError: If a checkpoint in `out_dir` is damaged or belongs to another recipe.
-        MissingExtraError: If scikit-learn is not installed.
     """
-    recipe = replace(recipe or Recipe(), seed=seed)
-    if steps is not None:
-        recipe = replace(recipe, conditional_steps=steps, unconditional_steps=steps)
-    folder, digits = Path(out_dir), load_digits()
-    networks: dict[str, EDM2Network] = {}
-    seconds: dict[str, float] = {}
-    for role in ROLES:
-        with progress_bar(f"{role} digits network", recipe.steps(role), progress) as report:
-            networks[role], seconds[role] = train_network(
-                role,
-                recipe,
-                digits,
-                _checkpoint(folder, role),
-                checkpoint_every=checkpoint_every,
-                report=report,
-            )
-    weights = folder / WEIGHTS_NAME
-    _write_weights(weights, networks, recipe, digits)
-    quality = generated_quality(
-        networks["conditional"],
-        digits,
-        per_class=per_class,
-        seed=seed,
-        sigma_range=recipe.sigma_range,
-    )
-    card = build_card(
-        weights=weights,
-        recipe=recipe,
-        digits=digits,
-        parameters={role: num_parameters(networks[role]) for role in ROLES},
-        losses={role: _losses(networks[role], digits) for role in ROLES},
-        quality=quality,
-        seconds=seconds,
-        licence=LICENCE,
-    )
-    write_text(folder / CARD_NAME, json.dumps(card, indent=2) + "\n")
-    write_text(folder / CARD_TEXT_NAME, render_card(card))
+    if per_class < 1:
+        raise ValueError(f"`per_class` must be at least 1; got {per_class}.")
+    folder, recipe = Path(out_dir), training.recipe
+    states = {role: folder / f"checkpoint-{role}.safetensors" for role in recipe.roles}
+    for role, state in states.items():
+        with progress_bar(f"{role} network of digits", recipe.steps(role), progress) as report:
+            training.train_network(role, state, checkpoint_every=checkpoint_every, report=report)
+    weights = training.write(folder)
+    quality, losses = training.judge(weights, per_class)
+    card = training.card(weights, quality, losses)
+    paths = folder / CARD_NAME, folder / CARD_TEXT_NAME
+    write_text(paths[0], json.dumps(card, indent=2) + "\n")
+    write_text(paths[1], render_card(card, training.page(card)))
     if not keep_checkpoints:
-        for role in ROLES:
-            _checkpoint(folder, role).unlink(missing_ok=True)
-    return TrainingResult(
-        weights, folder / CARD_NAME, folder / CARD_TEXT_NAME, quality, sum(seconds.values())
-    )
-
-
-def _checkpoint(folder: Path, role: str) -> Path:
-    return folder / f"checkpoint-{role}.safetensors"
-
-
-def _write_weights(
-    path: Path, networks: dict[str, EDM2Network], recipe: Recipe, digits: Digits
-) -> None:
-    tensors = {
-        f"{role}.{name}": value
-        for role in ROLES
-        for name, value in networks[role].state_dict().items()
-    }
-    fields = {
-        "licence": LICENCE,
-        "network_kwargs": {role: recipe.network_kwargs(role) for role in ROLES},
-        "mean": digits.mean,
-        "scale": digits.scale,
-        "sigma_range": recipe.sigma_range,
-        "recipe": recipe.to_dict(),
-        "recipe_sha256": recipe.fingerprint(),
-    }
-    # One entry: safetensors writes several in random order, and equal runs should give equal files.
-    write_tensors(path, tensors, {METADATA_KEY: json.dumps(fields, sort_keys=True)})
-
-
-def _losses(network: EDM2Network, digits: Digits) -> dict[str, dict[float, float]]:
-    conditional = network.label_dim > 0
-    return {
-        "train": denoising_loss(
-            network, digits.train_images, digits.train_labels if conditional else None
-        ),
-        "held_out": denoising_loss(
-            network, digits.held_out_images, digits.held_out_labels if conditional else None
-        ),
-    }
-
-
-def num_parameters(network: torch.nn.Module) -> int:
-    """Trainable numbers of a network."""
-    return sum(parameter.numel() for parameter in network.parameters())
+        for state in states.values():
+            state.unlink(missing_ok=True)
+    return TrainingResult(weights, *paths, quality, sum(training.seconds.values()))
 
 
 @contextmanager
