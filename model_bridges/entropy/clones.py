@@ -33,9 +33,9 @@ from model_bridges.denoisers.base import UNCONDITIONAL, Denoiser
 from model_bridges.entropy.elbo_posterior import elbo_posterior
 from model_bridges.entropy.evidence import Evidence, evidence
 from model_bridges.entropy.levels import pilot_posterior, place_levels, rate_of
-from model_bridges.entropy.problem import Problem
+from model_bridges.entropy.problem import Problem, ProblemJob
 from model_bridges.entropy.tracking import merged_posterior
-from model_bridges.runs.jobs import BatchSums, ChunkSums, Means
+from model_bridges.runs.jobs import BatchSums, ChunkSums, Means, counted
 from model_bridges.samplers import karras_sigmas
 from model_bridges.tracking.forward import track
 from model_bridges.tracking.tracked import group_log_sum
@@ -127,7 +127,7 @@ def run_back_as_mixture(
 
 
 @dataclass(frozen=True, eq=False)
-class CloneJob:
+class CloneJob(ProblemJob):
     """Clones of every image of a problem at every level.
 
     Levels of the problem are moved to the nearest of the sampler's; 8 placed by the pilot by default.
@@ -140,7 +140,8 @@ class CloneJob:
         classifier_name: What to call it.
     """
 
-    problem: Problem
+    kind = "clones"
+
     num_steps: int = DEFAULT_NUM_STEPS
     check_steps: bool = False
     classifier: Classifier | None = None
@@ -148,24 +149,21 @@ class CloneJob:
 
     def settings(self) -> dict[str, Any]:
         return self.problem.settings(
-            "clones",
+            self.kind,
             num_steps=self.num_steps,
             check_steps=self.check_steps,
             named_by=self.classifier_name,
         )
-
-    @property
-    def num_chunks(self) -> int:
-        return self.problem.num_chunks
 
     def grid(self) -> Float[np.ndarray, " T"]:
         """Levels of the sampler, decreasing."""
         low, high = self.problem.denoiser.sigma_range
         return karras_sigmas(self.num_steps, low, high).numpy()
 
+    @counted
     def pilot(self) -> ChunkSums:
         """Branching levels, as indices into the sampler's grid, and levels to name classes with."""
-        p, before = self.problem, self.problem.denoiser.evaluations
+        p = self.problem
         record, images = pilot_posterior(
             p.denoiser,
             p.x0,
@@ -195,13 +193,12 @@ class CloneJob:
                 "seen": seen.counts,
                 **{f"seen {key}": total for key, total in seen.totals.items()},
             },
-            evaluations=p.denoiser.evaluations - before,
         )
 
-    @torch.no_grad()
+    @counted
     def chunk(self, index: int, pilot: ChunkSums) -> ChunkSums:
         """Sums of the agreement over the images of one chunk."""
-        p, before = self.problem, self.problem.denoiser.evaluations
+        p = self.problem
         clean = p.x0[p.images(index)].double()
         grid = self.grid()
         totals = {
@@ -223,7 +220,7 @@ class CloneJob:
             for name, partition in p.partitions.items():
                 for place, one in enumerate(np.split(ends, len(branches))):
                     totals[f"{kind} {name}"][place] += _agreement(one, partition).sum()
-        return ChunkSums(len(clean), totals, evaluations=p.denoiser.evaluations - before)
+        return ChunkSums(len(clean), totals)
 
     def _ends(
         self,

@@ -8,7 +8,6 @@ the prior.
 """
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
@@ -18,10 +17,9 @@ from torch import Tensor
 from gmm_speciation.curves import EntropyCurve
 from model_bridges.entropy.elbo_posterior import DEFAULT_NUM_STRATA, ElboPosterior, elbo_posterior
 from model_bridges.entropy.evidence import UNDECIDED, Evidence, evidence, image_moments
-from model_bridges.entropy.levels import pilot_rate, place_levels
-from model_bridges.entropy.linear_bounds import wiener_errors
-from model_bridges.entropy.problem import Problem
-from model_bridges.runs.jobs import Arrays, BatchSums, ChunkSums
+from model_bridges.entropy.levels import place_levels
+from model_bridges.entropy.problem import ProblemJob
+from model_bridges.runs.jobs import Arrays, BatchSums, ChunkSums, counted
 from model_bridges.tracking.distances import distance, gram, spread
 from model_bridges.tracking.readouts import doubts, posterior_entropy
 from model_bridges.tracking.tracked import group_log_sum
@@ -31,35 +29,25 @@ DEFAULT_NUM_LEVELS = 16
 
 
 @dataclass(frozen=True, eq=False)
-class ElboJob:
+class ElboJob(ProblemJob):
     """ELBO differences of every image at every level; 16 levels placed by the pilot by default."""
 
-    problem: Problem
+    kind = "elbo"
+
     num_strata: int = DEFAULT_NUM_STRATA
 
-    def settings(self) -> dict[str, Any]:
-        return self.problem.settings("elbo", num_strata=self.num_strata)
-
-    @property
-    def num_chunks(self) -> int:
-        return self.problem.num_chunks
-
+    @counted
     def pilot(self) -> ChunkSums:
         """The rate on a coarse grid, and the levels of the curve."""
-        p, before = self.problem, self.problem.denoiser.evaluations
-        sigmas, rate = pilot_rate(
-            p.denoiser, p.x0, prior=p.prior, seed=p.seed, max_batch=p.max_batch
-        )
+        p = self.problem
+        sigmas, rate = p.rate()
         levels = place_levels(sigmas, rate, DEFAULT_NUM_LEVELS) if p.sigmas is None else p.sigmas
-        cost = p.denoiser.evaluations - before
-        found, bound = {"sigmas": sigmas, "rate": rate}, wiener_errors(p.x0, levels)
-        found |= {"levels": levels} | ({} if bound is None else {"wiener": bound})
-        return ChunkSums(0, found, evaluations=cost)
+        return ChunkSums(0, {"sigmas": sigmas, "rate": rate, **p.bounded(levels)})
 
-    @torch.no_grad()
+    @counted
     def chunk(self, index: int, pilot: ChunkSums) -> ChunkSums:
         """Sums over the images of one chunk."""
-        p, before = self.problem, self.problem.denoiser.evaluations
+        p = self.problem
         images = p.images(index)
         clean = p.x0[images].double()
         levels = pilot.totals["levels"]
@@ -73,7 +61,7 @@ class ElboJob:
         totals |= image_moments(clean)
         if "wiener" in pilot.totals:
             totals["wiener"] = pilot.totals["wiener"][:, images].sum(1)
-        return ChunkSums(len(clean), totals, evaluations=p.denoiser.evaluations - before)
+        return ChunkSums(len(clean), totals)
 
     def _posterior(
         self, x: Tensor, sigma: float, pilot: ChunkSums, rng: np.random.Generator

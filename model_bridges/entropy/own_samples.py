@@ -11,12 +11,11 @@ from typing import Any
 import numpy as np
 import torch
 
-from gmm_speciation.partitions import Partition
 from model_bridges.denoisers.checks import class_weights
 from model_bridges.denoisers.counted import CountingDenoiser
-from model_bridges.entropy.problem import Problem
+from model_bridges.entropy.problem import model_settings
 from model_bridges.images.labelled import LabelledImages
-from model_bridges.runs.jobs import BatchSums, ChunkSums, default_chunk_size
+from model_bridges.runs.jobs import BatchSums, ChunkSums, counted, default_chunk_size
 from model_bridges.samplers import karras_sigmas, sample
 
 DEFAULT_NUM_STEPS = 64
@@ -34,7 +33,6 @@ class SamplingJob:
     num: int
     num_steps: int = DEFAULT_NUM_STEPS
     seed: int = 0
-    max_batch: int = 256
 
     def __post_init__(self) -> None:
         if self.num < 2:
@@ -57,30 +55,23 @@ class SamplingJob:
         return torch.from_numpy(rng.choice(len(weights), size=self.num, p=weights))
 
     def settings(self) -> dict[str, Any]:
-        own = Problem(
-            self.denoiser,
-            torch.zeros(0, *self.denoiser.event_shape),
-            None,
-            "",
-            None,
-            class_weights(None, self.denoiser),
-            {"": Partition([0])},
-            self.seed,
-            self.chunk_size,
-            self.max_batch,
-        ).settings("samples", num=self.num, num_steps=self.num_steps)
         return {
-            k: own[k] for k in ("work", "seed", "chunk_size", "prior", "model", "num", "num_steps")
+            "work": "samples",
+            "seed": self.seed,
+            "chunk_size": self.chunk_size,
+            "prior": [float(w) for w in class_weights(None, self.denoiser)],
+            "model": model_settings(self.denoiser),
+            "num": self.num,
+            "num_steps": self.num_steps,
         }
 
     def pilot(self) -> ChunkSums:
         """Nothing to know beforehand."""
         return ChunkSums(0, {})
 
-    @torch.no_grad()
+    @counted
     def chunk(self, index: int, pilot: ChunkSums) -> ChunkSums:
         """The samples of one chunk as rows."""
-        before = self.denoiser.evaluations
         first = index * self.chunk_size
         labels = self.labels()[first : first + self.chunk_size]
         levels = karras_sigmas(self.num_steps, *self.denoiser.sigma_range)
@@ -90,8 +81,7 @@ class SamplingJob:
         shape = (len(labels), *self.denoiser.event_shape)
         images = sample(self.denoiser, shape, levels, labels, generator=generator)
         rows = {"images": images.float().cpu().numpy(), "labels": labels.numpy()}
-        cost = self.denoiser.evaluations - before
-        return ChunkSums(len(labels), {"count": np.ones(1)}, rows, cost)
+        return ChunkSums(len(labels), {"count": np.ones(1)}, rows)
 
     def images(self, merged: BatchSums) -> LabelledImages:
         """All samples, and the name of their law."""

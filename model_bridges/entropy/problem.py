@@ -8,8 +8,8 @@ chunk, so that chunks can be done anywhere, in any order, twice.
 import hashlib
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, fields
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -22,7 +22,9 @@ from gmm_speciation.partitions import Partition, as_partition
 from model_bridges.denoisers.base import Denoiser, class_raw
 from model_bridges.denoisers.checks import check_data, check_levels, class_weights
 from model_bridges.denoisers.counted import CountingDenoiser
-from model_bridges.runs.jobs import chunk_slice, default_chunk_size
+from model_bridges.entropy.levels import pilot_rate
+from model_bridges.entropy.linear_bounds import wiener_errors
+from model_bridges.runs.jobs import Arrays, chunk_slice, default_chunk_size
 
 TRIVIAL = "classes"
 PROBE_IMAGES = 2
@@ -74,14 +76,20 @@ class Problem:
             "sigmas": None if self.sigmas is None else [float(s) for s in self.sigmas],
             "prior": [float(w) for w in self.prior],
             "partitions": {name: list(p.labels) for name, p in self.partitions.items()},
-            "model": {
-                "provenance": self.denoiser.provenance,
-                "event_shape": list(self.denoiser.event_shape),
-                "sigma_range": [float(s) for s in self.denoiser.sigma_range],
-                "probe": probe(self.denoiser, self.x0.device),
-            },
+            "model": model_settings(self.denoiser, self.x0.device),
             **own,
         }
+
+    def rate(self) -> tuple[Float[np.ndarray, " M"], Float[np.ndarray, " M"]]:
+        """Levels of a pilot, and the entropy lost per unit log sigma there."""
+        return pilot_rate(
+            self.denoiser, self.x0, prior=self.prior, seed=self.seed, max_batch=self.max_batch
+        )
+
+    def bounded(self, levels: Float[np.ndarray, " L"]) -> Arrays:
+        """The levels, and what a linear denoiser achieves on each image at them, where that is known."""
+        bound = wiener_errors(self.x0, levels)
+        return {"levels": levels} | ({} if bound is None else {"wiener": bound})
 
     def class_outputs(
         self, x: Float[Tensor, "B *event"], sigma: float
@@ -89,6 +97,39 @@ class Problem:
         """`out F_c` of all classes: the denoisers without the term they share."""
         _, out = self.denoiser.coefficients(sigma)
         return float(out) * class_raw(self.denoiser, x, sigma, max_batch=self.max_batch).to(x)
+
+
+@dataclass(frozen=True, eq=False)
+class ProblemJob:
+    """A job on a problem; what it depends on beside the problem are its own fields."""
+
+    kind: ClassVar[str]
+
+    problem: Problem
+
+    @property
+    def denoiser(self) -> CountingDenoiser:
+        return self.problem.denoiser
+
+    @property
+    def num_chunks(self) -> int:
+        return self.problem.num_chunks
+
+    def settings(self) -> dict[str, Any]:
+        own = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "problem"}
+        return self.problem.settings(self.kind, **own)
+
+
+def model_settings(
+    denoiser: CountingDenoiser, device: torch.device | str = "cpu"
+) -> dict[str, Any]:
+    """What tells one model from another, as plain data."""
+    return {
+        "provenance": denoiser.provenance,
+        "event_shape": list(denoiser.event_shape),
+        "sigma_range": [float(s) for s in denoiser.sigma_range],
+        "probe": probe(denoiser, device),
+    }
 
 
 @torch.no_grad()

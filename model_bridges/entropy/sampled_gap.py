@@ -13,7 +13,6 @@ holds their disagreement, too.
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
 
 import numpy as np
 import torch
@@ -25,8 +24,8 @@ from model_bridges.denoisers.base import UNCONDITIONAL, per_image
 from model_bridges.entropy.evidence import Evidence, image_moments
 from model_bridges.entropy.importance import FLOOR, Proposal
 from model_bridges.entropy.linear_bounds import scalar_bound
-from model_bridges.entropy.problem import Problem
-from model_bridges.runs.jobs import NUM_BATCHES, BatchSums, ChunkSums, Means
+from model_bridges.entropy.problem import ProblemJob
+from model_bridges.runs.jobs import NUM_BATCHES, BatchSums, ChunkSums, Means, counted
 
 METHOD = "denoiser gap (unconditional, adaptive levels)"
 PILOT_CELLS, PILOT_DRAWS = 24, 24
@@ -35,7 +34,7 @@ DEFAULT_NUM_LEVELS, DEFAULT_NUM_STRATA, DEFAULT_DRAWS = 48, 128, 32
 
 
 @dataclass(frozen=True, eq=False)
-class SampledGapJob:
+class SampledGapJob(ProblemJob):
     """The gap of the labelled class from independent draws of level, image and noise.
 
     Batches use different images, as far as there are 16 of them, so that their means are independent.
@@ -46,7 +45,8 @@ class SampledGapJob:
         num_strata: Draws of one chunk, one in each stratum of log sigma.
     """
 
-    problem: Problem
+    kind = "sampled gap"
+
     num_draws: int = DEFAULT_DRAWS
     num_strata: int = DEFAULT_NUM_STRATA
 
@@ -67,11 +67,6 @@ class SampledGapJob:
                 "The sampled gap knows single classes only; for groups use `estimator='gap'`."
             )
 
-    def settings(self) -> dict[str, Any]:
-        return self.problem.settings(
-            "sampled gap", num_draws=self.num_draws, num_strata=self.num_strata
-        )
-
     @property
     def num_chunks(self) -> int:
         return self.num_draws
@@ -83,9 +78,10 @@ class SampledGapJob:
             return given
         return np.geomspace(*self.problem.denoiser.sigma_range, DEFAULT_NUM_LEVELS)
 
+    @counted
     def pilot(self) -> ChunkSums:
         """Density of the levels, by its distribution function."""
-        p, before = self.problem, self.problem.denoiser.evaluations
+        p = self.problem
         # The integral runs up to the model's largest level, wherever the curve ends.
         levels, top = self.levels(), self.problem.denoiser.sigma_range[1]
         ends = np.log(levels[0]), np.log(max(levels[-1], top))
@@ -93,20 +89,19 @@ class SampledGapJob:
         rng = p.rng("sampled gap pilot")
         places = edges[:-1, None] + np.diff(edges)[:, None] * rng.random((PILOT_CELLS, PILOT_DRAWS))
         images = rng.integers(len(p.x0), size=places.size)
-        gaps = self._gaps(places.ravel(), images, rng).reshape(places.shape)
+        gaps = self._draws(places.ravel(), images, rng)["gap"].reshape(places.shape)
         size = np.sqrt((gaps**2).mean(1))
         # Wide: where large gaps are rare, a cell may have seen none, and its neighbours know better.
         kernel = np.array([1, 2, 3, 2, 1]) / 9
         smooth = np.convolve(np.pad(size, 2, mode="edge"), kernel, mode="valid")
         at_edges = np.interp(edges, (edges[1:] + edges[:-1]) / 2, smooth)
         proposal = Proposal.from_shape(edges, at_edges, FLOOR)
-        cost = p.denoiser.evaluations - before
-        return ChunkSums(0, {"nodes": proposal.nodes, "cdf": proposal.cdf}, evaluations=cost)
+        return ChunkSums(0, {"nodes": proposal.nodes, "cdf": proposal.cdf})
 
+    @counted
     def chunk(self, index: int, pilot: ChunkSums) -> ChunkSums:
         """One draw in every stratum: its part of the integral above each level, and of each cell."""
-        p, before = self.problem, self.problem.denoiser.evaluations
-        rng = p.rng("sampled gap", index)
+        rng = self.problem.rng("sampled gap", index)
         proposal = Proposal(pilot.totals["nodes"], pilot.totals["cdf"])
         places, weights = proposal.stratified(rng.random(self.num_strata))
         images = self._images(index)
@@ -128,7 +123,6 @@ class SampledGapJob:
                 },
                 "cell width": (cell * weights).sum(1),
             },
-            evaluations=p.denoiser.evaluations - before,
         )
 
     def _images(self, index: int) -> Int[np.ndarray, " J"]:
@@ -142,16 +136,6 @@ class SampledGapJob:
         turn = p.rng("sampled gap strata", index).permutation(self.num_strata)
         return own[(first + turn) % len(own)]
 
-    def _gaps(
-        self,
-        places: Float[np.ndarray, " M"],
-        images: Int[np.ndarray, " M"],
-        rng: np.random.Generator,
-    ) -> Float[np.ndarray, " M"]:
-        """`|D_y - D_u|^2 / sigma^2` at one noisy state each."""
-        return self._draws(places, images, rng)["gap"]
-
-    @torch.no_grad()
     def _draws(
         self,
         places: Float[np.ndarray, " M"],

@@ -24,10 +24,10 @@ from gmm_speciation.curves import EntropyCurve
 from gmm_speciation.estimate import Estimate
 from model_bridges.entropy.evidence import UNDECIDED, Evidence, evidence, image_moments
 from model_bridges.entropy.gap import integral_from_top
-from model_bridges.entropy.levels import pilot_rate, place_levels
+from model_bridges.entropy.levels import place_levels
 from model_bridges.entropy.linear_bounds import wiener_errors
-from model_bridges.entropy.problem import Problem
-from model_bridges.runs.jobs import NUM_BATCHES, Arrays, BatchSums, ChunkSums, merge
+from model_bridges.entropy.problem import ProblemJob
+from model_bridges.runs.jobs import NUM_BATCHES, Arrays, BatchSums, ChunkSums, counted, merge
 from model_bridges.tracking.forward import track
 from model_bridges.tracking.generated import generated_posterior
 from model_bridges.tracking.readouts import (
@@ -46,7 +46,7 @@ ESTIMATORS = ("tracking", "gap", "gap-unconditional", "tracking-ratio", "trackin
 
 
 @dataclass(frozen=True, eq=False)
-class TrackingJob:
+class TrackingJob(ProblemJob):
     """Tracking of every image of a problem; 32 levels placed by the pilot by default.
 
     Args:
@@ -57,7 +57,8 @@ class TrackingJob:
         keep_posteriors: Keep the posteriors of single paths as rows.
     """
 
-    problem: Problem
+    kind = "tracking"
+
     num_paths: int = 1
     trajectories: bool = False
     keep_posteriors: bool = True
@@ -69,37 +70,17 @@ class TrackingJob:
                 "sampler, `sigmas`, such as `karras_sigmas(64)`."
             )
 
-    def settings(self) -> dict[str, Any]:
-        return self.problem.settings(
-            "tracking",
-            num_paths=self.num_paths,
-            trajectories=self.trajectories,
-            keep_posteriors=self.keep_posteriors,
-        )
-
-    @property
-    def num_chunks(self) -> int:
-        return self.problem.num_chunks
-
+    @counted
     def pilot(self) -> ChunkSums:
         """The levels, and what a linear denoiser achieves on each image at them."""
-        p, before = self.problem, self.problem.denoiser.evaluations
-        levels = p.sigmas
-        if levels is None:
-            found = pilot_rate(p.denoiser, p.x0, prior=p.prior, seed=p.seed, max_batch=p.max_batch)
-            levels = place_levels(*found, DEFAULT_NUM_LEVELS)
-        bound = None if self.trajectories else wiener_errors(p.x0, levels)
-        return ChunkSums(
-            0,
-            {"levels": levels} | ({} if bound is None else {"wiener": bound}),
-            evaluations=p.denoiser.evaluations - before,
-        )
+        p = self.problem
+        levels = place_levels(*p.rate(), DEFAULT_NUM_LEVELS) if p.sigmas is None else p.sigmas
+        return ChunkSums(0, {"levels": levels} if self.trajectories else p.bounded(levels))
 
-    @torch.no_grad()
+    @counted
     def chunk(self, index: int, pilot: ChunkSums) -> ChunkSums:
         """Sums over the images of one chunk."""
-        p, before = self.problem, self.problem.denoiser.evaluations
-        images = p.images(index)
+        p, images = self.problem, self.problem.images(index)
         record, clean = self._trace(images, pilot.totals["levels"])
         totals = sums_of(record, clean, p.partitions)
         if "wiener" in pilot.totals:
@@ -110,8 +91,7 @@ class TrackingJob:
             if self.keep_posteriors and size <= LARGEST_ROW:
                 posterior = np.exp(record.log_probabilities(name)).swapaxes(0, 1)
                 rows[f"posterior {name}"] = posterior.astype(np.float32)
-        cost = p.denoiser.evaluations - before
-        return ChunkSums(record.num_images, totals, rows, cost)
+        return ChunkSums(record.num_images, totals, rows)
 
     def _trace(
         self, images: slice, levels: Float[np.ndarray, " L"]

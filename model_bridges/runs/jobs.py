@@ -9,10 +9,12 @@ of freedom. For a mean and batches of one size that is the error of the batch me
 
 import time
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
-from typing import Any, Protocol, runtime_checkable
+from dataclasses import dataclass, field, replace
+from functools import wraps
+from typing import Any, Protocol, TypeVar, cast, runtime_checkable
 
 import numpy as np
+import torch
 from jaxtyping import Float
 
 from gmm_speciation.curves import Batches, EntropyCurve
@@ -23,6 +25,7 @@ NUM_BATCHES = 16
 
 Arrays = dict[str, np.ndarray]
 Means = Mapping[str, np.ndarray]
+Step = TypeVar("Step", bound=Callable[..., "ChunkSums"])
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,6 +56,19 @@ class Job(Protocol):
 
     def chunk(self, index: int, pilot: ChunkSums) -> ChunkSums:
         """One chunk; depends on the settings, the pilot and `index` only."""
+
+
+def counted(step: Step) -> Step:
+    """A step of a job with a counting `denoiser`: without gradients, its evaluations in what it leaves."""
+
+    @wraps(step)
+    def call(self: Any, *arguments: Any) -> ChunkSums:
+        before = self.denoiser.evaluations
+        with torch.no_grad():
+            sums = step(self, *arguments)
+        return replace(sums, evaluations=self.denoiser.evaluations - before)
+
+    return cast(Step, call)
 
 
 @dataclass(frozen=True, eq=False)
