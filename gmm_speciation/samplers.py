@@ -20,6 +20,7 @@ Levels are a strictly increasing log-SNR grid here: sampling runs from noise to 
 """
 
 from collections.abc import Callable
+from typing import Any
 
 import equinox as eqx
 import jax
@@ -233,21 +234,32 @@ def sample(
         mixture,
         process,
         times,
-        key,
-        num_samples,
-        start,
-        method,
-        variance,
-        guidance,
-        partition,
         _next_state,
+        key=key,
+        num_samples=num_samples,
+        start=start,
+        method=method,
+        variance=variance,
+        guidance=guidance,
+        partition=partition,
     )
     path = jnp.concatenate([states[None], path])
     return Trajectory(levels.times, levels.alpha, levels.sigma, path, state)
 
 
 def _run(
-    mixture, process, times, key, num_samples, start, method, variance, guidance, partition, keep
+    mixture,
+    process,
+    times,
+    keep,
+    *,
+    key,
+    num_samples=None,
+    start=None,
+    method="sde",
+    variance="posterior",
+    guidance=None,
+    partition=None,
 ) -> tuple[ReverseLevels, Array, tuple]:
     """Levels, start, and what `_reverse` gives; checks the arguments of `sample`."""
     if method not in SAMPLING_METHODS:
@@ -282,12 +294,7 @@ def observe(
     readout: Readout,
     *,
     key: PRNGKeyArray,
-    num_samples: int | None = None,
-    start: ArrayLike | None = None,
-    method: str = "sde",
-    variance: str = "posterior",
-    guidance: Guidance | None = None,
-    partition: Classes = None,
+    **options: Any,
 ) -> Observation:
     """Reverse trajectories as `sample` draws them, of which only what `readout` says is kept.
 
@@ -296,20 +303,10 @@ def observe(
             guided posterior means there; any arrays. A function of the module or an `eqx.Module`, so
             that it compiles once.
 
-    Other arguments and errors as `sample`.
+    Other arguments, options and errors as those of `sample`.
     """
     levels, _, (final, state, readings) = _run(
-        mixture,
-        process,
-        times,
-        key,
-        num_samples,
-        start,
-        method,
-        variance,
-        guidance,
-        partition,
-        _Reading(readout),
+        mixture, process, times, _Reading(readout), key=key, **options
     )
     return Observation(
         levels.times[:-1], levels.alpha[:-1], levels.sigma[:-1], readings, final, state

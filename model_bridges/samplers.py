@@ -120,9 +120,9 @@ def sample(
         for index, (sigma, next_sigma) in enumerate(pairwise(levels), start=1):
             denoised, state = mean(x, sigma, state)
             if method == "ancestral":
-                means, spread = reverse_kernel(x, denoised[None], sigma, next_sigma, variance)
+                average, spread = reverse_kernel(x, denoised, sigma, next_sigma, variance)
                 noise = torch.randn(shape, generator=generator, device=device, dtype=dtype)
-                x = means[0] + math.sqrt(spread) * noise
+                x = average + math.sqrt(spread) * noise
             else:
                 slope = (x - denoised) / sigma
                 euler = x + (next_sigma - sigma) * slope

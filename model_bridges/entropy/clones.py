@@ -78,27 +78,20 @@ def run_back(
     Returns:
         Posterior means of the unconditional model at the last level, group after group.
     """
-    groups, place = list(states), [0] * len(states)
+    groups, left = list(states), [[float(level) for level in own] for own in levels]
     while True:
-        now = [own[i] for own, i in zip(levels, place, strict=True)]
-        top = max(now)
-        active = [g for g, level in enumerate(now) if level == top]
+        top = max(own[0] for own in left)
+        active = [g for g, own in enumerate(left) if own[0] == top]
         x = torch.cat([groups[g] for g in active])
-        parts = [denoiser(part, float(top), UNCONDITIONAL) for part in x.split(max_batch)]
-        denoised = torch.cat(parts)
-        if place[active[0]] == len(levels[active[0]]) - 1:
+        denoised = torch.cat([denoiser(p, top, UNCONDITIONAL) for p in x.split(max_batch)])
+        if len(left[active[0]]) == 1:
             return denoised  # every group is at the last level now, in order
-        first = 0
-        for g in active:
-            own, size = levels[g], len(groups[g])
-            rows = slice(first, first + size)
-            first += size
-            means, variance = reverse_kernel(
-                x[rows], denoised[rows][None], float(top), float(own[place[g] + 1])
-            )
-            noise = torch.from_numpy(rng.standard_normal(means[0].shape)).to(x)
-            groups[g] = means[0] + variance**0.5 * noise
-            place[g] += 1
+        sizes = [len(groups[g]) for g in active]
+        for g, own, ends in zip(active, x.split(sizes), denoised.split(sizes), strict=True):
+            left[g].pop(0)
+            mean, variance = reverse_kernel(own, ends, top, left[g][0])
+            noise = torch.from_numpy(rng.standard_normal(mean.shape)).to(x)
+            groups[g] = mean + variance**0.5 * noise
 
 
 @torch.no_grad()

@@ -58,9 +58,9 @@ def generate_paths(
         path = [float(sigmas[-1]) * noise()]
         for i in range(len(sigmas) - 1, 0, -1):
             sigma, cleaner = float(sigmas[i]), float(sigmas[i - 1])
-            mean = denoiser(path[-1], sigma, label)
-            means, variance = reverse_kernel(path[-1], mean[None], sigma, cleaner)
-            path.append(means[0] + variance**0.5 * noise())
+            denoised = denoiser(path[-1], sigma, label)
+            mean, variance = reverse_kernel(path[-1], denoised, sigma, cleaner)
+            path.append(mean + variance**0.5 * noise())
         ends.append(denoiser(path[-1], float(sigmas[0]), label))
         states.append(torch.stack(path[::-1]))
     return torch.cat(states, 1), torch.cat(ends)
