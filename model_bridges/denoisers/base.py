@@ -13,8 +13,9 @@ Shapes: `x` and results `(B, *event)`; `sigma` a number, `()` or `(B,)`; `label`
 soft labels `(B, C)` where the model can take them, or `UNCONDITIONAL`.
 """
 
+import abc
 from dataclasses import dataclass
-from typing import Protocol, final, runtime_checkable
+from typing import Any, Protocol, final, runtime_checkable
 
 import torch
 from jaxtyping import Float, Int
@@ -75,6 +76,65 @@ class Denoiser(Protocol):
 def per_image(values: Float[Tensor, "*L"], x: Float[Tensor, "B *event"]) -> Float[Tensor, "..."]:
     """`values`, `()` or `(B,)`, shaped to multiply `x`, in its dtype and on its device."""
     return values.to(x).reshape(values.shape + (1,) * (x.ndim - 1 if values.ndim else 0))
+
+
+class Factored(abc.ABC):
+    """The posterior mean `D = skip x + out F` of what has `coefficients` and the raw output `F`."""
+
+    @abc.abstractmethod
+    def raw(
+        self, x: Float[Tensor, "B *event"], sigma: Sigma, label: Label
+    ) -> Float[Tensor, "B *event"]: ...
+
+    @abc.abstractmethod
+    def coefficients(self, sigma: Sigma) -> tuple[Float[Tensor, "*B"], Float[Tensor, "*B"]]: ...
+
+    def __call__(
+        self, x: Float[Tensor, "B *event"], sigma: Sigma, label: Label
+    ) -> Float[Tensor, "B *event"]:
+        """The posterior mean, in the dtype and on the device of `x`. Errors as those of `raw`."""
+        skip, out = (per_image(c, x) for c in self.coefficients(sigma))
+        return skip * x + out * self.raw(x, sigma, label).to(x)
+
+
+class Wrapped(Factored):
+    """A `Denoiser` around `self.denoiser`: everything is the inner one's unless it is said anew."""
+
+    denoiser: Any
+
+    @property
+    def num_classes(self) -> int:
+        return self.denoiser.num_classes
+
+    @property
+    def event_shape(self) -> tuple[int, ...]:
+        return tuple(self.denoiser.event_shape)
+
+    @property
+    def sigma_range(self) -> tuple[float, float]:
+        return self.denoiser.sigma_range
+
+    @property
+    def provenance(self) -> str:
+        return self.denoiser.provenance
+
+    @property
+    def has_unconditional(self) -> bool:
+        return self.denoiser.has_unconditional
+
+    @property
+    def class_prior(self) -> tuple[float, ...] | None:
+        return getattr(self.denoiser, "class_prior", None)
+
+    def raw(
+        self, x: Float[Tensor, "B *event"], sigma: Sigma, label: Label
+    ) -> Float[Tensor, "B *event"]:
+        """The network's own output. Errors as those of the inner denoiser."""
+        return self.denoiser.raw(x, sigma, label)
+
+    def coefficients(self, sigma: Sigma) -> tuple[Float[Tensor, "*B"], Float[Tensor, "*B"]]:
+        """`(skip, out)`, each of the shape of `sigma`, in float64."""
+        return self.denoiser.coefficients(sigma)
 
 
 class NotFiniteError(ValueError):

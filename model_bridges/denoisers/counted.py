@@ -19,9 +19,8 @@ from model_bridges.denoisers.base import (
     NotFiniteError,
     Sigma,
     Unconditional,
-    per_image,
+    Wrapped,
 )
-from model_bridges.denoisers.wrapping import Wrapped
 
 
 def is_out_of_memory(error: BaseException) -> bool:
@@ -46,13 +45,6 @@ class CountingDenoiser(Wrapped):
         self.denoiser, self.say = denoiser, say
         self.evaluations = 0
         self.max_batch: int | None = None  # the size that fitted, once a larger one did not
-
-    def __call__(
-        self, x: Float[Tensor, "B *event"], sigma: Sigma, label: Label
-    ) -> Float[Tensor, "B *event"]:
-        """The posterior mean, from the raw output."""
-        skip, out = (per_image(c, x) for c in self.coefficients(sigma))
-        return skip * x + out * self.raw(x, sigma, label).to(x)
 
     def raw(
         self, x: Float[Tensor, "B *event"], sigma: Sigma, label: Label

@@ -15,12 +15,12 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from model_bridges.denoisers.base import Label, Sigma, Unconditional, check_finite, per_image
+from model_bridges.denoisers.base import Factored, Label, Sigma, Unconditional, check_finite
 
 
 @final
 @dataclass(frozen=True, eq=False)
-class NetworkDenoiser:
+class NetworkDenoiser(Factored):
     """A `Denoiser` made of a raw function and a coefficient function, with its arguments checked.
 
     Args:
@@ -72,25 +72,13 @@ class NetworkDenoiser:
                 f"`outside` must be 'warn', 'refuse' or 'accept'; got {self.outside!r}."
             )
 
-    def __call__(
-        self, x: Float[Tensor, "B *event"], sigma: Sigma, label: Label
-    ) -> Float[Tensor, "B *event"]:
-        """The posterior mean `D = skip x + out F`, in the dtype and on the device of `x`.
-
-        Raises:
-            ValueError: If a shape, a noise level or a label does not fit the model.
-            NotFiniteError: As `raw`.
-        """
-        skip, out = (per_image(c, x) for c in self.coefficients(sigma))
-        return skip * x + out * self.raw(x, sigma, label).to(x)
-
     def raw(
         self, x: Float[Tensor, "B *event"], sigma: Sigma, label: Label
     ) -> Float[Tensor, "B *event"]:
         """The raw output `F`, in the model's dtype and on its device.
 
         Raises:
-            ValueError: As `__call__`.
+            ValueError: If a shape, a noise level or a label does not fit the model.
             NotFiniteError: If it has NaN or infinity; names level, class, image and dtype.
         """
         if tuple(x.shape[1:]) != self.event_shape:

@@ -21,7 +21,7 @@ every entry where one is given, else `None`.
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -78,28 +78,40 @@ class Schedule:
         return torch.as_tensor(np.interp(levels, self.log_sigma, np.arange(len(self.log_sigma))))
 
 
+class _Native(NamedTuple):
+    """How a network is called: `fn(scale(sigma) x, time(sigma), label)`, for levels in a range."""
+
+    scale: Function
+    time: Function
+    sigma_range: tuple[float, float]
+
+    @classmethod
+    def preserving(cls, alphas_cumprod: ArrayLike) -> "_Native":
+        schedule = Schedule.from_alphas_cumprod(alphas_cumprod)
+        return cls(_preserving, schedule.time, schedule.sigma_range)
+
+
 def _wrap(
     fn: Network,
-    scale: Function,
-    time: Function,
-    coefficients: Callable[[Tensor], tuple[Tensor, Tensor]],
+    predicts: str,
+    native: _Native,
     unconditional_label: int | None,
-    sigma_range: tuple[float, float],
     options: dict[str, Any],
 ) -> NetworkDenoiser:
-    """A denoiser that calls `fn(scale(sigma) x, time(sigma), label)`."""
+    """The denoiser of a network that predicts one of `COEFFICIENTS`."""
 
     def raw(x: Tensor, sigma: Tensor, label: Tensor | Unconditional) -> Tensor:
         if isinstance(label, Unconditional):
             null = unconditional_label
-            native = None if null is None else torch.full((len(x),), null, device=x.device)
+            label_or_none = None if null is None else torch.full((len(x),), null, device=x.device)
         else:
-            native = label
-        return fn(per_image(scale(sigma), x) * x, time(sigma).to(x), native)
+            label_or_none = label
+        states = per_image(native.scale(sigma), x) * x
+        return fn(states, native.time(sigma).to(x), label_or_none)
 
     settings = {"outside": "refuse", **options}
     settings["event_shape"] = tuple(settings["event_shape"])
-    return NetworkDenoiser(raw, coefficients, sigma_range=sigma_range, **settings)
+    return NetworkDenoiser(raw, COEFFICIENTS[predicts], sigma_range=native.sigma_range, **settings)
 
 
 def _preserving(sigma: Tensor) -> Tensor:
@@ -138,17 +150,9 @@ def from_epsilon(
     Raises:
         ValueError: If the schedule is not valid; at a call, if `sigma` is outside it.
     """
-    schedule = Schedule.from_alphas_cumprod(alphas_cumprod)
     options |= {"num_classes": num_classes, "event_shape": event_shape}
-    return _wrap(
-        fn,
-        _preserving,
-        schedule.time,
-        COEFFICIENTS["epsilon"],
-        unconditional_label,
-        schedule.sigma_range,
-        options,
-    )
+    native = _Native.preserving(alphas_cumprod)
+    return _wrap(fn, "epsilon", native, unconditional_label, options)
 
 
 def from_velocity(
@@ -164,17 +168,9 @@ def from_velocity(
 
     `D = x / (1 + sigma^2) - sigma v / sqrt(1 + sigma^2)`. Arguments and errors as `from_epsilon`.
     """
-    schedule = Schedule.from_alphas_cumprod(alphas_cumprod)
     options |= {"num_classes": num_classes, "event_shape": event_shape}
-    return _wrap(
-        fn,
-        _preserving,
-        schedule.time,
-        COEFFICIENTS["v_prediction"],
-        unconditional_label,
-        schedule.sigma_range,
-        options,
-    )
+    native = _Native.preserving(alphas_cumprod)
+    return _wrap(fn, "v_prediction", native, unconditional_label, options)
 
 
 def from_x0(
@@ -194,20 +190,10 @@ def from_x0(
     as `from_epsilon`.
     """
     options |= {"num_classes": num_classes, "event_shape": event_shape}
-    scale: Function = torch.ones_like
-    time: Function = torch.clone
+    native = _Native(torch.ones_like, torch.clone, sigma_range)
     if alphas_cumprod is not None:
-        schedule = Schedule.from_alphas_cumprod(alphas_cumprod)
-        scale, time, sigma_range = _preserving, schedule.time, schedule.sigma_range
-    return _wrap(
-        fn,
-        scale,
-        time,
-        COEFFICIENTS["sample"],
-        unconditional_label,
-        sigma_range,
-        options,
-    )
+        native = _Native.preserving(alphas_cumprod)
+    return _wrap(fn, "sample", native, unconditional_label, options)
 
 
 def from_flow(
@@ -225,12 +211,5 @@ def from_flow(
     `from_epsilon`; the range of levels is `sigma_range`.
     """
     options |= {"num_classes": num_classes, "event_shape": event_shape}
-    return _wrap(
-        fn,
-        lambda sigma: 1 / (1 + sigma),
-        lambda sigma: sigma / (1 + sigma),
-        COEFFICIENTS["flow_prediction"],
-        unconditional_label,
-        sigma_range,
-        options,
-    )
+    native = _Native(lambda s: 1 / (1 + s), lambda s: s / (1 + s), sigma_range)
+    return _wrap(fn, "flow_prediction", native, unconditional_label, options)

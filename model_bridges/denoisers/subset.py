@@ -12,18 +12,18 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from model_bridges.denoisers.base import Denoiser, Label, Sigma, Unconditional
+from model_bridges.denoisers.base import Denoiser, Label, Sigma, Unconditional, Wrapped
 
 
 @final
 @dataclass(frozen=True, eq=False)
-class ClassSubset:
+class ClassSubset(Wrapped):
     """A `Denoiser` of some classes of another one.
 
     Args:
         denoiser: The model.
         classes: Its labels that are kept, in the new order.
-        class_prior: Their weights, of sum 1.
+        weights: Their prior, of sum 1.
 
     Raises:
         ValueError: If a label is not one of the model's, or is kept twice.
@@ -31,7 +31,7 @@ class ClassSubset:
 
     denoiser: Denoiser
     classes: tuple[int, ...]
-    class_prior: tuple[float, ...]
+    weights: tuple[float, ...]
 
     has_unconditional = False
 
@@ -48,38 +48,24 @@ class ClassSubset:
         return len(self.classes)
 
     @property
+    def class_prior(self) -> tuple[float, ...]:
+        return self.weights
+
+    @property
     def class_names(self) -> tuple[str, ...]:
         """Names of the classes kept, as the model has them."""
         names = getattr(self.denoiser, "class_names", None)
         return tuple(str(k) if names is None else names[k] for k in self.classes)
 
     @property
-    def event_shape(self) -> tuple[int, ...]:
-        return tuple(self.denoiser.event_shape)
-
-    @property
-    def sigma_range(self) -> tuple[float, float]:
-        return self.denoiser.sigma_range
-
-    @property
     def provenance(self) -> str:
         return f"{self.denoiser.provenance}, classes {', '.join(map(str, self.classes))}"
-
-    def __call__(
-        self, x: Float[Tensor, "B *event"], sigma: Sigma, label: Label
-    ) -> Float[Tensor, "B *event"]:
-        """The posterior mean. Errors as those of the model."""
-        return self.denoiser(x, sigma, self._label(label))
 
     def raw(
         self, x: Float[Tensor, "B *event"], sigma: Sigma, label: Label
     ) -> Float[Tensor, "B *event"]:
         """The raw output. Errors as those of the model."""
         return self.denoiser.raw(x, sigma, self._label(label))
-
-    def coefficients(self, sigma: Sigma) -> tuple[Float[Tensor, "*B"], Float[Tensor, "*B"]]:
-        """`(skip, out)`, each of the shape of `sigma`, in float64."""
-        return self.denoiser.coefficients(sigma)
 
     def _label(self, label: Label) -> Label:
         if isinstance(label, Unconditional):

@@ -11,9 +11,8 @@ from torch import Tensor
 
 from model_bridges.checkpoints import LatentScaling
 from model_bridges.classes.names import ClassNames
-from model_bridges.denoisers.base import Unconditional
+from model_bridges.denoisers.base import Unconditional, Wrapped
 from model_bridges.denoisers.network import NetworkDenoiser
-from model_bridges.denoisers.wrapping import Wrapped
 from model_bridges.edm2.latents import Latents, load_latents
 from model_bridges.edm2.network import EDM2Network
 

@@ -16,8 +16,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from gmm_speciation.partitions import Partition
+from model_bridges.denoisers.base import Wrapped
 from model_bridges.denoisers.network import NetworkDenoiser
-from model_bridges.denoisers.wrapping import Wrapped
 from model_bridges.pipelines.latents import LatentScale
 from model_bridges.pipelines.parts import Source
 

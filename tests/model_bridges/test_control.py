@@ -46,10 +46,9 @@ from model_bridges.control.removal import (
 from model_bridges.control.report import guidance_record, guidance_report, information_rows
 from model_bridges.control.study import GuidanceStudy, study_guidance
 from model_bridges.control.time_grids import CLASS, KARRAS, STATE, compare_grids, entropic_levels
-from model_bridges.denoisers.base import Unconditional
+from model_bridges.denoisers.base import Unconditional, Wrapped
 from model_bridges.denoisers.counted import CountingDenoiser
 from model_bridges.denoisers.mixture import mixture_denoiser
-from model_bridges.denoisers.wrapping import Wrapped
 from model_bridges.entropy.windows import guidance_interval
 from model_bridges.guidance import ClassifierFree, Interval, Unguided
 from model_bridges.images import read_image_files
