@@ -15,6 +15,8 @@ import threading
 import time
 from typing import Any, NamedTuple
 
+import psutil
+
 from gmm_speciation.benchmark.cells import Cell
 
 _POLL = 0.1  # seconds between looks at the memory
@@ -42,6 +44,7 @@ class _Child:
             stderr=subprocess.DEVNULL,
             env={**_compiled(), **os.environ, **single, "XLA_FLAGS": flags.strip()},
         )
+        self.seen = psutil.Process(self.process.pid)
         assert self.process.stdout is not None  # piped above
         self.answers = self.process.stdout
         os.set_blocking(self.answers.fileno(), False)
@@ -56,7 +59,7 @@ class _Child:
 
     def _answer(self, limits: Limits) -> dict[str, Any]:
         """The next line, or what stopped it: raises `_StoppedError`."""
-        start, before = time.monotonic(), _processor_seconds(self.process.pid)
+        start, (before, _) = time.monotonic(), self._usage()
         spent = 0.0
         with selectors.DefaultSelector() as selector:
             selector.register(self.answers, selectors.EVENT_READ)
@@ -67,16 +70,25 @@ class _Child:
                         code = self.process.wait()
                         raise _StoppedError("crashed", f"the process ended with code {code}", spent)
                     self._pending += chunk
-                spent = max(spent, _processor_seconds(self.process.pid) - before)
+                seconds, used = self._usage()
+                spent = max(spent, seconds - before)
                 if max(spent, (time.monotonic() - start) / _PATIENCE) > limits.seconds:
                     raise _StoppedError("time-out", f"stopped after {limits.seconds:g} s", spent)
-                used = _resident_mib(self.process.pid)
                 if used > limits.mib:
                     raise _StoppedError(
                         "memory", f"stopped at {used:.0f} MiB, the cap is {limits.mib:g}", spent
                     )
         line, _, self._pending = self._pending.partition(b"\n")
         return json.loads(line)
+
+    def _usage(self) -> tuple[float, float]:
+        """Processor seconds and resident MiB; zero once the process has ended."""
+        try:
+            with self.seen.oneshot():
+                times, memory = self.seen.cpu_times(), self.seen.memory_info()
+        except psutil.Error:
+            return 0.0, 0.0
+        return times.user + times.system, memory.rss / 2**20
 
     def __del__(self):
         if hasattr(self, "process"):
@@ -119,20 +131,3 @@ def run_isolated(cell: Cell, limits: Limits) -> dict[str, Any]:
         status = getattr(stopped, "status", "crashed")
         seconds = round(getattr(stopped, "seconds", 0.0), 2)
         return {**cell_key(cell), "status": status, "message": str(stopped), "seconds": seconds}
-
-
-def _processor_seconds(pid: int) -> float:
-    try:
-        with open(f"/proc/{pid}/stat", encoding="ascii") as file:
-            fields = file.read().rpartition(")")[2].split()  # the name before it may hold spaces
-        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")  # user, system
-    except (OSError, ValueError, IndexError):  # it has ended, or there is no /proc
-        return 0.0
-
-
-def _resident_mib(pid: int) -> float:
-    try:
-        with open(f"/proc/{pid}/statm", encoding="ascii") as file:
-            return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 2**20
-    except (OSError, ValueError, IndexError):  # it has ended, or there is no /proc
-        return 0.0

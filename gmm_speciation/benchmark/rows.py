@@ -4,13 +4,14 @@ A line that was cut off by a kill is dropped. Every shard writes a file of its o
 shards on several machines never write the same file; two sweeps of one shard are refused.
 """
 
-import fcntl
 import json
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TextIO
+
+from filelock import FileLock, Timeout
 
 from gmm_speciation.benchmark.cells import Cell
 from gmm_speciation.files import naming_a_full_disk
@@ -50,11 +51,12 @@ def appending(path: Path) -> Iterator["Appender"]:
         ValueError: If another process is writing it.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("a+", encoding="utf-8") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            raise ValueError(f"Another sweep is writing {str(path)!r}; wait for it.") from error
+    lock = FileLock(path.with_suffix(".lock"), timeout=0)  # the system frees it with the process
+    try:
+        lock.acquire()
+    except Timeout as error:
+        raise ValueError(f"Another sweep is writing {str(path)!r}; wait for it.") from error
+    with lock, path.open("a+", encoding="utf-8") as file:
         file.seek(0, os.SEEK_END)
         if file.tell():
             # End a line that was cut off, so that the next one stands alone.

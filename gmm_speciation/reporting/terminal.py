@@ -43,6 +43,9 @@ EXTRAS = {
     "torch": "bridge",
     "safetensors": "bridge",
     "sklearn": "bridge",
+    "filelock": "benchmark",
+    "joblib": "benchmark",
+    "psutil": "benchmark",
     "diffusers": "all",
     "transformers": "all",
 }

@@ -3,10 +3,10 @@
 import json
 import subprocess
 import sys
-import time
 
 import jax
 import numpy as np
+import psutil
 import pytest
 from heard import Heard
 
@@ -333,13 +333,29 @@ def test_a_child_ends_with_its_sweep(own):
         "child.stdin.flush(); print(child.pid, flush=True); child.wait()"
     )
     sweep = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE)
-    child = int(sweep.stdout.readline())
+    child = psutil.Process(int(sweep.stdout.readline()))
     sweep.kill()
     sweep.wait()
-    deadline = time.monotonic() + 30
-    while isolation._processor_seconds(child) and time.monotonic() < deadline:
-        time.sleep(0.2)
-    assert isolation._processor_seconds(child) == 0
+    child.wait(30)  # raises where it is still there
+
+
+def test_a_killed_sweep_leaves_no_lock(tmp_path):
+    path = rows_file(tmp_path)
+    program = (
+        "import pathlib, sys, time; from gmm_speciation.benchmark.rows import appending\n"
+        "with appending(pathlib.Path(sys.argv[1])): print('held', flush=True); time.sleep(60)"
+    )
+    command = [sys.executable, "-c", program, str(path)]
+    sweep = subprocess.Popen(command, stdout=subprocess.PIPE)
+    assert sweep.stdout.readline() == b"held\n"
+    with pytest.raises(ValueError, match="Another sweep"), appending(path):
+        pass
+    sweep.kill()
+    sweep.wait()
+    row = {"task": "pair-d16", "estimator": "tracking", "n": 16, "seed": 0}
+    with appending(path) as file:
+        file.add(row)
+    assert read_rows(tmp_path) == [row]
 
 
 def test_a_second_sweep_of_one_folder_is_refused(tmp_path):
