@@ -51,4 +51,6 @@ def draw(
     right = model.judge.predict(images) == model.balanced_labels(num_images).numpy()
     batches = batch_index(num_images, NUM_BATCHES)
     share = mean_of(np.asarray(right, float), batches, NUM_BATCHES)
-    return Draw(name, model.assess(images), share_estimate(share, num_images), cost, images[:SHOWN])
+    return Draw(
+        name, model.assess(images), share_estimate(share.estimate, num_images), cost, images[:SHOWN]
+    )

@@ -35,6 +35,7 @@ from model_bridges.entropy.evidence import Evidence, evidence
 from model_bridges.entropy.levels import pilot_posterior, place_levels, rate_of
 from model_bridges.entropy.problem import Problem, ProblemJob
 from model_bridges.entropy.tracking import merged_posterior
+from model_bridges.quality.jackknife import share_estimate
 from model_bridges.runs.jobs import BatchSums, ChunkSums, Means, counted
 from model_bridges.samplers import karras_sigmas
 from model_bridges.tracking.forward import track
@@ -274,7 +275,7 @@ class CloneJob(ProblemJob):
             phi = means[f"agreement {name}"]
             return (entropy_lower_bound(phi, classes) + entropy_upper_bound(phi, classes)) / 2
 
-        phi = _at_least_binomial(
+        phi = share_estimate(
             merged.evaluate(lambda means: means[f"agreement {name}"])[0], merged.num_images
         )
         lower, upper = entropy_bounds(phi, classes)
@@ -298,14 +299,6 @@ class CloneJob(ProblemJob):
     def curve(self, merged: BatchSums, name: str) -> EntropyCurve:
         """The middle of the bounds on H for one partition, with its slope as rate."""
         return self.agreement(merged, name).curve
-
-
-def _at_least_binomial(phi: Estimate, num_images: int) -> Estimate:
-    """An agreement whose error is not below that of a coin: no disagreement seen is not none."""
-    value = np.asarray(phi.value)
-    share = (value * num_images + 1) / (num_images + 2)
-    stderr = np.maximum(phi.stderr, np.sqrt(share * (1 - share) / num_images))
-    return Estimate(value, stderr, phi.dof)
 
 
 def _agreement(

@@ -165,7 +165,7 @@ def test_precision_and_recall_of_disjoint_laws_are_zero(rng):
     for share in precision_recall(x, y, batch_index(200, R), R):
         assert share.value == 0
         assert np.all(share.without == 0)
-        assert share_estimate(share, 200).stderr > 0  # none of 200 is not never
+        assert share_estimate(share.estimate, 200).stderr > 0  # none of 200 is not never
 
 
 def test_a_narrow_law_has_precision_and_a_wide_one_recall(rng):
@@ -244,7 +244,7 @@ def test_exact_draws_have_the_stated_balance(rng):
 def test_errors_of_shares_are_those_of_coins(rng):
     predicted = (rng.uniform(size=4000) < 0.2).astype(int)
     share = class_shares(predicted, 2, batch_index(4000, R), R)[1]
-    stderr = float(share_estimate(share, 4000).stderr)
+    stderr = float(share_estimate(share.estimate, 4000).stderr)
     assert stderr == pytest.approx(np.sqrt(0.16 / 4000), rel=0.5)
     np.testing.assert_allclose(share.value, predicted.mean())
 
