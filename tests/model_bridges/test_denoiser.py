@@ -8,6 +8,8 @@ import torch
 from denoiser_contract import check_denoiser
 
 import model_bridges as mb
+from model_bridges.denoisers.base import Wrapped
+from model_bridges.denoisers.counted import CountingDenoiser
 from model_bridges.edm2 import EDM2Network
 
 
@@ -53,6 +55,25 @@ def x():
 
 def test_a_network_denoiser_keeps_the_contract(x):
     check_denoiser(linear(), x, 2.0, 1e-12)
+
+
+def test_a_wrapper_hands_on_what_it_does_not_say(x):
+    class Plain(Wrapped):
+        def __init__(self, denoiser):
+            self.denoiser = denoiser
+
+    inner = linear(class_prior=(0.2, 0.3, 0.5), provenance="a line")
+    label = torch.tensor([0, 1, 2, 1, 0])
+    for outer in (Plain(inner), CountingDenoiser(inner), Plain(CountingDenoiser(inner))):
+        check_denoiser(outer, x, 2.0, 1e-12)
+        said = {name for name in dir(mb.Denoiser) if not name.startswith("_")}
+        for name in (said | {"class_prior"}) - {"raw", "coefficients"}:
+            assert getattr(outer, name) == getattr(inner, name), name
+        for which in (label, mb.UNCONDITIONAL):
+            assert torch.equal(outer(x, 2.0, which), inner(x, 2.0, which))
+            assert torch.equal(outer.raw(x, 2.0, which), inner.raw(x, 2.0, which))
+        with pytest.raises(ValueError, match=r"must be in 0\.\.2"):
+            outer(x, 2.0, label + 1)
 
 
 def test_the_edm2_pair_keeps_the_contract():
