@@ -1,16 +1,13 @@
 """Retrieval is a descent and a denoiser; minima appear, win, and the symmetric state gives way."""
 
-import sys
-
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from gmm_speciation import cli, families, hopfield, inference, plotting
+from gmm_speciation import families, hopfield, inference, plotting
 from gmm_speciation.exact import equidistant_entropy
 from gmm_speciation.hopfield.landscape import Landscape
-from gmm_speciation.reporting.report import load_result
 from gmm_speciation.speciation import curvature_point
 
 # Appearance, equal energy, stability as given to three digits in the literature's formulas.
@@ -313,7 +310,7 @@ def test_equidistant_patterns_are_equidistant_classes():
         assert one == pytest.approx(other, rel=1e-6)
 
 
-# Errors, pictures and the command
+# Errors and pictures
 
 
 def test_errors_say_what_came(patterns):
@@ -345,73 +342,3 @@ def test_the_picture_shows_the_measured_branches():
     marks = [line.get_xdata() for line in axes.lines if line.get_marker() == "o"]
     marks = sorted(float(x[0]) for x in marks if len(x))
     np.testing.assert_allclose(marks, TABLE[5], atol=1e-3)
-
-
-@pytest.fixture
-def same_precision():
-    before = jax.config.jax_enable_x64
-    yield
-    jax.config.update("jax_enable_x64", before)
-
-
-@pytest.mark.usefixtures("same_precision")
-def test_the_command_writes_the_table(tmp_path, capsys):
-    x = hopfield.random_patterns(3, 6, seed=1)
-    np.save(tmp_path / "x.npy", x)
-    out = tmp_path / "out"
-    words = [
-        "hopfield",
-        "--patterns",
-        str(tmp_path / "x.npy"),
-        "--track",
-        "2",
-        "--num-samples",
-        "64",
-    ]
-    assert cli.main([*words, "--out", str(out)]) == 0
-    result = load_result(out)
-    assert result["predicted"]["stability"] == 3
-    direct = [hopfield.Network(x).pattern(index).betas.appearance for index in (0, 1)]
-    np.testing.assert_allclose(
-        result["measured"]["appearance"], [value for value in direct if value is not None]
-    )
-    assert {"bifurcations.png", "transitions.png"} <= {path.name for path in out.iterdir()}
-    shown = capsys.readouterr().out
-    for name in ("appearance", "equal energy", "stability", "half entropy", "collapse"):
-        assert name in shown
-    assert cli.main([*words, "--quiet"]) == 0
-    assert capsys.readouterr().out == ""
-
-
-@pytest.mark.usefixtures("same_precision")
-@pytest.mark.parametrize(
-    ("words", "says"),
-    [
-        (["--num-patterns", "1"], "at least 2"),
-        (["--kind", "equidistnt"], "Did you mean 'equidistant'?"),
-        (["--num-patterns", "5", "--dim", "3"], "dimension of at least 5"),
-        (["--kind", "digits", "--dim", "3"], "64 dimensions"),
-        (["--kind", "random", "--dim", "0"], "at least 1 dimension"),
-        (["--patterns", "absent.npy"], "no file 'absent.npy'"),
-        (["--patterns", "absent.npy", "--dim", "3"], "not both"),
-        (["--patterns", __file__], "holds no patterns"),
-        (["--track", "0"], "--track"),
-        (["--num-samples", "1"], "--num-samples"),
-    ],
-)
-def test_a_mistake_is_one_line_and_exit_code_2(capsys, words, says):
-    assert cli.main(["hopfield", *words]) == 2
-    streams = capsys.readouterr()
-    assert streams.out == ""
-    assert streams.err.startswith("error: ")
-    assert streams.err.count("\n") == 1
-    assert says in streams.err
-
-
-@pytest.mark.usefixtures("same_precision")
-def test_a_missing_scikit_learn_is_named(capsys, monkeypatch):
-    for name in [name for name in sys.modules if name.partition(".")[0] == "sklearn"]:
-        monkeypatch.delitem(sys.modules, name)
-    monkeypatch.setitem(sys.modules, "sklearn", None)
-    assert cli.main(["hopfield", "--kind", "digits"]) == 2
-    assert 'pip install "gmm-speciation[bridge]"' in capsys.readouterr().err

@@ -1,16 +1,22 @@
 """Files in the official format, whole and wrong ones: pickles assembled from what they should ask for."""
 
 import io
+import os
 import pickle
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
 from torch import nn
 
+from model_bridges.checkpoints import UnsafeCheckpointError, read_checkpoint
 from model_bridges.edm2 import EDM2Network
 from model_bridges.edm2 import official_pickle as official
 
+MEGABYTE = 2**20
+WEIGHT = torch.arange(6.0).half()
 TINY = {
     "img_resolution": 4,
     "img_channels": 1,
@@ -116,3 +122,19 @@ def small_file() -> bytes:
             loss_fn=official.PersistentObject("EDM2Loss", {"P_mean": -0.4, "P_std": 1.0}, ""),
         )
     )
+
+
+def refuse(path: Path, message: str) -> None:
+    """Reading ends in the one error, with this text, in little memory."""
+    tracemalloc.start()
+    with pytest.raises(UnsafeCheckpointError, match=message):
+        read_checkpoint(path)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    size = path.stat().st_size if path.is_file() else 0
+    assert peak <= 2 * size + 32 * MEGABYTE
+
+
+def evil(marker: Path) -> Asks:
+    """A pickle that would make a file."""
+    return Asks(os.system, f"touch {marker}")

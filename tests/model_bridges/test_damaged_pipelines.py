@@ -1,37 +1,15 @@
 """Folders whose weights, size, latents or schedule are not as they should be: refused, or applied."""
 
-import shutil
-
 import numpy as np
 import pytest
 import tiny_pipeline
 import torch
 from denoiser_contract import check_denoiser
-from tiny_pipeline import PROMPTS, rewrite_json, write_pipeline
+from tiny_pipeline import PROMPTS, rewrite_json, states
 
 from model_bridges import pipelines as stable_diffusion
 
-
-@pytest.fixture(scope="module", autouse=True)
-def offline():
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("HF_HUB_OFFLINE", "1")
-        yield
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    return write_pipeline(tmp_path_factory.mktemp("a pipeline"))
-
-
-@pytest.fixture
-def copy(folder, tmp_path):
-    return shutil.copytree(folder, tmp_path / "copy")
-
-
-def states(num, sigma, event_shape=(4, 8, 8)):
-    generator = torch.Generator().manual_seed(1)
-    return (1 + sigma) * torch.randn(num, *event_shape, generator=generator)
+pytestmark = pytest.mark.usefixtures("offline")
 
 
 @pytest.mark.parametrize(

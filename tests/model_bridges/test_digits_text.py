@@ -13,7 +13,7 @@ from denoiser_contract import check_denoiser
 
 import model_bridges as mb
 from model_bridges.denoisers.network import NetworkDenoiser
-from model_bridges.digits import CheckpointError, load_digits
+from model_bridges.digits import CheckpointError
 from model_bridges.digits.classifier import DigitClassifier
 from model_bridges.digits.text import CAPTIONS, PROMPTS, load_denoiser
 from model_bridges.digits.text.captions import (
@@ -56,16 +56,7 @@ NANO = TextRecipe(
 )
 
 
-@pytest.fixture(scope="module", autouse=True)
-def offline():
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("HF_HUB_OFFLINE", "1")
-        yield
-
-
-@pytest.fixture(scope="module")
-def digits():
-    return load_digits()
+pytestmark = pytest.mark.usefixtures("offline")
 
 
 @pytest.fixture(scope="module")

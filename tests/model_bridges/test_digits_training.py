@@ -37,11 +37,6 @@ NANO = PairRecipe(
 
 
 @pytest.fixture(scope="module")
-def digits():
-    return load_digits()
-
-
-@pytest.fixture(scope="module")
 def trained(tmp_path_factory):
     folder = tmp_path_factory.mktemp("a run")
     return train(PairTraining(replace(NANO, seed=3)), folder, per_class=2, progress=False)

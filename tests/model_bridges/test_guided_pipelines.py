@@ -15,15 +15,7 @@ import diffusers
 import numpy as np
 import pytest
 import torch
-from tiny_pipeline import (
-    change,
-    close,
-    draw,
-    made_as,
-    stable_diffusion,
-    stable_diffusion_3,
-    write_pipeline,
-)
+from tiny_pipeline import change, close, draw, made_as, stable_diffusion_3
 
 from model_bridges import guidance
 from model_bridges.entropy.windows import GuidanceInterval
@@ -33,18 +25,6 @@ from model_bridges.pipelines.schedulers import KNOWN, noise_range
 
 # Its old schedulers warn about NumPy and about their own defaults.
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
-
-
-@pytest.fixture(scope="module")
-def shared(tmp_path_factory):
-    return stable_diffusion(write_pipeline(tmp_path_factory.mktemp("pipeline")))
-
-
-@pytest.fixture
-def pipe(shared):
-    used = shared.scheduler
-    yield shared
-    shared.scheduler = used
 
 
 def _check_identities(pipe, **options):

@@ -4,7 +4,7 @@ import copy
 
 import pytest
 import torch
-from tiny_pipeline import change, close, draw, made_as, stable_diffusion, write_pipeline
+from tiny_pipeline import change, close, draw, made_as
 
 from model_bridges.entropy.windows import GuidanceInterval
 from model_bridges.guidance import PROMPT, ClassifierFree, Interval, on_pipeline
@@ -12,18 +12,6 @@ from model_bridges.guidance.pipelines import PIPELINES
 from model_bridges.pipelines.schedulers import level_at
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
-
-
-@pytest.fixture(scope="module")
-def shared(tmp_path_factory):
-    return stable_diffusion(write_pipeline(tmp_path_factory.mktemp("pipeline")))
-
-
-@pytest.fixture
-def pipe(shared):
-    used = shared.scheduler
-    yield shared
-    shared.scheduler = used
 
 
 # A flow has its own scheduler.

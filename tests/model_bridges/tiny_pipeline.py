@@ -262,3 +262,9 @@ def adapter(unet):
 def rewrite_json(path: Path, **changes) -> None:
     """Change entries of a JSON file."""
     path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+
+
+def states(num, sigma, event_shape=(4, 8, 8)):
+    """States of unit spread at this noise, the same at every call."""
+    generator = torch.Generator().manual_seed(1)
+    return (1 + sigma) * torch.randn(num, *event_shape, generator=generator)
