@@ -4,6 +4,9 @@ VENV := .venv
 STAMP := $(VENV)/.installed
 PYTEST := $(VENV)/bin/python -m pytest
 
+# Bytecode is kept: without it every start compiles the packages, their type checks and the tests anew.
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: demo test test-slow lint format pictures notebooks bench bench-estimators clean
 
 $(STAMP): pyproject.toml constraints.txt
@@ -23,8 +26,8 @@ lint: $(STAMP)
 test: lint
 	$(PYTEST) -m "not slow" -n 2 --dist loadfile
 
-test-slow: $(STAMP)
-	$(PYTEST) -m slow
+test-slow: $(STAMP)  ## Compiled as users' programs are, where `test` compiles cheaply.
+	XLA_FLAGS= $(PYTEST) -m slow
 
 format: $(STAMP)
 	$(VENV)/bin/python -m ruff format .

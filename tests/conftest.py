@@ -10,6 +10,13 @@ from pathlib import Path
 
 # Tests run in one process a core; threads of their own would only fight over the cores.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# Programs run for milliseconds here and would compile for seconds: XLA's older emitters, without optimisation
+# and in one piece, take a fifth of the time. The slow tests are compiled as users' programs are.
+os.environ.setdefault(
+    "XLA_FLAGS",
+    "--xla_cpu_use_fusion_emitters=false --xla_cpu_parallel_codegen_split_count=1 "
+    "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true",
+)
 
 import jax
 import numpy as np
@@ -21,6 +28,7 @@ jax.config.update("jax_platforms", "cpu")
 
 COMPILED = Path(__file__).parent.parent / ".cache" / "jax"
 LARGEST = 2 * 2**30  # bytes
+MOST_MAPS = 10_000  # a program takes about nine, and a megabyte or two
 if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
     os.environ["JAX_COMPILATION_CACHE_DIR"] = str(COMPILED)  # for workers and programs
     os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
@@ -50,9 +58,11 @@ def pytest_collection_modifyitems(items):
 
 @pytest.fixture(scope="module", autouse=True)
 def programs_are_dropped():
-    """Every program holds memory maps, of which a process has a limited number."""
+    """Every program holds memory maps, of which Linux gives a process a limited number."""
     yield
-    jax.clear_caches()
+    maps = Path("/proc/self/maps")
+    if maps.exists() and len(maps.read_bytes().splitlines()) > MOST_MAPS:
+        jax.clear_caches()
 
 
 @pytest.fixture

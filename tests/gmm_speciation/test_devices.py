@@ -227,7 +227,7 @@ print(json.dumps({"growth": after - before, "dof": levels.dof}))
 
 
 def _start(script: str, arguments: dict, devices: int = 1) -> subprocess.Popen:
-    flags = f"--xla_force_host_platform_device_count={devices}"
+    flags = f"{os.environ['XLA_FLAGS']} --xla_force_host_platform_device_count={devices}"
     environment = os.environ | {"XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu"}
     return subprocess.Popen(
         [sys.executable, "-c", PROGRAM + script, json.dumps(arguments)],
