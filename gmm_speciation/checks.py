@@ -41,6 +41,14 @@ def is_concrete(x: Any) -> bool:
     return not isinstance(x, jax.core.Tracer)
 
 
+def known(x: Any) -> Any:
+    """`x` in numpy where its values are known and lie on the host, so that a check compiles nothing."""
+    if isinstance(x, np.ndarray) or not is_concrete(x):
+        return x
+    on_host = x.is_fully_addressable and all(device.platform == "cpu" for device in x.devices())
+    return np.asarray(x) if on_host else x
+
+
 def require(x: Any, condition: Any, message: str) -> Any:
     """Return `x` if `condition` holds everywhere, else raise `ValueError(message)`.
 
@@ -87,7 +95,10 @@ def _as_floating(x: Any, name: str, copy: bool) -> Float[Array, "..."]:
     if not isinstance(x, jax.Array):
         x = _readable(x, name)
         try:
-            x = jnp.array(x) if copy else jnp.asarray(x)
+            if isinstance(x, np.ndarray):  # `jnp.asarray` would compile a program for its shape
+                x = jax.device_put(np.array(x) if copy else x)
+            elif copy or not isinstance(x, jax.Array):
+                x = jnp.array(x)
         except (TypeError, ValueError) as error:
             raise ValueError(f"`{name}` must be numeric; {error}.") from error
     if jnp.issubdtype(x.dtype, jnp.floating):
@@ -109,8 +120,9 @@ def as_float_array(x: Any, name: str, *, copy: bool = True) -> Float[Array, "...
         ValueError: If an entry is NaN, or `x` cannot be read as numbers.
     """
     x = _as_floating(x, name, copy)
+    seen = known(x)
     return require(
-        x, ~jnp.any(jnp.isnan(x)), f"`{name}` must not contain NaN; drop or impute such entries."
+        x, (seen == seen).all(), f"`{name}` must not contain NaN; drop or impute such entries."
     )
 
 
@@ -161,10 +173,12 @@ def decreasing_grid(log_snr: Any) -> Float[Array, " T"]:
         raise ValueError(
             f"`log_snr` must be one-dimensional with at least two points; got shape {grid.shape}."
         )
-    grid = require(grid, jnp.all(jnp.isfinite(grid)), "`log_snr` must be finite on a curve's grid.")
+    seen = known(grid)
+    finite = (abs(seen) < np.inf).all()
+    grid = require(grid, finite, "`log_snr` must be finite on a curve's grid.")
     return require(
         grid,
-        jnp.all(jnp.diff(grid) < 0),
+        (seen[1:] < seen[:-1]).all(),
         "`log_snr` must decrease strictly, from signal to noise; sort it with `np.sort(...)[::-1]` "
         "and drop repeated points.",
     )

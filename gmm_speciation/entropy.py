@@ -285,8 +285,12 @@ def clone_agreement(
 
 def prior_entropy(mixture: Law, partition: Classes = None) -> Float[Array, ""]:
     """`H(C)` of the class weights, in nats."""
-    partition = as_partition(partition, mixture.num_components)
-    return entropy_of(partition.log_sum(mixture.log_weights))
+    return _prior_entropy(mixture.log_weights, as_partition(partition, mixture.num_components))
+
+
+@eqx.filter_jit
+def _prior_entropy(log_weights: Array, partition: Partition) -> Array:
+    return entropy_of(partition.log_sum(log_weights))
 
 
 def _data_levels(mixture: Law, grid, samples, partition, method: str, **options) -> LevelStatistics:

@@ -27,7 +27,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from gmm_speciation import parameters
-from gmm_speciation.checks import ArrayLike, as_float_array, require, takes_states
+from gmm_speciation.checks import ArrayLike, as_float_array, known, require, takes_states
 from gmm_speciation.covariances import (
     Covariance,
     Diagonal,
@@ -109,7 +109,7 @@ class GaussianMixture(eqx.Module):
             raise ValueError(
                 f"`variances` must have shape {mu.shape} or {mu.shape[1:]}; got {v.shape}."
             )
-        v = require(v, jnp.all(v >= 0), "`variances` must not be negative.")
+        v = require(v, (known(v) >= 0).all(), "`variances` must not be negative.")
         return cls._build(
             mu, weights, Diagonal(parameters.shared_if_equal(v.reshape(-1, mu.shape[1])))
         )
@@ -137,17 +137,17 @@ class GaussianMixture(eqx.Module):
                 f"`covariances` must have shape {(num_components, dim, dim)} or {(dim, dim)}; "
                 f"got {given.shape}."
             )
-        stack = parameters.shared_if_equal(given.reshape(-1, dim, dim))
-        tolerance = 100 * dim * jnp.finfo(mu.dtype).eps * jnp.max(jnp.abs(stack))
+        stack = known(parameters.shared_if_equal(given.reshape(-1, dim, dim)))
+        tolerance = 100 * dim * jnp.finfo(mu.dtype).eps * abs(stack).max()
         stack = require(
             stack,
-            jnp.all(jnp.abs(stack - stack.mT) <= tolerance),
+            (abs(stack - stack.mT) <= tolerance).all(),
             "`covariances` must be symmetric; symmetrise with `(c + c.swapaxes(-1, -2)) / 2`.",
         )
-        covariance = Full.from_matrices((stack + stack.mT) / 2)
+        covariance = Full.from_matrices(jnp.asarray((stack + stack.mT) / 2, mu.dtype))
         spectrum = require(
             covariance.spectrum,
-            jnp.min(covariance.spectrum) >= -tolerance,
+            known(covariance.spectrum).min() >= -tolerance,
             "`covariances` must be positive semi-definite; an eigenvalue is negative. "
             "Clip the spectrum, or check that each is a covariance and not a precision or a root.",
         )
@@ -188,11 +188,12 @@ class GaussianMixture(eqx.Module):
 
     @classmethod
     def _build(cls, means: Array, weights: ArrayLike | None, covariance: Covariance):
-        extent = jnp.max(means.max(0) - means.min(0)) + jnp.sqrt(covariance.largest_eigenvalue())
+        extent = parameters.extent(means, covariance.largest_eigenvalue())
         means = parameters.in_range(means, extent)
         centre = parameters.short_centre(means)
         log_weights = parameters.log_weights(weights, means)
-        return cls(log_weights, centre, means - centre[None, :], covariance)
+        offsets = jnp.asarray(known(means) - known(centre)[None, :], means.dtype)
+        return cls(log_weights, centre, offsets, covariance)
 
     @property
     def num_components(self) -> int:
@@ -212,7 +213,10 @@ class GaussianMixture(eqx.Module):
 
     def perturb(self, alpha, sigma) -> "GaussianMixture":
         """Law of `alpha x + sigma eps`, `eps ~ N(0, I)`: again a mixture."""
-        alpha, sigma = (jnp.asarray(scale, self.centre.dtype) for scale in (alpha, sigma))
+        return self._perturbed(*(jnp.asarray(scale, self.centre.dtype) for scale in (alpha, sigma)))
+
+    @eqx.filter_jit
+    def _perturbed(self, alpha: Array, sigma: Array) -> "GaussianMixture":
         return GaussianMixture(
             self.log_weights,
             alpha * self.centre,

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from gmm_speciation.checks import ArrayLike, as_float_array, as_numpy, is_concrete, require
+from gmm_speciation.checks import ArrayLike, as_float_array, as_numpy, is_concrete, known, require
 
 
 def finite_means(means: ArrayLike) -> Float[Array, "K d"]:
@@ -21,19 +21,24 @@ def finite_means(means: ArrayLike) -> Float[Array, "K d"]:
             "`means` must have shape (K, d) with at least one component and one dimension; "
             f"got {mu.shape}."
         )
-    return require(mu, jnp.all(jnp.isfinite(mu)), "`means` must be finite.")
+    return require(mu, (abs(known(mu)) < np.inf).all(), "`means` must be finite.")
 
 
+@np.errstate(all="ignore")  # as JAX does
 def short_centre(means: Float[Array, "K d"]) -> Float[Array, " d"]:
     """The middle of the means down to a multiple of a power of two above twice their spread: a mean
     less the centre is smaller than the mean and has no further digits. Without derivative."""
-    low, high = jax.lax.stop_gradient((means.min(0), means.max(0)))
+    seen = known(jax.lax.stop_gradient(means))
+    numpy: Any = np if isinstance(seen, np.ndarray) else jnp
+    low, high = seen.min(0), seen.max(0)
     middle, spread = low / 2 + high / 2, high / 2 - low / 2
-    exponent = jnp.frexp(spread)[1] + 1
-    finest = jnp.frexp(middle)[1] - jnp.finfo(means.dtype).nmant - 1
-    unit = jnp.ldexp(jnp.ones_like(middle), jnp.maximum(exponent, finest))
-    count = jnp.trunc(middle / unit)
-    return jnp.where(spread > 0, jnp.where(count == 0, 0.0, count * unit), middle)
+    exponent = numpy.frexp(spread)[1] + 1
+    finest = numpy.frexp(middle)[1] - jnp.finfo(means.dtype).nmant - 1
+    unit = numpy.ldexp(numpy.ones_like(middle), numpy.maximum(exponent, finest))
+    count = numpy.trunc(middle / unit)
+    return jnp.asarray(
+        numpy.where(spread > 0, numpy.where(count == 0, 0.0, count * unit), middle), means.dtype
+    )
 
 
 def variances(variance: ArrayLike, means: Array) -> Float[Array, " _"]:
@@ -44,13 +49,13 @@ def variances(variance: ArrayLike, means: Array) -> Float[Array, " _"]:
             f"`variance` must be one number or one a component, shape ({len(means)},); "
             f"got shape {v.shape}."
         )
-    return shared_if_equal(require(v, jnp.all(v >= 0), "`variance` must not be negative."))
+    return shared_if_equal(require(v, (known(v) >= 0).all(), "`variance` must not be negative."))
 
 
 def log_weights(weights: ArrayLike | None, means: Array) -> Float[Array, " K"]:
     num_components = means.shape[0]
     if weights is None:
-        return jnp.full((num_components,), -np.log(num_components), means.dtype)
+        return jnp.asarray(np.full(num_components, -np.log(num_components)), means.dtype)
     # Logarithms before the cast: a weight of 1e-300 is 0 in float32, its logarithm is -691.
     numpy: Any = np if is_concrete(weights) else jnp
     w = numpy.asarray(as_numpy(weights, "weights") if numpy is np else weights, float)
@@ -70,9 +75,17 @@ def log_weights(weights: ArrayLike | None, means: Array) -> Float[Array, " K"]:
 
 def shared_if_equal(stack: Array) -> Array:
     """One matrix instead of K where all are known to be equal."""
-    if is_concrete(stack) and bool(jnp.all(stack == stack[:1])):
-        return stack[:1]
-    return stack
+    if not is_concrete(stack):
+        return stack
+    seen = known(stack)
+    return jnp.asarray(seen[:1], stack.dtype) if (seen == seen[:1]).all() else stack
+
+
+@np.errstate(over="ignore")
+def extent(means: Float[Array, "K d"], largest: Float[Array, ""]) -> Float[Array, ""]:
+    """The largest distance of means in a coordinate and the root of the largest eigenvalue."""
+    seen = known(means)
+    return jnp.asarray((seen.max(0) - seen.min(0)).max() + known(largest) ** 0.5, means.dtype)
 
 
 def in_range(value: Array, size: Float[Array, ""]) -> Array:
@@ -82,7 +95,7 @@ def in_range(value: Array, size: Float[Array, ""]) -> Array:
     smallest, greatest = 1e3 * float(info.tiny) ** 0.25, float(info.max) ** 0.5 / 1e3
     return require(
         value,
-        (size == 0) | ((size >= smallest) & (size <= greatest)),
+        (known(size) == 0) | ((known(size) >= smallest) & (known(size) <= greatest)),
         f"A mixture must be wider than {smallest:.0e} and narrower than {greatest:.0e} in {size.dtype}: "
         "squares of its distances and of its inverse variances end there. Change the unit of length, or "
         "use float64.",

@@ -89,7 +89,8 @@ class Partition(eqx.Module):
 
     def membership(self, dtype=float) -> Float[Array, "C K"]:
         """1 where component k belongs to class c."""
-        return jax.nn.one_hot(jnp.asarray(self.labels), self.num_classes, dtype=dtype, axis=0)
+        classes = np.arange(self.num_classes)[:, None]
+        return jnp.asarray(classes == np.asarray(self.labels)[None, :], dtype)
 
     def log_sum(self, log_values: Float[Array, "*batch K"]) -> Float[Array, "*batch C"]:
         """`log sum_{k in c} exp(l_k)`, exact in the tails; -inf where every member is -inf."""

@@ -11,12 +11,16 @@ the last for any vectors a_k, the variance of their class means; with scores for
 integrand of the entropy rate.
 """
 
+from collections.abc import Callable
+from typing import Any
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from gmm_speciation.checks import known
 from gmm_speciation.covariances import as_row, product
 from gmm_speciation.estimate import Estimate
 from gmm_speciation.partitions import Partition
@@ -62,10 +66,14 @@ class LevelStatistics(eqx.Module):
     @classmethod
     def from_replicates(cls, batches: PosteriorStatistics) -> "LevelStatistics":
         """From R independent unbiased replicates `(T, R)` of a whole curve."""
-        number = batches.entropy.shape[-1]
+        number, seen = batches.entropy.shape[-1], jax.tree.map(known, batches)
+
+        def each(function: Callable[[Any], Any]) -> PosteriorStatistics:
+            return jax.tree.map(lambda values: jnp.asarray(function(values), values.dtype), seen)
+
         return cls(
-            jax.tree.map(lambda values: values.mean(-1), batches),
-            jax.tree.map(lambda values: jnp.std(values, -1, ddof=1) / number**0.5, batches),
+            each(lambda values: values.mean(-1)),
+            each(lambda values: values.std(-1, ddof=1) / number**0.5),
             batches,
             float(number - 1),
         )

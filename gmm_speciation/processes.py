@@ -18,15 +18,18 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from gmm_speciation.checks import ArrayLike, as_float_array, as_numpy, is_concrete, require
+from gmm_speciation.checks import ArrayLike, as_float_array, as_numpy, is_concrete, known, require
 
 Times = Float[Array, "*T"]
 
 
 def variance_preserving(log_snr: ArrayLike) -> tuple[Times, Times]:
     """`(alpha, sigma)` with `alpha^2 + sigma^2 = 1` at a log-SNR, exact at plus and minus infinity."""
-    log_snr = jnp.asarray(log_snr, float)
+    return _variance_preserving(jnp.asarray(log_snr, float))
 
+
+@jax.jit
+def _variance_preserving(log_snr: Times) -> tuple[Times, Times]:
     def alpha(level: Times) -> Times:
         # alpha = exp(lambda / 2) sigma: its square is out of range long before it is.
         noisy = jnp.minimum(level, 0.0)
@@ -81,27 +84,27 @@ class DiffusionProcess(eqx.Module):
 
     def alpha(self, t: ArrayLike) -> Times:
         """Signal scale: positive, non-increasing in `t`."""
-        return self._kernel(self._times(t)).alpha
+        return _kernel(self, self._times(t)).alpha
 
     def sigma(self, t: ArrayLike) -> Times:
         """Noise scale: non-negative, non-decreasing in `t`."""
-        return self._kernel(self._times(t)).sigma
+        return _kernel(self, self._times(t)).sigma
 
     def log_snr(self, t: ArrayLike) -> Times:
         """`log(alpha^2 / sigma^2)`, strictly decreasing in `t`."""
-        return self._kernel(self._times(t)).log_snr
+        return _kernel(self, self._times(t)).log_snr
 
     def log_snr_slope(self, t: ArrayLike) -> Times:
         """`d lambda / dt < 0`, per unit of `t`; where it jumps, the value after the jump."""
-        return self._rates(self._times(t)).log_snr_slope
+        return _rates(self, self._times(t)).log_snr_slope
 
     def drift(self, t: ArrayLike) -> Times:
         """`f(t) = d log alpha / dt`: the forward SDE is `dx = f x dt + g dW`."""
-        return self._rates(self._times(t)).drift
+        return _rates(self, self._times(t)).drift
 
     def diffusion_squared(self, t: ArrayLike) -> Times:
         """`g(t)^2 = -sigma^2 d lambda / dt`, the squared diffusion coefficient."""
-        return self._rates(self._times(t)).diffusion_squared
+        return _rates(self, self._times(t)).diffusion_squared
 
     def time(self, log_snr: ArrayLike) -> Times:
         """The time at which the process has this log-SNR.
@@ -113,11 +116,12 @@ class DiffusionProcess(eqx.Module):
         """
         first, last = self.time_range
         with jax.ensure_compile_time_eval():
-            high, low = (float(self._kernel(jnp.asarray(t)).log_snr) for t in (first, last))
+            ends = (_kernel(self, jnp.asarray(t, float)).log_snr for t in (first, last))
+            high, low = map(float, ends)
         slack = 1e-5 * max(1.0, *(abs(end) for end in (low, high) if np.isfinite(end)), 0.0)
         remedy = "choose a process that reaches this noise"
-        t = self._time(self._inside(log_snr, "log_snr", (low, high), slack, remedy))
-        return jnp.where(t < first, first, jnp.where(t > last, last, t))
+        level = self._inside(log_snr, "log_snr", (low, high), slack, remedy)
+        return _time(self, level, first, last)
 
     def _times(self, t: ArrayLike) -> Times:
         return self._inside(t, "t", self.time_range, 0.0, "`time` gives the time of a log-SNR")
@@ -130,9 +134,29 @@ class DiffusionProcess(eqx.Module):
         message = (
             f"`{name}` must lie in [{low:.6g}, {high:.6g}], the range of {type(self).__name__}"
         )
+        seen = known(x)
         if is_concrete(x) and x.size:
-            message += f"; got {float(np.min(x)):.6g} to {float(np.max(x)):.6g}"
-        return require(x, (x >= low - slack) & (x <= high + slack), f"{message}; {remedy}.")
+            message += f"; got {float(np.min(seen)):.6g} to {float(np.max(seen)):.6g}"
+        return require(x, (seen >= low - slack) & (seen <= high + slack), f"{message}; {remedy}.")
+
+
+# One program a process and shape, not one an operation.
+
+
+@eqx.filter_jit
+def _kernel(process: DiffusionProcess, t: Times) -> Kernel:
+    return process._kernel(t)
+
+
+@eqx.filter_jit
+def _rates(process: DiffusionProcess, t: Times) -> Rates:
+    return process._rates(t)
+
+
+@eqx.filter_jit
+def _time(process: DiffusionProcess, log_snr: Times, first: float, last: float) -> Times:
+    t = process._time(log_snr)
+    return jnp.where(t < first, first, jnp.where(t > last, last, t))
 
 
 def _constant(value: float, t: Times) -> Times:

@@ -164,9 +164,9 @@ class ContrastForm(eqx.Module):
 
         def work_out(values):
             size = max(num_points // 8, min(counts.size, 16))
-            number = jnp.nonzero(
-                counts, size=-(-counts.size // size) * size, fill_value=counts.size
-            )[0]
+            # What counts, in order, and then none: a sort compiles in a fifth of the time of `nonzero`.
+            number = jax.lax.sort(jnp.where(counts, jnp.arange(counts.size), counts.size))
+            number = jnp.pad(number, (0, -counts.size % size), constant_values=counts.size)
 
             def some(state):
                 start, values = state

@@ -30,7 +30,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from gmm_speciation.checks import ArrayLike, as_float_array, require
+from gmm_speciation.checks import ArrayLike, as_float_array, known, require
 
 _NUM_NODES = 1201
 _DROP = 60.0  # the sum ends where the integrand is e^{-60} of its largest value
@@ -39,11 +39,8 @@ _LEAST, _MOST = 1e-30, 1e15  # kappa of the nodes: below, and above, the integra
 
 def _arguments(kappa: ArrayLike, prior: ArrayLike) -> tuple[Array, Array]:
     k, p = as_float_array(kappa, "kappa"), as_float_array(prior, "prior")
-    k = require(k, jnp.all(k >= 0), "`kappa` must not be negative.")
-    p = require(p, jnp.all((p >= 0) & (p <= 1)), "`prior` must lie in [0, 1].")
-    dtype = jnp.promote_types(jnp.promote_types(k.dtype, p.dtype), jnp.float32)
-    shape = jnp.broadcast_shapes(k.shape, p.shape)
-    return tuple(jnp.broadcast_to(one, shape).astype(dtype) for one in (k, p))  # type: ignore[return-value]
+    k = require(k, (known(k) >= 0).all(), "`kappa` must not be negative.")
+    return k, require(p, ((known(p) >= 0) & (known(p) <= 1)).all(), "`prior` must lie in [0, 1].")
 
 
 def _log_prior(prior: Array) -> tuple[Array, Array]:
@@ -210,17 +207,24 @@ def _value_jvp(n, primals, tangents):
     return jnp.exp(logarithm), by_kappa * tangents[0] + by_prior * tangents[1]
 
 
+@functools.partial(jax.jit, static_argnums=(0, 1))
+def _elementwise(function: Callable[..., Array], n: int, kappa: Array, prior: Array) -> Array:
+    dtype = jnp.promote_types(jnp.promote_types(kappa.dtype, prior.dtype), jnp.float32)
+    shape = jnp.broadcast_shapes(kappa.shape, prior.shape)
+    return function(n, *(jnp.broadcast_to(one, shape).astype(dtype) for one in (kappa, prior)))
+
+
 def log_binary_entropy(kappa: ArrayLike, prior: ArrayLike = 0.5) -> Float[Array, "*shape"]:
     """`log H(C|X)`, also where H itself is too small for a number; -inf where it is 0.
 
     Arguments and errors as `binary_entropy`.
     """
-    return _log_value(0, *_arguments(kappa, prior))
+    return _elementwise(_log_value, 0, *_arguments(kappa, prior))
 
 
 def log_binary_mmse(kappa: ArrayLike, prior: ArrayLike = 0.5) -> Float[Array, "*shape"]:
     """`log mmse = log 2 (1 - phi)`; as `log_binary_entropy`."""
-    return _log_value(1, *_arguments(kappa, prior))
+    return _elementwise(_log_value, 1, *_arguments(kappa, prior))
 
 
 def binary_entropy(kappa: ArrayLike, prior: ArrayLike = 0.5) -> Float[Array, "*shape"]:
@@ -231,7 +235,7 @@ def binary_entropy(kappa: ArrayLike, prior: ArrayLike = 0.5) -> Float[Array, "*s
     Raises:
         ValueError: If `kappa` is negative or NaN, or `prior` lies outside [0, 1].
     """
-    return _value(0, *_arguments(kappa, prior))
+    return _elementwise(_value, 0, *_arguments(kappa, prior))
 
 
 def binary_mmse(kappa: ArrayLike, prior: ArrayLike = 0.5) -> Float[Array, "*shape"]:
@@ -240,7 +244,7 @@ def binary_mmse(kappa: ArrayLike, prior: ArrayLike = 0.5) -> Float[Array, "*shap
     Raises:
         ValueError: As `binary_entropy`.
     """
-    return _value(1, *_arguments(kappa, prior))
+    return _elementwise(_value, 1, *_arguments(kappa, prior))
 
 
 def clone_agreement(kappa: ArrayLike, prior: ArrayLike = 0.5) -> Float[Array, "*shape"]:

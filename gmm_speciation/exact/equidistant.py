@@ -29,7 +29,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from gmm_speciation.checks import ArrayLike, as_float_array, require
+from gmm_speciation.checks import ArrayLike, as_float_array, known, require
 from gmm_speciation.covariances import product
 
 _STEP = 0.3
@@ -213,7 +213,9 @@ def _arguments(num_classes: int | float, s: ArrayLike) -> tuple[float, Array]:
     if not (np.isfinite(float(num_classes)) and num_classes >= 1):
         raise ValueError(f"`num_classes` must be at least 1 and finite; got {num_classes}.")
     array = as_float_array(s, "s")
-    return float(num_classes), require(array, jnp.all(array >= 0), "`s` must not be negative.")
+    return float(num_classes), require(
+        array, (known(array) >= 0).all(), "`s` must not be negative."
+    )
 
 
 @eqx.filter_jit

@@ -21,9 +21,10 @@ for patterns of equal norm the plain empirical mixture. Patterns have any unit, 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float
 
-from gmm_speciation.checks import ArrayLike, as_float_array, require
+from gmm_speciation.checks import ArrayLike, as_float_array, known, require
 from gmm_speciation.covariances import add_row, product
 from gmm_speciation.families import empirical
 from gmm_speciation.mixtures import GaussianMixture
@@ -40,7 +41,7 @@ def as_patterns(patterns: ArrayLike) -> Float[Array, "N d"]:
         raise ValueError(
             f"`patterns` must have shape (N, d), at least two rows; got shape {rows.shape}."
         )
-    return require(rows, jnp.all(jnp.isfinite(rows)), "`patterns` must be finite.")
+    return require(rows, (abs(known(rows)) < np.inf).all(), "`patterns` must be finite.")
 
 
 def _arguments(patterns: ArrayLike, xi: ArrayLike, beta: ArrayLike) -> tuple[Array, Array, Array]:
@@ -59,7 +60,8 @@ def _inverse_temperature(beta: ArrayLike, rows: Array) -> Array:
         raise ValueError(
             f"`beta` must be one number; got shape {value.shape}. Use `jax.vmap` for several."
         )
-    return require(value, (value > 0) & jnp.isfinite(value), "`beta` must be positive and finite.")
+    seen = known(value)
+    return require(value, (seen > 0) & (seen < np.inf), "`beta` must be positive and finite.")
 
 
 def energy(patterns: ArrayLike, xi: ArrayLike, beta: ArrayLike) -> Float[Array, "*batch"]:

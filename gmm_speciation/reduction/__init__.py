@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from gmm_speciation.checks import is_concrete
+from gmm_speciation.checks import is_concrete, known
 from gmm_speciation.covariances import Full, Isotropic, LowRank, product
 from gmm_speciation.inference import Classes
 from gmm_speciation.mixtures import GaussianMixture
@@ -49,24 +49,25 @@ def reduce(mixture: GaussianMixture) -> ReducedMixture:
     """
     covariance = mixture.covariance
     offsets: Array | np.ndarray = mixture.offsets
-    eigenvalues = covariance.eigenvalues(mixture.dim)[0]
     few = isinstance(covariance, Isotropic) and mixture.dim < mixture.num_components
     if covariance.shared:
-        if few:  # the coordinates are the shorter statistic
-            return SharedReduction(
-                log_weights=mixture.log_weights,
-                basis=mixture.offsets,
-                core=jnp.eye(mixture.dim, dtype=mixture.offsets.dtype)[None],
-                eigenvalues=eigenvalues[:1],
-                dim=mixture.dim,
-                radial_dof=0,
-            )
         if isinstance(covariance, Isotropic):
-            eigenvalues = eigenvalues[:1]
+            eigenvalues = covariance.variance
+            if few:  # the coordinates are the shorter statistic
+                return SharedReduction(
+                    log_weights=mixture.log_weights,
+                    basis=mixture.offsets,
+                    core=jnp.eye(mixture.dim, dtype=mixture.offsets.dtype)[None],
+                    eigenvalues=eigenvalues,
+                    dim=mixture.dim,
+                    radial_dof=0,
+                )
         elif isinstance(covariance, LowRank):
             offsets, eigenvalues = covariance.eigenspaces(mixture.offsets)
-        elif isinstance(covariance, Full):
-            offsets = _turned(mixture.offsets, covariance.basis[0])
+        else:
+            eigenvalues = known(covariance.eigenvalues(mixture.dim))[0]
+            if isinstance(covariance, Full):
+                offsets = _turned(mixture.offsets, known(covariance.basis)[0])
         return SharedReduction.from_means(offsets, eigenvalues, mixture.log_weights, mixture.dim)
     if isinstance(covariance, Isotropic):
         if few:
@@ -87,11 +88,11 @@ def reduce(mixture: GaussianMixture) -> ReducedMixture:
     )
 
 
-def _turned(offsets: Array, basis: Array) -> Array | np.ndarray:
+def _turned(offsets: Array, basis: Array | np.ndarray) -> Array | np.ndarray:
     """Means in the eigenbasis, in float64 where they are known."""
     if is_concrete(offsets) and is_concrete(basis):
         return np.asarray(offsets, float) @ np.asarray(basis, float)
-    return product(offsets, basis)
+    return product(offsets, jnp.asarray(basis))
 
 
 def reduced_statistics(
@@ -111,13 +112,14 @@ def reduced_statistics(
     return mixture.statistics(log_snr, normals, radial, component, partition)
 
 
+@np.errstate(over="ignore")
 def mean_square_spread(mixture: Law) -> float:
     """Mean square distance of the component means from their mean, or the largest component variance
     where that is more: the scale on which noise acts (concrete values only)."""
     if isinstance(mixture, ReducedMixture):
         spread, variance = mixture.mean_square_offset(), jnp.max(mixture.component_variances)
     else:
-        apart = mixture.offsets - mixture.offsets.mean(0, keepdims=True)
-        spread = jnp.mean(jnp.sum(apart**2, -1))
+        offsets = np.asarray(mixture.offsets)
+        spread = np.mean(np.sum((offsets - offsets.mean(0)) ** 2, -1))
         variance = mixture.covariance.largest_eigenvalue()
-    return float(jnp.maximum(spread, variance))
+    return max(float(spread), float(variance))

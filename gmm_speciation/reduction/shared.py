@@ -51,7 +51,7 @@ class SharedReduction(PairReduction):
     def from_means(
         cls,
         means: Float[Array | np.ndarray, "K m"],
-        eigenvalues: Float[Array, " _"],
+        eigenvalues: Float[Array | np.ndarray, " _"],
         log_weights: Float[Array, " K"],
         dim: int,
     ) -> "SharedReduction":
@@ -64,7 +64,7 @@ class SharedReduction(PairReduction):
             basis, frame = principal_axes(means)
             spectrum = np.broadcast_to(np.asarray(eigenvalues), frame.shape[1:])
             core, distinct = eigenspace_cores(frame, spectrum)
-            eigenvalues = jnp.asarray(distinct)
+            eigenvalues = distinct
         else:
             lengths, directions = traced_axes(jnp.asarray(means))
             if len(eigenvalues) == 1:

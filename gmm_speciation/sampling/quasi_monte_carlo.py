@@ -82,7 +82,7 @@ def sobol_draws(
     component = np.searchsorted(cumulative / cumulative[-1], uniform[..., 0], side="right")
     score = special.ndtri(uniform[..., 1:])
     if mixture.num_normals and mixture.num_components <= _MAX_FRAMES:
-        _turn(score[..., : mixture.num_normals], component, np.asarray(mixture.component_points))
+        _turn(score[..., : mixture.num_normals], component, np.asarray(_points(mixture)))
     dtype = mixture.log_weights.dtype
     return Draws(
         jnp.asarray(score[..., : mixture.num_normals], dtype),
@@ -91,6 +91,11 @@ def sobol_draws(
         else jnp.zeros(uniform.shape[:-1], dtype),
         jnp.asarray(component),
     )
+
+
+@eqx.filter_jit
+def _points(mixture: ReducedMixture) -> Array:
+    return mixture.component_points
 
 
 def _turn(normals: np.ndarray, component: np.ndarray, points: np.ndarray) -> None:
@@ -150,5 +155,7 @@ def quasi_monte_carlo_levels(
     mesh = flat_mesh(mesh)
     mixture, log_snr = everywhere((mixture, log_snr), mesh)
     means = on_host(_replicates(mixture, log_snr, partition, scattered(draws, mesh), mesh))
-    replicates = jax.tree.map(lambda values: jnp.asarray(values[:, :NUM_SCRAMBLES]), means)
+    replicates = jax.tree.map(
+        lambda values: jnp.asarray(values[:, :NUM_SCRAMBLES], values.dtype), means
+    )
     return LevelStatistics.from_replicates(replicates)

@@ -9,7 +9,7 @@ The criterion is the noise at which the share `(phi - sum pi^2) / (1 - sum pi^2)
 by default, which for two equal classes is phi = 0.775, its value at kappa = 1.
 """
 
-import jax.numpy as jnp
+import numpy as np
 from jaxtyping import PRNGKeyArray
 
 from gmm_speciation.entropy import clone_agreement
@@ -32,7 +32,7 @@ def chance_agreement(mixture: Law, partition: Classes = None) -> float:
         ValueError: If the partition does not fit the mixture.
     """
     partition = as_partition(partition, mixture.num_components)
-    return float(jnp.sum(jnp.exp(2 * partition.log_sum(mixture.log_weights))))
+    return float(np.sum(np.exp(2 * np.asarray(partition.log_sum(mixture.log_weights)))))
 
 
 def cloning_point(
@@ -71,7 +71,7 @@ def cloning_point(
 
     def agreement(log_snr: float) -> Estimate:
         return clone_agreement(
-            mixture, jnp.asarray(log_snr), partition=partition, num_samples=num_samples, key=key
+            mixture, np.asarray(log_snr), partition=partition, num_samples=num_samples, key=key
         )
 
     level = chance + share * (1 - chance)

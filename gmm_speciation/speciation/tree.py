@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from gmm_speciation.inference import Classes
@@ -101,15 +102,17 @@ def _splits(mixture: Law, partition: Classes, parents: Classes) -> Iterator[Spec
 def _inside(mixture: GaussianMixture, members: tuple[int, ...]) -> SpeciationPoint:
     """The curvature point of the distribution given that the component is one of these."""
     index = np.array(members)
-    log_weights = mixture.log_weights[index]
-    offsets, covariance = mixture.offsets[index], mixture.covariance
+    log_weights, centre, offsets = (
+        np.asarray(part) for part in (mixture.log_weights, mixture.centre, mixture.offsets)
+    )
+    log_weights, middle = log_weights[index], offsets[index].mean(0)
+    covariance, dtype = mixture.covariance, mixture.offsets.dtype
     if not covariance.shared:
         covariance = jax.tree.map(lambda leaf: leaf[index], covariance)
-    middle = offsets.mean(0)
     law = GaussianMixture(
-        log_weights - jax.nn.logsumexp(log_weights),
-        mixture.centre + middle,
-        offsets - middle[None, :],
+        jnp.asarray(log_weights - np.logaddexp.reduce(log_weights), dtype),
+        jnp.asarray(centre + middle, dtype),
+        jnp.asarray(offsets[index] - middle[None, :], dtype),
         covariance,
     )
     point = curvature_point(law)
