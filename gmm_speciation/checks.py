@@ -74,6 +74,11 @@ def require(x: Any, condition: Any, message: str) -> Any:
 
 def _readable(x: Any, name: str) -> Any:
     """`x` as JAX or numpy reads it: arrays of other libraries by DLPack, without a copy."""
+    if isinstance(x, np.ma.MaskedArray):
+        raise ValueError(
+            f"`{name}` must have a number in every place; got a masked array. Drop what is masked, or "
+            "fill it with `filled`."
+        )
     if isinstance(x, jax.Array | np.ndarray | np.generic) or not hasattr(x, "__dlpack__"):
         return x
     try:
@@ -130,7 +135,7 @@ def as_numpy(x: Any, name: str) -> np.ndarray:
     """`x` as a numpy array of its own dtype.
 
     Raises:
-        ValueError: If it is an array of another library that DLPack cannot hand over.
+        ValueError: If it is masked, or an array of another library that DLPack cannot hand over.
     """
     return np.asarray(_readable(x, name))
 

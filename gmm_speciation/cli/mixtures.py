@@ -9,8 +9,6 @@ A mixture is a family with its parameters, or a `.npz` or `.json` file with
     labels       (K,) class of each component, or (L, K) a hierarchy from coarse to fine; optional
 """
 
-import json
-import zipfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -30,6 +28,7 @@ from gmm_speciation.processes import (
     OrnsteinUhlenbeck,
     VarianceExploding,
 )
+from gmm_speciation.reading import read_arrays, read_json
 from gmm_speciation.speciation import transition_grid
 
 PROCESSES: dict[str, Callable[[], DiffusionProcess]] = {
@@ -191,21 +190,25 @@ def _from_file(path: Path) -> tuple[GaussianMixture, Hierarchy | Partition | Non
 
 def _read_arrays(path: Path) -> dict[str, np.ndarray]:
     """Named arrays of a file; nothing in it is executed."""
-    if not path.is_file():
-        raise ValueError(f"There is no file {str(path)!r}.")
     if path.suffix == ".npz":
-        try:
-            with np.load(path, allow_pickle=False) as archive:
-                return {name: archive[name] for name in archive.files}
-        except (OSError, ValueError, EOFError, AttributeError, zipfile.BadZipFile) as error:
-            raise ValueError(
-                f"{str(path)!r} is not an archive of plain arrays; write it by "
-                "`np.savez(path, means=..., variance=...)`."
-            ) from error
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-        return {name: np.asarray(value) for name, value in content.items()}
-    except (OSError, ValueError, AttributeError) as error:
+        return read_arrays(path)
+    content = read_json(path)
+    if not isinstance(content, dict):
         raise ValueError(
-            f"{str(path)!r} is not a JSON object of numbers and nested lists: {error}."
-        ) from error
+            f'{str(path)!r} must hold a JSON object, {{"means": [[...], ...], ...}}; got a '
+            f"{type(content).__name__}."
+        )
+    return {name: _numbers(value, name, path) for name, value in content.items()}
+
+
+def _numbers(value: Any, name: str, path: Path) -> np.ndarray:
+    """Numbers or nested lists of them, as JSON has them."""
+    try:
+        array = np.asarray(value)
+    except ValueError:  # lists of different lengths
+        array = np.asarray(None)
+    if array.dtype.kind not in "iuf":
+        raise ValueError(
+            f"`{name}` in {str(path)!r} must be a number, or nested lists of numbers of one length."
+        )
+    return array

@@ -9,7 +9,6 @@ patterns it is a definition: it puts them on the axis of the equidistant ones of
 squared distance, whose transitions they need not share.
 """
 
-import zipfile
 from pathlib import Path
 
 import jax.numpy as jnp
@@ -18,6 +17,7 @@ from jaxtyping import Array, Float
 
 from gmm_speciation.checks import ArrayLike
 from gmm_speciation.hopfield.energy import as_patterns
+from gmm_speciation.reading import open_regular, read_array, read_arrays
 
 
 def mean_squared_distance(patterns: ArrayLike) -> Float[Array, ""]:
@@ -117,15 +117,14 @@ def load_patterns(path: str | Path) -> Float[np.ndarray, "N d"]:
         ValueError: If the file is missing, is not such a file, or holds no valid patterns.
     """
     path = Path(path)
-    if not path.is_file():
-        raise ValueError(f"There is no file {str(path)!r}.")
+    # Both are known by their first bytes.
+    with open_regular(path) as file:
+        lone = file.read(6) == np.lib.format.MAGIC_PREFIX
     try:
-        # `np.load` knows both by their first bytes.
-        content = np.load(path, allow_pickle=False)
-        array = content if isinstance(content, np.ndarray) else content["patterns"]
-    except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile) as error:
+        array = read_array(path) if lone else read_arrays(path)["patterns"]
+    except (ValueError, KeyError) as error:
         raise ValueError(
-            f"{str(path)!r} holds no patterns; write it by `np.save(path, patterns)` or "
+            f"{str(path)!r} holds no patterns ({error}); write it by `np.save(path, patterns)` or "
             "`np.savez(path, patterns=patterns)`."
         ) from error
     as_patterns(array)

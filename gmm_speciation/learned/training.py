@@ -7,6 +7,7 @@ is trained twice.
 """
 
 import hashlib
+import importlib.metadata
 import io
 import time
 from collections.abc import Callable
@@ -21,6 +22,7 @@ from flax import nnx
 
 from gmm_speciation.files import write_bytes
 from gmm_speciation.progress import Parts, Progress, listening
+from gmm_speciation.reading import read_arrays
 
 Loss = Callable[[Any, Any, jax.Array], jax.Array]
 _BLOCK = 50  # steps in one compiled call
@@ -90,7 +92,12 @@ def train(
     state, done, spent, last = (weights, weights, optimiser.init(weights)), 0, 0.0, float("nan")
     place = None if cache is None else _place(*cache, recipe, seed)
     if place is not None and place.exists():
-        state, done, spent, last = _read(place, state)
+        try:
+            state, done, spent, last = _read(place, state)
+        except (ValueError, KeyError) as error:
+            listening(progress).say(
+                f"weights kept of before cannot be read, {error}: trained again"
+            )
     began = saved = time.perf_counter()
     while done < recipe.steps:
         state, values = block(state, data, key, done)
@@ -106,7 +113,8 @@ def train(
 
 
 def _place(folder: Path, content: str, recipe: Recipe, seed: int) -> Path:
-    text = f"{content}|{recipe.steps}|{recipe.rate}|{seed}|{_BLOCK}|{_AVERAGE}"
+    version = importlib.metadata.version("gmm-speciation")
+    text = f"{version}|{content}|{recipe.steps}|{recipe.rate}|{seed}|{_BLOCK}|{_AVERAGE}"
     return folder / f"{hashlib.sha256(text.encode()).hexdigest()[:24]}.npz"
 
 
@@ -128,7 +136,7 @@ def _write(place: Path, state: Any, done: int, seconds: float, last: float) -> N
 
 
 def _read(place: Path, like: Any) -> tuple[Any, int, float, float]:
-    with np.load(place, allow_pickle=False) as kept:
-        leaves = [jnp.asarray(kept[f"leaf{i}"]) for i in range(len(jax.tree.leaves(like)))]
-        state = jax.tree.unflatten(jax.tree.structure(like), leaves)
-        return state, int(kept["done"]), float(kept["seconds"]), float(kept["last"])
+    kept = read_arrays(place)
+    leaves = [jnp.asarray(kept[f"leaf{i}"]) for i in range(len(jax.tree.leaves(like)))]
+    state = jax.tree.unflatten(jax.tree.structure(like), leaves)
+    return state, int(kept["done"]), float(kept["seconds"]), float(kept["last"])

@@ -20,8 +20,10 @@ from jaxtyping import Float
 from gmm_speciation.checks import ArrayLike, as_numpy
 from gmm_speciation.estimate import Estimate
 from gmm_speciation.processes import DiffusionProcess, OrnsteinUhlenbeck
+from gmm_speciation.reading import read_array, read_bytes
 
 ROWS = ("mean", "std", "errors")
+_LARGEST = 64 << 20  # bytes of a file
 _ROUNDING = 1e-3  # of printed figures: a share a little over 1, an error a little over its spread
 
 
@@ -49,7 +51,6 @@ def trained_clones(
         ValueError: If there are not three rows of one number a time, a mean is no share, an error is
             negative or larger than its standard deviation, times repeat or lie outside the
             process's range, or the file cannot be read as numbers.
-        OSError: If there is no such file.
     """
     clock = OrnsteinUhlenbeck() if process is None else process
     table = _read(Path(rows)) if isinstance(rows, str | Path) else as_numpy(rows, "rows")
@@ -92,10 +93,10 @@ def trained_clones(
 def _read(path: Path) -> np.ndarray:
     try:
         if path.suffix == ".npy":
-            return np.load(path, allow_pickle=False)
-        text = path.read_text(encoding="utf-8").replace(",", " ")
+            return read_array(path)
+        text = read_bytes(path, _LARGEST).decode("utf-8").replace(",", " ")
         return np.loadtxt(text.splitlines(), ndmin=2)
-    except (ValueError, EOFError) as error:
+    except ValueError as error:
         raise ValueError(
             f"{str(path)!r} must hold three rows of numbers, {', '.join(ROWS)}: {error}."
         ) from error

@@ -7,7 +7,6 @@ JSON has no infinity and no NaN: they are written as "inf", "-inf" and null.
 import dataclasses
 import datetime
 import importlib.metadata
-import json
 import math
 import platform
 import sys
@@ -21,8 +20,10 @@ import numpy as np
 import gmm_speciation
 from gmm_speciation.curves import Batches, EntropyCurve
 from gmm_speciation.estimate import Estimate
+from gmm_speciation.reading import read_json
 
 RESULT = "result.json"
+_LONGEST = 1_000_000  # characters of a text in a result
 _PACKAGES = ("jax", "jaxlib", "equinox", "numpy", "scipy")
 
 
@@ -120,12 +121,12 @@ def load_result(path: str | Path) -> dict[str, Any]:
     """
     path = Path(path)
     path = path / RESULT if path.is_dir() else path
+    if not path.exists():
+        raise ValueError(f"No result at {str(path)!r}: there is no such file.")
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ValueError(f"No result at {str(path)!r}: {error.strerror}.") from error
+        content = read_json(path, longest=_LONGEST)
     except ValueError as error:
-        raise ValueError(f"{str(path)!r} is not a result: {error}.") from error
+        raise ValueError(f"{str(path)!r} is not a result: {error}") from error
     if not isinstance(content, dict):
         raise ValueError(f"{str(path)!r} is not a result: it must hold an object.")
     return content
@@ -142,6 +143,10 @@ def load_curve(path: str | Path, name: str | None = None) -> EntropyCurve:
         ValueError: If there is no such curve, or it is not complete.
     """
     curves = load_result(path).get("curves") or {}
+    if not isinstance(curves, dict):
+        raise ValueError(
+            f"The `curves` in {str(path)!r} must be an object; got a list or a number."
+        )
     if name is None and len(curves) == 1:
         name = next(iter(curves))
     if name not in curves:
@@ -159,7 +164,7 @@ def load_curve(path: str | Path, name: str | None = None) -> EntropyCurve:
             content["method"],
             batches and Batches(_array(batches["entropy"]), _array(batches["rate"])),
         )
-    except (KeyError, TypeError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise ValueError(
             f"The curve {name!r} in {str(path)!r} is not complete: {error}."
         ) from error
