@@ -9,9 +9,9 @@
 Names are resolved when `load` is called; nothing is fetched from anywhere.
 """
 
-import importlib
 from collections.abc import Sequence
 
+from gmm_speciation.lookup import import_named, users_code
 from model_bridges.denoisers.base import Denoiser
 
 ACCEPTED = (
@@ -52,17 +52,11 @@ def load(name: str, *, prompts: Sequence[str] | None = None) -> Denoiser:
         from model_bridges.edm2.weights import load_named
 
         return load_named(name.removeprefix("edm2:"))
-    module_name, colon, function_name = name.partition(":")
-    if not (colon and module_name and function_name):
-        raise ValueError(f"`name` must be {ACCEPTED}; got {name!r}.")
-    try:
-        function = getattr(importlib.import_module(module_name), function_name)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise ValueError(
-            f"{name!r} could not be found: {error}. Give {ACCEPTED}; the module must be on the "
-            "Python path."
-        ) from error
-    denoiser = function() if callable(function) else function
+    found = import_named(name, f"`name` must be {ACCEPTED}")
+    denoiser = found
+    if isinstance(found, type) or (callable(found) and not isinstance(found, Denoiser)):
+        with users_code(name):
+            denoiser = found()
     if not isinstance(denoiser, Denoiser):
         raise ValueError(
             f"{name!r} must return a denoiser with num_classes, event_shape, sigma_range, "

@@ -1,16 +1,15 @@
 """A cell of a sweep: one estimator on one task, with n samples and a seed."""
 
 import hashlib
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 from gmm_speciation.benchmark.catalogue import TASKS
 from gmm_speciation.benchmark.tasks import Law, Task
 from gmm_speciation.checks import decreasing_grid
 from gmm_speciation.estimators.base import Estimator
-from gmm_speciation.estimators.registry import ESTIMATORS, load, own_estimator
-from gmm_speciation.lookup import pick
+from gmm_speciation.estimators.registry import ESTIMATORS, own_estimator
+from gmm_speciation.lookup import import_named, pick, users_code
 from gmm_speciation.partitions import as_partition
 
 
@@ -36,8 +35,8 @@ def task_of(id: str) -> Task:
     """
     if ":" not in id:
         return pick(id, TASKS, "task")
-    made = load(id)
-    with _named(id):
+    made = import_named(id, "Your own is named as module:name, such as mine:task")
+    with users_code(id, "Task "):
         task = made() if callable(made) else made
     if not isinstance(task, Task):
         raise ValueError(f"{id!r} must return a gmm_speciation.benchmark.Task; got {type(task)}.")
@@ -53,23 +52,13 @@ def check_task(id: str) -> None:
     task = task_of(id)
     if ":" not in id:
         return
-    with _named(id):
+    with users_code(id, "Task "):
         if not isinstance(task.law, Law):
             raise ValueError(f"`build` must return a Law; got {type(task.law).__name__}")
         if len(task.grid) < 3:
             raise ValueError(f"a curve needs three noise levels; got {len(task.grid)}")
         decreasing_grid(task.grid)
         as_partition(task.law.partition, task.law.mixture.num_components)
-
-
-@contextmanager
-def _named(id: str) -> Iterator[None]:
-    """Whatever the user's code raises, as one line that says whose it is."""
-    try:
-        yield
-    except Exception as error:
-        what = "" if isinstance(error, ValueError) else f"{type(error).__name__}: "
-        raise ValueError(f"Task {id!r}: {what}{' '.join(str(error).split())}") from error
 
 
 def estimator_of(id: str) -> type[Estimator]:

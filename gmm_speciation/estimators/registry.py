@@ -1,8 +1,5 @@
 """The estimators of the benchmark, by id; `LEFT_OUT` says which is missing, and why."""
 
-import importlib
-from typing import Any
-
 from gmm_speciation.estimators.base import Estimator
 from gmm_speciation.estimators.classifiers import (
     ExpectationMaximisation,
@@ -42,6 +39,7 @@ from gmm_speciation.estimators.tracking import (
     TrackedRatio,
     TrackedRatioClamped,
 )
+from gmm_speciation.lookup import import_named
 
 ESTIMATORS: dict[str, type[Estimator]] = {
     "posterior": PosteriorEntropy,
@@ -113,28 +111,13 @@ CLAIMING: tuple[str, ...] = (
 )
 
 
-def load(spec: str) -> Any:
-    """What `module:Name` names.
-
-    Raises:
-        ValueError: If it cannot be imported.
-    """
-    module, _, name = spec.partition(":")
-    if not module or not name:
-        raise ValueError(f"Your own is named as module:Name, such as mine:Estimator; got {spec!r}.")
-    try:
-        return getattr(importlib.import_module(module), name)
-    except (ImportError, AttributeError) as error:
-        raise ValueError(f"{spec!r} cannot be loaded: {error}.") from error
-
-
 def own_estimator(spec: str) -> type[Estimator]:
     """The estimator class called `module:Class`.
 
     Raises:
         ValueError: If it cannot be imported or is no concrete `Estimator`.
     """
-    found = load(spec)
+    found = import_named(spec, "Your own is named as module:Name, such as mine:Estimator")
     if not (isinstance(found, type) and issubclass(found, Estimator)):
         raise ValueError(f"{spec!r} must be a subclass of gmm_speciation.estimators.Estimator.")
     missing = sorted(getattr(found, "__abstractmethods__", ()))

@@ -226,8 +226,8 @@ def test_problems_need_samples():
 @pytest.mark.parametrize(
     ("spec", "says"),
     [
-        ("nowhere:Thing", "cannot be loaded"),
-        ("numpy:nothing", "cannot be loaded"),
+        ("nowhere:Thing", "could not be found"),
+        ("numpy:nothing", "could not be found"),
         ("numpy:ndarray", "subclass of"),
         ("gmm_speciation.estimators:LevelEstimator", "does not define level"),
         ("numpy", "module:Name"),
