@@ -32,6 +32,7 @@ from torch import Tensor
 from gmm_speciation.estimate import Estimate
 from gmm_speciation.progress import SILENT, Progress
 from gmm_speciation.reporting.claims import Claim, at_most
+from gmm_speciation.reporting.records import to_json
 from model_bridges.control.judged import NUM_STEPS, JudgedModel
 from model_bridges.denoisers.checks import class_weights
 from model_bridges.entropy.problem import probe
@@ -53,6 +54,7 @@ from model_bridges.quality import (
 )
 from model_bridges.quality.frontier import FrontComparison, compare_fronts
 from model_bridges.runs.chunk_files import CorruptChunkError, read_sums, write_sums
+from model_bridges.runs.folder import versions
 from model_bridges.runs.jobs import ChunkSums
 from model_bridges.samplers import karras_sigmas
 
@@ -137,7 +139,8 @@ class _Runs:
             "model": [self.model.name, str(self.model.denoiser.provenance)],
             "probe": probe(self.model.denoiser),
             "drawing": [self.num_images, self.num_steps, self.seed],
-            "class": self.removed,  # shares and thresholds of the kinds depend on it
+            "class": self.removed,
+            "versions": versions(),
         }
         self._settings = json.dumps(settings)
         low, high = self.model.train.images.aminmax()
@@ -147,15 +150,17 @@ class _Runs:
     def draw(self, name: str, strength: float, kind: Guidance) -> tuple[Tensor, int]:
         """Images and evaluations an image."""
         self.progress.step(name if not strength else f"{name}, strength {strength:g}")
-        digest = hashlib.sha256(f"{self._settings} {name} {strength!r}".encode()).hexdigest()
+        constants = json.dumps(to_json(kind), sort_keys=True)
+        digest = hashlib.sha256(f"{self._settings} {name} {constants}".encode()).hexdigest()
         path = None if self.folder is None else self.folder / f"{digest[:24]}.npz"
+        meter = self.model.denoiser
         if path is not None and path.exists():
             try:
                 stored = read_sums(path, digest)
                 return torch.from_numpy(stored.rows["images"]), stored.evaluations
-            except CorruptChunkError:
-                path.unlink()  # drawn again
-        meter = self.model.denoiser
+            except CorruptChunkError as error:
+                self.progress.say(f"the images of {name}, {error}: drawn again")
+                path.unlink()
         before = meter.evaluations
         images = self.model.draw(
             lambda labels: kind,

@@ -1,19 +1,19 @@
 """Chunks on disk: each written whole or not at all (`gmm_speciation.files`), each checked when read.
 
 A chunk file is the SHA-256 of what follows and then arrays in numpy's `.npz` form, with the digest of the
-settings they belong to. No pickles.
+settings and of the place in the job that they belong to: a chunk copied over another's file is noticed. No
+pickles.
 """
 
 import hashlib
 import io
 import json
-import zlib
 from pathlib import Path
-from zipfile import BadZipFile
 
 import numpy as np
 
 from gmm_speciation.files import write_bytes, write_text
+from gmm_speciation.reading import LARGEST_ARRAYS, arrays_of, read_bytes
 from model_bridges.runs.jobs import ChunkSums
 
 
@@ -44,21 +44,20 @@ def read_sums(path: Path, digest: str) -> ChunkSums:
         CorruptChunkError: If the file is damaged or belongs to other settings.
     """
     try:
-        stored = path.read_bytes()
+        stored = read_bytes(path, LARGEST_ARRAYS)
         if hashlib.sha256(stored[32:]).digest() != stored[:32]:
             raise ValueError("its checksum is not that of its content")
-        with np.load(io.BytesIO(stored[32:]), allow_pickle=False) as content:
-            arrays = {name: content[name] for name in content.files}
+        arrays = arrays_of(io.BytesIO(stored[32:]), path.name, kinds="biufU")
         found = str(arrays.pop("digest"))
         count, evaluations = int(arrays.pop("count")), int(arrays.pop("evaluations"))
         parts: dict[str, dict[str, np.ndarray]] = {"total": {}, "row": {}}
         for name, value in arrays.items():
             kind, _, own = name.partition("/")
             parts[kind][own] = value
-    except (OSError, KeyError, ValueError, EOFError, BadZipFile, zlib.error) as error:
+    except (OSError, KeyError, TypeError, ValueError) as error:
         raise CorruptChunkError(f"{path.name} cannot be read ({error})") from error
     if found != digest:
-        raise CorruptChunkError(f"{path.name} belongs to other settings")
+        raise CorruptChunkError(f"{path.name} belongs to other settings or to another place")
     return ChunkSums(count, parts["total"], parts["row"], evaluations)
 
 

@@ -25,6 +25,7 @@ import torch
 
 from gmm_speciation.files import DiskFullError
 from gmm_speciation.progress import Parts, Progress, listening
+from gmm_speciation.reading import read_json
 from model_bridges.runs.chunk_files import CorruptChunkError, read_sums, write_json, write_sums
 from model_bridges.runs.jobs import BatchSums, ChunkSums, Job, collect, merge, pace
 
@@ -60,7 +61,7 @@ def process_place() -> tuple[int, int]:
 def take_own_device() -> None:
     """Let "cuda" mean this process's own GPU, by the LOCAL_RANK that launchers set."""
     local = os.environ.get("LOCAL_RANK", "")
-    if local.isdigit() and torch.cuda.is_available():
+    if local.isdecimal() and torch.cuda.is_available():
         torch.cuda.set_device(int(local) % torch.cuda.device_count())
 
 
@@ -99,7 +100,7 @@ class _Run:
     def __init__(self, job: Job, folder: Path, say: Callable[[str], object]):
         self.job, self.folder, self.say = job, folder, say
         # Through JSON and back, as it will be compared.
-        settings = json.loads(json.dumps(job.settings() | {"versions": _versions()}))
+        settings = json.loads(json.dumps(job.settings() | {"versions": versions()}))
         stored = self._agree(settings)
         self.digest = hashlib.sha256(json.dumps(stored, sort_keys=True).encode()).hexdigest()
         self.pilot = self._pilot()
@@ -115,11 +116,9 @@ class _Run:
                 )
             self._guarded(lambda: write_json(path, settings, replace=False))
         try:
-            stored = json.loads(path.read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
-            raise ValueError(
-                f"{path} cannot be read: {error}. Choose another folder for the run."
-            ) from error
+            stored = read_json(path)
+        except ValueError as error:
+            raise ValueError(f"{error} Choose another folder for the run.") from error
         different = list(_differences(stored, settings))
         if different:
             raise ValueError(
@@ -132,14 +131,18 @@ class _Run:
         path = self.folder / "pilot.chunk"
         if path.exists():
             try:
-                return read_sums(path, self.digest)
+                return read_sums(path, self._digest("pilot"))
             except CorruptChunkError as error:
                 self.say(f"{error}: made again")
                 path.unlink(missing_ok=True)
         found = self._guarded(self.job.pilot)
-        self._guarded(lambda: write_sums(path, found, self.digest, replace=False))
+        self._guarded(lambda: write_sums(path, found, self._digest("pilot"), replace=False))
         # Another process may have been first; all go on with the one on disk.
-        return read_sums(path, self.digest)
+        return read_sums(path, self._digest("pilot"))
+
+    def _digest(self, place: str | int) -> str:
+        """Of the settings, and of which part of the job a file holds."""
+        return f"{self.digest} {place}"
 
     def path(self, index: int) -> Path:
         return self.folder / "chunks" / f"{index:06d}.chunk"
@@ -159,7 +162,7 @@ class _Run:
     def do(self, index: int) -> ChunkSums:
         """Compute one chunk and keep it."""
         sums = self._guarded(lambda: self.job.chunk(index, self.pilot))
-        self._guarded(lambda: write_sums(self.path(index), sums, self.digest))
+        self._guarded(lambda: write_sums(self.path(index), sums, self._digest(index)))
         return sums
 
     def merged(self) -> BatchSums:
@@ -168,7 +171,7 @@ class _Run:
 
     def _read(self, index: int) -> ChunkSums:
         try:
-            return read_sums(self.path(index), self.digest)
+            return read_sums(self.path(index), self._digest(index))
         except CorruptChunkError as error:
             self.say(f"chunk {error}: computed again")
             return self.do(index)
@@ -203,16 +206,15 @@ def _is_device_error(error: BaseException) -> bool:
     )
 
 
-def _versions() -> dict[str, str]:
+def versions() -> dict[str, str]:
+    """Of the packages that numbers depend on."""
     return {name: importlib.metadata.version(name) for name in _PACKAGES}
 
 
 def _differences(stored: Any, now: Any, place: str = "") -> Iterator[str]:
     """Where two settings differ, in words; the model's probe up to rounding of devices."""
-    if place == "model.probe" and isinstance(stored, list) and len(stored) == len(now):
-        scale = max(max(map(abs, stored)), 1e-12)
-        far = max(abs(a - b) for a, b in zip(stored, now, strict=True))
-        if far > PROBE_TOLERANCE * scale:
+    if place == "model.probe" and isinstance(now, list):
+        if not _same_answers(stored, now):
             yield "the model answers a fixed probe differently, so its weights are others"
         return
     if isinstance(stored, Mapping) and isinstance(now, Mapping):
@@ -222,6 +224,16 @@ def _differences(stored: Any, now: Any, place: str = "") -> Iterator[str]:
         return
     if stored != now:
         yield f"{place} was {_short(stored)} and is {_short(now)}"
+
+
+def _same_answers(stored: Any, now: list[float]) -> bool:
+    """Whether these are numbers that differ by no more than the rounding of devices."""
+    if not isinstance(stored, list) or not all(type(v) in (int, float) for v in stored):
+        return False
+    scale = max(*map(abs, stored), 1e-12)
+    return len(stored) == len(now) and all(
+        abs(a - b) <= PROBE_TOLERANCE * scale for a, b in zip(stored, now, strict=True)
+    )
 
 
 def _short(value: Any) -> str:

@@ -7,6 +7,7 @@ from heard import Heard
 
 from gmm_speciation.estimate import Estimate
 from gmm_speciation.reporting.claims import at_least, at_most, check_records, check_rows, equal
+from model_bridges.control import removal as removing
 from model_bridges.control.plotting import plot_removal
 from model_bridges.control.removal import (
     CLASSES,
@@ -164,7 +165,7 @@ def test_the_interval_of_an_area_covers_the_true_one():
     assert np.mean(widths) < 0.1  # shared noise of 1 / sqrt(20) would give 0.47
 
 
-def test_strengths_go_on_until_the_front_ends(judged, tmp_path):
+def test_strengths_go_on_until_the_front_ends(judged, tmp_path, monkeypatch):
     """Weak negative prompting is doubled to its floor; a second run reads every image."""
 
     heard = Heard()
@@ -188,8 +189,26 @@ def test_strengths_go_on_until_the_front_ends(judged, tmp_path):
     assert again.evaluations == found.evaluations
     damaged = sorted(tmp_path.glob("*.npz"))[0]
     damaged.write_bytes(damaged.read_bytes()[:-7])
-    remove_class(judged, 0, strengths={NP: None, DNG: (1.0,)}, **words)
+    heard = Heard()
+    remove_class(judged, 0, strengths={NP: None, DNG: (1.0,)}, progress=heard, **words)
     assert judged.denoiser.evaluations > before  # drawn again
+    (line,) = heard.lines
+    assert damaged.name in line
+    assert "drawn again" in line
+    # Another constant of one kind: its images are drawn, those of the other kind are read.
+    before = judged.denoiser.evaluations
+    remove_class(judged, 0, strengths={NP: None, DNG: (1.0,)}, **words)
+    assert judged.denoiser.evaluations == before
+    monkeypatch.setattr(removing, "_MAX_POSTERIOR", 0.8)
+    remove_class(judged, 0, strengths={NP: None}, **words)
+    assert judged.denoiser.evaluations == before
+    remove_class(judged, 0, strengths={DNG: (1.0,)}, **words)
+    assert judged.denoiser.evaluations > before
+    # And another version of what computes: everything is.
+    before = judged.denoiser.evaluations
+    monkeypatch.setattr(removing, "versions", lambda: {"torch": "0"})
+    remove_class(judged, 0, strengths={NP: None}, **words)
+    assert judged.denoiser.evaluations > before
     other = judged.denoiser.evaluations
     remove_class(judged, 0, strengths={NP: (0.4,)}, seed=1, **words)
     assert judged.denoiser.evaluations > other  # another seed reads nothing of this one

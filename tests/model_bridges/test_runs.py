@@ -26,7 +26,7 @@ MEANS = torch.tensor([[0.5, 0.0, 0.0], [-0.5, 0.0, 0.0], [0.0, 0.7, 0.0]], dtype
 
 
 def raw(x, sigma, label):
-    """Three point-like classes of variance 0.01; torch alone, so that it may run in forked processes."""
+    """Three point-like classes of variance 0.01; torch alone."""
     noise = (sigma**2)[:, None]
     gain = 0.01 / (0.01 + noise)
     own = MEANS[None] + gain[..., None] * (x[:, None] - MEANS[None])
@@ -91,8 +91,13 @@ def whole():
     return run_job(Counting(), None)
 
 
+# A fork of this process would hang: JAX has threads. The server is a new process, and its forks are cheap.
+START = multiprocessing.get_context("forkserver")
+START.set_forkserver_preload(["model_bridges.entropy.tracking", "numpy", "torch"])
+
+
 def spawn(function, *arguments):
-    process = multiprocessing.get_context("fork").Process(target=function, args=arguments)
+    process = START.Process(target=function, args=arguments)
     process.start()
     return process
 
@@ -137,7 +142,7 @@ def test_processes_share_a_run_and_merge_to_the_same_bits(num_processes, tmp_pat
             Counting,
             tmp_path,
             0.002,
-            {"RANK": str(rank), "WORLD_SIZE": str(num_processes)}.items(),
+            {"RANK": str(rank), "WORLD_SIZE": str(num_processes)},
         )
         for rank in range(num_processes)
     ]
@@ -152,8 +157,7 @@ def test_processes_share_a_run_and_merge_to_the_same_bits(num_processes, tmp_pat
 @pytest.mark.parametrize("num_processes", [2, 4])
 def test_processes_that_track_merge_to_the_same_bits(num_processes, tmp_path):
     environments = [
-        {"RANK": str(rank), "WORLD_SIZE": str(num_processes)}.items()
-        for rank in range(num_processes)
+        {"RANK": str(rank), "WORLD_SIZE": str(num_processes)} for rank in range(num_processes)
     ]
     processes = [spawn(run_in, work, tmp_path, 0.0, one) for one in environments]
     for process in processes:
@@ -193,7 +197,9 @@ def test_a_run_with_other_settings_is_refused_and_says_which(tmp_path):
         run_job(work(), tmp_path)
 
 
-@pytest.mark.parametrize("damage", ["truncated", "flipped", "empty", "of another run"])
+@pytest.mark.parametrize(
+    "damage", ["truncated", "flipped", "empty", "of another run", "of another place", "the pilot"]
+)
 def test_a_corrupt_chunk_is_named_and_computed_again(damage, tmp_path, whole):
     run_job(Counting(), tmp_path / "run")
     path = tmp_path / "run" / "chunks" / "000007.chunk"
@@ -201,6 +207,10 @@ def test_a_corrupt_chunk_is_named_and_computed_again(damage, tmp_path, whole):
     if damage == "of another run":
         run_job(Counting(1), tmp_path / "other")
         content = (tmp_path / "other" / "chunks" / "000007.chunk").read_bytes()
+    if damage == "of another place":  # the same run, whole, and its sums would count twice
+        content = (path.parent / "000008.chunk").read_bytes()
+    if damage == "the pilot":
+        content = (tmp_path / "run" / "pilot.chunk").read_bytes()
     if damage == "flipped":
         middle = len(content) // 2
         content = content[:middle] + bytes([content[middle] ^ 255]) + content[middle + 1 :]
@@ -210,6 +220,41 @@ def test_a_corrupt_chunk_is_named_and_computed_again(damage, tmp_path, whole):
     (line,) = heard.lines
     assert "000007.chunk" in line
     assert "computed again" in line
+
+
+@pytest.mark.parametrize("damage", ["nan", "text", "shorter", "none", "twice", "pipe"])
+def test_settings_that_cannot_be_compared_are_no_settings(damage, tmp_path):
+    """A NaN differs from every number; a key that stands twice has no value."""
+    run_job(work(sigmas=[0.1, 9.0]), tmp_path)
+    path = tmp_path / "settings.json"
+    settings = json.loads(path.read_text())
+    probe = settings["model"]["probe"]
+    assert len(probe) == 8  # both parts of the model, two classes, mean and size
+    settings["model"]["probe"] = {
+        "text": ["0"] * len(probe),
+        "shorter": probe[:-1],
+        "none": None,
+        "nan": [float("nan")] * len(probe),
+    }.get(damage, probe)
+    text = json.dumps(settings)
+    if damage == "twice":
+        text = text.replace('"seed": 0', '"seed": 1, "seed": 0')
+    path.unlink()
+    if damage == "pipe":
+        os.mkfifo(path)
+    else:
+        path.write_text(text)
+    with pytest.raises(ValueError, match=r"weights are others|Choose another folder"):
+        run_job(work(sigmas=[0.1, 9.0]), tmp_path)
+
+
+def test_other_weights_of_the_unconditional_part_are_noticed(tmp_path):
+    def other(x, sigma, label):
+        return raw(x, sigma, label) * (1.0 if isinstance(label, torch.Tensor) else 1.1)
+
+    run_job(work(sigmas=[0.1, 9.0]), tmp_path)
+    with pytest.raises(ValueError, match="its weights are others"):
+        run_job(work(function=other, sigmas=[0.1, 9.0]), tmp_path)
 
 
 def test_a_full_disk_loses_nothing_that_is_finished(tmp_path, monkeypatch, whole):
