@@ -10,16 +10,19 @@ with the network's raw output `F`. Differences of classes are `out (F_c - F_c')`
 carries all of the noise, cancels exactly instead of to rounding.
 
 Shapes: `x` and results `(B, *event)`; `sigma` a number, `()` or `(B,)`; `label` integers `(B,)`,
-soft labels `(B, C)` where the model can take them, or `UNCONDITIONAL`.
+soft labels `(B, C)` where the model can take them, or `UNCONDITIONAL`; all of torch or numpy.
 """
 
 import abc
 from dataclasses import dataclass
 from typing import Any, Protocol, final, runtime_checkable
 
+import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float, Shaped
 from torch import Tensor
+
+from model_bridges.denoisers.arrays import as_states
 
 
 @final
@@ -35,8 +38,23 @@ class Unconditional:
 
 UNCONDITIONAL = Unconditional()
 
-Sigma = Float[Tensor, ""] | Float[Tensor, " B"] | float | int
-Label = Int[Tensor, " B"] | Float[Tensor, "B C"] | Unconditional
+# What may be handed over: torch or numpy, whose dtypes are checked where they are used.
+States = Shaped[Tensor, "B *event"] | Shaped[np.ndarray, "B *event"]
+Sigma = (
+    Shaped[Tensor, ""]
+    | Shaped[Tensor, " B"]
+    | Shaped[np.ndarray, ""]
+    | Shaped[np.ndarray, " B"]
+    | float
+    | int
+)
+Label = (
+    Shaped[Tensor, " B"]
+    | Float[Tensor, "B C"]
+    | Shaped[np.ndarray, " B"]
+    | Float[np.ndarray, "B C"]
+    | Unconditional
+)
 
 
 @runtime_checkable
@@ -59,14 +77,10 @@ class Denoiser(Protocol):
     @property
     def has_unconditional(self) -> bool: ...
 
-    def __call__(
-        self, x: Float[Tensor, "B *event"], sigma: Sigma, label: Label
-    ) -> Float[Tensor, "B *event"]:
+    def __call__(self, x: States, sigma: Sigma, label: Label) -> Float[Tensor, "B *event"]:
         """The posterior mean `D`."""
 
-    def raw(
-        self, x: Float[Tensor, "B *event"], sigma: Sigma, label: Label
-    ) -> Float[Tensor, "B *event"]:
+    def raw(self, x: States, sigma: Sigma, label: Label) -> Float[Tensor, "B *event"]:
         """The raw output `F`."""
 
     def coefficients(self, sigma: Sigma) -> tuple[Float[Tensor, "*B"], Float[Tensor, "*B"]]:
@@ -82,17 +96,14 @@ class Factored(abc.ABC):
     """The posterior mean `D = skip x + out F` of what has `coefficients` and the raw output `F`."""
 
     @abc.abstractmethod
-    def raw(
-        self, x: Float[Tensor, "B *event"], sigma: Sigma, label: Label
-    ) -> Float[Tensor, "B *event"]: ...
+    def raw(self, x: States, sigma: Sigma, label: Label) -> Float[Tensor, "B *event"]: ...
 
     @abc.abstractmethod
     def coefficients(self, sigma: Sigma) -> tuple[Float[Tensor, "*B"], Float[Tensor, "*B"]]: ...
 
-    def __call__(
-        self, x: Float[Tensor, "B *event"], sigma: Sigma, label: Label
-    ) -> Float[Tensor, "B *event"]:
+    def __call__(self, x: States, sigma: Sigma, label: Label) -> Float[Tensor, "B *event"]:
         """The posterior mean, in the dtype and on the device of `x`. Errors as those of `raw`."""
+        x = as_states(x, "`x`")
         skip, out = (per_image(c, x) for c in self.coefficients(sigma))
         return skip * x + out * self.raw(x, sigma, label).to(x)
 
@@ -126,9 +137,7 @@ class Wrapped(Factored):
     def class_prior(self) -> tuple[float, ...] | None:
         return getattr(self.denoiser, "class_prior", None)
 
-    def raw(
-        self, x: Float[Tensor, "B *event"], sigma: Sigma, label: Label
-    ) -> Float[Tensor, "B *event"]:
+    def raw(self, x: States, sigma: Sigma, label: Label) -> Float[Tensor, "B *event"]:
         """The network's own output. Errors as those of the inner denoiser."""
         return self.denoiser.raw(x, sigma, label)
 

@@ -1,19 +1,19 @@
 """What a denoiser is measured with, checked against it: noise levels, class weights, images and labels."""
 
+from typing import Any
+
 import numpy as np
 import torch
-from jaxtyping import Float
-from numpy.typing import ArrayLike
+from jaxtyping import Float, Int
 from torch import Tensor
 
+from model_bridges.denoisers.arrays import as_labels, as_levels, as_states
 from model_bridges.denoisers.base import Denoiser
 
 DEFAULT_NUM_LEVELS = 64
 
 
-def check_levels(
-    sigmas: ArrayLike | None, sigma_range: tuple[float, float]
-) -> Float[np.ndarray, " L"]:
+def check_levels(sigmas: Any, sigma_range: tuple[float, float]) -> Float[np.ndarray, " L"]:
     """Noise levels in increasing order; by default 64, equally spaced in log sigma over the range.
 
     Raises:
@@ -21,7 +21,7 @@ def check_levels(
     """
     if sigmas is None:
         return np.geomspace(*sigma_range, DEFAULT_NUM_LEVELS)
-    levels = np.asarray(sigmas, float)
+    levels = as_levels(sigmas, "`sigmas`").detach().cpu().numpy()
     steps = np.diff(levels)
     if not (
         levels.ndim == 1
@@ -36,7 +36,7 @@ def check_levels(
     return np.sort(levels)
 
 
-def class_weights(prior: ArrayLike | None, denoiser: Denoiser) -> Float[np.ndarray, " K"]:
+def class_weights(prior: Any, denoiser: Denoiser) -> Float[np.ndarray, " K"]:
     """Weights of the classes: those given, else the model's `class_prior`, else equal ones.
 
     Raises:
@@ -46,7 +46,7 @@ def class_weights(prior: ArrayLike | None, denoiser: Denoiser) -> Float[np.ndarr
     if prior is None:
         default = getattr(denoiser, "class_prior", None)
         prior = np.full(num_classes, 1 / num_classes) if default is None else default
-    weights = np.asarray(prior, float)
+    weights = as_levels(prior, "`prior`").detach().cpu().numpy()
     if weights.shape != (num_classes,) or not (
         np.all(weights >= 0) and abs(weights.sum() - 1) < 1e-5
     ):
@@ -58,13 +58,16 @@ def class_weights(prior: ArrayLike | None, denoiser: Denoiser) -> Float[np.ndarr
     return weights / weights.sum()
 
 
-def check_data(denoiser: Denoiser, x0: Tensor, labels: Tensor | None) -> None:
-    """Refuse data and labels that do not fit a model.
+def check_data(
+    denoiser: Denoiser, x0: Any, labels: Any
+) -> tuple[Float[Tensor, "N *event"], Int[Tensor, " N"] | None]:
+    """Data and labels of numpy or torch as tensors, if they fit a model.
 
     Raises:
-        ValueError: If a shape, a value or a label does not fit.
+        ValueError: If a shape, a dtype, a value or a label does not fit.
     """
-    if len(x0) == 0 or tuple(x0.shape[1:]) != tuple(denoiser.event_shape):
+    x0 = as_states(x0)
+    if x0.ndim == 0 or len(x0) == 0 or tuple(x0.shape[1:]) != tuple(denoiser.event_shape):
         raise ValueError(
             f"`x0` must have shape (N, {', '.join(map(str, denoiser.event_shape))}) with N >= 1; "
             f"got {tuple(x0.shape)}. Reshape the data to the model's states."
@@ -72,11 +75,5 @@ def check_data(denoiser: Denoiser, x0: Tensor, labels: Tensor | None) -> None:
     if not bool(torch.isfinite(x0).all()):
         raise ValueError("`x0` must be finite; it contains NaN or infinity. Drop such images.")
     if labels is None:
-        return
-    if labels.shape != x0.shape[:1]:
-        raise ValueError(f"`labels` must have shape ({len(x0)},); got {tuple(labels.shape)}.")
-    if not bool(((labels >= 0) & (labels < denoiser.num_classes)).all()):
-        raise ValueError(
-            f"`labels` must be in 0..{denoiser.num_classes - 1}; got {int(labels.min())} to "
-            f"{int(labels.max())}. They must be the classes of the model."
-        )
+        return x0, None
+    return x0, as_labels(labels, len(x0), denoiser.num_classes)

@@ -8,6 +8,7 @@ of a run and their random numbers do not change.
 from collections.abc import Callable
 from typing import Any, final
 
+import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -18,7 +19,7 @@ from model_bridges.denoisers.base import (
     Label,
     NotFiniteError,
     Sigma,
-    Unconditional,
+    States,
     Wrapped,
 )
 
@@ -46,9 +47,7 @@ class CountingDenoiser(Wrapped):
         self.evaluations = 0
         self.max_batch: int | None = None  # the size that fitted, once a larger one did not
 
-    def raw(
-        self, x: Float[Tensor, "B *event"], sigma: Sigma, label: Label
-    ) -> Float[Tensor, "B *event"]:
+    def raw(self, x: States, sigma: Sigma, label: Label) -> Float[Tensor, "B *event"]:
         """The raw output; the batch is split where memory is short.
 
         Raises:
@@ -83,6 +82,6 @@ class CountingDenoiser(Wrapped):
 
 def _part(values: Any, part: slice) -> Any:
     """Rows of a level or a label, where there is one a state."""
-    if isinstance(values, Unconditional) or not isinstance(values, Tensor) or values.ndim == 0:
+    if not isinstance(values, Tensor | np.ndarray) or values.ndim == 0:
         return values
     return values[part]

@@ -9,13 +9,22 @@ import math
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
+from numbers import Integral
 from typing import Any, Literal, final
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from model_bridges.denoisers.base import Factored, Label, Sigma, Unconditional, check_finite
+from model_bridges.denoisers.arrays import as_levels, as_states, as_tensor
+from model_bridges.denoisers.base import (
+    Factored,
+    Label,
+    Sigma,
+    States,
+    Unconditional,
+    check_finite,
+)
 
 
 @final
@@ -56,6 +65,15 @@ class NetworkDenoiser(Factored):
     device: torch.device | str = "cpu"
 
     def __post_init__(self) -> None:
+        for name, sizes in (
+            ("num_classes", (self.num_classes,)),
+            ("event_shape", self.event_shape),
+        ):
+            if any(isinstance(size, bool) or not isinstance(size, Integral) for size in sizes):
+                raise ValueError(
+                    f"`{name}` must be whole numbers; got {getattr(self, name)!r}, "
+                    f"{type(getattr(self, name)).__name__}."
+                )
         low, high = self.sigma_range
         if not 0 < low < high < math.inf:
             raise ValueError(
@@ -72,21 +90,20 @@ class NetworkDenoiser(Factored):
                 f"`outside` must be 'warn', 'refuse' or 'accept'; got {self.outside!r}."
             )
 
-    def raw(
-        self, x: Float[Tensor, "B *event"], sigma: Sigma, label: Label
-    ) -> Float[Tensor, "B *event"]:
+    def raw(self, x: States, sigma: Sigma, label: Label) -> Float[Tensor, "B *event"]:
         """The raw output `F`, in the model's dtype and on its device.
 
         Raises:
             ValueError: If a shape, a noise level or a label does not fit the model.
             NotFiniteError: If it has NaN or infinity; names level, class, image and dtype.
         """
+        x = as_states(x, "`x`")
         if tuple(x.shape[1:]) != self.event_shape:
             raise ValueError(
                 f"`x` must have shape (B, {', '.join(map(str, self.event_shape))}); "
                 f"got {tuple(x.shape)}. Reshape or resize the states."
             )
-        levels = torch.as_tensor(sigma, dtype=torch.float64)
+        levels = as_levels(sigma)
         if levels.shape not in ((), (len(x),)):
             raise ValueError(
                 f"`sigma` must be a number or one a state, shape ({len(x)},); "
@@ -95,11 +112,40 @@ class NetworkDenoiser(Factored):
         self._check_range(levels)
         levels = levels.expand(len(x)).to(self.device, self.dtype)
         states, label = x.to(self.device, self.dtype), self._label(label, len(x))
-        return check_finite(self.raw_function(states, levels, label), states, levels, label)
+        output = self._checked(self.raw_function(states, levels, label), states)
+        return check_finite(output, states, levels, label)
 
     def coefficients(self, sigma: Sigma) -> tuple[Float[Tensor, "*B"], Float[Tensor, "*B"]]:
         """`(skip, out)`, each of the shape of `sigma`, in float64."""
-        return self.coefficient_function(torch.as_tensor(sigma, dtype=torch.float64))
+        return self.coefficient_function(as_levels(sigma))
+
+    @staticmethod
+    def _checked(output: Any, states: Tensor) -> Tensor:
+        """What the network gave for these states, if it is one output a state."""
+        if isinstance(output, Tensor) and output.is_floating_point():
+            if output.shape == states.shape:
+                return output
+            came = f"{str(output.dtype).removeprefix('torch.')} of shape {tuple(output.shape)}"
+            doubled = (len(states), 2 * states.shape[1], *states.shape[2:])
+            if states.ndim > 1 and tuple(output.shape) == doubled:
+                came += (
+                    ", twice the channels: a network with a learned variance. Keep the mean, e.g. "
+                    f"`lambda x, t, label: network(x, t, label)[:, :{states.shape[1]}]`"
+                )
+        elif isinstance(output, Tensor):
+            came = f"a tensor of {output.dtype}"
+        else:
+            came = f"{type(output).__module__}.{type(output).__qualname__}".removeprefix(
+                "builtins."
+            )
+            if isinstance(output, tuple | list):
+                came += f" of {', '.join(type(one).__name__ for one in output[:4])}"
+            if hasattr(output, "sample") or isinstance(output, tuple):
+                came += ". Take the tensor out of it, e.g. its `.sample` or its first entry"
+        raise ValueError(
+            f"the network must give a floating tensor of the shape of its states, {tuple(states.shape)}; "
+            f"it gave {came}."
+        )
 
     def _check_range(self, levels: Tensor) -> None:
         low, high = float(levels.min()), float(levels.max())
@@ -132,7 +178,9 @@ class NetworkDenoiser(Factored):
                     "the classes with their posterior, sum_c p(c|x) D_c."
                 )
             return label
-        label = label.to(self.device)
+        label = as_tensor(label, "`label`").to(self.device)
+        if label.dtype is torch.bool:
+            raise ValueError(f"`label` must be integers ({batch},); got booleans.")
         if label.is_floating_point():
             if self.soft_labels and label.shape == (batch, self.num_classes):
                 return label.to(self.dtype)
@@ -143,9 +191,10 @@ class NetworkDenoiser(Factored):
             )
         if label.shape != (batch,):
             raise ValueError(f"`label` must have shape ({batch},); got {tuple(label.shape)}.")
+        label = label.long()
         if not bool(((label >= 0) & (label < self.num_classes)).all()):
             raise ValueError(
                 f"`label` must be in 0..{self.num_classes - 1}; got {int(label.min())} to "
                 f"{int(label.max())}. Use UNCONDITIONAL where no class is meant."
             )
-        return label.long()
+        return label

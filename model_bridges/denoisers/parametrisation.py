@@ -86,9 +86,13 @@ class _Native(NamedTuple):
     sigma_range: tuple[float, float]
 
     @classmethod
-    def preserving(cls, alphas_cumprod: ArrayLike) -> "_Native":
+    def preserving(cls, alphas_cumprod: ArrayLike, options: dict[str, Any]) -> "_Native":
+        """On a schedule, at its fractional steps, or at the nearest where `integer_steps` is asked."""
         schedule = Schedule.from_alphas_cumprod(alphas_cumprod)
-        return cls(_preserving, schedule.time, schedule.sigma_range)
+        time: Function = schedule.time
+        if options.pop("integer_steps", False):
+            time = lambda sigma: schedule.time(sigma).round().long()  # noqa: E731
+        return cls(_preserving, time, schedule.sigma_range)
 
 
 def _wrap(
@@ -106,12 +110,38 @@ def _wrap(
             label_or_none = None if null is None else torch.full((len(x),), null, device=x.device)
         else:
             label_or_none = label
-        states = per_image(native.scale(sigma), x) * x
-        return fn(states, native.time(sigma).to(x), label_or_none)
+        step = native.time(sigma)
+        step = step.to(x) if step.is_floating_point() else step.to(x.device)
+        try:
+            return fn(per_image(native.scale(sigma), x) * x, step, label_or_none)
+        except (TypeError, AttributeError, IndexError, RuntimeError) as error:
+            remedy = _remedy(error, label_or_none, step)
+            if remedy is None:
+                raise
+            reason = " ".join(str(error).split())[:200]
+            raise ValueError(
+                f"the network failed with {type(error).__name__}: {reason}. {remedy}"
+            ) from error
 
     settings = {"outside": "refuse", **options}
     settings["event_shape"] = tuple(settings["event_shape"])
     return NetworkDenoiser(raw, COEFFICIENTS[predicts], sigma_range=native.sigma_range, **settings)
+
+
+def _remedy(error: Exception, native: Tensor | None, step: Tensor) -> str | None:
+    """What to do about an error of the network's that comes from how it was called; None for others."""
+    if native is None and not isinstance(error, RuntimeError):
+        return (
+            "It was called with the label None, which stands for no class. A network without a null "
+            "class: pass `has_unconditional=False`. One with: pass its label as `unconditional_label`."
+        )
+    whole = any(words in str(error) for words in ("Long, Int", "tensors used as indices"))
+    if whole and step.is_floating_point():
+        return (
+            "It was called with fractional steps. A network that looks the steps of a schedule up in a "
+            "table: pass `integer_steps=True`."
+        )
+    return None
 
 
 def _preserving(sigma: Tensor) -> Tensor:
@@ -145,13 +175,15 @@ def from_epsilon(
         event_shape: Shape of one state.
         unconditional_label: The label the network was trained with where no class is given.
         **options: `provenance`, `has_unconditional`, `class_prior`, `dtype`, `device`, `outside`
-            of `NetworkDenoiser`.
+            of `NetworkDenoiser`; `integer_steps=True` for a network that looks its steps up in a table:
+            it is called at the nearest one, which moves the noise level it is told, not its state's,
+            by up to half a step.
 
     Raises:
         ValueError: If the schedule is not valid; at a call, if `sigma` is outside it.
     """
     options |= {"num_classes": num_classes, "event_shape": event_shape}
-    native = _Native.preserving(alphas_cumprod)
+    native = _Native.preserving(alphas_cumprod, options)
     return _wrap(fn, "epsilon", native, unconditional_label, options)
 
 
@@ -169,7 +201,7 @@ def from_velocity(
     `D = x / (1 + sigma^2) - sigma v / sqrt(1 + sigma^2)`. Arguments and errors as `from_epsilon`.
     """
     options |= {"num_classes": num_classes, "event_shape": event_shape}
-    native = _Native.preserving(alphas_cumprod)
+    native = _Native.preserving(alphas_cumprod, options)
     return _wrap(fn, "v_prediction", native, unconditional_label, options)
 
 
@@ -192,7 +224,7 @@ def from_x0(
     options |= {"num_classes": num_classes, "event_shape": event_shape}
     native = _Native(torch.ones_like, torch.clone, sigma_range)
     if alphas_cumprod is not None:
-        native = _Native.preserving(alphas_cumprod)
+        native = _Native.preserving(alphas_cumprod, options)
     return _wrap(fn, "sample", native, unconditional_label, options)
 
 

@@ -12,7 +12,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from model_bridges.denoisers.base import Denoiser, Label, Sigma, Unconditional, Wrapped
+from model_bridges.denoisers.arrays import as_tensor
+from model_bridges.denoisers.base import Denoiser, Label, Sigma, States, Unconditional, Wrapped
 
 
 @final
@@ -61,9 +62,7 @@ class ClassSubset(Wrapped):
     def provenance(self) -> str:
         return f"{self.denoiser.provenance}, classes {', '.join(map(str, self.classes))}"
 
-    def raw(
-        self, x: Float[Tensor, "B *event"], sigma: Sigma, label: Label
-    ) -> Float[Tensor, "B *event"]:
+    def raw(self, x: States, sigma: Sigma, label: Label) -> Float[Tensor, "B *event"]:
         """The raw output. Errors as those of the model."""
         return self.denoiser.raw(x, sigma, self._label(label))
 
@@ -73,6 +72,7 @@ class ClassSubset(Wrapped):
                 "the unconditional model averages over all of its classes, not over those named here; "
                 "got UNCONDITIONAL. Average these with their posterior, sum_k p(k|x) D_k."
             )
+        label = as_tensor(label, "`label`")
         classes = torch.tensor(self.classes, device=label.device)
         if label.is_floating_point():
             full = label.new_zeros(len(label), self.denoiser.num_classes)

@@ -17,14 +17,15 @@ import difflib
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from jaxtyping import Float, Int
 from numpy.typing import ArrayLike
 from torch import Tensor
 
 from gmm_speciation.curves import EntropyCurve
 from gmm_speciation.partitions import Partition
 from gmm_speciation.progress import Parts, Progress
+from model_bridges.denoisers.arrays import Images, Labels
 from model_bridges.denoisers.base import Denoiser
+from model_bridges.denoisers.checks import check_data
 from model_bridges.entropy.clones import CloneJob
 from model_bridges.entropy.elbo import ElboJob
 from model_bridges.entropy.evidence import evidence
@@ -52,8 +53,8 @@ NEED_LABELS = ("gap-sampled", "tracking-forced")
 
 def entropy_curve(
     denoiser: Denoiser,
-    x0: Float[Tensor, "N *event"],
-    labels: Int[Tensor, " N"] | None = None,
+    x0: Images,
+    labels: Labels | None = None,
     *,
     estimator: str = "tracking",
     partition: Partition | Sequence[int] | None = None,
@@ -86,6 +87,7 @@ def entropy_curve(
             images, the folder holds another run, and as `track`.
         OSError: If the disk is full or the device is lost.
     """
+    x0, labels = check_data(denoiser, x0, labels)
     _check(denoiser, x0, labels, estimator)
     if run is None and estimator in READOUTS:
         record = track(

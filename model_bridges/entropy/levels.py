@@ -9,11 +9,13 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from numpy.typing import ArrayLike
 from torch import Tensor
 
+from model_bridges.denoisers.arrays import Images, Labels
 from model_bridges.denoisers.base import Denoiser
+from model_bridges.denoisers.checks import check_data
 from model_bridges.entropy.importance import Proposal
 from model_bridges.tracking.forward import track
 from model_bridges.tracking.tracked import TrackedPosterior
@@ -24,8 +26,8 @@ LEVEL_FLOOR = 0.35  # share of levels spread evenly: posteriors are tracked ever
 
 def pilot_posterior(
     denoiser: Denoiser,
-    x0: Float[Tensor, "N *event"],
-    labels: Int[Tensor, " N"] | None = None,
+    x0: Images,
+    labels: Labels | None = None,
     *,
     seed: int = 0,
     num_images: int = NUM_IMAGES,
@@ -37,6 +39,7 @@ def pilot_posterior(
     Levels are even over the model's range; the noise is that of the seed and no other pass uses it.
     `options` are those of `track`. Errors as `track`.
     """
+    x0, labels = check_data(denoiser, x0, labels)
     chosen = torch.linspace(0, len(x0) - 1, min(num_images, len(x0))).round().long()
     images = x0[chosen.to(x0.device)]
     own = None if labels is None else labels[chosen.to(labels.device)]
@@ -45,7 +48,7 @@ def pilot_posterior(
 
 
 def pilot_rate(
-    denoiser: Denoiser, x0: Float[Tensor, "N *event"], **options: Any
+    denoiser: Denoiser, x0: Images, **options: Any
 ) -> tuple[Float[np.ndarray, " M"], Float[np.ndarray, " M"]]:
     """Levels `sigma` and the rate per unit log sigma of a `pilot_posterior`, which see."""
     return rate_of(pilot_posterior(denoiser, x0, **options)[0])
@@ -66,7 +69,7 @@ def _own_seed(seed: int) -> int:
 
 def adaptive_sigmas(
     denoiser: Denoiser,
-    x0: Float[Tensor, "N *event"],
+    x0: Images,
     num_levels: int = 24,
     *,
     prior: ArrayLike | None = None,

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from model_bridges.denoisers.arrays import check_number
 from model_bridges.denoisers.checks import class_weights
 from model_bridges.denoisers.counted import CountingDenoiser
 from model_bridges.entropy.problem import model_settings
@@ -26,7 +27,7 @@ class SamplingJob:
     """`num` samples of a model, class by class.
 
     Raises:
-        ValueError: If there are fewer than two samples.
+        ValueError: If there are fewer than two samples, or more than memory can hold.
     """
 
     denoiser: CountingDenoiser
@@ -37,6 +38,7 @@ class SamplingJob:
     def __post_init__(self) -> None:
         if self.num < 2:
             raise ValueError(f"An error bar needs at least two samples; got {self.num}.")
+        check_number(self.num, self.denoiser.event_shape)
 
     @property
     def chunk_size(self) -> int:

@@ -19,7 +19,8 @@ from scipy.special import xlogy
 from torch import Tensor
 
 from gmm_speciation.partitions import Partition, as_partition
-from model_bridges.denoisers.base import Denoiser, class_raw
+from model_bridges.denoisers.arrays import Images, Labels
+from model_bridges.denoisers.base import UNCONDITIONAL, Denoiser, class_raw
 from model_bridges.denoisers.checks import check_data, check_levels, class_weights
 from model_bridges.denoisers.counted import CountingDenoiser
 from model_bridges.entropy.levels import pilot_rate
@@ -134,20 +135,21 @@ def model_settings(
 
 @torch.no_grad()
 def probe(denoiser: CountingDenoiser, device: torch.device | str = "cpu") -> list[float]:
-    """What the model says on fixed states: other weights under the same name are noticed."""
+    """What both parts of the model say on fixed states: other weights under the same name are noticed."""
     rng = np.random.default_rng(20240607)
     sigma = float(np.sqrt(np.prod(denoiser.sigma_range)))
     shape = (PROBE_IMAGES, *denoiser.event_shape)
     x = torch.from_numpy(sigma * rng.standard_normal(shape)).to(device)
     label = torch.arange(PROBE_IMAGES) % denoiser.num_classes
-    raw = denoiser.denoiser.raw(x, sigma, label).double().flatten(1)
+    labels = (label, UNCONDITIONAL) if denoiser.has_unconditional else (label,)
+    raw = torch.cat([denoiser.denoiser.raw(x, sigma, one) for one in labels]).double().flatten(1)
     return [float(v) for v in (*raw.mean(1), *raw.square().mean(1).sqrt())]
 
 
 def problem(
     denoiser: Denoiser,
-    x0: Float[Tensor, "N *event"],
-    labels: Int[Tensor, " N"] | None = None,
+    x0: Images,
+    labels: Labels | None = None,
     *,
     law: str = "images given",
     sigmas: ArrayLike | None = None,
@@ -174,7 +176,7 @@ def problem(
     Raises:
         ValueError: If something does not fit the model, or there are fewer than two images.
     """
-    check_data(denoiser, x0, labels)
+    x0, labels = check_data(denoiser, x0, labels)
     if len(x0) < 2:
         raise ValueError(f"An error bar needs at least two images in `x0`; got {len(x0)}.")
     size = default_chunk_size(len(x0)) if chunk_size is None else chunk_size
@@ -183,6 +185,12 @@ def problem(
             f"`chunk_size` must leave two chunks of {len(x0)} images or more; got {size}."
         )
     chosen = {n: as_partition(p, denoiser.num_classes) for n, p in (partitions or {}).items()}
+    for name, partition in chosen.items():
+        if partition.num_classes < 2:
+            raise ValueError(
+                f"the partition {name!r} must have at least two groups, as nothing is decided in one; "
+                f"got {partition.num_classes}."
+            )
     return Problem(
         denoiser if isinstance(denoiser, CountingDenoiser) else CountingDenoiser(denoiser),
         x0,

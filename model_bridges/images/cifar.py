@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import UInt8
 
+from gmm_speciation.reading import open_regular
 from model_bridges.images.parts import (
     MAX_BYTES,
     SplitImages,
@@ -55,14 +56,14 @@ def place_of(root: Path) -> Path | None:
 def _read_batch(path: Path) -> tuple[UInt8[np.ndarray, "n 3 32 32"], UInt8[np.ndarray, " n"]]:
     """The images and labels of one file of records."""
     try:
-        available = path.stat().st_size
+        with open_regular(path) as file:
+            available = path.stat().st_size
+            content = file.read(min(available, MAX_BYTES + 1))
         if not 0 < available <= MAX_BYTES or available % RECORD:
             raise ValueError(
                 f"{path} must be a whole number of records of {RECORD} bytes, at least one and at "
                 f"most {MAX_BYTES} bytes; it has {available} bytes."
             )
-        with path.open("rb") as file:
-            content = file.read(available)
     except OSError as error:
         raise ValueError(f"{path} cannot be read ({error}).") from error
     if len(content) != available:

@@ -7,7 +7,7 @@ autoencoder takes, and encoded; models without one see pixels from -1 to 1. An `
 `labels` holds states of the model as they are.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +16,17 @@ import torch
 from jaxtyping import UInt8
 from torch import Tensor
 
+from gmm_speciation.reading import open_regular, read_arrays
 from model_bridges.classes.groups import vocabulary_of
+from model_bridges.denoisers.arrays import as_labels, as_states
 from model_bridges.denoisers.base import Denoiser
 from model_bridges.denoisers.subset import ClassSubset
 from model_bridges.images.labelled import LabelledImages
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp")
+# What these endings stand for. Pillow goes by content: a PostScript file named .png would reach Ghostscript.
+FORMATS = ("PNG", "JPEG", "BMP", "WEBP")
+LARGEST_PICTURE = 1 << 26  # pixels; a picture is decoded whole
 
 
 def labelled_files(
@@ -29,53 +34,87 @@ def labelled_files(
 ) -> tuple[list[Path], list[int]]:
     """Pictures below the class folders, classes in turn, and the class of each.
 
+    Dot-names and `__MACOSX`, which file managers and archives leave behind, are passed over.
+
     Raises:
         ValueError: If the folder has no class folders with pictures, or one names no class.
     """
-    root = Path(folder)
-    if not root.is_dir():
-        raise ValueError(f"{root} is not a folder; it must hold one subfolder of pictures a class.")
     known = {name.lower(): index for index, name in enumerate(class_names)}
-    columns: list[list[tuple[Path, int]]] = []
-    for place in sorted(path for path in root.iterdir() if path.is_dir()):
+
+    def label_of(place: Path) -> int:
         label = known.get(place.name.lower())
-        if label is None and place.name.isdigit() and int(place.name) < len(class_names):
-            label = int(place.name)
+        number = place.name.isdecimal() and int(place.name)
+        if label is None and number is not False and number < len(class_names):
+            return number
         if label is None:
             raise ValueError(
-                f"the folder {place.name!r} in {root} names no class of the model; its classes are "
-                f"{', '.join(class_names[:12])}{', ...' if len(class_names) > 12 else ''}, or 0 to "
+                f"the folder {place.name!r} in {place.parent} names no class of the model; its classes "
+                f"are {', '.join(class_names[:12])}{', ...' if len(class_names) > 12 else ''}, or 0 to "
                 f"{len(class_names) - 1}."
             )
-        files = sorted(path for path in place.iterdir() if path.suffix.lower() in SUFFIXES)
-        columns.append([(path, label) for path in files])
+        return label
+
+    return _in_turn(Path(folder), label_of, limit, "class folders")
+
+
+def _in_turn(
+    root: Path, label_of: Callable[[Path], int | None], limit: int | None, where: str
+) -> tuple[list[Path], list[int]]:
+    """The pictures of the folders that have a label, one of each in turn."""
+    if not root.is_dir():
+        raise ValueError(f"{root} is not a folder; it must hold one subfolder of pictures a class.")
+    columns = []
+    for place in sorted(path for path in root.iterdir() if path.is_dir() and not _left(path)):
+        label = label_of(place)
+        if label is not None:
+            files = [path for path in place.iterdir() if path.suffix.lower() in SUFFIXES]
+            columns.append([(path, label) for path in sorted(files) if not _left(path)])
     longest = max(map(len, columns), default=0)
     rows = [column[i] for i in range(longest) for column in columns if i < len(column)][:limit]
     if len(rows) < 2:
         raise ValueError(
-            f"{root} must hold at least two pictures ({', '.join(SUFFIXES)}) in class folders; found "
+            f"{root} must hold at least two pictures ({', '.join(SUFFIXES)}) in {where}; found "
             f"{len(rows)}."
         )
     return [path for path, _ in rows], [label for _, label in rows]
 
 
+def _left(path: Path) -> bool:
+    """Whether a file manager or an archive left this behind: `.ipynb_checkpoints`, `._a.png`."""
+    return path.name.startswith(".") or path.name == "__MACOSX"
+
+
 def read_picture(path: Path, size: int, channels: int) -> UInt8[np.ndarray, "channels size size"]:
-    """A picture cropped to its central square and resized.
+    """A picture as it is meant to be looked at, cropped to its central square and resized.
+
+    The orientation that a camera wrote is obeyed. Sixteen bits become eight by their range, v / 257.
+    Transparency is dropped, the colour beneath it stays.
 
     Raises:
-        ValueError: If it cannot be read.
+        ValueError: If it is no such picture, or has more than `LARGEST_PICTURE` pixels.
     """
-    from PIL import Image, UnidentifiedImageError
+    from PIL import Image, ImageOps
 
-    try:
-        with Image.open(path) as image:
-            picture = image.convert("L" if channels == 1 else "RGB")
-            side = min(picture.size)
-            left, top = (picture.width - side) // 2, (picture.height - side) // 2
-            box = (left, top, left + side, top + side)
-            resized = picture.resize((size, size), Image.Resampling.LANCZOS, box=box)
-    except (OSError, UnidentifiedImageError, Image.DecompressionBombError) as error:
-        raise ValueError(f"{path} is not a readable picture: {error}.") from error
+    with open_regular(path) as file:
+        try:
+            with Image.open(file, formats=FORMATS) as image:
+                if image.width * image.height > LARGEST_PICTURE:
+                    raise ValueError(
+                        f"it has {image.width} x {image.height} pixels, more than {LARGEST_PICTURE}; "
+                        "make it smaller"
+                    )
+                upright = ImageOps.exif_transpose(image)
+                if upright.mode.startswith("I"):  # sixteen bits; Pillow would cut them off at 255
+                    values = np.asarray(upright, np.uint32)
+                    upright = Image.fromarray(((values + 128) // 257).astype(np.uint8))
+                picture = upright.convert("L" if channels == 1 else "RGB")
+                side = min(picture.size)
+                left, top = (picture.width - side) // 2, (picture.height - side) // 2
+                box = (left, top, left + side, top + side)
+                resized = picture.resize((size, size), Image.Resampling.LANCZOS, box=box)
+        except Exception as error:  # decoders say of damaged bytes what they like
+            kinds = ", ".join(FORMATS)
+            raise ValueError(f"{path} is not a readable picture ({kinds}): {error}.") from error
     pixels = np.asarray(resized, np.uint8)
     return pixels[None] if channels == 1 else np.moveaxis(pixels, -1, 0).copy()
 
@@ -95,7 +134,7 @@ def folder_images(
     """
     path = Path(folder)
     if path.suffix == ".npz":
-        return _stored_states(path, limit)
+        return _stored_states(path, denoiser, limit)
     files, labels = labelled_files(path, class_names, limit)
     channels, size = picture_shape(denoiser)
     pictures = np.stack([read_picture(file, size, channels) for file in files])
@@ -143,40 +182,31 @@ def _named_files(
 ) -> tuple[list[Path], list[int]]:
     """Pictures in the folders of the classes named, classes in turn."""
     words = vocabulary_of(restricted.denoiser)
-    columns = []
-    for folder in sorted(path for path in root.iterdir() if path.is_dir()):
+
+    def label_of(folder: Path) -> int | None:
         classes = words.find(folder.name).classes
         if len(classes) > 1:
             raise ValueError(
                 f"the folder {folder.name!r} in {root} names {len(classes)} classes; a folder must hold "
                 "one. Name it by the id or the label of its class."
             )
-        if classes[0] in place:
-            files = sorted(path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES)
-            columns.append([(path, place[classes[0]]) for path in files])
-    longest = max(map(len, columns), default=0)
-    rows = [column[i] for i in range(longest) for column in columns if i < len(column)][:limit]
-    if len(rows) < 2:
-        raise ValueError(
-            f"{root} must hold at least two pictures ({', '.join(SUFFIXES)}) in folders of the classes "
-            f"named, {', '.join(restricted.class_names[:8])}; found {len(rows)}."
-        )
-    return [path for path, _ in rows], [label for _, label in rows]
+        return place.get(classes[0])
+
+    named = ", ".join(restricted.class_names[:8])
+    return _in_turn(root, label_of, limit, f"folders of the classes named, {named}")
 
 
-def _stored_states(path: Path, limit: int | None) -> LabelledImages:
-    try:
-        with np.load(path, allow_pickle=False) as content:
-            states, labels = content["states"][:limit], content["labels"][:limit]
-    except (OSError, KeyError, ValueError) as error:
-        raise ValueError(f"{path} must be a .npz with `states` and `labels`; {error}.") from error
-    if not np.issubdtype(labels.dtype, np.integer) or labels.shape != states.shape[:1]:
+def _stored_states(path: Path, denoiser: Denoiser, limit: int | None) -> LabelledImages:
+    content = read_arrays(path)
+    missing = [name for name in ("states", "labels") if name not in content]
+    if missing:
         raise ValueError(
-            f"`labels` in {path} must be one integer a state; got {labels.dtype} of shape {labels.shape}."
+            f"{path} must be an .npz with `states` and `labels`; it has no `{missing[0]}`, but "
+            f"{', '.join(content) or 'nothing'}."
         )
-    return LabelledImages(
-        torch.from_numpy(states).float(), torch.from_numpy(labels.astype(np.int64)), path.name
-    )
+    states = as_states(content["states"], f"`states` in {path}")
+    labels = as_labels(content["labels"], len(states), denoiser.num_classes, f"`labels` in {path}")
+    return LabelledImages(states[:limit].float(), labels[:limit], path.name)
 
 
 def _autoencoder(denoiser: Any) -> Any:

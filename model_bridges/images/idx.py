@@ -10,6 +10,7 @@ from typing import IO
 import numpy as np
 from jaxtyping import UInt8
 
+from gmm_speciation.reading import open_regular
 from model_bridges.images.labelled import LabelledImages
 from model_bridges.images.parts import (
     MAX_BYTES,
@@ -86,7 +87,7 @@ def _read_idx(path: Path, magic: int, rank: int) -> UInt8[np.ndarray, "..."]:
     kinds = {IMAGES_MAGIC: "an IDX file of images", LABELS_MAGIC: "an IDX file of labels"}
     size = 4 * (1 + rank)
     try:
-        with path.open("rb") as raw:
+        with open_regular(path) as raw:
             packed = raw.read(2) == _GZIP_MAGIC or path.suffix == ".gz"
             available = path.stat().st_size
             raw.seek(0)

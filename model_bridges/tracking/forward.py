@@ -32,6 +32,7 @@ from torch import Tensor
 from gmm_speciation.partitions import Partition, as_partition
 from gmm_speciation.progress import Parts, Progress, listening
 from gmm_speciation.tracking import log_likelihood_update, reverse_kernel
+from model_bridges.denoisers.arrays import Images, Labels
 from model_bridges.denoisers.base import UNCONDITIONAL, Denoiser, NotFiniteError, class_raw
 from model_bridges.denoisers.checks import check_data, check_levels, class_weights
 from model_bridges.tracking.distances import distance, gram, spread
@@ -61,8 +62,8 @@ def forward_paths(
 @torch.no_grad()
 def track(
     denoiser: Denoiser,
-    x0: Float[Tensor, "N *event"],
-    labels: Int[Tensor, " N"] | None = None,
+    x0: Images,
+    labels: Labels | None = None,
     *,
     sigmas: ArrayLike | None = None,
     prior: ArrayLike | None = None,
@@ -103,7 +104,7 @@ def track(
     num_classes = denoiser.num_classes
     weights = class_weights(prior, denoiser)
     chosen = {n: as_partition(p, num_classes) for n, p in (partitions or {}).items()}
-    check_data(denoiser, x0, labels)
+    x0, labels = check_data(denoiser, x0, labels)
     if num_paths < 1:
         raise ValueError(f"`num_paths` must be at least 1; got {num_paths}.")
     x0 = x0.repeat_interleave(num_paths, 0)
