@@ -15,6 +15,7 @@ from typing import Any, final
 import torch
 
 from model_bridges.checkpoints.errors import MissingExtraError
+from model_bridges.pipelines.configurations import check_configuration, check_files, check_size
 
 LICENCE_NOTICE = (
     "{name}: these weights have a licence of their own, on their model card; Stable Diffusion's "
@@ -66,7 +67,8 @@ class Source:
             # The class says no more than the file's name.
             kinds = {"scheduler": DDPMScheduler, "unet": UNet2DConditionModel, "vae": AutoencoderKL}
             loaded: Any = kinds[part].load_config(self.name, subfolder=part, **self._options)
-            return dict(loaded)
+        check_configuration(part, loaded)
+        return dict(loaded)
 
     def unet(self, dtype: torch.dtype) -> Any:
         """The `UNet2DConditionModel`, in evaluation mode, without gradients.
@@ -98,8 +100,13 @@ class Source:
             ValueError: If it is missing, damaged or without safetensors.
         """
         with self._reading("text_encoder"):
-            from transformers import CLIPTextModel
+            from transformers import CLIPTextConfig, CLIPTextModel
             from transformers.utils import logging
+
+            settings, _ = CLIPTextConfig.get_config_dict(
+                self.name, subfolder="text_encoder", **self._options
+            )
+        check_configuration("text_encoder", settings)
         shown = logging.is_progress_bar_enabled()
         logging.disable_progress_bar()  # one of its own, for a second
         try:
@@ -136,6 +143,11 @@ class Source:
 
             options |= {"low_cpu_mem_usage": is_accelerate_available(), "torch_dtype": dtype}
         with self._reading(part):
+            if self.is_folder and kind.__module__.startswith("diffusers"):
+                # Without memory, to see how large it would be.
+                with torch.device("meta"):
+                    empty = kind.from_config(kind.load_config(self.name, subfolder=part))
+                check_size(part, Path(self.name, part), sum(p.numel() for p in empty.parameters()))
             network, found = kind.from_pretrained(self.name, output_loading_info=True, **options)
         # A tensor that is not in the file would keep its random start, with no more than a log line.
         if found["missing_keys"] or found.get("mismatched_keys"):
@@ -150,13 +162,17 @@ class Source:
     @contextmanager
     def _reading(self, part: str) -> Any:
         try:
+            if self.is_folder:
+                check_files(Path(self.name, part))
             yield
         except ImportError as error:
             raise MissingExtraError(
                 f"pipelines need diffusers and transformers ({error}); install the extra: "
                 "pip install 'gmm-speciation[bridge]'"
             ) from error
-        except (OSError, ValueError, RuntimeError, KeyError, TypeError, AttributeError) as error:
+        except (
+            Exception
+        ) as error:  # a damaged file makes diffusers and transformers say many things
             remedy = (
                 "Give a folder in the layout of diffusers, with safetensors."
                 if self.is_folder or not self.local_files_only
@@ -193,7 +209,7 @@ def check_unet(settings: Mapping[str, Any]) -> None:
             f"`unet` must return what it takes; got {channels[0]} channels in and {channels[1]} "
             "out, as networks for inpainting, depth or upscaling have."
         )
-    levels = len(settings.get("block_out_channels", ()))
+    levels = len(settings.get("block_out_channels") or ())
     size = settings.get("sample_size")
     sizes = size if isinstance(size, list | tuple) else (size, size)
     fits = [isinstance(n, int) and n >= 2 ** max(levels - 1, 0) for n in sizes]

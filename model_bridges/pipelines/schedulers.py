@@ -111,7 +111,7 @@ def family_of(name: str, settings: Mapping[str, Any]) -> tuple[str, str]:
     Raises:
         ValueError: If the class, its `prediction_type` or a setting that changes the states is unknown.
     """
-    if name not in KNOWN:
+    if not isinstance(name, str) or name not in KNOWN:
         raise ValueError(
             f"The scheduler must be one of {', '.join(KNOWN)}; got {name}, whose noise is not known here. "
             "Take one that goes with the network: "
