@@ -9,6 +9,8 @@ from contextlib import contextmanager
 from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
+from gmm_speciation.reporting.tables import plain
+
 LINE_SECONDS = 30.0
 
 
@@ -75,7 +77,7 @@ class Steps:
 
     def say(self, line: str) -> None:
         """A line that stays."""
-        self._bar.console.print(line, markup=False, highlight=False, soft_wrap=True)
+        self._bar.console.print(plain(line), markup=False, highlight=False, soft_wrap=True)
 
     def _show(self, done: int, total: int | None, words: str = "") -> None:
         completed, length = float(done), total
@@ -83,7 +85,11 @@ class Steps:
             completed = self._finished + done / (total or 1)
             length = self._num_steps = max(self._num_steps, self._finished + 1)
         self._bar.update(
-            self._task, completed=completed, total=length, description=self._name, pace=words
+            self._task,
+            completed=completed,
+            total=length,
+            description=plain(self._name),
+            pace=plain(words),
         )
         if time.monotonic() - self._told >= self._line_seconds:
             self._told = time.monotonic()

@@ -28,6 +28,7 @@ from gmm_speciation.reporting.records import (
     provenance,
     to_json,
 )
+from gmm_speciation.reporting.tables import plain
 
 if TYPE_CHECKING:
     from gmm_speciation.plotting import Figure
@@ -151,10 +152,11 @@ class Report:
         markdown = "\n\n".join([*self._markdown, "---", footer])
         pictures = {name: (folder / name).read_bytes() for name in self._pictures}
         page = _page(self.title, "\n\n".join(self._markdown), footer, pictures)
-        (folder / "report.md").write_text(markdown + "\n", encoding="utf-8")
-        (folder / "report.html").write_text(page, encoding="utf-8")
+        (folder / "report.md").write_text(plain(markdown) + "\n", encoding="utf-8")
+        (folder / "report.html").write_text(plain(page), encoding="utf-8")
         text = json.dumps(content, indent=1, allow_nan=False, ensure_ascii=False)
-        (folder / RESULT).write_text(text + "\n", encoding="utf-8")
+        # Half a surrogate pair, as in the name of a file, becomes JSON's own escape.
+        (folder / RESULT).write_text(text + "\n", encoding="utf-8", errors="backslashreplace")
 
 
 def check_directory(directory: str | Path) -> Path:
@@ -181,8 +183,8 @@ def _move(partial: Path, directory: Path) -> None:
         return
     old = directory / RESULT
     try:
-        stale = set(json.loads(old.read_text(encoding="utf-8"))["files"])
-    except (OSError, ValueError, KeyError, TypeError):
+        stale = {name for name in load_result(old)["files"] if isinstance(name, str)}
+    except (ValueError, KeyError, TypeError):
         stale = set()
     fresh = [path.name for path in partial.iterdir()]
     for name in sorted(fresh, key=lambda name: name == RESULT):  # the numbers last

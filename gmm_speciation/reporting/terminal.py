@@ -5,6 +5,7 @@ underneath raises `ValueError` with what was expected, what came and what to do,
 Importing this module loads no JAX: `--help` stays fast.
 """
 
+import _thread
 import os
 import shlex
 import sys
@@ -14,23 +15,14 @@ from contextvars import ContextVar
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-try:
-    import typer
-    from rich import box
-    from rich.console import Console
-    from rich.markup import escape
-    from rich.table import Table as RichTable
+import typer
+from rich import box
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table as RichTable
 
-    from gmm_speciation.reporting.bars import progress as progress
-except ModuleNotFoundError as missing:  # the commands are an extra of the library
-    print(
-        f"error: the commands need {missing.name}; install it with: "
-        'pip install "gmm-speciation[cli]"',
-        file=sys.stderr,
-    )
-    raise SystemExit(2) from missing
-
-from gmm_speciation.reporting.tables import Table
+from gmm_speciation.reporting.bars import progress as progress
+from gmm_speciation.reporting.tables import Table, plain
 
 if TYPE_CHECKING:
     from gmm_speciation.reporting.report import Report
@@ -56,7 +48,9 @@ Out = Annotated[
         "--out", metavar="DIR", help="Write report.md, report.html, result.json, pictures."
     ),
 ]
-Seed = Annotated[int, typer.Option("--seed", min=0, help="Seed of everything random.")]
+Seed = Annotated[
+    int, typer.Option("--seed", min=0, max=2**31 - 1, help="Seed of everything random.")
+]
 Quiet = Annotated[bool, typer.Option("--quiet", help="Print nothing but errors.")]
 
 
@@ -95,6 +89,8 @@ def run(app: typer.Typer, arguments: Sequence[str] | None = None) -> int:
         app: What `application` made, with its commands.
         arguments: Words after the program's name; those of the process by default.
     """
+    if arguments is None:
+        sys.unraisablehook = _raise_again
     code = _run(app, sys.argv[1:] if arguments is None else list(arguments))
     if arguments is None and code == 130:
         # JAX may still compute in its threads; taking the interpreter down under them crashes.
@@ -102,6 +98,14 @@ def run(app: typer.Typer, arguments: Sequence[str] | None = None) -> int:
         sys.stderr.flush()
         os._exit(code)
     return code
+
+
+def _raise_again(lost: "sys.UnraisableHookArgs") -> None:
+    """A Ctrl-C that fell into a callback of the interpreter, where it is swallowed, comes once more."""
+    if issubclass(lost.exc_type, KeyboardInterrupt):
+        _thread.interrupt_main()
+    else:
+        sys.__unraisablehook__(lost)
 
 
 def _run(app: typer.Typer, words: list[str]) -> int:
@@ -123,7 +127,14 @@ def _run(app: typer.Typer, words: list[str]) -> int:
         )
     except (ValueError, OSError) as error:
         return _fail(str(error))
+    except OverflowError as error:
+        return _fail(f"a number is too large to compute with ({error}); give a smaller one")
+    except MemoryError as error:
+        return _fail(f"memory is short ({error or 'nothing more to be had'}); ask for less at once")
     except Exception as error:
+        # XLA tells of a Ctrl-C inside one of its callbacks as of an error of its own.
+        if "KeyboardInterrupt" in str(error):
+            return _fail("interrupted", 130)
         # Usage errors of the parser, whatever package it keeps them in.
         if not hasattr(error, "format_message"):
             raise
@@ -138,7 +149,7 @@ def command_line() -> str | None:
 
 
 def _fail(message: str, code: int = 2) -> int:
-    print(f"error: {' '.join(message.split())}", file=sys.stderr)
+    print(f"error: {plain(' '.join(message.split()))}", file=sys.stderr)
     return code
 
 
@@ -182,7 +193,7 @@ def check_place(*folders: Path | None) -> None:
 
 def finish(
     tables: Mapping[str, Table],
-    write: Callable[[], tuple["Report", Mapping[str, Any]]],
+    write: Callable[[], tuple["Report", Mapping[str, Any]]] | None,
     out: Path | None,
     quiet: bool,
     *,
@@ -193,7 +204,8 @@ def finish(
 
     Args:
         tables: By title; those without rows are left out.
-        write: Makes the report and the content of its `result.json`; called with `out` only.
+        write: Makes the report and the content of its `result.json`; called with `out` only. None where
+            there is none to make.
         out: Folder of the report.
         quiet: Say nothing.
         note: Said under the tables.
@@ -213,7 +225,7 @@ def finish(
             show(f"{note}.\n", quiet)
     if note and not narrow:
         show(note, quiet)
-    if out is not None:
+    if out is not None and write is not None:
         report, result = write()
         folder = report.write(out, result)
         show(f"Report: {out / 'report.html' if narrow else folder}", quiet)
@@ -223,7 +235,7 @@ def show(what: RichTable | str, quiet: bool = False) -> None:
     """Print a table or a line on stdout, unless quiet; text is not read as markup."""
     console = Console(quiet=quiet, highlight=False)
     if isinstance(what, str):
-        console.print(what, markup=False, soft_wrap=True)
+        console.print(plain(what), markup=False, soft_wrap=True)
     else:
         console.print(what)
 
@@ -236,8 +248,9 @@ def table(
     headers: Sequence[str], rows: Iterable[Sequence[str]], title: str | None = None
 ) -> RichTable:
     """A summary table for the terminal; the first column is text, the others are numbers."""
-    rows = [tuple(row) for row in rows]
-    # Brackets are not markup, whatever a title, a header or a cell quotes.
+    # What a title, a header or a cell quotes is no control sequence, and its brackets are no markup.
+    title, headers = title and plain(title), [plain(header) for header in headers]
+    rows = [tuple(map(plain, row)) for row in rows]
     shown = RichTable(
         title=title and escape(title), title_justify="left", title_style="bold", box=box.SIMPLE_HEAD
     )

@@ -1,5 +1,10 @@
 """The command line `model-bridges`: `app` lists the commands, and their modules stand beside it."""
 
-from model_bridges.cli.app import main
+from collections.abc import Sequence
 
-__all__ = ["main"]
+from gmm_speciation.reporting.start import start
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line; returns the exit code."""
+    return start("model_bridges.cli.app", arguments)

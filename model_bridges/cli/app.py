@@ -4,20 +4,16 @@ torch and JAX load inside a command, so `--help` is fast; commands compute in do
 precision is asked for.
 """
 
-import sys
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
-# First: it says what to install where typer is missing.
-from gmm_speciation.reporting import terminal
-
-# isort: split
 import typer
 
 import gmm_speciation
 from gmm_speciation.lookup import pick
+from gmm_speciation.reporting import terminal
 from gmm_speciation.reporting.terminal import Out, Quiet, Seed
 from model_bridges.cli.entropy import entropy, windows
 from model_bridges.cli.guidance import guidance, remove
@@ -152,12 +148,3 @@ app.command()(entropy)
 app.command()(windows)
 app.command()(guidance)
 app.command()(remove)
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line; returns the exit code."""
-    return terminal.run(app, arguments)
-
-
-if __name__ == "__main__":
-    sys.exit(main())
