@@ -13,11 +13,14 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import psutil
 
 from gmm_speciation.benchmark.cells import Cell
+from gmm_speciation.benchmark.rows import cell_key
 
 _POLL = 0.1  # seconds between looks at the memory
 _START = 300.0  # processor seconds that a child may take to load its libraries
@@ -33,6 +36,7 @@ class Limits(NamedTuple):
 
 class _Child:
     def __init__(self):
+        self.sources: dict[str, str] = {}
         # One core a child: a sweep already has a child a core.
         single = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
         flags = os.environ.get("XLA_FLAGS", "")
@@ -117,12 +121,23 @@ class _StoppedError(Exception):
 _own = threading.local()
 
 
-def run_isolated(cell: Cell, limits: Limits) -> dict[str, Any]:
-    """The row of a cell, run in this thread's child."""
-    from gmm_speciation.benchmark.worker import cell_key
+def run_isolated(
+    cell: Cell, limits: Limits, sources: Mapping[str, str] = MappingProxyType({})
+) -> dict[str, Any]:
+    """The row of a cell, run in this thread's child.
 
-    if getattr(_own, "child", None) is None:
+    Args:
+        cell: The cell.
+        limits: Of it.
+        sources: Hashes of modules by name; a child that may have loaded one before it was edited is ended.
+    """
+    child = getattr(_own, "child", None)
+    if child is not None and any(child.sources.get(m, h) != h for m, h in sources.items()):
+        child.end()
+        child = None
+    if child is None:
         _own.child = _Child()
+    _own.child.sources.update(sources)
     try:
         return _own.child.ask(cell, limits)
     except (_StoppedError, BrokenPipeError) as stopped:

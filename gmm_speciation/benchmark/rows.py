@@ -6,7 +6,7 @@ shards on several machines never write the same file; two sweeps of one shard ar
 
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TextIO
@@ -15,8 +15,10 @@ from filelock import FileLock, Timeout
 
 from gmm_speciation.benchmark.cells import Cell
 from gmm_speciation.files import naming_a_full_disk
+from gmm_speciation.reading import parse_json, read_bytes
 
 _PATTERN = "rows*.jsonl"
+_LARGEST = 1 << 30  # bytes of one file
 
 
 def rows_file(directory: Path, shard: tuple[int, int] = (1, 1)) -> Path:
@@ -25,22 +27,36 @@ def rows_file(directory: Path, shard: tuple[int, int] = (1, 1)) -> Path:
     return directory / name
 
 
-def read_rows(directory: Path) -> list[dict[str, Any]]:
-    """All rows of all shards; of a cell that was run twice, the last."""
+def read_rows(
+    directory: Path, counts: Callable[[dict[str, Any]], bool] = lambda row: True
+) -> list[dict[str, Any]]:
+    """The rows of all shards that count; of a cell that was run twice, the last of them."""
     found: dict[Cell, dict[str, Any]] = {}
     for path in sorted(directory.glob(_PATTERN)):
-        for line in path.read_text(encoding="utf-8").splitlines():
+        for line in read_bytes(path, _LARGEST).splitlines():
             try:
-                row = json.loads(line)
-                found[cell_of(row)] = row
-            except (ValueError, KeyError):
+                row = parse_json(line, path.name)
+                cell, _ = cell_of(row), row["status"]
+            except (ValueError, KeyError, TypeError):
                 continue  # cut off while it was written
+            if counts(row):
+                found[cell] = row
     return list(found.values())
 
 
 def cell_of(row: dict[str, Any]) -> Cell:
     """The cell that a row is about."""
     return Cell(row["task"], row["estimator"], row["n"], row["seed"])
+
+
+def cell_key(cell: Cell) -> dict[str, Any]:
+    """The part of a row that says which cell it is."""
+    return {
+        "task": cell.task,
+        "estimator": cell.estimator,
+        "n": cell.num_samples,
+        "seed": cell.seed,
+    }
 
 
 @contextmanager

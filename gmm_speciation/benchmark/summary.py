@@ -140,6 +140,19 @@ def long_board(standings: Sequence[Standing]) -> list[list[str]]:
     ]
 
 
+FAILURE_HEADERS = ["estimator", "status", "runs", "tasks", "first message"]
+
+
+def broken(rows: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """The rows of estimators that have no result at all and whose code failed."""
+    fine = {row["estimator"] for row in rows if row["status"] == "ok"}
+    return [
+        row
+        for row in rows
+        if row["estimator"] not in fine and row["status"] in ("failed", "crashed")
+    ]
+
+
 def failures(rows: Sequence[Mapping[str, Any]]) -> list[list[str]]:
     """Estimator, status, how many rows, and one message, for what gave no result."""
     groups: dict[tuple[str, str], list[Mapping[str, Any]]] = {}

@@ -1,5 +1,7 @@
 """A sweep: cells to rows, on all cores or on a Dask cluster, resumed where it stopped.
 
+A row counts as long as it is "ok" and its key, that of the code, the versions and the limits that made it,
+is still the same (see `keys`); every other cell runs, and rows of before are passed over, not deleted.
 Where an estimator ran out of time or memory on a task, its cells with as many samples or more are not
 started: what is known of them becomes their row.
 """
@@ -11,8 +13,8 @@ from typing import Any
 
 from gmm_speciation.benchmark.cells import Cell
 from gmm_speciation.benchmark.isolation import Limits, run_isolated
-from gmm_speciation.benchmark.rows import appending, cell_of, read_rows, rows_file
-from gmm_speciation.benchmark.worker import cell_key
+from gmm_speciation.benchmark.keys import Keys
+from gmm_speciation.benchmark.rows import appending, cell_key, cell_of, read_rows, rows_file
 from gmm_speciation.progress import SILENT, Progress
 
 
@@ -26,16 +28,16 @@ def sweep(
     cluster: str | None = None,
     progress: Progress = SILENT,
 ) -> list[dict[str, Any]]:
-    """Run the cells that have no row yet; all rows of the wanted cells.
+    """Run the cells that have no row that counts; the rows of the wanted cells.
 
     Args:
         wanted: The cells.
-        directory: Where rows are kept; those in it are not run again.
+        directory: Where rows are kept; what has a result there is not run again.
         shard: `(i, n)`: do only the i-th of n parts, from 1.
         limits: Of one cell.
         jobs: Processes; one a core by default.
         cluster: Address of a Dask scheduler to run on instead.
-        progress: Told of the rows that are done.
+        progress: Told of the rows that are done, of what was kept, and of what runs again.
 
     Raises:
         ValueError: If the shard is not within 1..n, the number of jobs is not positive, the cluster
@@ -46,26 +48,38 @@ def sweep(
         raise ValueError(f"A shard i/n has 1 <= i <= n; got {index}/{number}.")
     if jobs is not None and jobs < 1:
         raise ValueError(f"The number of jobs must be positive; got {jobs}.")
+    keys, cells = Keys(limits), set(wanted)
+    for cell in cells:  # before the work, so that what is edited meanwhile runs again
+        keys.of(cell.task, cell.estimator)
+
+    def counts(row: dict[str, Any]) -> bool:
+        cell = cell_of(row)
+        return cell in cells and row.get("key") == keys.of(cell.task, cell.estimator)
+
     with appending(rows_file(directory, shard)) as file:
-        rows = read_rows(directory)
-        done = {cell_of(row) for row in rows}
+        known, current = read_rows(directory), read_rows(directory, counts)
+        done = {cell_of(row) for row in current if row["status"] == "ok"}
+        if any(cell_of(row) in cells for row in known):
+            stale = len({cell_of(row) for row in known} & cells) - len(current)
+            progress.say(
+                f"{len(done)} of {len(cells)} runs kept; again: {len(current) - len(done)} without a "
+                f"result, {stale} of other code, versions or limits"
+            )
         todo = [cell for cell in wanted if cell not in done and cell.in_shard(index, number)]
-        beyond = _Beyond(rows)
-        for count, row in enumerate(_run(todo, limits, jobs, cluster, beyond), start=1):
-            file.add(row)
+        beyond = _Beyond()
+        for count, row in enumerate(_run(todo, limits, jobs, cluster, beyond, keys), start=1):
+            file.add(row | {"key": keys.of(row["task"], row["estimator"])})
             beyond.add(row)
             progress.part(count, len(todo), f"{row['estimator']} on {row['task']}")
-    everything = {cell_of(row): row for row in read_rows(directory)}
-    return [everything[cell] for cell in wanted if cell in everything]
+    found = {cell_of(row): row for row in read_rows(directory, counts)}
+    return [found[cell] for cell in wanted if cell in found]
 
 
 class _Beyond:
     """Fewest samples at which a limit was reached, by task and estimator."""
 
-    def __init__(self, rows: Sequence[dict[str, Any]]):
+    def __init__(self) -> None:
         self._rows: dict[tuple[str, str], dict[str, Any]] = {}
-        for row in rows:
-            self.add(row)
 
     def add(self, row: dict[str, Any]) -> None:
         key = row["task"], row["estimator"]
@@ -96,6 +110,7 @@ def _run(
     jobs: int | None,
     cluster: str | None,
     beyond: _Beyond,
+    keys: Keys,
 ) -> Iterator[dict[str, Any]]:
     from joblib import Parallel, delayed, parallel_config
 
@@ -103,7 +118,7 @@ def _run(
         return
     # A generator: what is beyond the limits is asked when a cell's turn comes.
     tasks = (
-        delayed(run_isolated)(cell, limits) if known is None else delayed(dict)(known)
+        delayed(run_isolated)(cell, limits, keys.sources) if known is None else delayed(dict)(known)
         for cell, known in ((cell, beyond.row_of(cell)) for cell in todo)
     )
     if cluster is None:

@@ -10,6 +10,7 @@ The truths of the catalogue are shipped; those of other tasks are computed once 
 """
 
 import hashlib
+import importlib.metadata
 import json
 from functools import cache
 from importlib import resources
@@ -28,6 +29,7 @@ from gmm_speciation.curves import EntropyCurve
 from gmm_speciation.entropy import entropy_curve, prior_entropy
 from gmm_speciation.estimate import Estimate
 from gmm_speciation.files import write_text
+from gmm_speciation.reading import read_json
 from gmm_speciation.reduction import NotReducibleError, reduce
 from gmm_speciation.sampling.monte_carlo import posterior_statistics
 
@@ -53,9 +55,9 @@ def truth(task: Task, directory: Path | None = None) -> EntropyCurve:
     shipped = _shipped().get(task.id)
     if shipped is not None and task is _catalogue().get(task.id):
         return _from_record(shipped)
-    place = None if directory is None else directory / f"{task.id}-{_digest(task)}.json"
+    place = None if directory is None else directory / f"{task.id}-{digest(task)}.json"
     if place is not None and place.exists():
-        return _from_record(json.loads(place.read_text(encoding="utf-8")))
+        return _from_record(read_json(place))
     curve = compute(task)
     if place is not None:
         write_text(place, json.dumps(record(curve)))
@@ -198,9 +200,9 @@ def _catalogue() -> dict[str, Task]:
     return TASKS
 
 
-def _digest(task: Task) -> str:
-    """Of everything that the truth depends on."""
-    hasher = hashlib.sha256()
+def digest(task: Task) -> str:
+    """Of everything that the truth depends on: the distribution, the levels, the version of this package."""
+    hasher = hashlib.sha256(importlib.metadata.version("gmm-speciation").encode())
     arrays = [*jax.tree.leaves(task.law.mixture), task.law.classes.labels, task.grid]
     for array in arrays:
         hasher.update(np.ascontiguousarray(array).tobytes())

@@ -13,9 +13,7 @@ down costs this process and nothing else. A row holds
     versions, device, date      where it was made
 """
 
-import contextlib
 import datetime
-import importlib.metadata
 import json
 import os
 import platform
@@ -28,9 +26,10 @@ from typing import Any
 import numpy as np
 
 from gmm_speciation.benchmark.cells import Cell, estimator_of, task_of
+from gmm_speciation.benchmark.keys import versions
+from gmm_speciation.benchmark.rows import cell_key
 from gmm_speciation.estimators.base import NotApplicableError, Problem
 
-_PACKAGES = ("gmm-speciation", "jax", "numpy", "scipy", "scikit-learn", "flax", "optax")
 _task = cache(task_of)
 
 
@@ -82,27 +81,13 @@ def _levels(task) -> np.ndarray:
     return task.grid if grid is None else grid
 
 
-def cell_key(cell: Cell) -> dict[str, Any]:
-    """The part of a row that says which cell it is."""
-    return {
-        "task": cell.task,
-        "estimator": cell.estimator,
-        "n": cell.num_samples,
-        "seed": cell.seed,
-    }
-
-
 @cache
 def _place() -> dict[str, Any]:
-    versions = {"python": platform.python_version()}
-    for name in _PACKAGES:
-        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
-            versions[name] = importlib.metadata.version(name)
     import jax
 
     device = jax.devices()[0]
     date = datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d")
-    return {"versions": versions, "device": f"{device.platform} {_processor()}", "date": date}
+    return {"versions": versions(), "device": f"{device.platform} {_processor()}", "date": date}
 
 
 def _processor() -> str:

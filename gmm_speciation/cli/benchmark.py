@@ -63,7 +63,10 @@ def sweep(
     quiet: Quiet = False,
     out: OutDir = Path("out/benchmark"),
 ) -> None:
-    """Run tasks x estimators x n x seed, a row each, and rank them; goes on where it stopped."""
+    """Run tasks x estimators x n x seed, a row each, and rank them; goes on where it stopped.
+
+    Exits with 1 where an estimator has no result because its code failed.
+    """
     if context.invoked_subcommand is not None:
         return
     terminal.use_float64()
@@ -71,7 +74,15 @@ def sweep(
     from gmm_speciation.benchmark.isolation import Limits
     from gmm_speciation.benchmark.profiles import PROFILES
     from gmm_speciation.benchmark.selection import select
-    from gmm_speciation.benchmark.summary import HEADERS, board, summarise, write_csv
+    from gmm_speciation.benchmark.summary import (
+        FAILURE_HEADERS,
+        HEADERS,
+        board,
+        broken,
+        failures,
+        summarise,
+        write_csv,
+    )
     from gmm_speciation.benchmark.sweep import sweep as run
     from gmm_speciation.benchmark.truth import truth
 
@@ -93,6 +104,11 @@ def sweep(
             cluster=cluster,
             progress=bar,
         )
+    lost = broken(rows)
+    failed = {"Failed": Table(FAILURE_HEADERS, failures(lost))}
+    if lost and all(row["status"] != "ok" for row in rows):
+        terminal.finish(failed, None, None, quiet)
+        raise typer.Exit(1)
     summary = summarise(rows, out)
     title = f"Entropy estimators, {len(rows)} of {len(wanted)} runs"
     arguments = {"profile": profile, "runs": len(rows), "seconds of a run": limits.seconds}
@@ -106,7 +122,10 @@ def sweep(
             "leaderboard": [line._asdict() for line in summary.standings],
         }
 
-    terminal.finish({title: Table(HEADERS, board(summary.standings))}, write, out, quiet)
+    tables = {title: Table(HEADERS, board(summary.standings)), **failed}
+    terminal.finish(tables, write, out, quiet)
+    if lost:
+        raise typer.Exit(1)
 
 
 @benchmark.command("list")
@@ -262,14 +281,14 @@ def _log_law_report(found: Any, times: Any, slopes: Any) -> Any:
 
 def _shard(text: str) -> tuple[int, int]:
     parts = text.split("/")
-    if len(parts) != 2 or not all(part.isdigit() for part in parts):
+    if len(parts) != 2 or not all(part.isdecimal() for part in parts):
         raise ValueError(f"`--shard` takes I/N, such as 1/4; got {text!r}.")
     return int(parts[0]), int(parts[1])
 
 
 def _report(summary: "Summary", title: str) -> Any:
     from gmm_speciation import plotting
-    from gmm_speciation.benchmark.summary import LONG_HEADERS, failures, long_board
+    from gmm_speciation.benchmark.summary import FAILURE_HEADERS, LONG_HEADERS, failures, long_board
     from gmm_speciation.reporting.report import Report
 
     report = Report(title).text(
@@ -319,5 +338,5 @@ def _report(summary: "Summary", title: str) -> Any:
     missing = failures(summary.rows)
     if missing:
         report.text("## Without a result")
-        report.table(["estimator", "status", "runs", "tasks", "first message"], missing)
+        report.table(FAILURE_HEADERS, missing)
     return report

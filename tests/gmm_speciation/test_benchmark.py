@@ -115,8 +115,12 @@ def test_a_sweep_goes_on_where_it_stopped_and_every_end_is_a_row(own):
             progress=heard,
         )
     }
-    assert heard.parts == [(1, 3), (2, 3), (3, 3)]
-    assert [note.partition(" on ")[0] for note in heard.notes] == names[2:]
+    # What failed runs again, what has a result does not.
+    assert heard.parts == [(1, 4), (2, 4), (3, 4), (4, 4)]
+    assert [note.partition(" on ")[0] for note in heard.notes] == names[1:]
+    assert heard.lines == [
+        "1 of 5 runs kept; again: 1 without a result, 0 of other code, versions or limits"
+    ]
     assert path.read_text().startswith(before)
     status = {name: rows[name]["status"] for name in names}
     assert list(status.values()) == ["ok", "failed", "crashed", "memory", "time-out"]
@@ -138,18 +142,86 @@ def test_what_ran_out_of_time_is_not_started_with_more_samples(own):
     from gmm_speciation.benchmark.sweep import _Beyond
 
     wanted = cells(["mine:small"], ["mine:Half", "mine:Spins"], [16, 32], [0, 1])
-    path = rows_file(own / "out")
-    stopped = {"task": "mine:small", "estimator": "mine:Spins", "n": 16, "seed": 0}
-    stopped |= {"status": "time-out", "message": "stopped after 40 s", "seconds": 40.0}
-    with appending(path) as file:
-        file.add(stopped)
-    rows = sweep(wanted, own / "out", jobs=1)
-    spins = [row for row in rows if row["estimator"] == "mine:Spins" and row != stopped]
+    rows = sweep(wanted, own / "out", limits=Limits(seconds=4.0), jobs=1)
+    spins = [row["message"] for row in rows if row["estimator"] == "mine:Spins"]
     assert [row["status"] for row in rows if row["estimator"] == "mine:Half"] == ["ok"] * 4
-    assert {row["message"] for row in spins} == {
-        "not started: stopped after 40 s, at n = 16, seed 0"
-    }
-    assert _Beyond(rows).row_of(Cell("mine:small", "mine:Spins", 8, 0)) is None
+    assert spins[0] == "stopped after 4 s"
+    assert set(spins[1:]) == {"not started: stopped after 4 s, at n = 16, seed 0"}
+    beyond = _Beyond()
+    for row in rows:
+        beyond.add(row)
+    assert beyond.row_of(Cell("mine:small", "mine:Spins", 8, 0)) is None
+
+
+def test_an_edit_an_upgrade_or_another_limit_never_leaves_a_stale_row(own, monkeypatch):
+    """Of the estimator, of what it imports, of the task or its data, of a version: the cell runs again."""
+    from gmm_speciation.benchmark import keys
+
+    def edit(name, old, new):
+        path = own / name
+        path.write_text(path.read_text().replace(old, new))
+        sys.modules.pop(name.removesuffix(".py"), None)
+
+    def run(limits=Limits(seconds=60.0)):  # noqa: B008
+        heard = Heard()
+        (row,) = sweep(
+            cells(["mine:small"], ["other:Part"], [16], [0]),
+            own / "out",
+            limits=limits,
+            jobs=1,
+            progress=heard,
+        )
+        return row["entropy"][0] / float(np.log(2)), len(heard.parts)
+
+    (own / "shares.py").write_text("SHARE = 0.5\n")
+    (own / "other.py").write_text(
+        "import numpy as np\nfrom mine import Half\n"
+        "from gmm_speciation.estimators.base import Outcome\n"
+        "from gmm_speciation.estimate import Estimate\n\n"
+        "class Part(Half):\n    def curve(self, problem):\n        from shares import SHARE\n"
+        "        part = SHARE * 1.0 * problem.prior_entropy * np.ones(len(problem.log_snr))\n"
+        "        return Outcome(Estimate(part, 0.01 + 0 * part), has_interval=True)\n"
+    )
+    assert run() == (pytest.approx(0.5), 1)
+    assert run() == (pytest.approx(0.5), 0)
+    edit("shares.py", "0.5", "0.25")  # imported inside a function of the estimator
+    assert run() == (pytest.approx(0.25), 1)
+    edit("other.py", "1.0", "0.5")
+    assert run() == (pytest.approx(0.125), 1)
+    edit("mine.py", "half of what", "a half of what")  # a parent of the class, and the task
+    assert run() == (pytest.approx(0.125), 1)
+    assert run() == (pytest.approx(0.125), 0)
+    assert run(Limits(seconds=61.0))[1] == 1
+    real = keys.versions
+    with monkeypatch.context() as patch:
+        patch.setattr(keys, "versions", lambda: real() | {"numpy": "0.0"})
+        assert run()[1] == 1
+    assert run() == (pytest.approx(0.125), 0)  # what these versions made counts again
+
+
+def test_a_key_follows_the_package_and_stays_where_nothing_it_uses_changed(tmp_path):
+    from gmm_speciation.benchmark.keys import Keys
+
+    one, two = Keys(Limits()), Keys(Limits())
+    assert one.of("pair-d16", "ross") == two.of("pair-d16", "ross")
+    assert len({one.of(*names) for names in (("pair-d16", "ross"), ("pair-d16", "minde"))}) == 2
+    followed = set(one.sources)
+    assert {"gmm_speciation.estimators.neighbours", "gmm_speciation.mixtures"} <= followed
+    assert not any(
+        name.startswith(("gmm_speciation.cli", "gmm_speciation.plotting")) for name in followed
+    )
+    assert not any(name.partition(".")[0] in ("numpy", "jax", "scipy") for name in followed)
+
+
+def test_an_estimator_that_raises_is_a_row_and_exit_code_1(own, capsys):
+    words = ["benchmark", "--task", "pair-d16", "--num-samples", "64", "--jobs", "1"]
+    words += ["--estimator", "kt-lower", "--estimator", "mine:Raises", "--out", str(own / "out")]
+    assert cli.main(words) == 1
+    shown = capsys.readouterr().out
+    assert "kt-lower" in shown
+    assert "mine:Raises" in shown
+    assert "two lines" in shown
+    assert "mine:Raises" in (own / "out" / "report.md").read_text()
 
 
 def test_a_child_ends_with_its_sweep(own):
@@ -225,7 +297,7 @@ BAD = [
     (["--shard", "3/2"], "1 <= i <= n"),
     (["--shard", "one"], "`--shard` takes I/N"),
     (["--jobs", "0"], "must be positive"),
-    (["--estimator", "nowhere:X"], "cannot be loaded"),
+    (["--estimator", "nowhere:X"], "could not be found"),
     (["--task", "math:pi"], "must return a gmm_speciation.benchmark.Task"),
     (
         ["--task", "mine:unfinite"],
