@@ -19,7 +19,7 @@ import zipfile
 from collections.abc import Iterator
 from io import BufferedIOBase
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -211,7 +211,7 @@ def arrays_of(
             for entry in entries:
                 with archive.open(entry) as packed:
                     key = entry.filename.removesuffix(".npy")
-                    arrays[key] = _array(packed, key, entry.file_size, kinds)
+                    arrays[key] = _array(cast(BufferedIOBase, packed), key, entry.file_size, kinds)
             return arrays
     except ValueError as error:
         raise ValueError(_unlike_arrays(name, error)) from error
@@ -258,7 +258,7 @@ def _array(file: BufferedIOBase, name: str, size: int, kinds: str) -> np.ndarray
             f"`{name}` says it is {dtype} of shape {shape}, which is not what it holds"
         )
     flat = np.empty(count, dtype)
-    target = memoryview(flat.view(np.uint8)) if flat.nbytes else memoryview(b"")
+    target = flat.view(np.uint8).data if flat.nbytes else memoryview(b"")
     filled = 0
     while filled < len(target):
         got = file.readinto(target[filled:])

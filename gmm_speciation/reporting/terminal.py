@@ -10,6 +10,7 @@ import os
 import shlex
 import sys
 import textwrap
+import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextvars import ContextVar
 from pathlib import Path
@@ -103,7 +104,10 @@ def run(app: typer.Typer, arguments: Sequence[str] | None = None) -> int:
 def _raise_again(lost: "sys.UnraisableHookArgs") -> None:
     """A Ctrl-C that fell into a callback of the interpreter, where it is swallowed, comes once more."""
     if issubclass(lost.exc_type, KeyboardInterrupt):
-        _thread.interrupt_main()
+        # A moment later: raised at once, it would fall into this function and be swallowed again.
+        again = threading.Timer(0.05, _thread.interrupt_main)
+        again.daemon = True
+        again.start()
     else:
         sys.__unraisablehook__(lost)
 

@@ -1,0 +1,150 @@
+"""How commands begin, print and end: the current folder, extras, control characters, Ctrl-C."""
+
+import importlib
+import json
+import subprocess
+import sys
+
+import pytest
+
+from gmm_speciation.reporting import terminal
+from gmm_speciation.reporting.report import Report
+from gmm_speciation.reporting.tables import plain
+
+
+@pytest.mark.parametrize("package", ["gmm_speciation", "model_bridges"])
+def test_modules_in_the_current_folder_are_found(package, tmp_path, monkeypatch, capsys):
+    (tmp_path / "found_here.py").write_text("def thing():\n    return 3\n")
+    (tmp_path / "json.py").write_text(
+        "raise RuntimeError('a file here takes the place of a library')\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(
+        sys, "path", [place for place in sys.path if place not in ("", str(tmp_path))]
+    )
+    main = importlib.import_module(f"{package}.cli").main
+    words = {
+        "gmm_speciation": ["benchmark", "--estimator", "found_here:thing", "--out", "out"],
+        "model_bridges": ["entropy", "found_here:thing", "--generate", "20"],
+    }[package]
+    assert main(words) == 2
+    says = capsys.readouterr().err
+    assert "must be a subclass" in says or "must return a denoiser" in says
+    assert importlib.reload(json).__file__ != str(tmp_path / "json.py")
+    sys.modules.pop("found_here", None)
+
+
+@pytest.mark.parametrize("package", ["gmm_speciation", "model_bridges"])
+@pytest.mark.parametrize("missing", ["typer", "rich"])
+def test_a_missing_extra_of_the_commands_is_one_line(package, missing, capsys, monkeypatch):
+    for name in list(sys.modules):
+        if name.startswith((f"{package}.cli", "gmm_speciation.reporting")) or name == missing:
+            monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, missing, None)
+    main = importlib.import_module(f"{package}.cli").main
+    assert main(["--help"]) == 2
+    streams = capsys.readouterr()
+    assert streams.out == ""
+    assert streams.err == (
+        f'error: the commands need {missing}; install it with: pip install "gmm-speciation[cli]"\n'
+    )
+
+
+def test_importing_ends_nobodys_interpreter():
+    """Every module of the theory without the extras: an ImportError at most."""
+    code = """
+import importlib, pkgutil, sys
+for name in ("typer", "rich", "click", "markdown_it", "matplotlib", "sklearn", "flax", "optax"):
+    sys.modules[name] = None
+import gmm_speciation
+left = []
+for found in pkgutil.walk_packages(gmm_speciation.__path__, "gmm_speciation.", onerror=lambda name: None):
+    if found.name.endswith("__main__"):
+        continue
+    try:
+        importlib.import_module(found.name)
+    except ImportError:
+        left.append(found.name)
+assert "gmm_speciation.benchmark.sweep" not in left, left
+assert "gmm_speciation.cli" not in left, left
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+ESCAPES = "runs[/old]/sd \x1b[31mred\x1b]0;title\x07 \x9b2J \u202eelif \udce9.png"
+
+
+def test_what_names_quote_steers_no_terminal_and_is_no_markup(tmp_path, capsys):
+    shown = plain(ESCAPES)
+    assert "\x1b" not in shown
+    assert shown == (r"runs[/old]/sd \x1b[31mred\x1b]0;title\x07 \x9b2J \u202eelif \udce9.png")
+    assert plain("É, 日本, a\tb\nc") == "É, 日本, a\tb\nc"
+    terminal.show(terminal.table([ESCAPES, "b"], [[ESCAPES, "1"]], title=f"sd:{ESCAPES}"))
+    terminal.show(ESCAPES)
+    assert terminal._fail(ESCAPES) == 2
+    with terminal.progress() as bar:
+        bar.step(ESCAPES)
+        bar.say(ESCAPES)
+    streams = capsys.readouterr()
+    for text in streams:
+        assert "[/old]" in text
+        assert not {"\x1b", "\x07", "\x9b", "\u202e", "\udce9"} & set(text)
+    out = (
+        Report(ESCAPES)
+        .text(ESCAPES)
+        .table([ESCAPES], [[ESCAPES]])
+        .write(tmp_path / "out", {"name": ESCAPES})
+    )
+    assert json.loads((out / "result.json").read_text())["name"] == ESCAPES
+    assert "\x1b" not in (out / "report.md").read_text() + (out / "report.html").read_text()
+
+
+def test_a_ctrl_c_that_is_swallowed_in_a_callback_comes_once_more():
+    """The interpreter prints and forgets what a callback of a weak reference raises."""
+    code = """
+import os, signal, sys, time, weakref
+import typer
+from gmm_speciation.reporting import terminal
+
+app = terminal.application("x", "0", "x")
+
+class Thing: ...
+
+def pressed(reference):
+    os.kill(os.getpid(), signal.SIGINT)
+    time.sleep(0.2)
+
+@app.command()
+def work():
+    thing = Thing()
+    kept = weakref.ref(thing, pressed)
+    del thing
+    time.sleep(30)
+    print("went on")
+
+@app.command()
+def other(): ...
+
+sys.argv = ["x", "work"]
+sys.exit(terminal.run(app))
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "error: interrupted\n")
+
+
+@pytest.mark.parametrize("error", [OverflowError("too big"), MemoryError()])
+def test_numbers_beyond_the_machine_are_one_line(error, capsys):
+    app = terminal.application("x", "0", "x")
+
+    @app.command()
+    def work():
+        raise error
+
+    @app.command()
+    def other(): ...
+
+    assert terminal.run(app, ["work"]) == 2
+    says = capsys.readouterr().err
+    assert says.startswith("error: ")
+    assert says.count("\n") == 1
