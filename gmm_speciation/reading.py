@@ -222,7 +222,7 @@ def arrays_of(
 
 def _unlike_arrays(name: str, what: object) -> str:
     return (
-        f"{name} is not an .npz of plain arrays: {' '.join(str(what).split())[:300]}. Write it by "
+        f"{name} is not an archive of plain arrays, .npz: {' '.join(str(what).split())[:300]}. Write it by "
         "`numpy.savez(path, name=array, ...)`."
     )
 

@@ -192,23 +192,23 @@ def _read_arrays(path: Path) -> dict[str, np.ndarray]:
     """Named arrays of a file; nothing in it is executed."""
     if path.suffix == ".npz":
         return read_arrays(path)
-    content = read_json(path)
-    if not isinstance(content, dict):
+    try:
+        content = read_json(path)
+        if not isinstance(content, dict):
+            raise ValueError(f"it holds a {type(content).__name__}")
+        return {name: _numbers(value, name) for name, value in content.items()}
+    except ValueError as error:
         raise ValueError(
-            f'{str(path)!r} must hold a JSON object, {{"means": [[...], ...], ...}}; got a '
-            f"{type(content).__name__}."
-        )
-    return {name: _numbers(value, name, path) for name, value in content.items()}
+            f"{str(path)!r} is not a JSON object of numbers and nested lists: {error}"
+        ) from error
 
 
-def _numbers(value: Any, name: str, path: Path) -> np.ndarray:
+def _numbers(value: Any, name: str) -> np.ndarray:
     """Numbers or nested lists of them, as JSON has them."""
     try:
         array = np.asarray(value)
     except ValueError:  # lists of different lengths
         array = np.asarray(None)
     if array.dtype.kind not in "iuf":
-        raise ValueError(
-            f"`{name}` in {str(path)!r} must be a number, or nested lists of numbers of one length."
-        )
+        raise ValueError(f"`{name}` must be a number, or nested lists of numbers of one length.")
     return array

@@ -126,7 +126,7 @@ HUGE = npy(np.zeros(3)).replace(b"'shape': (3,), }", b"'shape': (9999999999,), }
 def test_archives_that_are_damaged_or_of_another_kind_are_refused(tmp_path, content):
     path = tmp_path / "a.npz"
     path.write_bytes(content)
-    with pytest.raises(ValueError, match=r"not an \.npz of plain arrays") as error:
+    with pytest.raises(ValueError, match="not an archive of plain arrays") as error:
         read_arrays(path)
     assert "a.npz" in one_line(error)
 
