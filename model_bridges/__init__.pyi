@@ -10,8 +10,8 @@ from .classes.groups import read_selection as read_selection
 from .classes.groups import vocabulary_of as vocabulary_of
 from .classes.samples import SampledCurves as SampledCurves
 from .classes.samples import over_samples as over_samples
-from .crosscheck.compare import crosscheck as crosscheck
 from .crosscheck.results import CrossCheck as CrossCheck
+from .crosscheck.study import crosscheck as crosscheck
 from .denoisers.base import UNCONDITIONAL as UNCONDITIONAL
 from .denoisers.base import Denoiser as Denoiser
 from .denoisers.base import Unconditional as Unconditional
@@ -33,6 +33,9 @@ from .entropy.gap import InformationBudget as InformationBudget
 from .entropy.gap import gap_curve as gap_curve
 from .entropy.gap import information_budget as information_budget
 from .entropy.levels import adaptive_sigmas as adaptive_sigmas
+from .entropy.pairs import Pairs as Pairs
+from .entropy.tree import DecisionTree as DecisionTree
+from .entropy.tree import decision_tree as decision_tree
 from .entropy.trust import Trust as Trust
 from .entropy.trust import TrustWarning as TrustWarning
 from .entropy.windows import GuidanceInterval as GuidanceInterval
@@ -41,6 +44,9 @@ from .entropy.windows import compare_windows as compare_windows
 from .entropy.windows import guidance_interval as guidance_interval
 from .images.labelled import LabelledImages as LabelledImages
 from .models import load as load
+from .models import study as study
+from .studied import StudiedModel as StudiedModel
+from .studied import study_denoiser as study_denoiser
 from .tracking.calibration import Reliability as Reliability
 from .tracking.calibration import accuracy as accuracy
 from .tracking.calibration import cross_entropy as cross_entropy

@@ -6,14 +6,19 @@
     "sd:PATH_OR_REPO"  a latent diffusion pipeline (`stable_diffusion`), with the prompts given
     "module:function"  whatever `function()` of an importable module returns, if it is a denoiser
 
-Names are resolved when `load` is called; nothing is fetched from anywhere.
+Names are resolved when `load` or `study` is called; nothing is fetched from anywhere.
 """
 
-from collections.abc import Sequence
+import difflib
+from collections.abc import Callable, Sequence
+from pathlib import Path
 
 from gmm_speciation.lookup import import_named, users_code
+from gmm_speciation.progress import SILENT
 from model_bridges.denoisers.base import Denoiser
+from model_bridges.studied import StudiedModel, study_denoiser
 
+Say = Callable[[str], object]
 ACCEPTED = (
     "'digits', 'digits-text', 'edm2:PATH[,PATH]', 'sd:PATH_OR_REPO', or 'module:function' for a "
     "denoiser of your own"
@@ -52,7 +57,60 @@ def load(name: str, *, prompts: Sequence[str] | None = None) -> Denoiser:
         from model_bridges.edm2.weights import load_named
 
         return load_named(name.removeprefix("edm2:"))
-    found = import_named(name, f"`name` must be {ACCEPTED}")
+    return _of_module(name)
+
+
+def study(
+    name: str,
+    *,
+    data: str | Path | None = None,
+    train_data: str | Path | None = None,
+    split: bool = False,
+    prompts: Sequence[str] | None = None,
+    say: Say = SILENT.say,
+) -> StudiedModel:
+    """The model of this name with its data, as every command takes it.
+
+    Args:
+        name, prompts: As `load`.
+        data, train_data, split: As `StudiedModel.with_data`; a model that comes with data needs none.
+        say: Called with one line when a batch had to be split.
+
+    Raises:
+        ValueError: As `load` and `StudiedModel.with_data`.
+    """
+    shipped = None if prompts else SHIPPED.get(name)
+    if shipped is not None:
+        model = shipped(say)
+    else:
+        class_name = "prompt" if prompts else "class"
+        model = study_denoiser(load(name, prompts=prompts), name, say, class_name=class_name)
+    return model.with_data(data, train_data, split=split)
+
+
+def _digits(say: Say) -> StudiedModel:
+    from model_bridges.digits.studied import digits_model
+
+    return digits_model(say)
+
+
+def _digits_text(say: Say) -> StudiedModel:
+    from model_bridges.digits.text.studied import text_model
+
+    return text_model(say)
+
+
+# Models that come with data.
+SHIPPED: dict[str, Callable[[Say], StudiedModel]] = {
+    "digits": _digits,
+    "digits-text": _digits_text,
+}
+
+
+def _of_module(name: str) -> Denoiser:
+    near = difflib.get_close_matches(name, SHIPPED, n=1)
+    hint = f"; did you mean {near[0]!r}?" if near else ""
+    found = import_named(name, f"`name` must be {ACCEPTED}{hint}")
     denoiser = found
     if isinstance(found, type) or (callable(found) and not isinstance(found, Denoiser)):
         with users_code(name):

@@ -57,6 +57,15 @@ class ClassGroups:
                         "overlap."
                     )
 
+    @classmethod
+    def of_partition(cls, partition: Partition) -> "ClassGroups":
+        """The classes of a partition of all classes of a model as groups."""
+        members = tuple(
+            tuple(np.flatnonzero(np.equal(partition.labels, c)).tolist())
+            for c in range(partition.num_classes)
+        )
+        return cls(partition.names or tuple(map(str, range(len(members)))), members, members)
+
     @property
     def classes(self) -> tuple[int, ...]:
         """Labels of the model that are evaluated, group after group."""

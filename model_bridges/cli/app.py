@@ -4,17 +4,17 @@ torch and JAX load inside a command, so `--help` is fast; commands compute in do
 precision is asked for.
 """
 
-import warnings
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
 import gmm_speciation
 from gmm_speciation.lookup import pick
 from gmm_speciation.reporting import terminal
-from gmm_speciation.reporting.terminal import Out, Quiet, Seed
+from gmm_speciation.reporting.terminal import Quiet, Seed
+from model_bridges.cli.crosscheck import crosscheck
 from model_bridges.cli.entropy import entropy, windows
 from model_bridges.cli.guidance import guidance, remove
 
@@ -25,79 +25,6 @@ app = terminal.application(
 )
 
 Model = Annotated[str, typer.Argument(metavar="MODEL", help="digits or digits-text.")]
-SHIPPED = {
-    "digits": "data standard deviation 0.5",
-    "digits-text": "latents of standard deviation 1",
-}
-
-
-@app.command()
-def crosscheck(
-    model: Model,
-    data: Annotated[
-        str,
-        typer.Option(
-            help="Distribution to average over: held-out, train, or a .npz of images and labels."
-        ),
-    ] = "held-out",
-    generate: Annotated[
-        int | None,
-        typer.Option(metavar="N", help="Average over N images of the model's own instead."),
-    ] = None,
-    levels: Annotated[int, typer.Option(help="Noise levels, equally spaced in log sigma.")] = 40,
-    paths: Annotated[int, typer.Option(help="Noise paths of each image.")] = 2,
-    seed: Seed = 0,
-    quiet: Quiet = False,
-    out: Out = None,
-) -> None:
-    """Class entropy of a trained model by every estimator, with the closed-form theory beside it."""
-    terminal.use_float64()
-    units = pick(model, SHIPPED, "model")
-    if generate is not None and data != "held-out":
-        raise ValueError(
-            "Give `--data` or `--generate`, not both: an average has one distribution."
-        )
-    from gmm_speciation.reporting.claims import check_rows
-    from gmm_speciation.reporting.tables import ERRORS
-    from model_bridges.crosscheck.digits import crosscheck_digits
-    from model_bridges.crosscheck.report import (
-        crosscheck_record,
-        crosscheck_report,
-        summary_rows,
-    )
-    from model_bridges.digits.subject import digits_subject
-    from model_bridges.digits.text.subject import text_subject
-    from model_bridges.entropy.trust import TrustWarning, trust_rows
-
-    terminal.check_place(out)
-    with terminal.progress(5, quiet) as steps, warnings.catch_warnings():
-        warnings.simplefilter("ignore", TrustWarning)  # printed in full
-        result = crosscheck_digits(
-            data,
-            subject=digits_subject() if model == "digits" else text_subject(),
-            generate=generate,
-            num_levels=levels,
-            num_paths=paths,
-            seed=seed,
-            progress=steps,
-        )
-
-    def write() -> tuple[Any, dict[str, Any]]:
-        title = f"Cross-check of the {model} model on {result.law}"
-        arguments = {"model": model, "data": data, "generate": generate}
-        arguments |= {"levels": levels, "paths": paths}
-        packages = ("torch", "diffusers", "transformers", "scikit-learn", "safetensors")
-        record = crosscheck_record(result)
-        record["provenance"] = terminal.stamp(seed, arguments, packages)
-        names = [str(digit) for digit in range(10)]
-        return crosscheck_report(result, title, names, units), record
-
-    tables = {
-        f"{model}, {result.law}; noise σ, {units}": summary_rows(result),
-        "checks": check_rows(result.checks),
-        "trust; checks that are not a plain yes": trust_rows(result.trusts),
-    }
-    terminal.finish(tables, write, out, quiet, note=ERRORS, narrow=True)
 
 
 @app.command()
@@ -144,7 +71,5 @@ def convert(
     )
 
 
-app.command()(entropy)
-app.command()(windows)
-app.command()(guidance)
-app.command()(remove)
+for command in (crosscheck, entropy, windows, guidance, remove):
+    app.command()(command)

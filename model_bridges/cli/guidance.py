@@ -1,6 +1,6 @@
 """`model-bridges guidance` and `model-bridges remove`: guidance measured on trained models."""
 
-from pathlib import Path
+from dataclasses import replace
 from typing import Annotated, Any
 
 from gmm_speciation.reporting import terminal
@@ -10,29 +10,21 @@ import typer
 
 from gmm_speciation.lookup import pick
 from gmm_speciation.reporting.tables import ERRORS, NONE, Table
-from gmm_speciation.reporting.terminal import Out, Quiet, Seed
+from gmm_speciation.reporting.terminal import Out
+from model_bridges.cli.options import Study, with_options
 
-Model = Annotated[
-    str, typer.Argument(metavar="MODEL", help="digits, digits-text, or module:function.")
-]
-ImageFiles = Annotated[
-    Path | None,
-    typer.Option(
-        metavar="DIR", help="Of module:function: a folder of MNIST (IDX) or CIFAR-10 binary files."
-    ),
-]
 # At least two images in each of the twenty batches that errors come from.
 Drawn = Annotated[int, typer.Option("--images", metavar="N", min=40, help="Images of each run.")]
-SHIPPED = ("digits", "digits-text")
 PACKAGES = ("torch", "diffusers", "transformers", "scikit-learn", "safetensors")
 
 
+@with_options(Study)
 def remove(
-    model: Model,
+    request: Study,
+    *,
     label: Annotated[
-        int, typer.Option("--class", metavar="C", min=0, max=9, help="The class to remove.")
+        int, typer.Option("--class", metavar="C", min=0, help="The class to remove, by number.")
     ] = 7,
-    data: ImageFiles = None,
     images: Drawn = 500,
     steps: Annotated[int, typer.Option(min=4, help="Of the sampler.")] = 32,
     kind: Annotated[
@@ -43,12 +35,6 @@ def remove(
         str | None,
         typer.Option(metavar="S,…", help="Of every kind, and no others; its own, doubled, else."),
     ] = None,
-    folder: Annotated[
-        Path | None,
-        typer.Option(metavar="DIR", help="Keeps every run's images; goes on where it stopped."),
-    ] = None,
-    seed: Seed = 0,
-    quiet: Quiet = False,
     out: Out = None,
 ) -> None:
     """Draw without a class: negative prompting, safe latent and dynamic negative guidance compared."""
@@ -62,6 +48,7 @@ def remove(
         removal_rows,
     )
 
+    quiet, seed, folder = request.quiet, request.seed, request.folder
     terminal.check_place(out, folder)
     names = [pick(k, dict(zip(STRENGTHS, STRENGTHS, strict=True)), "kind") for k in kind or ()]
     chosen: dict[str, Any] | None = None
@@ -72,10 +59,9 @@ def remove(
         chosen = dict.fromkeys(names or STRENGTHS, own)
     runs = 3 + sum(len(own or STRENGTHS[name]) for name, own in (chosen or STRENGTHS).items())
     with terminal.progress(runs, quiet) as bar:
-        bar.step("training the judge")
-        judged = _judged(model, data)
+        model = _model(request, bar, label)
         result = remove_class(
-            judged,
+            model,
             label,
             num_images=images,
             num_steps=steps,
@@ -84,15 +70,14 @@ def remove(
             folder=folder,
             progress=bar,
         )
-    title = f"Class {label} removed from what {model} draws"
+    title = f"Class {label} removed from what {model.name} draws"
     headers, rows = removal_rows(result)
     narrow = [[f"{row[0]}, {row[1]}" if row[1] != NONE else row[0], *row[2:5]] for row in rows]
 
     def write() -> tuple[Any, dict[str, Any]]:
         record = removal_record(result)
-        arguments = {"model": model, "class": label, "data": data, "images": images, "steps": steps}
-        arguments |= {"kinds": chosen, "folder": folder}
-        record["provenance"] = terminal.stamp(seed, arguments, PACKAGES)
+        arguments = {"class": label, "images": images, "steps": steps, "kinds": chosen}
+        record["provenance"] = terminal.stamp(seed, vars(request) | arguments, PACKAGES)
         return removal_report(result, title), record
 
     tables = {
@@ -103,20 +88,19 @@ def remove(
     terminal.finish(tables, write, out, quiet, note=ERRORS, narrow=True)
 
 
+@with_options(Study)
 def guidance(
-    model: Model,
+    request: Study,
+    *,
     section: Annotated[
         list[str] | None, typer.Option(help="Only this: information, intervals, grids. Repeat it.")
     ] = None,
-    data: ImageFiles = None,
     mass: Annotated[float, typer.Option(help="Share of the information in the interval.")] = 0.8,
     scale: Annotated[
         float, typer.Option(help="Guidance scale of the intervals, above 1, which is unguided.")
     ] = 2.0,
     images: Drawn = 500,
     paths: Annotated[int, typer.Option(min=20, help="Trajectories of each tracked run.")] = 150,
-    seed: Seed = 0,
-    quiet: Quiet = False,
     out: Out = None,
 ) -> None:
     """What guidance does: when it decides, the interval of the entropy curve, grids in information."""
@@ -129,8 +113,10 @@ def guidance(
         information_rows,
     )
     from model_bridges.control.study import SECTIONS, check_mass, study_guidance
+    from model_bridges.crosscheck.theory import mixture_model
 
-    terminal.check_place(out)
+    quiet, seed = request.quiet, request.seed
+    terminal.check_place(out, request.folder)
     known = dict.fromkeys(SECTIONS, "")
     for name in section or ():
         pick(name, known, "section")
@@ -139,14 +125,13 @@ def guidance(
     # Runs of a section: scales, intervals, feedback and the mixture; the search; the grids.
     runs = 3 + sum({"information": 14, "intervals": 19, "grids": 18}[name] for name in sections)
     with terminal.progress(runs, quiet) as bar:
-        bar.step("training the judge")
-        judged = _judged(model, data)
+        model = _model(request, bar)
         theory = None
-        if model in SHIPPED and "information" in sections:
+        if "information" in sections:
             bar.step("fitting the mixture")
-            theory = _fitted(judged, seed)
+            theory = mixture_model(model, seed)
         result = study_guidance(
-            judged,
+            model,
             theory=theory,
             sections=sections,
             mass=mass,
@@ -156,7 +141,7 @@ def guidance(
             seed=seed,
             progress=bar,
         )
-    title = f"Guidance of {model}"
+    title = f"Guidance of {model.name}"
     tables: dict[str, Table] = {}
     if result.information is not None:
         tables[title] = information_rows(result.information).columns(0, 1, 2, 3)
@@ -168,41 +153,28 @@ def guidance(
 
     def write() -> tuple[Any, dict[str, Any]]:
         record = guidance_record(result)
-        arguments = {"model": model, "sections": sections, "data": data, "mass": mass}
-        arguments |= {"scale": scale, "images": images, "paths": paths}
-        record["provenance"] = terminal.stamp(seed, arguments, PACKAGES)
+        arguments = {"sections": sections, "mass": mass, "scale": scale}
+        arguments |= {"images": images, "paths": paths}
+        record["provenance"] = terminal.stamp(seed, vars(request) | arguments, PACKAGES)
         return guidance_report(result, title), record
 
     tables["checks"] = check_rows(result.checks)
     terminal.finish(tables, write, out, quiet, note=ERRORS, narrow=True)
 
 
-def _fitted(judged: Any, seed: int) -> Any:
-    """A mixture fitted to the states of the training images, as a model."""
-    from model_bridges.crosscheck.theory import fitted_mixture
-    from model_bridges.denoisers.mixture import mixture_denoiser
+def _model(request: Study, bar: Any, removed: int = 0) -> Any:
+    """The model with data to judge its pictures by, and its judge."""
+    from model_bridges.cli.inputs import studied_model, with_samples
 
-    train = judged.states(judged.train, seed + 1)
-    mixture, _ = fitted_mixture(train)
-    return mixture_denoiser(
-        mixture,
-        event_shape=tuple(judged.denoiser.event_shape),
-        sigma_range=judged.denoiser.sigma_range,
-    )
-
-
-def _judged(model: str, data: Path | None) -> Any:
-    from model_bridges.control.judged import digits_model, own_model
-
-    if model in SHIPPED:
-        if data is not None:
-            raise ValueError(f"{model} brings its own data; `--data` goes with module:function.")
-        return digits_model(model)
-    if ":" not in model:
-        pick(model, dict.fromkeys((*SHIPPED, "module:function")), "model")
-    if data is None:
+    bar.step("loading the model")
+    model = studied_model(request, split=True)
+    model.check_guided()
+    if removed >= model.denoiser.num_classes:
         raise ValueError(
-            f"{model!r} needs images to be judged on: `--data DIR` with MNIST (IDX) or CIFAR-10 binary "
-            f"files. The shipped models, {' and '.join(SHIPPED)}, bring their own."
+            f"'--class' must be one of 0 to {model.denoiser.num_classes - 1}; got {removed}."
         )
-    return own_model(model, data)
+    model = with_samples(model, request, bar, split=True)
+    model = replace(model, folder=request.folder)
+    bar.step("training the judge")
+    _ = model.judge
+    return model

@@ -1,6 +1,5 @@
 """Acting on trained models in the right window, and measuring what comes of it.
 
-judged           a model with data and a judge of its pictures
 guided           guided trajectories: when they decide, and the identity of guided information
 information      the same by scale and by place of an interval, beside a fitted mixture
 drawing          draws of a model under a guidance and a sampler, judged

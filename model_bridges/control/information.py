@@ -33,9 +33,9 @@ from model_bridges.control.guided import (
     feedback_kinds,
     guided_run,
 )
-from model_bridges.control.judged import JudgedModel
 from model_bridges.denoisers.base import Denoiser
 from model_bridges.guidance import ClassifierFree, Interval
+from model_bridges.studied import StudiedModel
 
 SCALES = (0.5, 1.0, 1.5, 2.0, 4.0)
 NATS, SHIFT = 0.1, 0.1  # tolerances: of an identity; of the commitment in log sigma
@@ -65,7 +65,7 @@ class GuidedInformation:
 
 
 def guided_information(
-    model: JudgedModel,
+    model: StudiedModel,
     window: tuple[float, float],
     *,
     theory: Denoiser | None = None,

@@ -17,10 +17,10 @@ from gmm_speciation.progress import SILENT, Progress
 from gmm_speciation.reporting.claims import Claim, at_most
 from model_bridges.control.drawing import Draw, draw
 from model_bridges.control.guided import feedback_kinds
-from model_bridges.control.judged import NUM_STEPS, JudgedModel
 from model_bridges.guidance import ClassifierFree, Interval, Unguided
 from model_bridges.quality import Floor, floor, paired_difference
 from model_bridges.samplers import karras_sigmas
+from model_bridges.studied import NUM_STEPS, StudiedModel
 
 SCALE = 2.0
 
@@ -48,7 +48,7 @@ class IntervalSearch:
 
 
 def search_intervals(
-    model: JudgedModel,
+    model: StudiedModel,
     interval: tuple[float, float],
     curve_evaluations: int,
     *,
@@ -76,7 +76,7 @@ def search_intervals(
     """
     top = model.denoiser.sigma_range[1]
     if edges is None:
-        spread = float(model.states(model.train, seed).images.std())
+        spread = float(model.states(model.fitted, seed).images.std())
         inner = [spread * factor for factor in (0.3, 1.0, 3.0, 10.0)]
         edges = [0.0, *(edge for edge in inner if edge < top), top]
 

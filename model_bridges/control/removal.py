@@ -33,7 +33,6 @@ from gmm_speciation.estimate import Estimate
 from gmm_speciation.progress import SILENT, Progress
 from gmm_speciation.reporting.claims import Claim, at_most
 from gmm_speciation.reporting.records import to_json
-from model_bridges.control.judged import NUM_STEPS, JudgedModel
 from model_bridges.denoisers.checks import class_weights
 from model_bridges.entropy.problem import probe
 from model_bridges.guidance import (
@@ -57,6 +56,7 @@ from model_bridges.runs.chunk_files import CorruptChunkError, read_sums, write_s
 from model_bridges.runs.folder import versions
 from model_bridges.runs.jobs import ChunkSums
 from model_bridges.samplers import karras_sigmas
+from model_bridges.studied import NUM_STEPS, StudiedModel
 
 NP, SLD, DNG, CLASSES, PUBLISHED = "NP", "SLD", "DNG", "DNG, classes", "DNG, published"
 STRENGTHS: dict[str, tuple[float, ...]] = {
@@ -125,7 +125,7 @@ def make_kind(
 class _Runs:
     """Draws and judges, one strength after the other; what a folder holds of before is read from it."""
 
-    model: JudgedModel
+    model: StudiedModel
     removed: int
     num_images: int
     num_steps: int
@@ -182,7 +182,7 @@ class _Runs:
 
 
 def remove_class(
-    model: JudgedModel,
+    model: StudiedModel,
     removed: int,
     *,
     num_images: int = 500,

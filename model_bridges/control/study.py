@@ -13,10 +13,10 @@ from gmm_speciation.progress import SILENT, Progress
 from gmm_speciation.reporting.claims import Claim
 from model_bridges.control.information import GuidedInformation, guided_information
 from model_bridges.control.interval_search import IntervalSearch, search_intervals
-from model_bridges.control.judged import JudgedModel
 from model_bridges.control.time_grids import TimeGrids, compare_grids
 from model_bridges.denoisers.base import Denoiser
 from model_bridges.entropy.windows import GuidanceInterval, guidance_interval
+from model_bridges.studied import StudiedModel
 from model_bridges.tracking.forward import track
 from model_bridges.tracking.readouts import tracked_curve
 
@@ -57,7 +57,7 @@ def check_mass(mass: float) -> None:
 
 
 def study_guidance(
-    model: JudgedModel,
+    model: StudiedModel,
     *,
     theory: Denoiser | None = None,
     sections: Sequence[str] = SECTIONS,
@@ -93,7 +93,7 @@ def study_guidance(
         raise ValueError(f"The scale of the intervals must be above 1, unguided; got {scale}.")
     check_mass(mass)
     progress.step("the entropy curve of held-out images")
-    data = model.states(model.held_out, seed)
+    data = model.states(model.averaged, seed)
     chosen = slice(0, min(curve_images, len(data.labels)))
     record = track(
         model.denoiser,

@@ -19,10 +19,10 @@ from jaxtyping import Float
 from gmm_speciation.progress import SILENT, Progress
 from gmm_speciation.reporting.claims import Claim, at_most
 from model_bridges.control.drawing import Draw, draw
-from model_bridges.control.judged import JudgedModel
 from model_bridges.guidance import Unguided
 from model_bridges.quality import paired_difference
 from model_bridges.samplers import Method, karras_sigmas
+from model_bridges.studied import StudiedModel
 from model_bridges.tracking.readouts import tracked_curve
 from model_bridges.tracking.tracked import TrackedPosterior
 
@@ -74,7 +74,7 @@ def entropic_levels(
 
 
 def compare_grids(
-    model: JudgedModel,
+    model: StudiedModel,
     record: TrackedPosterior,
     *,
     num_levels: Sequence[int] = NUM_LEVELS,

@@ -15,6 +15,8 @@ posteriors say was lost. All averages are over the distribution named in `law`. 
 """
 
 from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
@@ -36,10 +38,23 @@ from gmm_speciation.speciation import (
 )
 from model_bridges.crosscheck.checks import verdicts
 from model_bridges.crosscheck.results import CrossCheck, VariableCheck
+from model_bridges.crosscheck.theory import FittedMixture
+from model_bridges.crosscheck.tracked_job import track_in_folder
 from model_bridges.denoisers.base import UNCONDITIONAL_NETWORK, Denoiser, Reference
+from model_bridges.denoisers.checks import check_levels
+from model_bridges.denoisers.counted import CountingDenoiser
 from model_bridges.entropy.evidence import Evidence, evidence
 from model_bridges.entropy.gap import gap_curve, information_budget
+from model_bridges.entropy.pairs import (
+    MOST_CLASSES,
+    classes_with_images,
+    compare_pairs,
+    mixture_pairs,
+    tracked_pairs,
+)
+from model_bridges.entropy.problem import problem
 from model_bridges.entropy.tracking import merged_posterior
+from model_bridges.entropy.tree import decision_tree
 from model_bridges.entropy.trust_checks import trusted
 from model_bridges.images.labelled import LabelledImages
 from model_bridges.tracking.calibration import (
@@ -54,7 +69,7 @@ from model_bridges.tracking.readouts import decision_sigma, slope_curve, tracked
 from model_bridges.tracking.tracked import TrackedPosterior
 
 
-def crosscheck(
+def compare(
     denoiser: Denoiser,
     data: LabelledImages,
     mixture: GaussianMixture,
@@ -63,7 +78,7 @@ def crosscheck(
     nested: tuple[str, str] | None = None,
     class_name: str = "class",
     bounds: Mapping[str, Mapping[str, Estimate]] | None = None,
-    shrinkage: float = 0.0,
+    fit: FittedMixture | None = None,
     sigmas: Float[np.ndarray, " L"] | None = None,
     num_paths: int = 1,
     num_samples: int = 2048,
@@ -71,6 +86,7 @@ def crosscheck(
     reference: Reference = UNCONDITIONAL_NETWORK,
     samples: LabelledImages | None = None,
     progress: Progress | Parts | None = None,
+    folder: Path | None = None,
 ) -> CrossCheck:
     """Measure a model by every estimator and put the theory of a mixture beside it.
 
@@ -82,7 +98,7 @@ def crosscheck(
         nested: Names of a coarse and a fine variable whose conditional entropy is shown too.
         class_name: What to call the single classes.
         bounds: Cross-entropies of other posteriors `(L,)`, by variable and name.
-        shrinkage: That of the mixture's covariances, for the record.
+        fit: How the mixture came about, for the record.
         sigmas: Levels, equally spaced in log sigma; 64 over the model's range by default.
         num_paths: Noise paths of each image.
         num_samples: Draws of X for the mixture's entropy.
@@ -90,6 +106,7 @@ def crosscheck(
         reference: What the model's unconditional part is.
         samples: Samples of the model, to be shown.
         progress: Told of the steps of the tracking pass; a `Progress`, or a function `(done, in all)`.
+        folder: Of the tracking pass; killed, it continues there, and processes of a launch share it.
 
     Raises:
         ValueError: If the mixture does not have one component a class, or as `track`.
@@ -99,16 +116,7 @@ def crosscheck(
             f"The mixture must have one component a class ({denoiser.num_classes}); got "
             f"{mixture.num_components}. Fit it with `gmm_speciation.fit(x, labels)`."
         )
-    record = track(
-        denoiser,
-        data.images,
-        data.labels,
-        sigmas=sigmas,
-        partitions=partitions,
-        num_paths=num_paths,
-        seed=seed,
-        progress=progress,
-    )
+    record = _tracked(denoiser, data, partitions, sigmas, num_paths, seed, progress, folder)
     groupings = {class_name: Partition.trivial(denoiser.num_classes), **partitions}
     sums = merged_posterior(record, data.images, groupings)
     top = spectral_point(top_eigenvalue(mixture))
@@ -149,10 +157,60 @@ def crosscheck(
         _pooled_reliability(record, inside),
         data.images if data.pictures is None else data.pictures,
         mixture,
-        shrinkage,
+        fit,
         verdicts(main),
         samples,
+        **_pairs(record, mixture, seed),
     )
+
+
+def _tracked(
+    denoiser: Denoiser,
+    data: LabelledImages,
+    partitions: Mapping[str, Partition],
+    sigmas: Float[np.ndarray, " L"] | None,
+    num_paths: int,
+    seed: int,
+    progress: Progress | Parts | None,
+    folder: Path | None,
+) -> TrackedPosterior:
+    """The tracking pass; in a folder it is cut into chunks."""
+    if folder is None:
+        return track(
+            denoiser,
+            data.images,
+            data.labels,
+            sigmas=sigmas,
+            partitions=partitions,
+            num_paths=num_paths,
+            seed=seed,
+            progress=progress,
+        )
+    counted = denoiser if isinstance(denoiser, CountingDenoiser) else CountingDenoiser(denoiser)
+    given = problem(
+        counted,
+        data.images,
+        data.labels,
+        law=data.law,
+        sigmas=check_levels(sigmas, denoiser.sigma_range),
+        partitions=partitions or None,
+        seed=seed,
+    )
+
+    return track_in_folder(given, num_paths, folder, progress)
+
+
+def _pairs(record: TrackedPosterior, mixture: GaussianMixture, seed: int) -> dict[str, Any]:
+    """Every pair of classes and the trees that follow, where there are enough classes and not too many."""
+    if not 3 <= len(classes_with_images(record)) <= MOST_CLASSES:
+        return {}
+    measured = tracked_pairs(record)
+    expected = mixture_pairs(mixture, record.log_snr, measured.classes, seed=seed)
+    return {
+        "pairs": compare_pairs(measured, expected, mixture),
+        "tree": decision_tree(measured, seed=seed),
+        "theory_tree": decision_tree(expected, seed=seed),
+    }
 
 
 def _variable(

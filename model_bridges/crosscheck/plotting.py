@@ -11,6 +11,8 @@ from matplotlib.figure import Figure
 from gmm_speciation.plotting import COLOURS, band, noise_axis, panels, styled
 from gmm_speciation.plotting.style import legend_above
 from model_bridges.crosscheck.results import CrossCheck, VariableCheck
+from model_bridges.entropy.pairs import Pairs
+from model_bridges.entropy.tree import DecisionTree
 from model_bridges.images.labelled import LabelledImages
 from model_bridges.tracking.calibration import Reliability
 
@@ -240,3 +242,81 @@ def plot_samples(samples: LabelledImages, class_names: list[str], columns: int =
                 axes.set_axis_off()
             line[0].text(-0.15, 0.5, name, transform=line[0].transAxes, ha="right", va="center")
     return figure
+
+
+def plot_pairs(pairs: Pairs, class_names: list[str]) -> Figure:
+    """Half-entropy point of every pair of classes, measured against the mixture's and the spectral law's."""
+    with styled():
+        figure = Figure(figsize=(8.6, 4.4), layout="constrained")
+        left, right = figure.subplots(1, 2, sharey=True)
+        y, error = np.asarray(pairs.measured.value), pairs.measured.half_width()
+        sides = (
+            (left, np.asarray(pairs.predicted.value), pairs.predicted.half_width(), THEORY),
+            (right, pairs.spectral, None, "#777777"),
+        )
+        for axes, x, across, colour in sides:
+            axes.errorbar(x, y, yerr=error, xerr=across, fmt="o", ms=4, lw=0.8, color=colour)
+            shown = np.isfinite(x) & np.isfinite(y)
+            if shown.any():
+                ends = [min(x[shown].min(), y[shown].min()), max(x[shown].max(), y[shown].max())]
+                axes.plot(ends, ends, color="#333333", linewidth=0.9, linestyle="--")
+                for index in np.flatnonzero(shown)[np.argsort(y[shown])][[0, -1]]:
+                    name = f"{class_names[pairs.a[index]]}–{class_names[pairs.b[index]]}"
+                    axes.annotate(name, (x[index], y[index]), (5, -9), textcoords="offset points")
+        left.set_xlabel("λ of the fitted mixture")
+        right.set_xlabel("λ = −log(|m_a − m_b|²/4), spectral")
+        left.set_ylabel("half-entropy point λ of the pair, model")
+    return figure
+
+
+def plot_trees(trees: dict[str, DecisionTree], class_names: list[str]) -> Figure:
+    """Which classes are told apart at which noise; forks of less support than a half are of many ways."""
+    num = max(len(tree.classes) for tree in trees.values())
+    with styled():
+        size = (4.3 * len(trees), max(3.2, 0.26 * num + 1.2))
+        figure = Figure(figsize=size, layout="constrained")
+        grid = figure.subplots(1, len(trees), sharex=True, squeeze=False)[0]
+        for (title, tree), axes, colour in zip(
+            trees.items(), grid, (TRACKED, THEORY), strict=False
+        ):
+            _draw_tree(axes, tree, class_names, colour)
+            axes.set_title(title, fontsize=10)
+            axes.set_xlabel("noise σ at which they are told apart")
+    return figure
+
+
+def _draw_tree(axes: Axes, tree: DecisionTree, class_names: list[str], colour: str) -> None:
+    num, top = len(tree.classes), len(tree.merges) - 1
+    places: list[float] = []  # of the leaves, in the order in which they are drawn
+    least = float(tree.sigmas.min())
+
+    def draw(node: int, above: float) -> tuple[float, float]:
+        """Draw what is below a node; where its line leaves it, and at which sigma."""
+        if node < num:
+            axes.text(
+                least * 0.72,
+                len(places),
+                class_names[int(tree.classes[node])],
+                ha="right",
+                va="center",
+                fontsize=8,
+            )
+            places.append(float(len(places)))
+            return places[-1], least * 0.8
+        fork = node - num
+        sigma = float(tree.sigmas[fork])
+        if fork < top and tree.support[fork] < 0.5:
+            sigma = above
+        ends = [draw(int(below), sigma) for below in tree.merges[fork]]
+        axes.vlines(sigma, ends[0][0], ends[1][0], color=colour)
+        for height, start in ends:
+            axes.hlines(height, start, sigma, color=colour)
+        middle = (ends[0][0] + ends[1][0]) / 2
+        if fork < top and sigma < above:
+            axes.text(sigma, middle, f" {tree.support[fork]:.0%}", fontsize=7, va="bottom")
+        return middle, sigma
+
+    draw(num + top, np.inf)
+    axes.set_xscale("log")
+    axes.set_yticks([])
+    axes.set_xlim(least * 0.5, float(tree.sigmas.max()) * 1.15)

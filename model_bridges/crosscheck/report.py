@@ -13,6 +13,7 @@ from gmm_speciation.reporting.report import Report
 from gmm_speciation.reporting.tables import ERRORS, NONE, Table
 from model_bridges.crosscheck import plotting
 from model_bridges.crosscheck.results import CrossCheck, VariableCheck
+from model_bridges.crosscheck.theory import FittedMixture
 from model_bridges.entropy.trust import HOW_TRUST_IS_JUDGED, trust_record, trust_rows
 from model_bridges.entropy.windows import place
 
@@ -56,6 +57,61 @@ def points_rows(check: VariableCheck) -> Table:
     return Table(["criterion", "log-SNR λ", "noise σ"], rows)
 
 
+def pairs_rows(result: CrossCheck) -> Table:
+    """Headers and rows: how far the half-entropy points of all pairs are those of the theory."""
+    headers = ["measured against", "pairs", "slope", "rms of λ − λ'", "correlation"]
+    pairs = result.pairs
+    if pairs is None or not np.isfinite(float(pairs.slope.value)):
+        return Table(headers, [])
+    both = np.isfinite(pairs.measured.value) & np.isfinite(pairs.predicted.value)
+    fitted = pairs.slope, pairs.residual, pairs.correlation
+    spectral = pairs.spectral_slope, pairs.spectral_residual, pairs.spectral_correlation
+    rows = [
+        [name, f"{both.sum()} of {len(both)}", *(f"{one:.3f}" for one in estimates)]
+        for name, estimates in (
+            ("the fitted mixture", fitted),
+            ("the spectral law −log(|m_a − m_b|²/4)", spectral),
+        )
+    ]
+    return Table(headers, rows)
+
+
+def tree_rows(result: CrossCheck, class_names: list[str]) -> Table:
+    """Headers and rows: the trees in brackets."""
+    trees = {"model": result.tree, "theory": result.theory_tree}
+    rows = [[side, tree.in_words(class_names)] for side, tree in trees.items() if tree is not None]
+    return Table(["side", "classes"], rows)
+
+
+def _pairs_section(report: Report, result: CrossCheck, class_names: list[str]) -> None:
+    if result.pairs is None or result.tree is None or result.theory_tree is None:
+        return
+    report.text(
+        "## Every pair of classes\n\nThe log-SNR λ at which half of the entropy between two classes alone is "
+        "left, read from the posteriors of the one pass, beside that of the fitted mixture, and beside "
+        "the spectral law of the two class means. Errors are those of images, left out of all pairs at once."
+    )
+    lines = pairs_rows(result)
+    if lines.rows:
+        report.table(*lines, caption=ERRORS)
+    report.figure(
+        plotting.plot_pairs(result.pairs, class_names),
+        "pairs",
+        "Half-entropy point of every pair of classes, measured against predicted",
+    )
+    report.text(
+        "## The tree of decisions\n\nClasses merge where they are no longer told apart, on the average over "
+        "pairs. Beside a fork stands the share of bootstrap samples of the images that have it; forks of "
+        "less than one half are drawn as one of many ways."
+    )
+    report.figure(
+        plotting.plot_trees({"model": result.tree, "theory": result.theory_tree}, class_names),
+        "tree",
+        "Which classes are told apart at which noise, in the model and in the fitted mixture",
+    )
+    report.table(*tree_rows(result, class_names))
+
+
 def chosen_images(result: CrossCheck, num: int = 6) -> np.ndarray:
     """Images whose decisions are spread from the latest to the earliest: what to look at."""
     order = np.argsort(result.main.decision, kind="stable")
@@ -82,9 +138,8 @@ def crosscheck_report(
         f"All averages run over **{result.law}** ({result.posterior.num_images} images, "
         f"{result.posterior.num_paths} noise paths each, {len(result.posterior.sigmas)} noise levels, "
         f"{result.posterior.evaluations:,} network "
-        f"evaluations). Model: {result.posterior.provenance}. Theory: one Gaussian a class with full "
-        f"covariance, shrinkage {result.shrinkage:g} by held-out likelihood. Entropies in nats; σ in the "
-        f"model's units ({units}); λ = −2 ln σ; ± is 95 %."
+        f"evaluations). Model: {result.posterior.provenance}. Theory: {_fit_words(result)}. Entropies in "
+        f"nats; σ in the model's units ({units}); λ = −2 ln σ; ± is 95 %."
     )
     report.figure(
         plotting.plot_crosscheck(main, result.law),
@@ -131,6 +186,7 @@ def crosscheck_report(
         "excess",
         "The forms of the denoiser gap level by level, and the excess that is not information",
     )
+    _pairs_section(report, result, class_names)
     if result.samples is not None:
         report.text("## What the model draws")
         report.figure(
@@ -156,6 +212,27 @@ def crosscheck_report(
         "Reliability of the tracked posterior inside the window, all classes pooled",
     )
     return report
+
+
+def _fit_record(fit: FittedMixture | None) -> dict[str, Any] | None:
+    if fit is None:
+        return None
+    return {
+        "covariance": fit.covariance,
+        "rank": fit.rank,
+        "fitted_to": fit.law,
+        "noised_log_likelihood": fit.scores,
+    }
+
+
+def _fit_words(result: CrossCheck) -> str:
+    if result.fit is None:
+        return "the mixture that was given"
+    words = f"{result.fit}, fitted to {result.fit.law}"
+    if not result.fit.scores:
+        return words
+    scores = ", ".join(f"{name} {score:.2f}" for name, score in result.fit.scores.items())
+    return f"{words} (nats a state: {scores})"
 
 
 def crosscheck_record(result: CrossCheck) -> dict[str, Any]:
@@ -185,10 +262,13 @@ def crosscheck_record(result: CrossCheck) -> dict[str, Any]:
         "num_paths": result.posterior.num_paths,
         "evaluations": result.posterior.evaluations,
         "sigmas": result.posterior.sigmas,
-        "shrinkage": result.shrinkage,
+        "shrinkage": None if result.fit is None else result.fit.shrinkage,
+        "theory": _fit_record(result.fit),
         "checks": check_records(result.checks),
         "trust": trust_record(result.trusts),
         "reliability": result.reliability,
+        "pairs": result.pairs,
+        "trees": {"model": result.tree, "theory": result.theory_tree},
         "variables": variables,
         "curves": curves | result.nested,
     }

@@ -16,8 +16,11 @@ from gmm_speciation.mixtures import GaussianMixture
 from gmm_speciation.partitions import Partition
 from gmm_speciation.reporting.claims import Claim
 from gmm_speciation.speciation import SpeciationPoint
+from model_bridges.crosscheck.theory import FittedMixture
 from model_bridges.denoisers.base import UNCONDITIONAL_NETWORK, Reference
 from model_bridges.entropy.gap import InformationBudget
+from model_bridges.entropy.pairs import Pairs
+from model_bridges.entropy.tree import DecisionTree
 from model_bridges.entropy.trust import Trust
 from model_bridges.images.labelled import LabelledImages
 from model_bridges.tracking.calibration import Reliability
@@ -68,9 +71,12 @@ class CrossCheck:
     reliability: Reliability
     pictures: Float[Tensor, "N *event"]
     mixture: GaussianMixture
-    shrinkage: float
+    fit: FittedMixture | None  # how the mixture came about, where it is known
     checks: list[Claim] = field(default_factory=list)
     samples: LabelledImages | None = None  # of the model, to look at
+    pairs: Pairs | None = None  # of the classes with two images, if there are three or more
+    tree: DecisionTree | None = None
+    theory_tree: DecisionTree | None = None
 
     @property
     def trust(self) -> Trust:

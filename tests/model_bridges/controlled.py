@@ -9,11 +9,10 @@ import numpy as np
 import torch
 
 from gmm_speciation import GaussianMixture
-from model_bridges.control.judged import JudgedModel
-from model_bridges.denoisers.counted import CountingDenoiser
 from model_bridges.denoisers.mixture import mixture_denoiser
-from model_bridges.images.labelled import LabelledImages
-from model_bridges.quality import Judge, Reference
+from model_bridges.images.sets import ImageSet, Parts
+from model_bridges.quality import Judge
+from model_bridges.studied import study_denoiser
 
 WEIGHTS = (0.4, 0.2, 0.2, 0.2)  # the class that is removed has a share of its own
 
@@ -37,15 +36,13 @@ def judged_mixture():
         rng = np.random.default_rng(seed)
         labels = rng.choice(4, num, p=WEIGHTS)
         x = np.asarray(mixture.means)[labels] + np.sqrt(0.5) * rng.normal(size=(num, 2))
-        parts.append(LabelledImages(torch.from_numpy(x).float(), torch.from_numpy(labels), "draws"))
-    judge = Judge.train(parts[0].images, parts[0].labels, hidden=(24, 6))
-    return JudgedModel(
+        parts.append(ImageSet.of(torch.from_numpy(x).float(), labels, "images", "draws"))
+    return study_denoiser(
+        mixture_denoiser(mixture, sigma_range=(0.02, 15.0)),
         "mixture",
-        CountingDenoiser(mixture_denoiser(mixture, sigma_range=(0.02, 15.0))),
-        tuple("abcd"),
-        *parts,
-        judge,
-        Reference.of(judge, parts[0].images, parts[0].labels),
+        class_names=tuple("abcd"),
+        data=Parts(parts[1], parts[0]),
+        train_judge=lambda train: Judge.train(train.images, train.labels, hidden=(24, 6)),
     )
 
 

@@ -3,13 +3,13 @@
 import numpy as np
 import pytest
 import torch
-from controlled import digit_files, fitted, serve, write_idx, written
+from controlled import digit_files, fitted, law, serve, write_idx, written
 
 from gmm_speciation import GaussianMixture
 from model_bridges.cli import main
-from model_bridges.control.judged import own_model
 from model_bridges.denoisers.mixture import mixture_denoiser
 from model_bridges.images import read_image_files
+from model_bridges.models import study
 
 
 @pytest.fixture
@@ -23,7 +23,7 @@ def mine(tmp_path, monkeypatch):
 
 def test_held_out_files_are_shuffled_as_pairs(mine):
     """Some files list class by class; the first images are taken for the entropy curve."""
-    found = own_model("mine:model", mine).held_out
+    found = study("mine:model", data=mine).held_out
     files = read_image_files(mine).test
     assert not torch.equal(found.labels, files.labels)
 
@@ -43,8 +43,8 @@ def test_held_out_files_are_shuffled_as_pairs(mine):
         (["remove", "digits", "--strengths", "1,x"], "`--strengths` takes numbers"),
         (["remove", "digits", "--images", "10"], "--images"),
         (["remove", "digit"], "Did you mean 'digits'?"),
-        (["remove", "mine:model"], "needs images to be judged on: `--data DIR`"),
-        (["remove", "digits", "--data", "."], "brings its own data"),
+        (["remove", "mine:model"], "comes without data: give `--data PATH`"),
+        (["remove", "digits", "--data", "."], "must hold at least two pictures"),
         (["guidance", "digits", "--section", "nonsense"], "Unknown section 'nonsense'"),
         (["guidance", "digits", "--mass", "2"], "inside (0, 1); got 2"),
         (["guidance", "mine:model", "--data", "nowhere"], "nowhere is not a folder"),
@@ -52,6 +52,7 @@ def test_held_out_files_are_shuffled_as_pairs(mine):
 )
 def test_a_users_mistake_is_one_line_and_exit_code_2(words, message, capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
+    serve(monkeypatch, mixture_denoiser(law()))
     refused(words, message, capsys)
 
 
@@ -143,15 +144,15 @@ EVERY = {"guided.png", "intervals.png", "images.png", "grids.png"}
 
 @pytest.mark.slow
 def test_guidance_of_a_model_of_ones_own(mine, tmp_path, capsys):
-    """All sections, without a theory beside them."""
+    """All sections, with the mixture fitted to the training files beside them."""
     out = tmp_path / "out"
     words = ["--images", "40", "--paths", "20", "--data", str(mine), "--out", str(out)]
     assert main(["guidance", "mine:model", *words]) == 0
     printed = capsys.readouterr().out
     for text in ("commits at", "neutral point", "interval of the curve"):
         assert text in printed
-    assert written(out, EVERY)["information"]["theory"] == {}
-    assert "fitted to the data" not in (out / "report.md").read_text()
+    assert written(out, EVERY)["information"]["theory"] != {}
+    assert "fitted to the data" in (out / "report.md").read_text()
 
 
 @pytest.mark.slow

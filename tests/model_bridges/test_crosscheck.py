@@ -11,10 +11,8 @@ import gmm_speciation as gs
 import model_bridges as mb
 from gmm_speciation.curves import EntropyCurve
 from gmm_speciation.reporting.report import load_curve
-from model_bridges.crosscheck.compare import crosscheck
-from model_bridges.crosscheck.digits import crosscheck_digits
 from model_bridges.crosscheck.report import crosscheck_record, crosscheck_report
-from model_bridges.digits.subject import digits_images
+from model_bridges.crosscheck.study import crosscheck
 from model_bridges.entropy.windows import place
 from model_bridges.images.labelled import LabelledImages
 from model_bridges.tracking.readouts import decision_sigma
@@ -141,7 +139,7 @@ def test_the_report_is_complete_and_reads_back(result, tmp_path):
     curve = load_curve(tmp_path / "out", "class: tracked")
     np.testing.assert_allclose(curve.entropy.value, result.main.tracked.entropy.value)
     page = (tmp_path / "out" / "report.html").read_text()
-    assert page.count("data:image/png;base64,") == 5
+    assert page.count("data:image/png;base64,") == 7
     assert "Does the information budget close?" in page
 
 
@@ -165,26 +163,27 @@ def test_a_mixture_of_another_size_is_refused(data, mixture):
 def test_bad_data_files(tmp_path, content, message):
     np.savez(tmp_path / "bad.npz", **content)
     with pytest.raises(ValueError, match=message):
-        digits_images(mb.digits.load_digits(), str(tmp_path / "bad.npz"))
+        mb.study("digits", data=tmp_path / "bad.npz")
 
 
 def test_a_data_file_is_read_in_grey_levels(tmp_path):
     digits = mb.digits.load_digits()
     pixels = digits.to_pixels(digits.held_out_images)[:, 0].round().numpy()
     np.savez(tmp_path / "mine.npz", images=pixels, labels=digits.held_out_labels.numpy())
-    data = digits_images(digits, str(tmp_path / "mine.npz"))
-    torch.testing.assert_close(data.images, digits.held_out_images, atol=1e-5, rtol=0)
+    model = mb.study("digits", data=tmp_path / "mine.npz")
+    images = model.states(model.averaged).images
+    torch.testing.assert_close(images, digits.held_out_images, atol=1e-5, rtol=0)
     (tmp_path / "broken.npz").write_bytes(b"PK\x03\x04 not a zip")
-    with pytest.raises(ValueError, match=r"must be a \.npz file"):
-        digits_images(digits, str(tmp_path / "broken.npz"))
-    with pytest.raises(ValueError, match=r"'held-out', 'train' or a \.npz"):
-        digits_images(digits, "tomorrow")
+    with pytest.raises(ValueError, match=r"must be a \.npz"):
+        mb.study("digits", data=tmp_path / "broken.npz")
+    with pytest.raises(ValueError, match=r"'held-out' or 'train', .* or .* \.npz"):
+        mb.study("digits", data="tomorrow")
 
 
 @pytest.mark.slow
 def test_the_shipped_model_on_held_out_digits():
     """The main job at full size: budget, calibration, labels, agreement of peaks with the theory."""
-    result = crosscheck_digits()
+    result = crosscheck(mb.study("digits"))
     verdicts = {check.statement: check for check in result.checks}
     for claim, check in verdicts.items():
         if "unconditional" not in claim:

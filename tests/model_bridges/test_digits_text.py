@@ -25,7 +25,6 @@ from model_bridges.digits.text.captions import (
 )
 from model_bridges.digits.text.data import to_digits, to_pictures
 from model_bridges.digits.text.recipe import TextRecipe
-from model_bridges.digits.text.subject import text_subject
 from model_bridges.digits.text.training import (
     TextTraining,
     autoencoder_loss,
@@ -286,30 +285,23 @@ def test_shipped_model_draws_what_the_caption_says(digits, shipped):
     assert len(np.unique(predicted)) >= 3
 
 
-def test_the_subject_of_the_cross_check(digits):
-    """Its states are the encoder's draws, its pictures are what they came from."""
-    from model_bridges.digits.subject import digits_images, generated_images
-
-    subject = text_subject()
-    data = digits_images(digits, "held-out")
-    states = subject.states(replace_images(data, 20), seed=0)
+def test_the_model_that_is_studied(digits):
+    """Its states are the encoder's draws, its pictures are what they came from, its images digits again."""
+    model = mb.study("digits-text")
+    states = model.states(model.averaged.first(20), seed=0)
+    images = digits.held_out_images[:20]
     assert states.images.shape == (20, 4, 8, 8)
     assert states.pictures is not None
-    torch.testing.assert_close(states.pictures, to_pictures(digits, data.images[:20]))
-    back = subject.denoiser.decode(states.images)
+    torch.testing.assert_close(states.pictures, to_pictures(digits, images))
+    back = model.decode(states.images)
     assert float((back - states.pictures).square().mean()) < 0.01
-    with pytest.raises(ValueError, match="at least 20"):
-        generated_images(subject, 5)
-    assert "empty prompt" in subject.reference.form
+    torch.testing.assert_close(model.to_images(states.images), to_digits(digits, back))
+    assert "empty prompt" in model.unconditional.form
 
 
 def draw(denoiser, labels):
     shape = (len(labels), *denoiser.event_shape)
     return generate(denoiser, shape, denoiser.sigma_range, labels, num_steps=20)
-
-
-def replace_images(data, num):
-    return replace(data, images=data.images[:num], labels=data.labels[:num])
 
 
 @pytest.mark.slow

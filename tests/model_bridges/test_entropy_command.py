@@ -9,6 +9,7 @@ import torch
 
 import model_bridges as mb
 from gmm_speciation.reporting.report import load_curve
+from model_bridges.classes.names import ClassNames
 from model_bridges.cli import main
 from model_bridges.denoisers.counted import CountingDenoiser
 from model_bridges.denoisers.network import NetworkDenoiser
@@ -112,13 +113,13 @@ def test_pictures_in_class_folders_are_data(tmp_path):
         for i in range(3):
             pixels = rng.integers(0, 255, size=(20, 30, 3), dtype=np.uint8)
             Image.fromarray(pixels).save(tmp_path / name / f"{i}.png")
-    files, labels = labelled_files(tmp_path, ["Cat", "dog"])
+    files, labels = labelled_files(tmp_path, ClassNames.of_classes(["Cat", "dog"]))
     assert sorted(labels) == [0, 0, 0, 1, 1, 1]
     assert labels[:2] in ([0, 1], [1, 0])  # classes in turn, so that a limit keeps them even
     assert read_picture(files[0], 8, 3).shape == (3, 8, 8)
     (tmp_path / "bird").mkdir()
     with pytest.raises(ValueError, match=r"'bird' in .* names no class"):
-        labelled_files(tmp_path, ["cat", "dog"])
+        labelled_files(tmp_path, ClassNames.of_classes(["cat", "dog"]))
     (tmp_path / "cat" / "0.png").write_bytes(b"no picture")
     with pytest.raises(ValueError, match="not a readable picture"):
         read_picture(tmp_path / "cat" / "0.png", 8, 3)
@@ -130,7 +131,11 @@ def test_pictures_in_class_folders_are_data(tmp_path):
         (["entropy", "digits", "--estimators", "traking"], "Did you mean 'tracking'?"),
         (["entropy", "digits", "--preset", "handke"], "Unknown preset"),
         (["entropy", "digits", "--partition", "vowels"], "'closed loop'"),
-        (["entropy", "digits", "--partition", "0,1|2,3"], "left out: 4"),
+        (
+            ["entropy", "digits", "--partition", "0,1|2,3", "--partition", "parity"],
+            "the same classes",
+        ),
+        (["entropy", "digits", "--partition", "0,1|1,2"], "is in two groups"),
         (["entropy", "digits", "--generate", "9", "--data", "train"], "not both"),
         (["entropy", "digits", "--images", "1"], "at least two images"),
         (["entropy", "digits", "--levels", "3"], "at least 9 noise levels"),

@@ -147,7 +147,7 @@ def test_grids_of_the_same_number_of_levels_cost_the_same(judged, grids):
 def search(judged):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(interval_search, "NUM_STEPS", 16)
-        patch.setattr("model_bridges.control.judged.NUM_STEPS", 16)
+        patch.setattr("model_bridges.studied.NUM_STEPS", 16)
         return search_intervals(judged, (0.7, 4.0), 1000, num_images=240)
 
 

@@ -90,10 +90,8 @@ def test_the_digits_pass_and_nothing_is_evaluated_for_it(labelled):
 
 
 def test_the_text_to_image_model_passes():
-    from model_bridges.cli.inputs import gather, subject
-
-    chosen = subject("digits-text")
-    found = gather(chosen, None, None, limit=32)
+    chosen = mb.study("digits-text")
+    found = chosen.states(chosen.averaged.first(32))
     levels = np.geomspace(*chosen.denoiser.sigma_range, 10)
     curve = curve_of(chosen.denoiser, found.images, found.labels, sigmas=levels, max_batch=256)
     assert curve.trust.ok, failed(curve)

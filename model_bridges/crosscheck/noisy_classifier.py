@@ -1,8 +1,8 @@
-"""A classifier of noisy digits: an upper bound on H(C|x_sigma) that knows no denoiser.
+"""A classifier of noisy states: an upper bound on H(C|x_sigma) that knows no denoiser.
 
 For any q, `E[-log q(y | x_sigma)] >= H(C | x_sigma)`, with equality for the true posterior. Here q is
-a multilayer perceptron of `(c_in(sigma) x, log sigma)`, trained on the noised training images and
-judged on noised held-out ones; it shares data with the diffusion networks and nothing else. The
+a multilayer perceptron of `(c_in(sigma) x, log sigma)`, trained on noised training states and
+judged on noised held-out ones; it shares data with the diffusion model at most, and nothing else. The
 noise level is drawn so that log sigma is uniform over the model's range.
 """
 
@@ -15,16 +15,16 @@ from torch import Tensor, nn
 
 from gmm_speciation.estimate import Estimate
 from gmm_speciation.progress import Parts, Progress, listening
-from model_bridges.digits.data import NUM_CLASSES, SIGMA_DATA
 
 
 class NoisyClassifier(nn.Module):
-    """Log-probabilities of the ten classes given a noisy image and its noise level."""
+    """Log-probabilities of C classes given a noisy state and its noise level."""
 
     def __init__(
         self,
-        num_inputs: int = 64,
-        sigma_data: float = SIGMA_DATA,
+        num_inputs: int,
+        num_classes: int,
+        sigma_data: float,
         width: int = 256,
         dropout: float = 0.3,
     ):
@@ -37,12 +37,12 @@ class NoisyClassifier(nn.Module):
             nn.Linear(width, width),
             nn.SiLU(),
             nn.Dropout(dropout),
-            nn.Linear(width, NUM_CLASSES),
+            nn.Linear(width, num_classes),
         )
 
     def forward(
         self, x: Float[Tensor, "B *event"], sigma: Float[Tensor, " B"]
-    ) -> Float[Tensor, "B 10"]:
+    ) -> Float[Tensor, "B C"]:
         """`log q(c | x)`."""
         scale = torch.rsqrt(sigma**2 + self.sigma_data**2)[:, None]
         level = torch.log(sigma)[:, None] / 4
@@ -53,9 +53,10 @@ class NoisyClassifier(nn.Module):
 def train_noisy_classifier(
     images: Float[Tensor, "N *event"],
     labels: Int[Tensor, " N"],
-    sigma_range: tuple[float, float] = (0.02, 80.0),
+    sigma_range: tuple[float, float],
     *,
-    sigma_data: float = SIGMA_DATA,
+    num_classes: int,
+    sigma_data: float,
     num_steps: int = 3000,
     batch_size: int = 512,
     seed: int = 0,
@@ -64,10 +65,11 @@ def train_noisy_classifier(
     """Train on the noised training images; Adam, one cosine decay, weight decay 1e-2.
 
     Args:
-        images: Clean training images, in the units of sigma.
-        labels: Their digits.
+        images: Clean training states, in the units of sigma.
+        labels: Their classes.
         sigma_range: log sigma is uniform between the logarithms of these.
-        sigma_data: Standard deviation of the images.
+        num_classes: C.
+        sigma_data: Standard deviation of the states.
         num_steps: Optimiser steps.
         batch_size: Noised images a step.
         seed: Of initial weights, batches and noise; the caller's random state is left alone.
@@ -77,7 +79,7 @@ def train_noisy_classifier(
     told = listening(progress)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        model = NoisyClassifier(images[0].numel(), sigma_data)
+        model = NoisyClassifier(images[0].numel(), num_classes, sigma_data)
         optimiser = torch.optim.AdamW(model.parameters(), lr=2e-3, weight_decay=1e-2)
         schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, num_steps)
         for step in range(num_steps):

@@ -1,0 +1,98 @@
+"""`model-bridges crosscheck`: a model by every estimator, with the closed-form theory beside it."""
+
+import warnings
+from typing import Annotated, Any
+
+from gmm_speciation.reporting import terminal
+
+# isort: split
+import typer
+
+from gmm_speciation.lookup import pick
+from gmm_speciation.reporting.terminal import Out
+from model_bridges.cli.options import Request, with_options
+
+COVARIANCES = ("isotropic", "diagonal", "full")
+
+
+@with_options(Request)
+def crosscheck(
+    request: Request,
+    *,
+    covariance: Annotated[
+        str | None,
+        typer.Option(
+            help="Of the theory's mixture: isotropic, diagonal or full; by default the model's own "
+            "choice, else the likeliest of these and of low ranks."
+        ),
+    ] = None,
+    out: Out = None,
+) -> None:
+    """Class entropy of a trained model by every estimator, with the closed-form theory beside it."""
+    terminal.use_float64()
+    from gmm_speciation.reporting.claims import check_rows
+    from gmm_speciation.reporting.tables import ERRORS
+    from model_bridges.cli.inputs import chosen, own_rank, studied_model, with_samples
+    from model_bridges.crosscheck.report import (
+        crosscheck_record,
+        crosscheck_report,
+        pairs_rows,
+        summary_rows,
+        tree_rows,
+    )
+    from model_bridges.crosscheck.study import Settings, crosscheck_model
+    from model_bridges.entropy.trust import TrustWarning, trust_rows
+
+    terminal.check_place(out)
+    if covariance is not None:
+        pick(covariance, dict.fromkeys(COVARIANCES), "covariance")
+    given = {"num_levels": request.levels, "num_paths": request.paths}
+    settings = Settings(
+        **{name: value for name, value in given.items() if value is not None},
+        covariance=covariance,
+        seed=request.seed,
+    )
+    rank = own_rank(request)
+    with terminal.progress(quiet=request.quiet, shown=rank == 0) as bar:
+        bar.step("loading the model")
+        model = studied_model(request, split=True, say=bar.say)
+        model, partitions, _ = chosen(
+            model, request.partition, request.max_classes, seed=request.seed, say=bar.say
+        )
+        least = 2 * model.denoiser.num_classes
+        if request.generate is not None and request.generate < least:
+            raise ValueError(
+                f"Generate at least {least} images, every class twice; got {request.generate}."
+            )
+        model = with_samples(model, request, bar, split=True)
+        model = model.first(request.images)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", TrustWarning)  # printed in full
+            result = crosscheck_model(
+                model,
+                partitions=partitions,
+                settings=settings,
+                folder=request.folder,
+                progress=bar,
+            )
+    if rank > 0:  # the first process of a launch reports for all
+        return
+    names = list(model.class_names)
+
+    def write() -> tuple[Any, dict[str, Any]]:
+        title = f"Cross-check of the {model.name} model on {result.law}"
+        packages = ("torch", "diffusers", "transformers", "scikit-learn", "safetensors")
+        record = crosscheck_record(result)
+        record["provenance"] = terminal.stamp(
+            request.seed, vars(request) | vars(settings), packages
+        )
+        return crosscheck_report(result, title, names, model.units), record
+
+    tables = {
+        f"{model.name}, {result.law}; noise σ, {model.units}": summary_rows(result),
+        "checks": check_rows(result.checks),
+        "trust; checks that are not a plain yes": trust_rows(result.trusts),
+        "half-entropy points λ of all pairs of classes": pairs_rows(result),
+        "told apart from the outside in": tree_rows(result, names),
+    }
+    terminal.finish(tables, write, out, request.quiet, note=ERRORS, narrow=True)

@@ -1,0 +1,97 @@
+"""Options that commands share: what is studied, on which data; how entropies are measured.
+
+A dataclass holds them, once for all commands; `with_options` gives a command the options of one besides
+its own, and hands them over as one value.
+"""
+
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Annotated, Any
+
+# isort: split
+import typer
+
+from gmm_speciation.reporting.terminal import Quiet, Seed
+
+MODEL = "digits, digits-text, edm2:COND,UNCOND, sd:PATH_OR_REPO, or module:function."
+PATHS = "Class folders of pictures, MNIST or CIFAR-10 binary files, or an .npz"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Study:
+    """The model and its data."""
+
+    model: Annotated[str, typer.Argument(metavar="MODEL", help=MODEL)]
+    data: Annotated[
+        str | None,
+        typer.Option(metavar="PATH", help=f"{PATHS}; of the digits also held-out or train."),
+    ] = None
+    train_data: Annotated[
+        str | None,
+        typer.Option(
+            metavar="PATH", help="What is fitted; else the data's own training part, or half."
+        ),
+    ] = None
+    generate: Annotated[
+        int | None,
+        typer.Option(metavar="N", help="Average over N samples of the model's own instead."),
+    ] = None
+    prompt: Annotated[
+        list[str] | None, typer.Option(help="Class of a text-to-image model. Repeat it.")
+    ] = None
+    folder: Annotated[
+        Path | None,
+        # Launchers read `--run` as an abbreviation of an option of theirs.
+        typer.Option(
+            "--folder", "--run", metavar="DIR", help="Of a long run: killed, it continues there."
+        ),
+    ] = None
+    seed: Seed = 0
+    quiet: Quiet = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Request(Study):
+    """What is measured of it."""
+
+    partition: Annotated[
+        list[str] | None,
+        typer.Option(help="Grouping: a known name, groups.json, or 'a, b | c'. Repeat it."),
+    ] = None
+    images: Annotated[int | None, typer.Option(metavar="N", help="At most N images.")] = None
+    levels: Annotated[
+        int | None,
+        typer.Option(
+            help="Noise levels, even in log sigma; by default as the command places them."
+        ),
+    ] = None
+    paths: Annotated[int | None, typer.Option(min=1, help="Noise paths of each image.")] = None
+    max_batch: Annotated[int, typer.Option(min=1, help="Largest batch for the network.")] = 1024
+    max_classes: Annotated[
+        int, typer.Option(min=2, help="Where more classes are named, groups are sampled.")
+    ] = 32
+
+
+def with_options(kind: type) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """For a command whose first parameter is of a dataclass of options: they become its own."""
+
+    def decorate(command: Callable[..., None]) -> Callable[..., None]:
+        shared = inspect.signature(kind).parameters
+        own = dict(list(inspect.signature(command).parameters.items())[1:])
+
+        def run(**values: Any) -> None:
+            options = kind(**{field.name: values.pop(field.name) for field in fields(kind)})
+            command(options, **values)
+
+        # The model first, what is the command's own, then what all commands have.
+        first, *rest = shared.values()
+        keyword = inspect.Parameter.KEYWORD_ONLY
+        listed = [p.replace(kind=keyword) for p in (first, *own.values(), *rest)]
+        run.__signature__ = inspect.Signature(listed)  # type: ignore[attr-defined]
+        run.__annotations__ = {p.name: p.annotation for p in listed}
+        run.__name__, run.__doc__ = command.__name__, command.__doc__
+        return run
+
+    return decorate
