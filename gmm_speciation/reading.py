@@ -17,7 +17,7 @@ import re
 import stat
 import zipfile
 from collections.abc import Iterator
-from io import BufferedIOBase
+from io import BufferedIOBase, BufferedReader
 from pathlib import Path
 from typing import Any, cast
 
@@ -48,7 +48,7 @@ def read_bytes(path: Path, largest: int) -> bytes:
     return content
 
 
-def open_regular(path: Path) -> BufferedIOBase:
+def open_regular(path: Path) -> BufferedReader:
     """A regular file, open for reading.
 
     Raises:
