@@ -8,6 +8,7 @@ from typing import Any
 
 from safetensors import SafetensorError, safe_open
 
+from gmm_speciation.reading import parse_json
 from model_bridges.checkpoints.checkpoint import Checkpoint, LatentScaling
 from model_bridges.checkpoints.errors import UnsafeCheckpointError
 
@@ -49,11 +50,18 @@ def read_converted(path: Path, file_sha256: str) -> Checkpoint:
             metadata = (file.metadata() or {}).get(METADATA_KEY)
             if metadata is None or len(metadata) > LARGEST_METADATA:
                 raise _unlike(path, f"its metadata has no {METADATA_KEY!r}")
-            fields = _fields(path, json.loads(metadata))
+            fields = _fields(path, _record(path, metadata))
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except (SafetensorError, OSError, json.JSONDecodeError, RecursionError) as error:
+    except (SafetensorError, OSError) as error:
         raise _unlike(path, f"it cannot be read ({type(error).__name__}: {error})") from error
     return Checkpoint(tensors, file_sha256=file_sha256, **fields)
+
+
+def _record(path: Path, metadata: str) -> Any:
+    try:
+        return parse_json(metadata, "its metadata", longest=LARGEST_METADATA)
+    except ValueError as error:
+        raise _unlike(path, str(error)) from error
 
 
 def _fields(path: Path, record: Any) -> dict[str, Any]:

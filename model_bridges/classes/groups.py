@@ -26,9 +26,12 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from gmm_speciation.partitions import Partition
+from gmm_speciation.reading import read_json
 from model_bridges.classes.names import ClassNames
 from model_bridges.denoisers.base import Denoiser
 from model_bridges.denoisers.subset import ClassSubset
+
+LONGEST_NAME = 200  # characters of the name of a group or a class in a file
 
 
 @dataclass(frozen=True)
@@ -221,10 +224,7 @@ def _systematic(size: int, count: int, rng: np.random.Generator) -> list[int]:
 
 
 def _read_file(path: Path) -> list[tuple[str | None, list[str]]]:
-    try:
-        content: Any = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise ValueError(f"the partition {path} cannot be read: {error}.") from error
+    content: Any = read_json(path, longest=LONGEST_NAME)
     pairs = list(content.items()) if isinstance(content, dict) else content
     if isinstance(content, list):
         pairs = [(None, group) for group in content]

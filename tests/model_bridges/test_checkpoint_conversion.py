@@ -55,6 +55,7 @@ def test_damaged_and_foreign_converted_files_are_refused(tmp_path):
         data.replace(b'\\"format\\": 1', b'\\"format\\": 2'),
         data.replace(b'\\"noise\\": [-0.4', b'\\"noise\\": [true'),
         data.replace(b'\\"noise\\": [-0.4', b'\\"noise\\": [NaN '),
+        data.replace(b'\\"noise\\": [-0.4, ', b'\\"noise\\": [1e999,'),
         data.replace(b'\\"scale\\": [', b'\\"scalx\\": ['),
         data.replace(b'\\"network_kwargs\\": {', b'\\"network_kwargs\\": [[[{'),
     ):

@@ -141,7 +141,7 @@ def test_groups_are_written_in_a_line_or_in_a_file(tmp_path):
         ("dog | catt", "'cat'"),
         ("x: dog | x: bird", "same name"),
         ("dog | dog", "same name"),
-        ("absent.json", "cannot be read"),
+        ("absent.json", "There is no file 'absent.json'"),
     ],
 )
 def test_partitions_that_are_none_are_refused(text, message, tmp_path, monkeypatch):
@@ -151,11 +151,24 @@ def test_partitions_that_are_none_are_refused(text, message, tmp_path, monkeypat
 
 
 @pytest.mark.parametrize(
-    "content", ["[", "5", "null", '{"a": {"b": 1}, "c": []}', "[[1.5], [2]]", '"dog"']
+    "content",
+    [
+        "[",
+        "5",
+        "null",
+        '{"a": {"b": 1}, "c": []}',
+        "[[1.5], [2]]",
+        '"dog"',
+        '{"a": ["dog"], "a": ["bird"], "b": ["cat"]}',
+        '{"a": ["dog"]}',
+        "[" * 100_000,
+        '[["\\ud800"], ["dog"]]',
+        '{"a": ["dog"], "' + "b" * 100_000 + '": ["bird"]}',
+    ],
 )
 def test_files_that_hold_no_groups_are_refused(content, tmp_path):
     (tmp_path / "bad.json").write_text(content)
-    with pytest.raises(ValueError, match=r"bad\.json"):
+    with pytest.raises(ValueError, match=r"bad\.json|at least two groups"):
         select(str(tmp_path / "bad.json"))
 
 

@@ -78,7 +78,7 @@ def test_folders_are_found_by_id_name_or_label_and_others_passed_over(model, tmp
     [
         (["--partition", "golden retreiver | tabby"], "Did you mean 'golden retriever'"),
         (["--partition", "tabby"], "at least two groups"),
-        (["--partition", "absent.json"], "cannot be read"),
+        (["--partition", "absent.json"], "There is no file 'absent.json'"),
         (["--partition", "dog | tabby", "--partition", "tabby | lion"], "the same classes"),
         (
             ["--partition", "dog | tabby", "--partition", "a: dog | b: tabby"],
