@@ -108,9 +108,9 @@ SHIPPED: dict[str, Callable[[Say], StudiedModel]] = {
 
 
 def _of_module(name: str) -> Denoiser:
-    near = difflib.get_close_matches(name, SHIPPED, n=1)
-    hint = f"; did you mean {near[0]!r}?" if near else ""
-    found = import_named(name, f"`name` must be {ACCEPTED}{hint}")
+    if ":" not in name and (near := difflib.get_close_matches(name, SHIPPED, n=1)):
+        raise ValueError(f"`name` must be {ACCEPTED}; got {name!r}. Did you mean {near[0]!r}?")
+    found = import_named(name, f"`name` must be {ACCEPTED}")
     denoiser = found
     if isinstance(found, type) or (callable(found) and not isinstance(found, Denoiser)):
         with users_code(name):

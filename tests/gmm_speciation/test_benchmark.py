@@ -253,7 +253,7 @@ def test_a_killed_sweep_leaves_no_lock(tmp_path):
         pass
     sweep.kill()
     sweep.wait()
-    row = {"task": "pair-d16", "estimator": "tracking", "n": 16, "seed": 0}
+    row = {"task": "pair-d16", "estimator": "tracking", "n": 16, "seed": 0, "status": "ok"}
     with appending(path) as file:
         file.add(row)
     assert read_rows(tmp_path) == [row]

@@ -107,6 +107,8 @@ import os, signal, sys, time, weakref
 import typer
 from gmm_speciation.reporting import terminal
 
+# A program started in the background of a shell would ignore it.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 app = terminal.application("x", "0", "x")
 
 class Thing: ...

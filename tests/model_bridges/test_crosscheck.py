@@ -157,7 +157,10 @@ def test_a_mixture_of_another_size_is_refused(data, mixture):
         ({"images": np.full((3, 8, 8), 17.0), "labels": np.arange(3)}, "from 0 to 16"),
         ({"images": np.full((3, 8, 8), np.nan), "labels": np.arange(3)}, "finite"),
         ({"images": np.zeros((3, 8, 8)), "labels": np.ones(3)}, "integers"),
-        ({"images": np.array([{}]), "labels": np.arange(1)}, r"must be a \.npz file"),
+        (
+            {"images": np.array([{}]), "labels": np.arange(1)},
+            r"\.npz: `images` must be real numbers",
+        ),
     ],
 )
 def test_bad_data_files(tmp_path, content, message):
@@ -174,7 +177,7 @@ def test_a_data_file_is_read_in_grey_levels(tmp_path):
     images = model.states(model.averaged).images
     torch.testing.assert_close(images, digits.held_out_images, atol=1e-5, rtol=0)
     (tmp_path / "broken.npz").write_bytes(b"PK\x03\x04 not a zip")
-    with pytest.raises(ValueError, match=r"must be a \.npz"):
+    with pytest.raises(ValueError, match=r"\.npz: it is damaged"):
         mb.study("digits", data=tmp_path / "broken.npz")
     with pytest.raises(ValueError, match=r"'held-out' or 'train', .* or .* \.npz"):
         mb.study("digits", data="tomorrow")

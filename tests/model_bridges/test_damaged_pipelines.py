@@ -66,7 +66,7 @@ def test_pictures_of_another_size_are_refused(copy):
 )
 def test_latents_without_a_scale_are_refused_before_any_curve(copy, changes):
     rewrite_json(copy / "vae" / "config.json", **changes)
-    with pytest.raises(ValueError, match="`vae` must have"):
+    with pytest.raises(ValueError, match=r"`vae` must have|`vae`.* a number must be finite"):
         stable_diffusion.load(copy, PROMPTS)
 
 

@@ -9,6 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
+from model_bridges.classes.names import ClassNames
 from model_bridges.denoisers.base import UNCONDITIONAL
 from model_bridges.denoisers.counted import CountingDenoiser
 from model_bridges.denoisers.network import NetworkDenoiser
@@ -19,9 +20,12 @@ from model_bridges.entropy.measure import measure
 from model_bridges.entropy.own_samples import SamplingJob
 from model_bridges.entropy.problem import problem
 from model_bridges.images import read_idx
-from model_bridges.images.folders import folder_images, labelled_files, read_picture
+from model_bridges.images.folders import labelled_files, read_picture
 from model_bridges.models import load
+from model_bridges.studied import study_denoiser
 from model_bridges.tracking.forward import track
+
+ANIMALS = ClassNames.of_classes(["cat", "dog", "bird"])
 
 SHAPE = (1, 2, 2)
 MEANS = torch.linspace(-1, 1, 3)
@@ -297,11 +301,14 @@ def test_what_file_managers_leave_is_passed_over_and_digits_are_digits(tmp_path)
         (tmp_path / place).mkdir()
         Image.new("L", (8, 8)).save(tmp_path / place / "a.png")
         (tmp_path / place / "._a.png").write_bytes(b"\x00\x05\x16\x07")
-    files, labels = labelled_files(tmp_path, ["cat", "dog", "bird"])
+    files, labels = labelled_files(tmp_path, ANIMALS)
     assert [path.name for path in files] == ["a.png"] * 2
     assert labels == [0, 1]
     (tmp_path / "²").mkdir()
-    one_line(lambda: labelled_files(tmp_path, ["cat", "dog", "bird"]), "names no class")
+    one_line(
+        lambda: labelled_files(tmp_path, ANIMALS),
+        "names no class",
+    )
 
 
 @pytest.mark.parametrize(
@@ -317,7 +324,13 @@ def test_what_file_managers_leave_is_passed_over_and_digits_are_digits(tmp_path)
 )
 def test_stored_states_are_checked_as_all_data(tmp_path, content, says):
     np.savez(tmp_path / "a.npz", **content)
-    message = one_line(lambda: folder_images(denoiser(), tmp_path / "a.npz", ["a", "b", "c"]), says)
+    model = study_denoiser(denoiser(), "mine", class_names=("a", "b", "c"))
+
+    def states():
+        given = model.with_data(tmp_path / "a.npz")
+        return given.states(given.averaged)
+
+    message = one_line(states, says)
     assert "a.npz" in message
 
 

@@ -116,7 +116,7 @@ def test_nothing_there(tmp_path):
         with pytest.raises(ValueError) as refusal:  # noqa: PT011
             read(tmp_path)
         assert all(name in str(refusal.value) for name in names)
-    with pytest.raises(ValueError, match="cannot be read"):
+    with pytest.raises(ValueError, match="There is no file"):
         read_idx(tmp_path / "i", tmp_path / "l")
 
 
