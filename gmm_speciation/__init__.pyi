@@ -38,6 +38,9 @@ from .entropy import (
 from .estimate import (
     Estimate,
 )
+from .estimators.own_samples import (
+    estimate_class_entropy,
+)
 from .fitting import (
     best_shrinkage,
     fit,
@@ -116,6 +119,7 @@ __all__ = [
     "denoiser",
     "entropy_curve",
     "entropy_rate",
+    "estimate_class_entropy",
     "exact",
     "families",
     "fit",

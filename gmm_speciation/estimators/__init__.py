@@ -12,6 +12,7 @@ neighbours      Ross, KSG
 kernels         kernel density, resubstitution and leave-one-out
 classifiers     LDA, QDA, EM, logistic regression
 learned         those that train a network
+own_samples     any of them on samples of one's own: `estimate_class_entropy`
 """
 
 from gmm_speciation.estimators.base import (

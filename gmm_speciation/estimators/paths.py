@@ -23,7 +23,7 @@ def path_levels(
 ) -> tuple[Float[np.ndarray, " S"], Int[np.ndarray, " T"]]:
     """Levels from noise to signal, and where in them the problem's own levels are (in its order)."""
     up = np.asarray(log_snr, float)[::-1]
-    interval = (up[-1] - up[0]) / (len(up) - 1)
+    interval = (up[-1] - up[0]) / (len(up) - 1) if len(up) > 1 else steps * LONGEST
     steps = max(steps, int(np.ceil(interval / LONGEST)))
     spacing = interval / steps
     before = np.linspace(up[0] - head, up[0], max(int(np.ceil(head / spacing)), 1) + 1)
