@@ -29,7 +29,7 @@ from scipy.interpolate import BSpline, PchipInterpolator, PPoly, make_interp_spl
 from scipy.optimize import brentq
 
 from gmm_speciation.checks import decreasing_grid
-from gmm_speciation.estimate import Estimate, RealArray
+from gmm_speciation.estimate import Estimate, RealArray, in_digits, known
 from gmm_speciation.maxima import Maximum, persistent_maxima, significance
 from gmm_speciation.processes import DiffusionProcess
 
@@ -44,6 +44,9 @@ class Peak(eqx.Module):
     share: Estimate  # of the information, gained between the valleys on either side
     persistence: Estimate  # height above the saddle towards a greater maximum, unit of the rate
 
+    def __repr__(self) -> str:
+        return _peak_in_words(self, "λ", self.log_snr) or super().__repr__()
+
 
 class ClockedPeak(eqx.Module):
     """A maximum of the rate per unit time; fields as those of `Peak`."""
@@ -52,6 +55,9 @@ class ClockedPeak(eqx.Module):
     rate: Estimate
     share: Estimate
     persistence: Estimate
+
+    def __repr__(self) -> str:
+        return _peak_in_words(self, "t", self.time) or super().__repr__()
 
 
 class Window(eqx.Module):
@@ -65,6 +71,15 @@ class Window(eqx.Module):
     def sigma(self) -> tuple[float, float]:
         """The window in EDM noise scale `sigma = exp(-lambda / 2)`, low to high."""
         return tuple(float(np.exp(-end.value / 2)) for end in (self.high, self.low))  # type: ignore[return-value]
+
+    def __repr__(self) -> str:
+        if not known(self.low, self.high):
+            return super().__repr__()
+        low, high = map(in_digits, self.sigma)
+        return (
+            f"Window({self.mass:.4g} of the information: λ from {self.low} to {self.high}, "
+            f"σ from {low} to {high})"
+        )
 
 
 class Batches(eqx.Module):
@@ -91,6 +106,22 @@ class ClockedCurve(eqx.Module):
         """All maxima of `dH/dt` that persist, in the order of sampling: from noise to signal."""
         found = self.curve._maxima(self.times, self._slope())
         return tuple(ClockedPeak(*numbers) for numbers in reversed(found))
+
+    def plot(self, **options: Any) -> list[Any]:
+        """Entropy above, `dH/dt` below; returns the two matplotlib axes (`plotting.plot_clock`)."""
+        import gmm_speciation  # its plotting lies above this module
+
+        return gmm_speciation.plotting.plot_clock(self, **options).axes
+
+    def __repr__(self) -> str:
+        if not known(self.entropy, self.rate):
+            return super().__repr__()
+        top = int(np.argmax(self.rate.value))
+        return (
+            f"ClockedCurve({len(self.times)} times t of {type(self.process).__name__} from "
+            f"{in_digits(self.times[0])} to {in_digits(self.times[-1])}; largest rate dH/dt "
+            f"{self.rate[top]} nats per unit t at t = {in_digits(self.times[top])}; of {self.curve})"
+        )
 
     def _slope(self) -> Float[np.ndarray, " T"]:
         return -np.asarray(self.process.log_snr_slope(self.times))
@@ -124,6 +155,34 @@ class EntropyCurve(eqx.Module):
     def sigma(self) -> Float[np.ndarray, " T"]:
         """Noise scale at unit signal scale, `exp(-lambda / 2)`."""
         return np.exp(-self.log_snr / 2)
+
+    def __repr__(self) -> str:
+        if not known(self.entropy, self.rate):
+            return super().__repr__()
+        top = int(np.argmax(self.rate.value))
+        trust = (
+            "" if self.trust is None else ", trusted" if self.trust.ok else ", NOT to be trusted"
+        )
+        return (
+            f"EntropyCurve({len(self.log_snr)} levels λ from {in_digits(self.log_snr[0])} to "
+            f"{in_digits(self.log_snr[-1])}: H(C|X) from {self.entropy[0]} to {self.entropy[-1]} of H(C) = "
+            f"{in_digits(self.prior_entropy)} nats; largest rate {self.rate[top]} nats per unit λ at λ = "
+            f"{in_digits(self.log_snr[top])}; {self.method}{trust})"
+        )
+
+    def plot(self, process: DiffusionProcess | None = None, **options: Any) -> list[Any]:
+        """Entropy above, rate below, with 95 % bands, peaks and the 80 % window.
+
+        Args:
+            process: Adds an axis of its times.
+            **options: Of `plotting.plot_curve`: what to mark, the unit, a title.
+
+        Returns:
+            The two matplotlib axes, from the top; `axes[0].figure` is the picture.
+        """
+        import gmm_speciation  # its plotting lies above this module
+
+        return gmm_speciation.plotting.plot_curve(self, process, **options).axes
 
     def on(self, process: DiffusionProcess) -> ClockedCurve:
         """The same curve on the clock of `process`.
@@ -279,6 +338,16 @@ class EntropyCurve(eqx.Module):
             ]
         )
         return tuple(Estimate.jackknife(v, without[:, i]) for i, v in enumerate(values))
+
+
+def _peak_in_words(peak: Peak | ClockedPeak, symbol: str, place: Estimate) -> str | None:
+    """None where the numbers cannot be printed."""
+    if not known(place, peak.rate, peak.share, peak.persistence):
+        return None
+    return (
+        f"{type(peak).__name__}({symbol} = {place}, rate {peak.rate} nats per unit {symbol}, "
+        f"{peak.share:.3f} of the information)"
+    )
 
 
 def _stationary(spline: BSpline, position: np.ndarray, near: int, best: Callable) -> float:

@@ -17,7 +17,12 @@ import numpy as np
 from jaxtyping import Array, Float
 from scipy import stats
 
+from gmm_speciation.checks import is_concrete
+
 RealArray = Float[Array, "..."] | Float[np.ndarray, "..."]
+
+
+_SHOWN = 4  # entries of an array in a `repr`
 
 
 def _as_array(x) -> RealArray:
@@ -149,6 +154,20 @@ class Estimate(eqx.Module):
                 text = f"{value:.{digits}e} ± {half:.1e}"
         return text.replace("-", "−")
 
+    def __repr__(self) -> str:
+        """`Estimate(0.3563 ± 0.0012)`; of an array its shape, first entries and last one."""
+        if not known(self):
+            return super().__repr__()
+        if not self.value.shape:
+            return f"Estimate({self})"
+        flat = Estimate(np.ravel(self.value), np.ravel(self.stderr), self.dof)
+        size = len(flat.value)
+        shown = range(size) if size <= _SHOWN else (*range(_SHOWN - 1), size - 1)
+        entries = [f"{flat[index]}" for index in shown]
+        if size > _SHOWN:
+            entries.insert(-1, "…")
+        return f"Estimate([{', '.join(entries)}], shape {self.value.shape})"
+
     def __sub__(self, other: "Estimate") -> "Estimate":
         """The difference of independent estimates, with the smaller degrees of freedom."""
         stderr = (self.stderr**2 + other.stderr**2) ** 0.5
@@ -157,3 +176,21 @@ class Estimate(eqx.Module):
     def __getitem__(self, index) -> "Estimate":
         """The estimates at `index`, for arrays of estimates."""
         return Estimate(self.value[index], self.stderr[index], self.dof)
+
+
+def known(*numbers: Any) -> bool:
+    """Whether all are estimates whose values can be printed here: neither traced, nor of another host."""
+    return all(
+        isinstance(number, Estimate)
+        and all(
+            isinstance(x, np.ndarray)
+            or (isinstance(x, jax.Array) and is_concrete(x) and x.is_fully_addressable)
+            for x in (number.value, number.stderr)
+        )
+        for number in numbers
+    )
+
+
+def in_digits(number: float) -> str:
+    """A plain number for a reader: four significant digits, a typographic minus."""
+    return format(Estimate.exact(number), ".4g")

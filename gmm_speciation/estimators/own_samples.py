@@ -256,6 +256,6 @@ def _or_unknown(estimate: Estimate) -> Estimate:
 
 
 def _slope(entropy: Estimate, log_snr: Float[np.ndarray, " T"]) -> Estimate:
-    slope = -np.gradient(np.eye(len(log_snr)), log_snr, axis=0)
+    slope = -np.asarray(np.gradient(np.eye(len(log_snr)), log_snr, axis=0))
     stderr = np.sqrt(slope**2 @ np.asarray(entropy.stderr) ** 2)
     return Estimate(slope @ np.asarray(entropy.value), stderr, entropy.dof)

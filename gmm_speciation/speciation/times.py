@@ -14,6 +14,7 @@ from jaxtyping import PRNGKeyArray
 
 from gmm_speciation.curves import EntropyCurve
 from gmm_speciation.entropy import entropy_curve
+from gmm_speciation.estimate import known
 from gmm_speciation.inference import Classes
 from gmm_speciation.partitions import Hierarchy, Partition, as_partition
 from gmm_speciation.reduction import Law
@@ -21,7 +22,7 @@ from gmm_speciation.sampling.monte_carlo import DEFAULT_NUM_SAMPLES
 from gmm_speciation.speciation.cloning import cloning_point
 from gmm_speciation.speciation.entropic import entropic_points, half_entropy_point, plateau
 from gmm_speciation.speciation.grids import transition_grid
-from gmm_speciation.speciation.points import SpeciationPoint
+from gmm_speciation.speciation.points import SpeciationPoint, points_in_words
 from gmm_speciation.speciation.spectral import (
     between_class_eigenvalue,
     spectral_point,
@@ -43,6 +44,11 @@ class SpeciationTimes(eqx.Module):
     cloning: SpeciationPoint
     curve: EntropyCurve  # the curve that the entropic points are read from
     later_bifurcations: tuple[SpeciationPoint, ...] = ()  # inside the sides of the splits before
+
+    def __repr__(self) -> str:
+        if not known(self.curve.entropy):
+            return super().__repr__()
+        return f"SpeciationTimes(log-SNR λ of each criterion\n{points_in_words(self.points())}\n)"
 
     def points(self) -> dict[str, SpeciationPoint]:
         """Name and point of every criterion; splits are numbered by place, peaks by their rate."""

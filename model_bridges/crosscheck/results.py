@@ -11,11 +11,11 @@ from jaxtyping import Float
 from torch import Tensor
 
 from gmm_speciation.curves import EntropyCurve
-from gmm_speciation.estimate import Estimate
+from gmm_speciation.estimate import Estimate, in_digits
 from gmm_speciation.mixtures import GaussianMixture
 from gmm_speciation.partitions import Partition
 from gmm_speciation.reporting.claims import Claim
-from gmm_speciation.speciation import SpeciationPoint
+from gmm_speciation.speciation.points import SpeciationPoint, points_in_words
 from model_bridges.crosscheck.theory import FittedMixture
 from model_bridges.denoisers.base import UNCONDITIONAL_NETWORK, Reference
 from model_bridges.entropy.gap import InformationBudget
@@ -77,6 +77,17 @@ class CrossCheck:
     pairs: Pairs | None = None  # of the classes with two images, if there are three or more
     tree: DecisionTree | None = None
     theory_tree: DecisionTree | None = None
+
+    def __repr__(self) -> str:
+        lines = [f"CrossCheck(averaged over {self.law}; log-SNR λ, entropies in nats"]
+        for name, check in self.variables.items():
+            trusted = "trusted" if check.tracked.trust.ok else "NOT to be trusted"
+            lines += [f"{name}: H(C) = {in_digits(check.tracked.prior_entropy)}, {trusted}"]
+            lines += [points_in_words(check.points)]
+        verdicts = [str(claim.verdict) for claim in self.checks]
+        counts = ", ".join(f"{verdicts.count(kind)} {kind}" for kind in ("yes", "no", "open"))
+        lines += [f"checks: {counts}", *(repr(one) for one in (self.pairs, self.tree) if one)]
+        return "\n".join(lines) + "\n)"
 
     @property
     def trust(self) -> Trust:

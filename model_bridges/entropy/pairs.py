@@ -16,7 +16,10 @@ Pairs share classes and images, so no two are independent: errors are those of i
 group from every pair at once.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from importlib import import_module
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -33,6 +36,8 @@ NUM_BATCHES = 16
 MOST_CLASSES = 100  # 4950 pairs
 NUM_DRAWS = 256  # of each component of a mixture
 _FINE = 32  # points between two levels where a crossing is looked for
+
+_FIT = ("slope", "residual", "correlation")
 
 Points = Float[np.ndarray, "R P"]
 
@@ -181,6 +186,35 @@ class Pairs:
     spectral_slope: Estimate
     spectral_residual: Estimate
     spectral_correlation: Estimate
+
+    def __repr__(self) -> str:
+        found = np.flatnonzero(np.isfinite(self.measured.value))
+        order = found[np.argsort(np.asarray(self.measured.value)[found])]
+        ends = (
+            f"λ from {self.measured[order[0]]} to {self.measured[order[-1]]}"
+            if len(found)
+            else "none"
+        )
+        fits = (self.slope, self.residual, self.correlation)
+        spectral = (self.spectral_slope, self.spectral_residual, self.spectral_correlation)
+        lines = [
+            ", ".join(f"{name} {one}" for name, one in zip(_FIT, of, strict=True))
+            for of in (fits, spectral)
+        ]
+        return (
+            f"Pairs({len(self.a)} pairs of {len({*self.a, *self.b})} classes, {len(found)} with a "
+            f"half-entropy point, {ends}; on the mixture's: {lines[0]}; on the spectral law's: {lines[1]})"
+        )
+
+    def plot(self, class_names: Sequence[str] | None = None) -> list[Any]:
+        """Measured points against the mixture's and the spectral law's; returns the matplotlib axes.
+
+        Args:
+            class_names: Of all classes of the model; their numbers by default.
+        """
+        plotting = import_module("model_bridges.crosscheck.plotting")  # lies above this module
+        names = class_names or [str(k) for k in range(max(*self.a, *self.b) + 1)]
+        return plotting.plot_pairs(self, list(names)).axes
 
 
 def compare_pairs(

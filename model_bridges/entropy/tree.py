@@ -11,15 +11,19 @@ many ways, and is drawn so.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from importlib import import_module
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Int
 from scipy.cluster.hierarchy import linkage
 
+from gmm_speciation.estimate import in_digits
 from model_bridges.entropy.pairs import PairEntropies, tracked_pairs
 from model_bridges.tracking.tracked import TrackedPosterior
 
 NUM_BOOTSTRAPS = 200
+_SHOWN = 6  # forks in a `repr`
 Group = frozenset[int]
 
 
@@ -48,6 +52,27 @@ class DecisionTree:
     def sigmas(self) -> Float[np.ndarray, " F"]:
         """Noise of each fork."""
         return np.exp(-self.heights / 2)
+
+    def __repr__(self) -> str:
+        lines = [
+            f"λ = {in_digits(height)} (σ = {in_digits(sigma)}, support {support:.0%})"
+            for height, sigma, support in zip(self.heights, self.sigmas, self.support, strict=True)
+        ]
+        if len(lines) > _SHOWN:
+            lines[_SHOWN - 1 : -1] = ["…"]
+        names = [str(k) for k in range(max(self.classes) + 1)]
+        return f"DecisionTree({self.in_words(names)}; forks at {', '.join(lines)})"
+
+    def plot(self, class_names: Sequence[str] | None = None, title: str = "model") -> list[Any]:
+        """The tree on an axis of noise; returns the matplotlib axes, one in a list.
+
+        Args:
+            class_names: Of all classes of the model; their numbers by default.
+            title: Above it.
+        """
+        plotting = import_module("model_bridges.crosscheck.plotting")  # lies above this module
+        names = class_names or [str(k) for k in range(max(self.classes) + 1)]
+        return plotting.plot_trees({title: self}, list(names)).axes
 
     def in_words(self, names: Sequence[str], least_support: float = 0.5) -> str:
         """Nested brackets, `((3 9) 8)`, with forks of less support dissolved into the one above."""

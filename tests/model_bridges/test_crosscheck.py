@@ -206,3 +206,14 @@ def test_the_shipped_model_on_held_out_digits():
 def test_the_public_name_is_the_function_whatever_was_imported_before():
     assert callable(mb.crosscheck)
     assert mb.crosscheck is crosscheck
+
+
+def test_a_crosscheck_prints_its_points_and_verdicts(result):
+    text = repr(result)
+    for name, check in result.variables.items():
+        assert f"\n{name}: H(C) = " in text
+        assert f"λ = {check.points['half entropy, model'].log_snr}" in text
+    verdicts = [claim.verdict for claim in result.checks]
+    assert f"checks: {sum(v == 'yes' for v in verdicts)} yes" in text
+    assert repr(result.pairs) in text
+    assert repr(result.tree) in text

@@ -148,3 +148,25 @@ def test_classes_without_a_hierarchy_have_forks_without_support():
     assert np.min(tree.support[:-1]) < 0.5
     assert tree.support[-1] == 1
     assert tree.in_words(list("abcdef")).count("(") < 6
+
+
+def test_pairs_and_tree_print_and_draw_themselves(line):
+    record = tracked(line, 80)
+    measured = tracked_pairs(record)
+    pairs = compare_pairs(measured, mixture_pairs(line, record.log_snr, measured.classes), line)
+    tree = mb.decision_tree(measured, num_bootstraps=20)
+    text = repr(pairs)
+    assert "6 pairs of 4 classes, 6 with a half-entropy point" in text
+    lowest, highest = np.argsort(pairs.measured.value)[[0, -1]]
+    assert f"λ from {pairs.measured[lowest]} to {pairs.measured[highest]}" in text
+    assert f"slope {pairs.slope}, residual {pairs.residual}" in text
+    assert repr(tree).startswith(f"DecisionTree({tree.in_words('0123')}; forks at λ = ")
+    assert repr(tree).count("support") == 3
+    left, right = pairs.plot()
+    np.testing.assert_allclose(right.lines[0].get_xdata(), pairs.spectral)
+    named = pairs.plot(["a", "b", "c", "d"])[0].texts
+    assert {one.get_text()[0] for one in named} <= set("abcd")
+    (axes,) = tree.plot(title="mine")
+    assert axes.get_title(loc="left") == "mine" or axes.get_title() == "mine"
+    assert {one.get_text() for one in axes.texts} >= set("0123")
+    assert left.figure is right.figure
