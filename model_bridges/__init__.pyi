@@ -10,6 +10,8 @@ from .classes.groups import read_selection as read_selection
 from .classes.groups import vocabulary_of as vocabulary_of
 from .classes.samples import SampledCurves as SampledCurves
 from .classes.samples import over_samples as over_samples
+from .crosscheck.critical import CriticalTimes as CriticalTimes
+from .crosscheck.critical import critical_times as critical_times
 from .crosscheck.results import CrossCheck as CrossCheck
 from .crosscheck.study import crosscheck as crosscheck
 from .denoisers.base import UNCONDITIONAL as UNCONDITIONAL

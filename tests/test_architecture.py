@@ -70,11 +70,12 @@ PUBLIC = {
         EntropyCurve.on speciation_times speciation.SpeciationPoint.on reduce families fit
         exact.binary_entropy exact.binary_mmse exact.clone_agreement exact.equidistant_entropy
         exact.equidistant_mmse hopfield.energy hopfield.retrieve hopfield.critical_betas
-        load_result load_curve
+        load_result load_curve estimate_class_entropy EntropyCurve.plot
     """,
     "model_bridges": """
         load from_epsilon from_x0 from_velocity from_flow mixture_denoiser UNCONDITIONAL entropy_curve
         Trust.ok TrustWarning crosscheck guidance_interval GuidanceInterval.as_callback
+        critical_times decision_tree Pairs.plot DecisionTree.plot
         edm2.EDM2Network edm2.read_checkpoint edm2.load checkpoints.UnsafeCheckpointError
     """,
 }
