@@ -23,6 +23,7 @@ from gmm_speciation.estimate import Estimate
 from gmm_speciation.reading import read_json
 
 RESULT = "result.json"
+FORMAT = 1  # of a result; raised when an entry that `load_result` or `load_curve` reads changes
 _LONGEST = 1_000_000  # characters of a text in a result
 _PACKAGES = ("jax", "jaxlib", "equinox", "numpy", "scipy")
 
@@ -116,8 +117,11 @@ def to_json(obj: Any) -> Any:
 def load_result(path: str | Path) -> dict[str, Any]:
     """The content of a `result.json`, or of the one in a report's folder.
 
+    Its entry `format` is the version that it is written in. Files from before there was one have the
+    entries of format 1 and are read as such.
+
     Raises:
-        ValueError: If it is missing or is not such a file.
+        ValueError: If it is missing, is not such a file, or is written in another format.
     """
     path = Path(path)
     path = path / RESULT if path.is_dir() else path
@@ -129,6 +133,13 @@ def load_result(path: str | Path) -> dict[str, Any]:
         raise ValueError(f"{str(path)!r} is not a result: {error}") from error
     if not isinstance(content, dict):
         raise ValueError(f"{str(path)!r} is not a result: it must hold an object.")
+    version = content.get("format", FORMAT)
+    if type(version) is not int or version != FORMAT:
+        raise ValueError(
+            f"{str(path)!r} is written in format {str(version)[:20]!r} of a result; this version of "
+            f"gmm-speciation reads format {FORMAT}. Read it with the version under `provenance`, or run the "
+            "command there again."
+        )
     return content
 
 

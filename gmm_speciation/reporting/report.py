@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 from gmm_speciation.estimate import Estimate
 from gmm_speciation.files import beside, flush
 from gmm_speciation.reporting.records import (
+    FORMAT,
     RESULT,
     format_estimate,
     load_curve,
@@ -147,7 +148,7 @@ class Report:
                 plotting.save(figure, folder / name)
         files = ["report.md", "report.html", RESULT, *self._pictures]
         stamp = {"provenance": provenance(), **result}
-        content = to_json({"title": self.title, **stamp, "files": files})
+        content = to_json({"title": self.title, **stamp, "files": files, "format": FORMAT})
         footer = _footer(content["provenance"])
         markdown = "\n\n".join([*self._markdown, "---", footer])
         pictures = {name: (folder / name).read_bytes() for name in self._pictures}

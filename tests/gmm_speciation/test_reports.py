@@ -105,6 +105,21 @@ def test_unreadable_results_are_named(tmp_path):
         load_curve(tmp_path)
 
 
+def test_every_result_has_a_format_and_others_are_refused_by_name(tmp_path, sampled):
+    Report("r").write(tmp_path, {"curves": {"a": sampled}})
+    path = tmp_path / "result.json"
+    content = json.loads(path.read_text())
+    assert content["format"] == 1
+    for other in (2, 0, "1", True, None, 1.5, [1]):
+        path.write_text(json.dumps({**content, "format": other}))
+        for read in (load_result, load_curve):
+            with pytest.raises(ValueError, match=r"written in format .* reads format 1"):
+                read(tmp_path)
+    del content["format"]  # as files were before there was one
+    path.write_text(json.dumps(content))
+    np.testing.assert_array_equal(load_curve(tmp_path).log_snr, sampled.log_snr)
+
+
 def files(folder):
     return {path.name: path.read_bytes() for path in folder.iterdir()}
 
