@@ -124,9 +124,7 @@ def estimate_class_entropy(
             raise ValueError(
                 "Clean samples and samples of several levels need those levels: give `sigma` or `log_snr`."
             )
-        one, levels = True, np.zeros(1)
-    else:
-        one, levels = levels.ndim == 0, np.atleast_1d(levels)
+        levels = np.zeros(1)
     if not clean:
         x, labels = (array[None] if x.ndim == 2 else array for array in (x, labels))
         if len(x) != len(levels):
@@ -158,7 +156,7 @@ def estimate_class_entropy(
             name=library,
         ) from error
     entropy = _or_unknown(outcome.entropy)
-    if one:
+    if len(levels) == 1:
         return entropy[0]
     rate = _slope(entropy, levels) if outcome.rate is None else _or_unknown(outcome.rate)
     kind = "" if estimator.kind is Kind.ESTIMATE else f", {estimator.kind}"
@@ -184,7 +182,7 @@ def _checked(
     x, labels = as_numpy(x, "x"), as_numpy(labels, "labels")
     if x.dtype.kind not in "fiu":
         raise ValueError(f"`x` must be real numbers; got dtype {x.dtype}.")
-    x = x if x.dtype.kind == "f" else x.astype(float)
+    x = x if x.dtype in (np.float32, np.float64) else x.astype(float)
     if x.ndim not in ((2,) if clean else (2, 3)) or labels.shape not in (
         x.shape[:-1],
         x.shape[-2:-1],
@@ -212,21 +210,21 @@ def _checked(
     return x, labels, weights / weights.sum()
 
 
-def _levels(sigma: ArrayLike | None, log_snr: ArrayLike | None) -> Float[np.ndarray, "*T"] | None:
+def _levels(sigma: ArrayLike | None, log_snr: ArrayLike | None) -> Float[np.ndarray, " T"] | None:
     """Log-SNR of the levels."""
     if sigma is not None and log_snr is not None:
         raise ValueError("`sigma` and `log_snr` say the same; give one of them.")
     name, given = ("sigma", sigma) if log_snr is None else ("log_snr", log_snr)
     if given is None:
         return None
-    levels = as_numpy(given, name).astype(float)
+    levels = np.atleast_1d(as_numpy(given, name).astype(float))
     if levels.ndim > 1 or levels.size == 0 or not np.isfinite(levels).all():
         raise ValueError(f"`{name}` must be one finite number, or several (T,); got {given}.")
     if log_snr is not None:
         return levels
     if not (levels > 0).all():
         raise ValueError(f"`sigma` must be positive; got {given}.")
-    return np.asarray(-2 * np.log(levels))
+    return -2 * np.log(levels)
 
 
 def _check_noise(x: Float[np.ndarray, "n d"], labels: Int[np.ndarray, " n"], sigma: float) -> None:

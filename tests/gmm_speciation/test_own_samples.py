@@ -52,7 +52,9 @@ def test_noisy_samples_of_one_level(method, off):
     assert np.isnan(found.stderr)  # it knows no error, which is not an error of 0
     # The level is a name for one set of noisy samples, no more.
     assert gs.estimate_class_entropy(x, labels, method=method, sigma=1.5).value == found.value
-    assert gs.estimate_class_entropy(x, labels, method=method, log_snr=3.0).value == found.value
+    assert gs.estimate_class_entropy(x, labels, method=method, log_snr=[3.0]).value == found.value
+    halved = gs.estimate_class_entropy(x.astype(np.float16), labels, method=method)
+    assert abs(halved.value - found.value) < 0.01
 
 
 def test_several_levels_are_a_curve_in_any_order():
