@@ -17,7 +17,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int
 
 _CPU = 1  # DLPack's number of the host
 _Owner, _Result, _Rest = TypeVar("_Owner"), TypeVar("_Result"), ParamSpec("_Rest")
@@ -138,6 +138,20 @@ def as_numpy(x: Any, name: str) -> np.ndarray:
         ValueError: If it is masked, or an array of another library that DLPack cannot hand over.
     """
     return np.asarray(_readable(x, name))
+
+
+def check_labels(labels: Int[np.ndarray, " n"], message: str) -> None:
+    """Refuse labels that are not 0..C-1 without gaps, before anything is as large as a label says.
+
+    Raises:
+        ValueError: If there is none, one is negative, or a class below the largest has none; `message` first.
+    """
+    present = np.unique(labels)
+    if not len(present) or present[0] < 0:
+        raise ValueError(f"{message} Got {f'label {present[0]}' if len(present) else 'none'}.")
+    if present[-1] >= len(present):
+        absent = int(np.argmax(present != np.arange(len(present))))
+        raise ValueError(f"{message} Class {absent} is empty, class {present[-1]} is not.")
 
 
 def as_states(x: Any, dim: int, name: str = "x") -> Float[Array, "*batch d"]:

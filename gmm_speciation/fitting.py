@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float, Int
 
-from gmm_speciation.checks import ArrayLike, as_numpy, require
+from gmm_speciation.checks import ArrayLike, as_numpy, check_labels, require
 from gmm_speciation.mixtures import GaussianMixture
 
 KINDS = ("isotropic", "diagonal", "full", "low-rank")
@@ -168,8 +168,8 @@ def _checked(
         )
     if not np.isfinite(x).all():
         raise ValueError("`x` must be finite; drop or impute the points with NaN or infinity.")
-    if not np.issubdtype(labels.dtype, np.integer) or labels.min(initial=0) < 0 or not len(labels):
-        raise ValueError("`labels` must be integers 0..C-1, at least one.")
+    if not np.issubdtype(labels.dtype, np.integer):
+        raise ValueError(f"`labels` must be integers 0..C-1; got dtype {labels.dtype}.")
     counts = np.ones(len(x)) if sample_weight is None else as_numpy(sample_weight, "sample_weight")
     if counts.shape != labels.shape:
         raise ValueError(
@@ -180,11 +180,12 @@ def _checked(
         np.isfinite(counts) & (counts >= 0),
         "`sample_weight` must be finite and not negative; a point of weight 0 is left out.",
     )
+    check_labels(labels, "`labels` must be 0..C-1 without gaps.")
     present = np.bincount(labels, counts > 0)
     if (present == 0).any():
         raise ValueError(
-            f"Class {int(np.argmin(present))} is empty; labels must be 0..C-1 without gaps, and a point "
-            "of each class must count."
+            f"Class {int(np.argmin(present))} is empty: all its points have weight 0; a point of each class "
+            "must count."
         )
     used = counts > 0
     return x[used], labels[used], counts[used] / counts.max()  # their sum must not overflow

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from gmm_speciation.checks import ArrayLike, as_numpy
+from gmm_speciation.checks import ArrayLike, as_numpy, check_labels
 
 
 def _labels(labels: ArrayLike) -> tuple[int, ...]:
@@ -38,13 +38,7 @@ class Partition(eqx.Module):
         self.names = None if names is None else tuple(names)
 
     def __check_init__(self):
-        present = set(self.labels)
-        missing = set(range(max(present) + 1)) - present
-        if min(present) < 0 or missing:
-            raise ValueError(
-                f"Class labels must be 0..C-1 with no class empty; got labels {sorted(present)}"
-                + (f", class {min(missing)} is empty." if missing else ".")
-            )
+        check_labels(np.asarray(self.labels), "Class labels must be 0..C-1 with no class empty.")
         if self.names is not None and len(self.names) != self.num_classes:
             raise ValueError(
                 f"There must be one name a class ({self.num_classes}); got {len(self.names)}."

@@ -16,7 +16,7 @@ import numpy as np
 from jaxtyping import Float, Int
 from scipy.stats import chi2
 
-from gmm_speciation.checks import ArrayLike, as_numpy
+from gmm_speciation.checks import ArrayLike, as_numpy, check_labels
 from gmm_speciation.curves import EntropyCurve
 from gmm_speciation.estimate import Estimate
 from gmm_speciation.estimators.base import (
@@ -197,13 +197,14 @@ def _checked(
     if labels.dtype.kind not in "iu" or labels.min() < 0:
         raise ValueError(f"`labels` must be integers 0..C-1; got {labels.dtype}.")
     labels = np.broadcast_to(labels.astype(int), x.shape[:-1])
-    counts = np.bincount(labels.ravel())
     if prior is None:
+        check_labels(labels.ravel(), "`labels` must be 0..C-1 without gaps; or give `prior`.")
+        counts = np.bincount(labels.ravel())
         return x, labels, counts / counts.sum()
     weights = as_numpy(prior, "prior").astype(float)
-    if weights.ndim != 1 or len(weights) < len(counts) or not (weights > 0).all():
+    if weights.ndim != 1 or len(weights) <= labels.max() or not (weights > 0).all():
         raise ValueError(
-            f"`prior` must be a positive probability for each of {len(counts)} classes; got {prior}."
+            f"`prior` must be a positive probability for each of {labels.max() + 1} classes; got {prior}."
         )
     if not np.isclose(weights.sum(), 1, rtol=1e-6):
         raise ValueError(f"`prior` must sum to 1; got {weights.sum():.6g}.")

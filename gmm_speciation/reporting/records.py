@@ -166,14 +166,18 @@ def load_curve(path: str | Path, name: str | None = None) -> EntropyCurve:
         )
     content = curves[name]
     try:
-        batches = content["batches"]
+        batches, method = content["batches"], content["method"]
+        if not isinstance(method, str):
+            raise TypeError(f"`method` must be a name; got {type(method).__name__}")
         return EntropyCurve(
             _array(content["log_snr"]),
             _estimate(content["entropy"]),
             _estimate(content["rate"]),
-            content["prior_entropy"],
-            content["method"],
-            batches and Batches(_array(batches["entropy"]), _array(batches["rate"])),
+            float(content["prior_entropy"]),
+            method,
+            None
+            if batches is None
+            else Batches(_array(batches["entropy"]), _array(batches["rate"])),
         )
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise ValueError(
@@ -188,5 +192,5 @@ def _array(values: Any) -> np.ndarray:
     return np.array(math.nan if values is None else float(values))
 
 
-def _estimate(content: Mapping[str, Any]) -> Estimate:
+def _estimate(content: Any) -> Estimate:
     return Estimate(_array(content["value"]), _array(content["stderr"]), float(content["dof"]))

@@ -117,10 +117,10 @@ class ImageSet:
         Raises:
             ValueError: If a class has a single image.
         """
-        counts = np.bincount(self.labels)
+        classes, counts = np.unique(self.labels, return_counts=True)
         if (counts == 1).any():
             raise ValueError(
-                f"class {int(np.flatnonzero(counts == 1)[0])} has a single image among {self.law}; one "
+                f"class {classes[np.argmax(counts == 1)]} has a single image among {self.law}; one "
                 "half of every class is averaged over and the other fitted: give more of it, or "
                 "`--train-data`."
             )

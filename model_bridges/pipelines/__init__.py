@@ -117,7 +117,7 @@ def _parametrisation(configuration: Mapping[str, Any]) -> Callable[..., NetworkD
     """
     import diffusers
 
-    name = configuration.get("_class_name") or "one without `_class_name`"
+    name = str(configuration.get("_class_name") or "one without `_class_name`")
     family, prediction = family_of(name, configuration)
     taken = inspect.signature(getattr(diffusers, name).__init__).parameters
     # What the file does not say is what the class says; what the class does not know it does not use.

@@ -31,9 +31,12 @@ _MOST = {
     "vocab_size": 1 << 21,
     "max_position_embeddings": 65_536,
 }
+# Keys with one number; others of the table may have one for each block.
+_ONE = ("num_train_timesteps", "in_channels", "out_channels", "latent_channels", "norm_num_groups")
 _REAL = ("beta_start", "beta_end", "shift", "norm_eps", "layer_norm_eps")
 _LISTS = {"block_out_channels": 16, "down_block_types": 16, "up_block_types": 16}
-_LONGEST = 100_000  # entries of any other list
+# Entries of any other list, and letters of a name: an error that repeats it stays readable.
+_LONGEST, _LONGEST_NAME = 256, 1000
 
 
 def check_files(folder: Path) -> None:
@@ -68,8 +71,13 @@ def check_configuration(part: str, settings: Mapping[str, Any]) -> None:
             raise _unlike(part, key, "a number", value)
         if value is None:
             continue
-        if isinstance(value, list | tuple) and len(value) > _LISTS.get(key, _LONGEST):
-            raise _unlike(part, key, f"at most {_LISTS.get(key, _LONGEST)} entries", len(value))
+        if key in (*_ONE, *_REAL) and isinstance(value, list | tuple):
+            raise _unlike(part, key, "one number", value)
+        most = _MOST["num_train_timesteps"] if key == "trained_betas" else _LISTS.get(key, _LONGEST)
+        if isinstance(value, list | tuple) and len(value) > most:
+            raise _unlike(part, key, f"at most {most} entries", len(value))
+        if isinstance(value, str) and len(value) > _LONGEST_NAME:
+            raise _unlike(part, key, f"at most {_LONGEST_NAME} letters", len(value))
         if key in _LISTS and not (isinstance(value, list | tuple) and value):
             raise _unlike(part, key, "a list", value)
         entries = list(_entries(value))

@@ -181,7 +181,7 @@ def test_coverage_tells_a_bias_from_a_narrow_interval():
     ("x", "labels", "says"),
     [
         ([[0.0], [np.nan]], [0, 1], "must be finite; 1 of 2 rows"),
-        ([[0.0], [1.0]], [0, 2], "class 1 is empty"),
+        ([[0.0], [1.0]], [0, 2], "Class 1 is empty"),
         ([[0.0], [1.0]], [0], "one label each"),
     ],
 )

@@ -128,7 +128,7 @@ MEANS = [[0.0, 0.0], [3.0, 0.0], [0.0, 3.0]]
         ({"means": MEANS, "variance": -1.0}, "must not be negative"),
         ({"means": MEANS, "variance": 1.0, "weights": [0.5, 0.5, 0.5]}, "sum to 1"),
         ({"means": MEANS, "covariances": [[1.0, 2.0], [0.0, 1.0]]}, "symmetric"),
-        ({"means": MEANS, "variance": 1.0, "labels": [0, 2, 2]}, "class 1 is empty"),
+        ({"means": MEANS, "variance": 1.0, "labels": [0, 2, 2]}, "Class 1 is empty"),
         ({"means": MEANS, "variance": 1.0, "labels": [0.5, 1, 1]}, "whole numbers"),
         ({"means": MEANS, "variance": 1.0, "labels": [0, 1]}, "labels 2 components"),
         ({"mean": MEANS, "variance": 1.0}, "Did you mean 'means'?"),

@@ -105,6 +105,7 @@ def test_fit_recovers_a_mixture():
         (lambda x, y: (x, y[:-1]), "one label a point"),
         (lambda x, y: (np.where(x > 0, np.nan, x), y), "finite"),
         (lambda x, y: (x, y + 1), "Class 0 is empty"),
+        (lambda x, y: (x, np.where(y == 2, 10**15, y)), "Class 2 is empty"),
         (lambda x, y: (x, y.astype(float)), "integers"),
         (lambda x, y: (x[:61], y[:61]), "single point"),
     ],

@@ -149,7 +149,7 @@ BAD = {
     "finite numbers": {"x": np.where(X > 2, np.nan, X)},
     "must sum to 1": {"prior": [0.3, 0.3]},
     "each of 2 classes": {"prior": [1.0]},
-    "class 1 has 0": {"labels": 2 * LABELS},
+    "Class 1 is empty": {"labels": 2 * LABELS},
     "come once": {"sigma": (1.0, 1.0), "clean": True},
     "Flatten pictures": {"x": X[:, None, None]},
 }

@@ -32,7 +32,8 @@ def test_hierarchies_must_refine():
 @pytest.mark.parametrize(
     ("labels", "message"),
     [
-        ([0, 2], "class 1 is empty"),
+        ([0, 2], "Class 1 is empty"),
+        ([0, 10**15], "Class 1 is empty"),  # refused before anything is as large as a label says
         ([-1, 0], "0..C-1"),
         ([0.0, 1.0], "integer"),
         ([], "integer"),
