@@ -16,6 +16,7 @@ import numpy as np
 
 from gmm_speciation.checks import ArrayLike
 from gmm_speciation.mixtures import GaussianMixture
+from gmm_speciation.parameters import in_range
 from gmm_speciation.partitions import Hierarchy, Partition
 from gmm_speciation.reduction import (
     EquidistantReduction,
@@ -125,9 +126,9 @@ def equal_means(
         for variance in variances:
             _variance(variance)
         log_weights = jnp.full((len(variances),), -np.log(len(variances)))
-        return radial_reduction(
-            jnp.zeros((len(variances), 1)), jnp.asarray(variances), log_weights, dim
-        )
+        largest = jnp.asarray(variances.max())
+        means = in_range(jnp.zeros((len(variances), 1)), jnp.sqrt(largest))
+        return radial_reduction(means, jnp.asarray(variances), log_weights, dim)
     return GaussianMixture.isotropic(np.zeros((len(variances), dim)), variances)
 
 
@@ -187,7 +188,9 @@ def hierarchy(
     if reduced:
         log_weights = jnp.full((num_leaves,), -np.log(num_leaves))
         eigenvalue = jnp.asarray([_variance(variance)])
-        return SharedReduction.from_means(jnp.asarray(means), eigenvalue, log_weights, dim), levels
+        extent = jnp.asarray(np.ptp(means, axis=0).max()) + jnp.sqrt(eigenvalue[0])
+        centres = in_range(jnp.asarray(means), extent)
+        return SharedReduction.from_means(centres, eigenvalue, log_weights, dim), levels
     means = np.pad(means, [(0, 0), (0, dim - used)])
     return GaussianMixture.isotropic(means, variance), levels
 

@@ -6,17 +6,20 @@ has been compiled, in `.cache/jax`; the folder starts anew when it holds more th
 
 import os
 import shutil
+from importlib.metadata import version
 from pathlib import Path
 
 # Tests run in one process a core; threads of their own would only fight over the cores.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 # Programs run for milliseconds here and would compile for seconds: XLA's older emitters, without optimisation
-# and in one piece, take a fifth of the time. The slow tests are compiled as users' programs are.
-os.environ.setdefault(
-    "XLA_FLAGS",
-    "--xla_cpu_use_fusion_emitters=false --xla_cpu_parallel_codegen_split_count=1 "
-    "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true",
-)
+# and in one piece, take a fifth of the time. The slow tests are compiled as users' programs are. A flag that
+# another version does not know would end the process.
+if version("jaxlib").startswith("0.10."):
+    os.environ.setdefault(
+        "XLA_FLAGS",
+        "--xla_cpu_use_fusion_emitters=false --xla_cpu_parallel_codegen_split_count=1 "
+        "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true",
+    )
 
 import jax
 import numpy as np

@@ -1,7 +1,8 @@
 """Rows of a sweep as JSON lines: appended as they finish, read back to go on.
 
-A line that was cut off by a kill is dropped. Every shard writes a file of its own into one folder, so
-shards on several machines never write the same file; two sweeps of one shard are refused.
+A line that was cut off by a kill, or damaged, is dropped, and its cell runs again. Every shard writes a file
+of its own into one folder, so shards on several machines never write the same file; two sweeps of one shard
+are refused.
 """
 
 import json
@@ -38,7 +39,7 @@ def read_rows(
                 row = parse_json(line, path.name)
                 cell, _ = cell_of(row), row["status"]
             except (ValueError, KeyError, TypeError):
-                continue  # cut off while it was written
+                continue  # cut off or damaged: its cell runs again
             if counts(row):
                 found[cell] = row
     return list(found.values())

@@ -8,6 +8,7 @@ Importing this module loads no JAX: `--help` stays fast.
 import _thread
 import os
 import shlex
+import signal
 import sys
 import textwrap
 import threading
@@ -159,8 +160,14 @@ def _fail(message: str, code: int = 2) -> int:
 
 def use_float64() -> None:
     """Let JAX compute in double precision; for commands, which own the process."""
-    import jax
-
+    # An interruption inside the import of its C extension takes the process down: it waits until the end.
+    blocking = hasattr(signal, "pthread_sigmask")
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT}) if blocking else None
+    try:
+        import jax
+    finally:
+        if before is not None:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
     jax.config.update("jax_enable_x64", True)
 
 

@@ -180,15 +180,14 @@ def _measure(
                 sigmas = preset.levels(denoiser)
         if request.levels is not None:
             sigmas = np.geomspace(*denoiser.sigma_range, request.levels)
-        trajectories = trajectories and request.generate is not None
-        if trajectories:
+        num_trajectories = request.generate if trajectories else None
+        if num_trajectories is not None:
             # The trajectories are the samples: nothing is drawn beforehand.
             bar.step("trajectories")
-            assert request.generate is not None
-            labels = SamplingJob(denoiser, request.generate, seed=request.seed).labels()
+            labels = SamplingJob(denoiser, num_trajectories, seed=request.seed).labels()
             states = torch.zeros(1, *denoiser.event_shape)
-            states = states.expand(request.generate, *denoiser.event_shape)
-            law = f"{request.generate} trajectories of the model, classes in turn"
+            states = states.expand(num_trajectories, *denoiser.event_shape)
+            law = f"{num_trajectories} trajectories of the model, classes in turn"
         else:
             model = with_samples(model, request, bar)
             bar.step("images")
@@ -214,7 +213,7 @@ def _measure(
                 given,
                 names,
                 run=request.folder,
-                trajectories=trajectories,
+                trajectories=num_trajectories is not None,
                 num_paths=request.paths or 1,
                 clone_steps=clone_steps,
                 theory=closed,

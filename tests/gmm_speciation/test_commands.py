@@ -135,6 +135,47 @@ sys.exit(terminal.run(app))
     assert (done.returncode, done.stdout, done.stderr) == (130, "", "error: interrupted\n")
 
 
+def test_a_ctrl_c_during_the_import_of_jax_waits_for_its_end():
+    code = """
+import os, signal, sys
+import typer
+from gmm_speciation.reporting import terminal
+
+# A program started in the background of a shell would ignore it.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+app = terminal.application("x", "0", "x")
+imported = []
+
+class Pressed:
+    def find_spec(self, name, path=None, target=None):
+        if name == "jaxlib._jax":
+            imported.append(name)
+            os.kill(os.getpid(), signal.SIGINT)
+
+sys.meta_path.insert(0, Pressed())
+
+@app.command()
+def work():
+    try:
+        terminal.use_float64()
+    finally:
+        print(imported, "jax" in sys.modules, flush=True)
+    print("went on")
+
+@app.command()
+def other(): ...
+
+sys.argv = ["x", "work"]
+sys.exit(terminal.run(app))
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
+    assert (done.returncode, done.stdout, done.stderr) == (
+        130,
+        "['jaxlib._jax'] True\n",
+        "error: interrupted\n",
+    )
+
+
 @pytest.mark.parametrize("error", [OverflowError("too big"), MemoryError()])
 def test_numbers_beyond_the_machine_are_one_line(error, capsys):
     app = terminal.application("x", "0", "x")

@@ -3,13 +3,11 @@
 References are dense, in float64 or longer, and import nothing of the package.
 """
 
-import contextlib
-
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from mpmath import mp
+from theory_contracts import width
 
 import gmm_speciation as gs
 from gmm_speciation.inference import score_spread
@@ -17,12 +15,6 @@ from gmm_speciation.inference import score_spread
 K = 4
 KINDS = ("isotropic", "diagonal", "full", "low_rank")
 WIDTHS = {np.float32: 2e-6, np.float64: 1e-12}
-
-
-@contextlib.contextmanager
-def width(dtype):
-    with jax.enable_x64(dtype is np.float64):
-        yield
 
 
 def parameters(kind, shared, dim, variances, dtype, seed=0):
@@ -281,59 +273,6 @@ def test_half_precision_is_computed_in_float32(dtype):
     assert abs(float(found.value[0]) - value) < 5 * np.hypot(error, float(found.stderr[0]))
 
 
-def _pair_entropy(kappa):
-    """Two equal classes whose log-odds are `N(2 kappa, 4 kappa)`, by mpmath."""
-    step = mp.sqrt(kappa)
-
-    def missed(z):
-        return mp.npdf(z) * mp.log1p(mp.exp(-2 * step * (step + z)))
-
-    return float(mp.quad(missed, mp.linspace(-12, 12, 13)))
-
-
-@pytest.mark.parametrize("power", [3, 8, 15, 100, 150])
-@pytest.mark.parametrize("dtype", WIDTHS)
-def test_classes_however_far_apart_are_decided_where_the_noise_is_as_large(dtype, power):
-    """At `alpha s = sigma` the variances of the components are nothing beside the noise."""
-    if power > 15 and dtype is np.float32:
-        power /= 10
-    size = float(10.0**power)
-    ratios = np.array([0.3, 1.0, 2.0])
-    levels = np.log(ratios) - 2 * np.log(size)
-    with width(dtype):
-        pair = np.array([[size, 0, 0], [-size, 0, 0]], dtype)
-        several = np.concatenate([pair, pair], 1)  # twice the square of the distance
-        for mixture in (
-            gs.GaussianMixture.isotropic(pair, 1.0),
-            gs.GaussianMixture.isotropic(pair, [1.0, 1.5]),
-            gs.GaussianMixture.diagonal(several, [1.0, 2, 3, 1, 2, 3]),
-            gs.families.symmetric_pair(4, size / 2),
-            gs.families.equidistant(2, 3, 2 * size, reduced=True),
-        ):
-            kappa = ratios * (2 if mixture.dim == 6 else 1)
-            wanted = [_pair_entropy(one) for one in kappa]
-            found = gs.class_entropy(mixture, levels)
-            tolerance = 2e-4 if dtype is np.float32 else 1e-9
-            # 1.5 beside 1 at a distance of 10^3, in units of the noise, is worth 10^-6.
-            tolerance += 10 * size**-2
-            np.testing.assert_allclose(found.value, wanted, atol=tolerance)
-            assert np.all(np.asarray(found.stderr) < 1e-3)
-
-
-@pytest.mark.parametrize(("dtype", "size"), [(np.float32, 1e17), (np.float64, 1e152)])
-def test_mixtures_whose_squares_overflow_are_refused(dtype, size):
-    with width(dtype):
-        means = np.array([[size], [-size]], dtype)
-        with pytest.raises(ValueError, match="narrower than"):
-            gs.GaussianMixture.isotropic(means, 1.0)
-        with pytest.raises(ValueError, match="narrower than"):
-            gs.families.equidistant(3, 4, size, reduced=True)
-        near = gs.GaussianMixture.isotropic(means / 1e2, [1.0, 2.0])
-        np.testing.assert_allclose(near.posterior(means / 1e2), np.eye(2))
-        assert float(gs.class_entropy(near, 0.0).value) == 0.0
-        assert np.isfinite(gs.speciation_times(near).half_entropy.log_snr.value)
-
-
 @pytest.mark.parametrize("level", [100.0, 500.0, 700.0, 800.0, np.inf])
 @pytest.mark.parametrize("dtype", WIDTHS)
 def test_a_component_without_variance_has_rates_at_every_level(dtype, level):
@@ -400,20 +339,3 @@ def test_scores_beside_a_narrow_component(dtype, kind):
     size = np.einsum("nk,nkd->nd", posterior, np.abs(residual / variances[None]))
     sharpest = np.sqrt(1 / variances.min())
     np.testing.assert_array_less(np.abs(score - truth), 20 * WIDTHS[dtype] * (size + sharpest))
-
-
-@pytest.mark.parametrize(("dtype", "unit"), [(np.float32, 1e-11), (np.float64, 1e-80)])
-def test_a_unit_too_long_is_refused(dtype, unit):
-    means, variance = np.array([[-1.0, 0], [1, 0], [0, 2]]), np.array([0.1, 0.2, 0.3])
-    with width(dtype):
-        with pytest.raises(ValueError, match="unit of length"):
-            gs.GaussianMixture.isotropic(
-                (means * unit).astype(dtype), (variance * unit**2).astype(dtype)
-            )
-        small = 1e-6 if dtype is np.float32 else 1e-60
-        mixture = gs.GaussianMixture.isotropic(
-            (means * small).astype(dtype), (variance * small**2).astype(dtype)
-        )
-        x = np.array([[0.3, 0.4]]) * small
-        whole = gs.GaussianMixture.isotropic(means, variance).posterior(x / small)
-        np.testing.assert_allclose(mixture.posterior(x.astype(dtype)), whole, rtol=1e-4)

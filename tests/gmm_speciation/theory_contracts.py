@@ -1,11 +1,20 @@
 """One contract a family: a new member is one line in a test's parameter list."""
 
+import contextlib
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from gmm_speciation.mixtures import GaussianMixture
 from gmm_speciation.processes import DiffusionProcess
+
+
+@contextlib.contextmanager
+def width(dtype):
+    """Compute as a user of this width does."""
+    with jax.enable_x64(dtype is np.float64):
+        yield
 
 
 def check_process(process: DiffusionProcess, times: np.ndarray) -> None:

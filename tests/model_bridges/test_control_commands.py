@@ -161,5 +161,7 @@ def test_guidance_of_the_shipped_digits(tmp_path):
     assert main(["guidance", "digits", *words]) == 0
     record = written(tmp_path / "out", EVERY)
     identity = [c for c in record["checks"] if c["claim"].startswith("identity")]
-    assert sum(c["holds"] for c in identity) >= len(identity) - 1
+    assert len(identity) == 7
+    # Twenty paths decide little: none is contradicted.
+    assert all(c["verdict"] != "no" for c in identity)
     assert "shift, mixture" in (tmp_path / "out" / "report.md").read_text()

@@ -160,7 +160,6 @@ def test_partitions_that_are_none_are_refused(text, message, tmp_path, monkeypat
         "[[1.5], [2]]",
         '"dog"',
         '{"a": ["dog"], "a": ["bird"], "b": ["cat"]}',
-        '{"a": ["dog"]}',
         "[" * 100_000,
         '[["\\ud800"], ["dog"]]',
         '{"a": ["dog"], "' + "b" * 100_000 + '": ["bird"]}',
@@ -168,7 +167,7 @@ def test_partitions_that_are_none_are_refused(text, message, tmp_path, monkeypat
 )
 def test_files_that_hold_no_groups_are_refused(content, tmp_path):
     (tmp_path / "bad.json").write_text(content)
-    with pytest.raises(ValueError, match=r"bad\.json|at least two groups"):
+    with pytest.raises(ValueError, match=r"bad\.json"):
         select(str(tmp_path / "bad.json"))
 
 
