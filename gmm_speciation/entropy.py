@@ -42,6 +42,7 @@ from gmm_speciation.inference import Classes
 from gmm_speciation.mixtures import GaussianMixture
 from gmm_speciation.partitions import Partition, as_partition
 from gmm_speciation.posteriors import LevelStatistics, PosteriorStatistics, entropy_of
+from gmm_speciation.programs import program
 from gmm_speciation.progress import Parts, Progress
 from gmm_speciation.reduction import (
     EquidistantReduction,
@@ -136,7 +137,7 @@ def _resolve(
     return "quasi-monte-carlo" if fits else "monte-carlo"
 
 
-@eqx.filter_jit
+@program
 def _integral_levels(mixture: ReducedMixture, log_snr: Array, partition: Partition):
     """Statistics at every level where `_has_integral`; two components before equidistant ones."""
     if partition.num_classes == 1:
@@ -175,20 +176,37 @@ def level_statistics(
     What `class_entropy`, `entropy_rate`, `clone_agreement` and `entropy_curve` read; arguments and
     errors as there, `mesh` and `progress` as for `entropy_curve`.
     """
-    partition = as_partition(partition, mixture.num_components)
+    number = len(log_snr)
+    # Numbers of levels within an eighth of each other share a program: the last level is repeated, and
+    # what it gives is dropped.
+    missing = -number % (1 << max(number.bit_length() - 4, 0))
+    if missing:
+        log_snr = jnp.asarray(np.pad(log_snr, (0, missing), mode="edge"), log_snr.dtype)
+    levels, method = _level_statistics(
+        mixture,
+        log_snr,
+        as_partition(partition, mixture.num_components),
+        method,
+        num_samples=num_samples,
+        key=key,
+        mesh=mesh,
+        progress=progress,
+    )
+    if missing:
+        levels = jax.tree.map(
+            lambda values: jnp.asarray(np.asarray(values)[:number], values.dtype), levels
+        )
+    return levels, method
+
+
+def _level_statistics(
+    mixture: Law, log_snr: Array, partition: Partition, method: str, *, progress, **options
+) -> tuple[LevelStatistics, str]:
     reduced = None if method == "monte-carlo" else _reduced(mixture)
     asked, method = method, _resolve(mixture, reduced, partition, method)
     if method == "monte-carlo":
         assert isinstance(mixture, GaussianMixture)  # refused above otherwise
-        levels = sampled_levels(
-            mixture,
-            log_snr,
-            partition=partition,
-            num_samples=num_samples,
-            key=key,
-            mesh=mesh,
-            progress=progress,
-        )
+        levels = sampled_levels(mixture, log_snr, partition=partition, progress=progress, **options)
         return levels, method
     assert reduced is not None  # the other methods need one
     if method == "exact":
@@ -205,10 +223,7 @@ def level_statistics(
         if asked == "exact":
             return levels, method
         method = "quasi-monte-carlo"  # the statistic has few variables
-    levels = quasi_monte_carlo_levels(
-        reduced, log_snr, partition=partition, num_samples=num_samples, key=key, mesh=mesh
-    )
-    return levels, method
+    return quasi_monte_carlo_levels(reduced, log_snr, partition=partition, **options), method
 
 
 def _evaluate(mixture, log_snr, partition, method, num_samples, key, which: str) -> Estimate:

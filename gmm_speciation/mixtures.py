@@ -111,7 +111,7 @@ class GaussianMixture(eqx.Module):
             )
         v = require(v, (known(v) >= 0).all(), "`variances` must not be negative.")
         return cls._build(
-            mu, weights, Diagonal(parameters.shared_if_equal(v.reshape(-1, mu.shape[1])))
+            mu, weights, Diagonal(parameters.shared_if_equal(known(v).reshape(-1, mu.shape[1])))
         )
 
     @classmethod
@@ -137,7 +137,7 @@ class GaussianMixture(eqx.Module):
                 f"`covariances` must have shape {(num_components, dim, dim)} or {(dim, dim)}; "
                 f"got {given.shape}."
             )
-        stack = known(parameters.shared_if_equal(given.reshape(-1, dim, dim)))
+        stack = known(parameters.shared_if_equal(known(given).reshape(-1, dim, dim)))
         tolerance = 100 * dim * jnp.finfo(mu.dtype).eps * abs(stack).max()
         stack = require(
             stack,
@@ -152,7 +152,8 @@ class GaussianMixture(eqx.Module):
             "Clip the spectrum, or check that each is a covariance and not a precision or a root.",
         )
         # Eigenvalues below 0 by rounding are 0.
-        return cls._build(mu, weights, Full(jnp.maximum(spectrum, 0.0), covariance.basis))
+        spectrum = jnp.asarray(known(spectrum).clip(0.0), mu.dtype)
+        return cls._build(mu, weights, Full(spectrum, covariance.basis))
 
     @classmethod
     def low_rank(
@@ -180,10 +181,14 @@ class GaussianMixture(eqx.Module):
                 f"`factors` must have shape ({mu.shape[0]}, {mu.shape[1]}, r) or "
                 f"({mu.shape[1]}, r); got {given.shape}."
             )
-        each = given if given.ndim == 3 else given[None]
-        stack, v = parameters.shared_if_equal(each), parameters.variances(variance, mu)
+        each = known(given) if given.ndim == 3 else known(given)[None]
+        stack = parameters.shared_if_equal(each)
+        v = parameters.variances(variance, mu)
         count = max(len(stack), len(v))
-        stack, v = (jnp.broadcast_to(part, (count, *part.shape[1:])) for part in (stack, v))
+        stack, v = (
+            part if len(part) == count else jnp.broadcast_to(part, (count, *part.shape[1:]))
+            for part in (stack, v)
+        )
         return cls._build(mu, weights, LowRank.from_factors(stack, v))
 
     @classmethod

@@ -73,12 +73,11 @@ def log_weights(weights: ArrayLike | None, means: Array) -> Float[Array, " K"]:
         return jnp.asarray(numpy.log(w / total), means.dtype)
 
 
-def shared_if_equal(stack: Array) -> Array:
+def shared_if_equal(stack: Array | np.ndarray) -> Array:
     """One matrix instead of K where all are known to be equal."""
-    if not is_concrete(stack):
-        return stack
     seen = known(stack)
-    return jnp.asarray(seen[:1], stack.dtype) if (seen == seen[:1]).all() else stack
+    same = is_concrete(stack) and (seen == seen[:1]).all()
+    return jnp.asarray(seen[:1] if same else stack, stack.dtype)
 
 
 @np.errstate(over="ignore")

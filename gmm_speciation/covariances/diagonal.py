@@ -3,6 +3,7 @@
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
+from gmm_speciation.checks import known
 from gmm_speciation.covariances.base import Covariance, SpectralFunction
 from gmm_speciation.covariances.contrasts import ContrastForm
 from gmm_speciation.covariances.products import Batch, Offsets, Weights, as_row, product
@@ -24,7 +25,7 @@ class Diagonal(Covariance):
         return self.variances
 
     def largest_eigenvalue(self) -> Float[Array, ""]:
-        return jnp.max(self.variances)
+        return jnp.asarray(known(self.variances).max(), self.variances.dtype)
 
     def contrast_form(self, offsets: Offsets, log_weights: Float[Array, " K"]) -> ContrastForm:
         each = self.variances

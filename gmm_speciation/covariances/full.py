@@ -1,9 +1,13 @@
 """Full covariances, kept as `Sigma_k = U_k diag(lambda_k) U_k^T`: one factorisation for all noise."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float, Int
 
+from gmm_speciation.checks import known
 from gmm_speciation.covariances.base import Covariance, SpectralFunction
 from gmm_speciation.covariances.contrasts import ContrastForm
 from gmm_speciation.covariances.products import Batch, Offsets, Weights, add_row, as_row, product
@@ -18,7 +22,9 @@ class Full(Covariance):
     @classmethod
     def from_matrices(cls, matrices: Float[Array, "_ d d"]) -> "Full":
         """Factorise symmetric matrices, once for every noise level to come."""
-        return cls(*jnp.linalg.eigh(matrices))
+        seen = known(matrices)
+        numpy: Any = np if isinstance(seen, np.ndarray) else jnp
+        return cls(*(jnp.asarray(part, matrices.dtype) for part in numpy.linalg.eigh(seen)))
 
     @property
     def num_matrices(self) -> int:
@@ -34,7 +40,7 @@ class Full(Covariance):
         return self.basis
 
     def largest_eigenvalue(self) -> Float[Array, ""]:
-        return jnp.max(self.spectrum)
+        return jnp.asarray(known(self.spectrum).max(), self.spectrum.dtype)
 
     def _apply_one(self, index, r: Array) -> Array:
         """`A_index r` for rows r."""

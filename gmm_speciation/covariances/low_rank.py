@@ -16,13 +16,18 @@ are 0, carry the derivative. A function of C then has the derivative of Daleckii
 for F = 0; higher ones where the singular values are positive and distinct.
 """
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float, Int
 
+from gmm_speciation.checks import known
 from gmm_speciation.covariances.base import Covariance, SpectralFunction
 from gmm_speciation.covariances.contrasts import ContrastForm
 from gmm_speciation.covariances.products import Batch, Offsets, Weights, add_row, product
+from gmm_speciation.programs import program
 
 
 class LowRank(Covariance):
@@ -37,9 +42,7 @@ class LowRank(Covariance):
         cls, factors: Float[Array, "_ d r"], variance: Float[Array, " _"]
     ) -> "LowRank":
         """From `F F^T + v I`, decomposed once for every noise level to come."""
-        axes, squares = jax.vmap(_frame)(factors)
-        identity = jnp.eye(axes.shape[-1], dtype=axes.dtype)
-        return cls(axes, squares + variance[:, None, None] * identity[None], variance)
+        return cls(*_decomposed(factors, variance), variance)
 
     @property
     def num_matrices(self) -> int:
@@ -76,7 +79,10 @@ class LowRank(Covariance):
         return jax.vmap(lambda axes: jnp.linalg.qr(axes, mode="complete")[0])(self.axes)
 
     def largest_eigenvalue(self) -> Float[Array, ""]:
-        return jnp.maximum(jnp.max(self.spectrum, initial=0.0), jnp.max(self.across))
+        spectrum = known(self.core).diagonal(axis1=1, axis2=2)
+        numpy: Any = np if isinstance(spectrum, np.ndarray) else jnp
+        largest = numpy.maximum(spectrum.max(initial=0.0), known(self.across).max())
+        return jnp.asarray(largest, self.core.dtype)
 
     def _split(self, index, r: Array) -> tuple[Array, Array]:
         """Coordinates of rows r along the axes, and what is left across them."""
@@ -143,6 +149,7 @@ class LowRank(Covariance):
         inside = product(product(along, self.core[0]), along.T)
         return inside + self.across[0] * product(rest, rest.T)
 
+    @program
     def eigenspaces(self, offsets: Offsets) -> tuple[Float[Array, "K m"], Float[Array, " m"]]:
         """Of a shared matrix: coordinates of the offsets along each axis and what is left across all
         of them, with the eigenvalue of every column.
@@ -189,6 +196,16 @@ def _divided_differences(function: SpectralFunction, values: Array) -> Array:
     rise = function(values)[:, :, None] - function(values)[:, None, :]
     divided = jnp.where(near, slope, rise / jnp.where(near, 1.0, a - b))
     return jnp.where(jnp.isfinite(divided), divided, 0.0)
+
+
+@program
+def _decomposed(
+    factors: Float[Array, "_ d r"], variance: Float[Array, " _"]
+) -> tuple[Array, Array]:
+    """Axes and core of `F F^T + v I`."""
+    axes, squares = jax.vmap(_frame)(factors)
+    identity = jnp.eye(axes.shape[-1], dtype=axes.dtype)
+    return axes, squares + variance[:, None, None] * identity[None]
 
 
 @jax.custom_jvp

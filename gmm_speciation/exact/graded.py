@@ -13,7 +13,6 @@ imaginary part up, beside panels of equal length for the density, carry Gauss an
 nodes; what the rule of 8 nodes says differently, panel by panel, is the estimate of its error.
 """
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -23,6 +22,7 @@ from gmm_speciation.covariances import product
 from gmm_speciation.partitions import Partition
 from gmm_speciation.posteriors import LevelStatistics, counted_error
 from gmm_speciation.processes import variance_preserving
+from gmm_speciation.programs import program
 from gmm_speciation.reduction import RadialReduction, ReducedMixture
 
 _MAX_COMPONENTS = 6  # panels are graded about two poles a pair
@@ -37,7 +37,7 @@ def is_graded(mixture: ReducedMixture) -> bool:
     """Whether the mixture has one variable, variances that differ, and few enough components."""
     return (
         isinstance(mixture, RadialReduction)
-        and mixture.num_normals + (mixture.radial_dof > 0) == 1
+        and mixture.num_normals + mixture.has_radius == 1
         and mixture.num_components <= _MAX_COMPONENTS
     )
 
@@ -53,16 +53,16 @@ def graded_cost(mixture: ReducedMixture) -> float:
     return float(panels * sum(len(nodes) for nodes, _ in _RULES) * mixture.num_components**2)
 
 
-def _ends(mixture: RadialReduction) -> tuple[float, float]:
+def _ends(mixture: RadialReduction) -> tuple[Array, Array]:
     """Where the density has dropped by `_DROP`."""
+    dtype = mixture.points.dtype
     if mixture.num_normals:
-        return -np.sqrt(2 * _DROP), np.sqrt(2 * _DROP)
-    drop = (
-        2 * _DROP / mixture.radial_dof
-    )  # e^t - 1 - t >= t^2 / 2 above 0, >= t^2 / (2 - 2 t / 3) below
-    return -(drop / 3 + np.sqrt(drop**2 / 9 + 2 * drop)), min(
-        np.sqrt(2 * drop), 1 + np.log1p(2 * drop)
-    )
+        high = jnp.asarray(np.sqrt(2 * _DROP), dtype)
+        return -high, high
+    # e^t - 1 - t >= t^2 / 2 above 0, >= t^2 / (2 - 2 t / 3) below
+    drop = 2 * _DROP / jnp.asarray(mixture.radial_dof, dtype)
+    low = -(drop / 3 + jnp.sqrt(drop**2 / 9 + 2 * drop))
+    return low, jnp.minimum(jnp.sqrt(2 * drop), 1 + jnp.log1p(2 * drop))
 
 
 def _poles(mixture: RadialReduction, log_snr: Array, k: Array) -> Complex[Array, " P"]:
@@ -72,7 +72,7 @@ def _poles(mixture: RadialReduction, log_snr: Array, k: Array) -> Complex[Array,
     i, j = np.triu_indices(mixture.num_components, 1)
     precision = v[k] / v
     curve = -(precision[i] - precision[j]) / 2
-    constant = mixture.log_weights - mixture.dim * jnp.log(v) / 2
+    constant = mixture.log_weights - jnp.asarray(mixture.dimension, v.dtype) * jnp.log(v) / 2
     if mixture.num_normals:
         steps = alpha * (mixture.points[k, 0] - mixture.points[:, 0]) / jnp.sqrt(v[k])
         slope = precision * steps
@@ -84,7 +84,7 @@ def _poles(mixture: RadialReduction, log_snr: Array, k: Array) -> Complex[Array,
         q = -(b + jnp.where(b * root.real >= 0, 1.0, -1.0) * root) / 2
         return jnp.concatenate([q / curve, c / q])
     squared = (1j * np.pi - constant[i] + constant[j]) / curve  # chi^2
-    return jnp.log(squared / mixture.radial_dof)
+    return jnp.log(squared / jnp.asarray(mixture.radial_dof, v.dtype))
 
 
 def _panels(mixture: RadialReduction, log_snr: Array, k: Array) -> tuple[Array, Array]:
@@ -98,12 +98,12 @@ def _panels(mixture: RadialReduction, log_snr: Array, k: Array) -> tuple[Array, 
     rungs = size[:, None] * (width / size[:, None]) ** np.linspace(0, 1, _RUNGS)[None, :] / 2
     place = jnp.where(known, place, low)[:, None]
     breaks = jnp.concatenate([(place - rungs).ravel(), place.ravel(), (place + rungs).ravel()])
-    equal = jnp.asarray(np.linspace(low, high, _PANELS + 1), breaks.dtype)
+    equal = jnp.linspace(low, high, _PANELS + 1, dtype=breaks.dtype)
     breaks = jnp.sort(jnp.concatenate([equal, jnp.clip(breaks, low, high)]))
     return breaks[:-1], breaks[1:]
 
 
-@eqx.filter_jit
+@program
 def graded_levels(
     mixture: RadialReduction, log_snr: Float[Array, " T"], partition: Partition
 ) -> LevelStatistics:
@@ -126,9 +126,9 @@ def graded_levels(
         if mixture.num_normals:
             normals, radial, log_density = flat[:, None], jnp.zeros_like(flat), -(t**2) / 2
         else:
-            nu = mixture.radial_dof
+            nu = jnp.asarray(mixture.radial_dof, dtype)
             normals = jnp.zeros((flat.shape[0], 0), dtype)
-            radial, log_density = np.sqrt(nu / 2) * jnp.expm1(flat), -nu / 2 * (jnp.expm1(t) - t)
+            radial, log_density = jnp.sqrt(nu / 2) * jnp.expm1(flat), -nu / 2 * (jnp.expm1(t) - t)
         statistics = mixture.statistics(level, normals, radial, jnp.full(flat.shape, k), partition)
         weight = jnp.exp(log_density) * half[:, None]
         total = jnp.sum(product(weight, jnp.asarray(rules[:, 0], dtype)))

@@ -18,19 +18,20 @@ its standard error.
 
 import functools
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 from scipy import special
 
+from gmm_speciation.checks import is_concrete
 from gmm_speciation.covariances import product
 from gmm_speciation.exact.graded import graded_cost, graded_levels, is_graded
 from gmm_speciation.inference import Classes
 from gmm_speciation.partitions import as_partition
 from gmm_speciation.posteriors import LevelStatistics, counted_error
 from gmm_speciation.processes import variance_preserving
+from gmm_speciation.programs import program
 from gmm_speciation.reduction import RadialReduction, ReducedMixture
 
 MAX_DIMENSIONS = 3
@@ -62,7 +63,7 @@ def standardised_chi_square(
 
 def num_variables(mixture: ReducedMixture) -> int:
     """How many variables an integral over the statistic has."""
-    return mixture.num_normals + (mixture.radial_dof > 0)
+    return mixture.num_normals + mixture.has_radius
 
 
 def quadrature_cost(mixture: ReducedMixture, refinement: int = 1) -> float:
@@ -120,11 +121,11 @@ def _resolved(mixture: ReducedMixture, log_snr: Array, refinement: int) -> Array
     ratio = jnp.min(v) / jnp.max(v)
     normals = mixture.num_normals == 0 or step**2 < ratio
     # Log-odds of slope sqrt(nu / 2) e by the standardised chi-square: poles at pi over that.
-    slope = np.sqrt(mixture.radial_dof / 2) * (1 / ratio - 1)
+    slope = jnp.sqrt(jnp.asarray(mixture.radial_dof, v.dtype) / 2) * (1 / ratio - 1)
     return normals & (step * slope < np.pi)
 
 
-@eqx.filter_jit
+@program
 def _levels(mixture, log_snr, partition, refinement, normals, radial, weights) -> LevelStatistics:
     component_weights = mixture.weights
 
@@ -167,8 +168,8 @@ def quadrature_levels(
     number, divides the step of the trapezoidal rule.
 
     Raises:
-        ValueError: If the statistic has more than `MAX_DIMENSIONS` variables, or the partition does
-            not fit.
+        ValueError: If the statistic has more than `MAX_DIMENSIONS` variables, the partition does not
+            fit, or a reduction with a radial variable is itself traced, unless it is graded.
     """
     variables = num_variables(mixture)
     if variables > MAX_DIMENSIONS:
@@ -179,7 +180,12 @@ def quadrature_levels(
     partition = as_partition(partition, mixture.num_components)
     if isinstance(mixture, RadialReduction) and is_graded(mixture):
         return graded_levels(mixture, log_snr, partition)
-    normals, radial, weights = _nodes(mixture.num_normals, mixture.radial_dof, refinement)
+    if not is_concrete(mixture.radial_dof):
+        raise ValueError(
+            "The nodes of a radial variable need the number of dimensions, which is not known under a "
+            "transformation of the reduction; call `reduce` inside it."
+        )
+    normals, radial, weights = _nodes(mixture.num_normals, int(mixture.radial_dof), refinement)
     size = min(_CHUNK, len(weights))
     missing = -len(weights) % size
     dtype = mixture.log_weights.dtype

@@ -59,8 +59,8 @@ def reduce(mixture: GaussianMixture) -> ReducedMixture:
                     basis=mixture.offsets,
                     core=jnp.eye(mixture.dim, dtype=mixture.offsets.dtype)[None],
                     eigenvalues=eigenvalues,
-                    dim=mixture.dim,
-                    radial_dof=0,
+                    dimension=mixture.dim,
+                    has_radius=False,
                 )
         elif isinstance(covariance, LowRank):
             offsets, eigenvalues = covariance.eigenspaces(mixture.offsets)
@@ -75,8 +75,8 @@ def reduce(mixture: GaussianMixture) -> ReducedMixture:
                 log_weights=mixture.log_weights,
                 points=mixture.offsets,
                 variances=covariance.variance,
-                radial_dof=0,
-                dim=mixture.dim,
+                dimension=mixture.dim,
+                has_radius=False,
             )
         return radial_reduction(
             mixture.offsets, covariance.variance, mixture.log_weights, mixture.dim

@@ -5,9 +5,12 @@ one standardised chi-square `u = (chi^2 - nu) / sqrt(2 nu)`.
 """
 
 import abc
+from typing import Any
 
 import equinox as eqx
+import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float, Int
 
 from gmm_speciation.mixtures import GaussianMixture
@@ -19,12 +22,28 @@ class NotReducibleError(ValueError):
     """The posterior of this mixture has no statistic of fewer dimensions that is known here."""
 
 
+def _number(value: Any) -> Array | np.ndarray:
+    # In float64 on the host: d may be greater than any integer of 32 bits.
+    return value if isinstance(value, jax.Array) else np.asarray(value, float)
+
+
 class ReducedMixture(eqx.Module):
     """A mixture as far as its class posterior goes; made by `reduce` or by `families`."""
 
     log_weights: Float[Array, " K"]  # normalised
-    dim: int = eqx.field(static=True)
-    radial_dof: int = eqx.field(static=True)  # of the radial variable; 0 where there is none
+    # d as an array, not a part of the structure: one compiled program serves every d.
+    dimension: Float[Array | np.ndarray, ""] | int = eqx.field(converter=_number)
+    has_radius: bool = eqx.field(static=True)
+
+    @property
+    def dim(self) -> int:
+        """d; where it is known, not under a transformation of the mixture itself."""
+        return int(self.dimension)
+
+    @property
+    def radial_dof(self) -> Any:
+        """Degrees of freedom of the radial variable; 0 where there is none."""
+        return self.dimension - self.num_normals if self.has_radius else 0.0
 
     @property
     def num_components(self) -> int:

@@ -37,8 +37,8 @@ class EquidistantReduction(PairReduction):
         distance = in_range(distance, distance + jnp.sqrt(variance))
         return cls(
             log_weights=jnp.full((num_classes,), -np.log(num_classes), distance.dtype),
-            dim=dim,
-            radial_dof=0,
+            dimension=dim,
+            has_radius=False,
             distance=distance,
             variance=variance,
         )

@@ -117,6 +117,6 @@ def radial_reduction(
         log_weights=log_weights,
         points=points,
         variances=variances,
-        radial_dof=dim - points.shape[1],
-        dim=dim,
+        dimension=dim,
+        has_radius=dim > points.shape[1],
     )

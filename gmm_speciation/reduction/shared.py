@@ -77,8 +77,8 @@ class SharedReduction(PairReduction):
             basis=jnp.asarray(basis, dtype),
             core=jnp.asarray(core, dtype),
             eigenvalues=jnp.asarray(eigenvalues, dtype),
-            dim=dim,
-            radial_dof=0,
+            dimension=dim,
+            has_radius=False,
         )
 
     @property

@@ -30,6 +30,7 @@ from jax.sharding import Mesh
 from jaxtyping import Array, Float, Int
 
 from gmm_speciation.posteriors import LevelStatistics, PosteriorStatistics
+from gmm_speciation.programs import program
 from gmm_speciation.progress import Parts, Progress, listening
 from gmm_speciation.sampling.devices import (
     EACH,
@@ -124,7 +125,7 @@ def _moments(statistics: PosteriorStatistics, count: Int[Array, ""]) -> Moments:
     return Moments(means, jax.tree.map(squares, statistics, means), jax.tree.map(sums, statistics))
 
 
-@eqx.filter_jit
+@program
 def _round(source: Source, log_snr, index, count, rows, mesh: Mesh) -> Moments:
     """Moments of one chunk a device, with a leading axis over the devices."""
 

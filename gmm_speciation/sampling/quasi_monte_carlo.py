@@ -25,6 +25,7 @@ from gmm_speciation.exact.quadrature import standardised_chi_square
 from gmm_speciation.inference import Classes
 from gmm_speciation.partitions import as_partition
 from gmm_speciation.posteriors import LevelStatistics
+from gmm_speciation.programs import program
 from gmm_speciation.reduction import ReducedMixture
 from gmm_speciation.sampling.devices import (
     EACH,
@@ -72,7 +73,7 @@ def sobol_draws(
     key = jax.random.key(0) if key is None else key
     rng = np.random.default_rng(np.asarray(jax.random.key_data(key)).ravel())
     exponent = int(np.ceil(np.log2(num_samples / NUM_SCRAMBLES)))
-    variables = 1 + mixture.num_normals + (mixture.radial_dof > 0)
+    variables = 1 + mixture.num_normals + mixture.has_radius
     uniform = np.stack(
         [qmc.Sobol(variables, rng=rng).random_base2(exponent) for _ in range(NUM_SCRAMBLES)]
     )
@@ -86,14 +87,14 @@ def sobol_draws(
     dtype = mixture.log_weights.dtype
     return Draws(
         jnp.asarray(score[..., : mixture.num_normals], dtype),
-        jnp.asarray(standardised_chi_square(score[..., -1], mixture.radial_dof), dtype)
-        if mixture.radial_dof > 0
+        jnp.asarray(standardised_chi_square(score[..., -1], int(mixture.radial_dof)), dtype)
+        if mixture.has_radius
         else jnp.zeros(uniform.shape[:-1], dtype),
         jnp.asarray(component),
     )
 
 
-@eqx.filter_jit
+@program
 def _points(mixture: ReducedMixture) -> Array:
     return mixture.component_points
 
@@ -115,7 +116,7 @@ def _turn(normals: np.ndarray, component: np.ndarray, points: np.ndarray) -> Non
         normals[own] = normals[own] @ frame.T
 
 
-@eqx.filter_jit
+@program
 def _replicates(mixture, log_snr, partition, draws, mesh):
     """Averages over every replicate, each on one device."""
 
