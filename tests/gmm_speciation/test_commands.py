@@ -2,9 +2,13 @@
 
 import importlib
 import json
+import signal
 import subprocess
 import sys
+import time
+from subprocess import PIPE
 
+import numpy as np
 import pytest
 
 from gmm_speciation.reporting import terminal
@@ -191,3 +195,46 @@ def test_numbers_beyond_the_machine_are_one_line(error, capsys):
     says = capsys.readouterr().err
     assert says.startswith("error: ")
     assert says.count("\n") == 1
+
+
+BUSY = """
+import sys
+import numpy as np
+from gmm_speciation.reporting import terminal
+
+app = terminal.application("x", "0", "x")
+
+@app.command()
+def work():
+    import gmm_speciation as gs
+    for dim in range(2, 10**6):
+        means = np.random.default_rng(dim).normal(size=(3, dim))
+        law = gs.GaussianMixture.full(means, np.eye(dim) * np.arange(1, 4)[:, None, None])
+        gs.entropy_curve(law, np.linspace(4, -4, 9), num_samples=64)
+        if dim == 2:
+            print("ready", flush=True)  # JAX is loaded
+
+@app.command()
+def other(): ...
+
+sys.argv = ["x", "work"]
+sys.exit(terminal.run(app))
+"""
+
+
+@pytest.mark.slow
+def test_no_ctrl_c_is_lost_while_jax_compiles_and_runs():
+    """At thirty moments of work whose every step compiles, runs and drops programs."""
+    ends = []
+    for moment in np.random.default_rng(7).uniform(0.0, 4.0, 30):
+        command = [sys.executable, "-c", BUSY]
+        with subprocess.Popen(command, stdout=PIPE, stderr=PIPE, text=True) as busy:
+            assert busy.stdout.readline() == "ready\n"
+            time.sleep(moment)
+            busy.send_signal(signal.SIGINT)
+            try:
+                _, said = busy.communicate(timeout=30)
+            finally:
+                busy.kill()
+        ends.append((busy.returncode, said))
+    assert ends == [(130, "error: interrupted\n")] * 30
