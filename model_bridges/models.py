@@ -12,10 +12,14 @@ Names are resolved when `load` or `study` is called; nothing is fetched from any
 import difflib
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
+
+import torch
 
 from gmm_speciation.lookup import import_named, users_code
 from gmm_speciation.progress import SILENT
 from model_bridges.denoisers.base import Denoiser
+from model_bridges.denoisers.devices import find_device, place
 from model_bridges.studied import StudiedModel, study_denoiser
 
 Say = Callable[[str], object]
@@ -25,18 +29,35 @@ ACCEPTED = (
 )
 
 
-def load(name: str, *, prompts: Sequence[str] | None = None) -> Denoiser:
+def load(
+    name: str,
+    *,
+    prompts: Sequence[str] | None = None,
+    device: str | torch.device = "auto",
+    dtype: str | torch.dtype = "auto",
+    compile: bool = False,
+    say: Say = SILENT.say,
+) -> Denoiser:
     """The denoiser of this name, in EDM coordinates.
 
     Args:
         name: See the module.
         prompts: The classes of a text-to-image model; those of "digits-text" name its ten digits
             by default.
+        device: "auto" takes the accelerator that is there; else "cpu", "cuda", "cuda:1", "mps".
+        dtype: "auto", "float32", "bfloat16" or "float16", see `devices`; evidence is float64 with all.
+        compile: Compile the network.
+        say: Called with the line that says what "auto" took.
 
     Raises:
         ValueError: If the name is unknown, or what it names is missing or no denoiser; if prompts
-            are missing, or given to a model with its own classes.
+            are missing, or given to a model with its own classes; as `devices.place`.
     """
+    find_device(device)  # refused before anything is read
+    return place(_named(name, prompts), device, dtype, compile, say)
+
+
+def _named(name: str, prompts: Sequence[str] | None) -> Denoiser:
     if name == "digits-text":
         from model_bridges.digits.text import load_denoiser
 
@@ -67,41 +88,50 @@ def study(
     train_data: str | Path | None = None,
     split: bool = False,
     prompts: Sequence[str] | None = None,
+    device: str | torch.device = "auto",
+    dtype: str | torch.dtype = "auto",
+    compile: bool = False,
     say: Say = SILENT.say,
 ) -> StudiedModel:
     """The model of this name with its data, as every command takes it.
 
     Args:
-        name, prompts: As `load`.
+        name, prompts, device, dtype, compile: As `load`.
         data, train_data, split: As `StudiedModel.with_data`; a model that comes with data needs none.
-        say: Called with one line when a batch had to be split.
+        say: Called with one line when a batch had to be split, and with what "auto" took when the first
+            begins.
 
     Raises:
         ValueError: As `load` and `StudiedModel.with_data`.
     """
+    notes: list[str] = []
+    denoiser: Any = load(
+        name, prompts=prompts, device=device, dtype=dtype, compile=compile, say=notes.append
+    )
     shipped = None if prompts else SHIPPED.get(name)
     if shipped is not None:
-        model = shipped(say)
+        model = shipped(denoiser, say)
     else:
         class_name = "prompt" if prompts else "class"
-        model = study_denoiser(load(name, prompts=prompts), name, say, class_name=class_name)
+        model = study_denoiser(denoiser, name, say, class_name=class_name)
+    model.denoiser.note = "".join(notes)
     return model.with_data(data, train_data, split=split)
 
 
-def _digits(say: Say) -> StudiedModel:
+def _digits(denoiser: Any, say: Say) -> StudiedModel:
     from model_bridges.digits.studied import digits_model
 
-    return digits_model(say)
+    return digits_model(denoiser, say)
 
 
-def _digits_text(say: Say) -> StudiedModel:
+def _digits_text(denoiser: Any, say: Say) -> StudiedModel:
     from model_bridges.digits.text.studied import text_model
 
-    return text_model(say)
+    return text_model(denoiser, say)
 
 
 # Models that come with data.
-SHIPPED: dict[str, Callable[[Say], StudiedModel]] = {
+SHIPPED: dict[str, Callable[[Any, Say], StudiedModel]] = {
     "digits": _digits,
     "digits-text": _digits_text,
 }

@@ -27,6 +27,7 @@ from torch import Tensor
 from gmm_speciation.progress import Parts, Progress, listening
 from gmm_speciation.tracking import Variance, reverse_kernel
 from model_bridges.denoisers.base import Label
+from model_bridges.denoisers.devices import beside, normal
 from model_bridges.guidance import Guidance, denoise_at
 
 DenoiserFunction = Callable[..., Tensor]
@@ -62,7 +63,7 @@ def sample(
     generator: torch.Generator | None = None,
     method: Method = "ancestral",
     variance: Variance = "posterior",
-    device: str | torch.device = "cpu",
+    device: str | torch.device | None = None,
     dtype: torch.dtype | None = None,
     progress: Progress | Parts | None = None,
 ) -> Float[Tensor, "B *event"]:
@@ -75,11 +76,11 @@ def sample(
         label: Passed on to the denoiser.
         guidance: Bends the distribution that is drawn, and says which labels the denoiser is asked for;
             it needs the whole `Denoiser`.
-        generator: Source of all randomness, on `device`.
+        generator: Source of all randomness; what it draws is moved to `device`.
         method: The reverse step, see the module.
         variance: Of the ancestral noise: "posterior", the kernel above, or "beta" as
             `tracking.reverse_kernel`, which is not the kernel that tracking assumes.
-        device: Where the samples live.
+        device: Where the samples live; beside the model by default.
         dtype: Of the states; torch's default.
         progress: Told of the steps that are done; a `Progress`, or a function `(done, in all)`.
 
@@ -114,15 +115,16 @@ def sample(
             return denoiser(x, sigma, label)
         return guidance.again(state, x, sigma, denoise_at(denoiser, x, sigma))  # type: ignore[arg-type]
 
+    place = beside(denoiser) if device is None else device
+    label = label.to(place) if isinstance(label, Tensor) else label
     with torch.no_grad():
-        x = levels[0] * torch.randn(shape, generator=generator, device=device, dtype=dtype)
+        x = levels[0] * normal(shape, generator, place, dtype)
         state = None if guidance is None else guidance.init(x)
         for index, (sigma, next_sigma) in enumerate(pairwise(levels), start=1):
             denoised, state = mean(x, sigma, state)
             if method == "ancestral":
                 average, spread = reverse_kernel(x, denoised, sigma, next_sigma, variance)
-                noise = torch.randn(shape, generator=generator, device=device, dtype=dtype)
-                x = average + math.sqrt(spread) * noise
+                x = average + math.sqrt(spread) * normal(shape, generator, place, dtype)
             else:
                 slope = (x - denoised) / sigma
                 euler = x + (next_sigma - sigma) * slope

@@ -176,7 +176,7 @@ class StudiedModel:
         restricted = groups.restrict(self.denoiser.denoiser)
         names = tuple(self.class_names[k] for k in groups.classes)
         data = None if self.data is None else self.data.of_classes(groups.classes, names)
-        counted = CountingDenoiser(restricted, self.denoiser.say)
+        counted = CountingDenoiser(restricted, self.denoiser.say, self.denoiser.note)
         return replace(self, denoiser=counted, class_names=names, partitions={}, data=data)
 
     def first(self, limit: int | None) -> "StudiedModel":
@@ -196,7 +196,7 @@ class StudiedModel:
         if part.kind == "states":
             states = part.read()
             if self.decode is not None:
-                pictures = self.decode(states)
+                pictures = self.decode(states).cpu()
         elif self.encode is None:
             states = self._images(part)
         else:
@@ -204,7 +204,7 @@ class StudiedModel:
             pictures = images if self.show is None else self.show(images)
             # Not the seed itself: noise drawn later from it would be the encoder's once more.
             word = np.random.SeedSequence([seed, ENCODER]).generate_state(1, np.uint64)[0]
-            states = self.encode(images, torch.Generator().manual_seed(int(word >> 1)))
+            states = self.encode(images, torch.Generator().manual_seed(int(word >> 1))).cpu()
         return LabelledImages(states, labels, part.law, pictures)
 
     def images(self, part: ImageSet) -> LabelledImages:
@@ -227,7 +227,8 @@ class StudiedModel:
 
     def to_images(self, states: Tensor) -> Images:
         """Images of states, for the judge."""
-        return self.from_pictures(states if self.decode is None else self.decode(states))
+        shown = states if self.decode is None else self.decode(states)
+        return self.from_pictures(shown.cpu())
 
     # The judge
 

@@ -167,7 +167,7 @@ def _model(request: Study, bar: Any, removed: int = 0) -> Any:
     from model_bridges.cli.inputs import studied_model, with_samples
 
     bar.step("loading the model")
-    model = studied_model(request, split=True)
+    model = studied_model(request, split=True, say=bar.say)
     model.check_guided()
     if removed >= model.denoiser.num_classes:
         raise ValueError(

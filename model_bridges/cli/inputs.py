@@ -58,6 +58,9 @@ def studied_model(options: Study, *, split: bool = False, say: Say = SILENT.say)
         train_data=options.train_data,
         split=split and options.generate is None,
         prompts=options.prompt,
+        device=options.device,
+        dtype=options.dtype,
+        compile=options.compile,
         say=say,
     )
     if options.generate is None:

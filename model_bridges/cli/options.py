@@ -48,6 +48,13 @@ class Study:
             "--folder", "--run", metavar="DIR", help="Of a long run: killed, it continues there."
         ),
     ] = None
+    device: Annotated[
+        str, typer.Option(help="auto, cpu, cuda, cuda:1, ... or mps; auto takes an accelerator.")
+    ] = "auto"
+    dtype: Annotated[
+        str, typer.Option(help="Of the network: auto, float32, bfloat16 or float16.")
+    ] = "auto"
+    compile: Annotated[bool, typer.Option("--compile", help="Compile the network.")] = False
     seed: Seed = 0
     quiet: Quiet = False
 

@@ -98,7 +98,7 @@ def guided_run(
         max_batch=max_batch,
         progress=progress,
     )
-    rows, classes = np.arange(num), labels.numpy()
+    rows, classes = np.arange(num), labels.cpu().numpy()
     losses = -record.fine.log_posterior[::-1, rows, classes]
     log_snr = record.log_snr[::-1]
     curve = GuidedCurve(

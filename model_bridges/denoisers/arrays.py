@@ -59,7 +59,8 @@ def as_levels(sigma: Any, name: str = "`sigma`") -> Float[Tensor, "*B"]:
     levels = as_tensor(sigma, name)
     if levels.dtype is torch.bool:
         raise ValueError(f"{name} must be numbers; got booleans.")
-    return levels.to(torch.float64)
+    # Apple's devices have no float64.
+    return (levels.cpu() if levels.device.type == "mps" else levels).to(torch.float64)
 
 
 def as_states(x: Any, name: str = "`x0`") -> Float[Tensor, "*shape"]:

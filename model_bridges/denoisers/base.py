@@ -14,7 +14,9 @@ soft labels `(B, C)` where the model can take them, or `UNCONDITIONAL`; all of t
 """
 
 import abc
+import copy
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Protocol, final, runtime_checkable
 
 import numpy as np
@@ -22,7 +24,8 @@ import torch
 from jaxtyping import Float, Shaped
 from torch import Tensor
 
-from model_bridges.denoisers.arrays import as_states
+from model_bridges.denoisers.arrays import as_levels, as_states
+from model_bridges.denoisers.devices import Placement, placed
 
 
 @final
@@ -63,7 +66,8 @@ class Denoiser(Protocol):
 
     `sigma_range` holds the noise levels the model was trained for; `provenance` says in words where
     it comes from. An optional attribute `class_prior`, a tuple of C weights, is the distribution of the
-    classes; without it they are taken as equal.
+    classes; without it they are taken as equal. An optional attribute `device` says where it computes, and
+    a method `placed(placement)` gives it on another (`devices.place`).
     """
 
     @property
@@ -137,6 +141,25 @@ class Wrapped(Factored):
     def class_prior(self) -> tuple[float, ...] | None:
         return getattr(self.denoiser, "class_prior", None)
 
+    @property
+    def device(self) -> torch.device | str | None:
+        """Where the inner one computes, if it says so."""
+        return getattr(self.denoiser, "device", None)
+
+    def placed(self, placement: Placement) -> "Wrapped":
+        """Around the inner one on a device.
+
+        Raises:
+            ImmovableError: If that does not say how it moves.
+        """
+        moved = copy.copy(self)
+        for name in [
+            n for n in vars(self) if isinstance(getattr(type(self), n, None), cached_property)
+        ]:
+            del vars(moved)[name]  # of the place before
+        vars(moved)["denoiser"] = placed(self.denoiser, placement)
+        return moved
+
     def raw(self, x: States, sigma: Sigma, label: Label) -> Float[Tensor, "B *event"]:
         """The network's own output. Errors as those of the inner denoiser."""
         return self.denoiser.raw(x, sigma, label)
@@ -170,7 +193,7 @@ def check_finite(
     if bool(finite.all()):
         return output
     image = int((~finite).nonzero()[0, 0])
-    levels = torch.as_tensor(sigma, dtype=torch.float64).expand(len(x))
+    levels = as_levels(sigma).expand(len(x))
     named = "no class" if isinstance(label, Unconditional) else f"class {label[image].tolist()}"
     remedy = (
         "Check its weights, the noise level, and that its type has the range: float16 ends at 65504"
@@ -201,13 +224,13 @@ def class_raw(
     """
     if max_batch < 1:
         raise ValueError(f"`max_batch` must be at least 1; got {max_batch}.")
-    levels = torch.as_tensor(sigma, dtype=torch.float64)
-    rows = torch.arange(denoiser.num_classes * len(x))
+    levels = as_levels(sigma)
+    rows = torch.arange(denoiser.num_classes * len(x), device=x.device)
     outputs = []
     for chunk in rows.split(max_batch):
-        state = (chunk % len(x)).to(x.device)
+        state = chunk % len(x)
         level = levels[state.to(levels.device)] if levels.ndim else levels
-        label = torch.div(chunk, len(x), rounding_mode="floor").to(x.device)
+        label = torch.div(chunk, len(x), rounding_mode="floor")
         states = x[state]
         try:
             outputs.append(check_finite(denoiser.raw(states, level, label), states, level, label))

@@ -40,10 +40,13 @@ class CountingDenoiser(Wrapped):
     Args:
         denoiser: The model.
         say: Called with one line when a batch was split.
+        note: A line to say before the first forward pass.
     """
 
-    def __init__(self, denoiser: Denoiser, say: Callable[[str], object] = SILENT.say):
-        self.denoiser, self.say = denoiser, say
+    def __init__(
+        self, denoiser: Denoiser, say: Callable[[str], object] = SILENT.say, note: str = ""
+    ):
+        self.denoiser, self.say, self.note = denoiser, say, note
         self.evaluations = 0
         self.max_batch: int | None = None  # the size that fitted, once a larger one did not
 
@@ -54,6 +57,9 @@ class CountingDenoiser(Wrapped):
             MemoryError: If not even one state fits.
         """
         self.evaluations += len(x)
+        if self.note:
+            self.say(self.note)
+            self.note = ""
         if self.max_batch is None or len(x) <= self.max_batch:
             try:
                 return self.denoiser.raw(x, sigma, label)

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import torch
 from jaxtyping import Float
-from torch import Tensor
+from torch import Tensor, nn
 
 from gmm_speciation.covariances import LowRank
 from gmm_speciation.inference import Classes
@@ -80,7 +80,7 @@ def mixture_denoiser(
     )
 
 
-class _TorchMixture:
+class _TorchMixture(nn.Module):
     """The mixture's parameters in torch: spectra `(1 or K, m)` and bases `(1 or K, d, r)` or None.
 
     Coordinates of a state are those along the r columns of a basis and, where r < d, the d entries of
@@ -88,9 +88,10 @@ class _TorchMixture:
     """
 
     def __init__(self, mixture: GaussianMixture, partition: Partition, dtype: torch.dtype) -> None:
-        def tensor(array: Any) -> Tensor:
-            return torch.as_tensor(np.array(array, dtype=np.float64)).to(dtype)
+        def tensor(array: Any) -> nn.Buffer:
+            return nn.Buffer(torch.as_tensor(np.array(array, dtype=np.float64)).to(dtype))
 
+        super().__init__()
         self.centre, self.offsets = tensor(mixture.centre), tensor(mixture.offsets)
         self.log_weights = tensor(mixture.log_weights)
         covariance, dim = mixture.covariance, mixture.dim
@@ -99,14 +100,15 @@ class _TorchMixture:
         if isinstance(covariance, LowRank) and self.across:
             rest = np.repeat(np.asarray(covariance.across)[:, None], dim, axis=1)
             self.bases = tensor(covariance.axes)
-            self.spectra = tensor(np.concatenate([covariance.spectrum, rest], axis=1)).clamp(min=0)
+            spectra = np.concatenate([covariance.spectrum, rest], axis=1)
             share = (dim - covariance.rank) / dim
             self.multiplicity = tensor(np.repeat([1.0, share], [covariance.rank, dim]))
         else:
             basis = covariance.complete_basis()
             self.bases = None if basis is None else tensor(basis)
-            self.spectra = tensor(covariance.eigenvalues(dim)).clamp(min=0)
-            self.multiplicity = torch.ones(dim, dtype=dtype)
+            spectra = np.asarray(covariance.eigenvalues(dim))
+            self.multiplicity = tensor(np.ones(dim))
+        self.spectra = tensor(np.maximum(spectra, 0))
         labels, weights = (
             np.asarray(partition.labels),
             np.exp(np.asarray(mixture.log_weights, float)),

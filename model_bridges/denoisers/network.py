@@ -8,7 +8,8 @@ A noise level outside the trained range is reported or refused, never moved.
 import math
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass
+from contextlib import nullcontext
+from dataclasses import dataclass, replace
 from numbers import Integral
 from typing import Any, Literal, final
 
@@ -25,6 +26,7 @@ from model_bridges.denoisers.base import (
     Unconditional,
     check_finite,
 )
+from model_bridges.denoisers.devices import Placement, move
 
 
 @final
@@ -46,6 +48,7 @@ class NetworkDenoiser(Factored):
         class_prior: Weights of the classes; equal when `None`.
         dtype: What the network computes in. `D` comes in the dtype of `x`.
         device: Where it computes.
+        half: The half precision of its matrix products and convolutions, by `torch.autocast`.
 
     Raises:
         ValueError: If the sizes or the range are not positive, or `outside` is unknown.
@@ -63,6 +66,7 @@ class NetworkDenoiser(Factored):
     class_prior: tuple[float, ...] | None = None
     dtype: torch.dtype = torch.float32
     device: torch.device | str = "cpu"
+    half: torch.dtype | None = None
 
     def __post_init__(self) -> None:
         for name, sizes in (
@@ -112,12 +116,24 @@ class NetworkDenoiser(Factored):
         self._check_range(levels)
         levels = levels.expand(len(x)).to(self.device, self.dtype)
         states, label = x.to(self.device, self.dtype), self._label(label, len(x))
-        output = self._checked(self.raw_function(states, levels, label), states)
+        kind = torch.device(self.device).type
+        with nullcontext() if self.half is None else torch.autocast(kind, self.half):
+            output = self._checked(self.raw_function(states, levels, label), states)
         return check_finite(output, states, levels, label)
 
     def coefficients(self, sigma: Sigma) -> tuple[Float[Tensor, "*B"], Float[Tensor, "*B"]]:
         """`(skip, out)`, each of the shape of `sigma`, in float64."""
         return self.coefficient_function(as_levels(sigma))
+
+    def placed(self, placement: Placement) -> "NetworkDenoiser":
+        """The model on a device: the modules of its function are moved there, not copied.
+
+        Raises:
+            ImmovableError: As `devices.move`.
+        """
+        move(self.raw_function, placement, self.dtype)
+        own = placement.weights(self.dtype)
+        return replace(self, device=placement.device, dtype=own, half=placement.half)
 
     @staticmethod
     def _checked(output: Any, states: Tensor) -> Tensor:

@@ -15,16 +15,16 @@ from jaxtyping import Float, Num, UInt8
 from torch import Tensor
 
 from gmm_speciation.progress import SILENT
-from model_bridges.digits import load_denoiser
+from model_bridges.denoisers.base import Denoiser
 from model_bridges.digits.data import NUM_CLASSES, PARTITIONS, SIGMA_DATA, Digits, load_digits
 from model_bridges.images.sets import ImageSet, Parts
 from model_bridges.studied import StudiedModel, study_denoiser
 
 
-def digits_model(say: Callable[[str], object] = SILENT.say) -> StudiedModel:
+def digits_model(denoiser: Denoiser, say: Callable[[str], object] = SILENT.say) -> StudiedModel:
     """The shipped pair of small EDM2 networks."""
     return study_denoiser(
-        load_denoiser(),
+        denoiser,
         "digits",
         say,
         class_name="digit",

@@ -94,7 +94,7 @@ class Latents:
             )
         pictures = []
         for part in states.split(self.max_batch):
-            part = part.to(self.autoencoder.device).float()
+            part = part.float().to(self.autoencoder.device)
             latent = (part - self._bias(part)) / self._scale(part)
             pictures.append(self.autoencoder.decode(latent).sample.clamp(0, 1))
         return torch.cat(pictures)

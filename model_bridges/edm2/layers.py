@@ -42,7 +42,7 @@ def mp_sum(
     a: Float[Tensor, "*shape"], b: Float[Tensor, "*shape"], balance: float
 ) -> Float[Tensor, "*shape"]:
     """`((1-t) a + t b) / sqrt((1-t)^2 + t^2)` with `t = balance` (Eq. 88)."""
-    return a.lerp(b, balance) * (1 / math.hypot(1 - balance, balance))
+    return a.lerp(b.to(a.dtype), balance) * (1 / math.hypot(1 - balance, balance))
 
 
 def mp_cat(

@@ -96,6 +96,10 @@ class EDM2Network(nn.Module):
         coefficients = self.preconditioning(levels)
         return self.unet(_per_image(coefficients.c_in) * x, coefficients.c_noise, labels)
 
+    def compile(self, *args: Any, **kwargs: Any) -> None:
+        """What is compiled is the U-Net, which every output comes from."""
+        self.unet.compile(*args, **kwargs)
+
     def logvar(self, sigma: Float[Tensor, " B"]) -> Float[Tensor, " B"]:
         """Log of the expected weighted squared error per element at `sigma`, as learned (Eq. 21).
 

@@ -193,7 +193,7 @@ class CloneJob(ProblemJob):
     def chunk(self, index: int, pilot: ChunkSums) -> ChunkSums:
         """Sums of the agreement over the images of one chunk."""
         p = self.problem
-        clean = p.x0[p.images(index)].double()
+        clean = p.clean(p.images(index))
         grid = self.grid()
         totals = {
             f"{kind} {name}": np.zeros(len(pilot.totals["branch"]))

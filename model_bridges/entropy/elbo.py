@@ -49,7 +49,7 @@ class ElboJob(ProblemJob):
         """Sums over the images of one chunk."""
         p = self.problem
         images = p.images(index)
-        clean = p.x0[images].double()
+        clean = p.clean(images)
         levels = pilot.totals["levels"]
         rows: list[Arrays] = []
         for number, sigma in enumerate(map(float, levels)):
@@ -84,7 +84,7 @@ class ElboJob(ProblemJob):
         """Entropy, rate and, with labels, cross-entropy of every image at one level."""
         p, result = self.problem, {}
         skip, _ = p.denoiser.coefficients(sigma)
-        clean = p.x0[images].to(x)
+        clean = p.clean(images)
         rows = torch.cat([p.class_outputs(x, sigma), (clean - float(skip) * x)[None]])
         inner = gram(rows, p.denoiser.num_classes)
         shares = torch.from_numpy(posterior.log_posterior).to(inner).exp()

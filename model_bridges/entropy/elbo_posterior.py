@@ -31,6 +31,7 @@ from torch import Tensor
 
 from model_bridges.denoisers.base import Denoiser, class_raw, per_image
 from model_bridges.denoisers.checks import class_weights
+from model_bridges.denoisers.devices import brought
 from model_bridges.entropy.importance import FLOOR, Proposal
 from model_bridges.entropy.levels import pilot_rate
 
@@ -94,8 +95,8 @@ def elbo_posterior(
     if (sigma / high) ** 2 * (1 + SMALLEST_STEP) >= 1:
         return _prior_alone(weights, len(x))
     if rate is None:
-        rate = pilot_rate(denoiser, x.double(), prior=weights, max_batch=max_batch)
-    rng = np.random.default_rng(rng)
+        rate = pilot_rate(denoiser, x, prior=weights, max_batch=max_batch)
+    x, rng = brought(denoiser, x).double(), np.random.default_rng(rng)
     proposal = step_proposal(sigma, high, rate)
     shape = (2, len(x), num_strata)
     log_step, importance = proposal.stratified(rng.random(shape))
@@ -104,7 +105,7 @@ def elbo_posterior(
         [
             _contributions(
                 denoiser,
-                x.double(),
+                x,
                 sigma,
                 torch.from_numpy(np.exp(log_step[half])),
                 noise[half].to(x.device),

@@ -23,6 +23,7 @@ from model_bridges.denoisers.arrays import Images, Labels
 from model_bridges.denoisers.base import UNCONDITIONAL, Denoiser, class_raw
 from model_bridges.denoisers.checks import check_data, check_levels, class_weights
 from model_bridges.denoisers.counted import CountingDenoiser
+from model_bridges.denoisers.devices import brought
 from model_bridges.entropy.levels import pilot_rate
 from model_bridges.entropy.linear_bounds import wiener_errors
 from model_bridges.runs.jobs import Arrays, chunk_slice, default_chunk_size
@@ -53,6 +54,10 @@ class Problem:
     def images(self, index: int) -> slice:
         """The images of one chunk."""
         return chunk_slice(index, len(self.x0), self.chunk_size)
+
+    def clean(self, images: slice | Int[Tensor, " N"]) -> Float[Tensor, "N *event"]:
+        """Some of the images beside the model, in float64."""
+        return brought(self.denoiser, self.x0[images]).double()
 
     def rng(self, kind: str, *indices: int) -> np.random.Generator:
         """Random numbers of one kind of job at one place of it."""
@@ -139,10 +144,11 @@ def probe(denoiser: CountingDenoiser, device: torch.device | str = "cpu") -> lis
     rng = np.random.default_rng(20240607)
     sigma = float(np.sqrt(np.prod(denoiser.sigma_range)))
     shape = (PROBE_IMAGES, *denoiser.event_shape)
-    x = torch.from_numpy(sigma * rng.standard_normal(shape)).to(device)
-    label = torch.arange(PROBE_IMAGES) % denoiser.num_classes
+    x = brought(denoiser, torch.from_numpy(sigma * rng.standard_normal(shape)).to(device))
+    label = torch.arange(PROBE_IMAGES, device=x.device) % denoiser.num_classes
     labels = (label, UNCONDITIONAL) if denoiser.has_unconditional else (label,)
-    raw = torch.cat([denoiser.denoiser.raw(x, sigma, one) for one in labels]).double().flatten(1)
+    raw = torch.cat([denoiser.denoiser.raw(x, sigma, one) for one in labels])
+    raw = raw.cpu().double().flatten(1)
     return [float(v) for v in (*raw.mean(1), *raw.square().mean(1).sqrt())]
 
 

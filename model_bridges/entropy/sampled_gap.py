@@ -149,17 +149,17 @@ class SampledGapJob(ProblemJob):
         p = self.problem
         assert p.labels is not None  # checked at the start
         index = torch.from_numpy(images).to(p.x0.device)
-        clean, label = p.x0[index].double(), p.labels.to(p.x0.device)[index].long()
-        sigma = torch.from_numpy(np.exp(places))
+        clean = p.clean(index)
+        label = p.labels.to(p.x0.device)[index].to(clean.device).long()
+        sigma = torch.from_numpy(np.exp(places)).to(clean)
         noise = torch.from_numpy(rng.standard_normal(clean.shape)).to(clean)
         x = clean + per_image(sigma, clean) * noise
         skip, out = p.denoiser.coefficients(sigma)
         rest = (clean - per_image(skip, x) * x).flatten(1)
         scale, distances = out.to(x)[:, None], []
-        for part in torch.arange(len(x)).split(p.max_batch):
-            here = part.to(x.device)
+        for here in torch.arange(len(x), device=x.device).split(p.max_batch):
             outputs = [
-                p.denoiser.raw(x[here], sigma[part], which).to(x).flatten(1)
+                p.denoiser.raw(x[here], sigma[here], which).to(x).flatten(1)
                 for which in (label[here], UNCONDITIONAL)
             ]
             errors = [rest[here] - scale[here] * output for output in outputs]

@@ -30,9 +30,9 @@ def denoise_at(denoiser: Denoiser, x: Float[Tensor, "B *event"], sigma: float) -
             if label is None:
                 given = UNCONDITIONAL
             elif isinstance(label, Tensor):
-                given = label
+                given = label.to(x.device)
             else:
-                given = torch.full((len(x),), label)
+                given = torch.full((len(x),), label, device=x.device)
             known[key] = denoiser(x, sigma, given)
         return known[key]
 
@@ -94,6 +94,11 @@ class Guided:
     _run: Threaded | None = field(default=None, init=False)
     _shape: tuple[int, ...] = field(default=(), init=False)
     _first: bool = field(default=True, init=False)  # of its step
+
+    @property
+    def device(self) -> torch.device | str | None:
+        """Where the model computes, if it says so."""
+        return getattr(self.denoiser, "device", None)
 
     def __call__(
         self, x: Float[Tensor, "B *event"], sigma: Sigma, label: Label | None = None

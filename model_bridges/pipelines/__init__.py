@@ -17,7 +17,7 @@ from typing import Any
 
 import torch
 from jaxtyping import Float
-from torch import Tensor
+from torch import Tensor, nn
 
 from model_bridges.denoisers.network import NetworkDenoiser
 from model_bridges.denoisers.parametrisation import from_epsilon, from_flow, from_velocity, from_x0
@@ -85,17 +85,7 @@ def load(
         embeddings, empty_embedding = rows[:-1], rows[-1]
     unet = source.unet(dtype).to(device)
     table = _table(embeddings, empty_embedding, len(texts), unet.config.cross_attention_dim)
-    table = table.to(device, dtype)
-
-    def network(x: Tensor, time: Tensor, label: Tensor | None) -> Tensor:
-        index = torch.full((len(x),), len(texts), device=x.device) if label is None else label
-        # The step stays in float32: half precision has no room for its fraction.
-        parts = [
-            unet(x[rows].to(dtype), time[rows], encoder_hidden_states=table[index[rows]]).sample
-            for rows in torch.arange(len(x), device=x.device).split(max_batch)
-        ]
-        return torch.cat(parts).to(x)
-
+    network = _Prompted(unet, table.to(device, dtype), len(texts), max_batch)
     source.announce_licence()
     name = f"{source.name}@{revision}" if revision else source.name
     denoiser = parametrisation(
@@ -107,6 +97,29 @@ def load(
         **{"provenance": f"the pipeline {name} with prompts {' | '.join(texts)}", **options},
     )
     return LatentDiffusion(denoiser, texts, source, scale, max_batch)
+
+
+class _Prompted(nn.Module):
+    """A UNet called by the number of a prompt; None is the empty one, whose row comes last."""
+
+    def __init__(self, unet: Any, table: Float[Tensor, "rows S E"], empty: int, max_batch: int):
+        super().__init__()
+        self.unet, self.table = unet, nn.Buffer(table)
+        self.empty, self.max_batch = empty, max_batch
+
+    def compile(self, *args: Any, **kwargs: Any) -> None:
+        """What is compiled is the UNet, whatever the batch."""
+        self.unet.compile(*args, **kwargs)
+
+    def forward(self, x: Tensor, time: Tensor, label: Tensor | None) -> Tensor:
+        index = torch.full((len(x),), self.empty, device=x.device) if label is None else label
+        own = self.table.dtype
+        # The step stays in float32: half precision has no room for its fraction.
+        parts = [
+            self.unet(x[r].to(own), time[r], encoder_hidden_states=self.table[index[r]]).sample
+            for r in torch.arange(len(x), device=x.device).split(self.max_batch)
+        ]
+        return torch.cat(parts).to(x)
 
 
 def _parametrisation(configuration: Mapping[str, Any]) -> Callable[..., NetworkDenoiser]:

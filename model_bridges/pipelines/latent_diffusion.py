@@ -73,7 +73,7 @@ class LatentDiffusion(Wrapped):
             )
         rows = []
         for part in pictures.split(self.max_batch):
-            posterior = self.autoencoder.encode(part.to(self.denoiser.device).float()).latent_dist
+            posterior = self.autoencoder.encode(part.float().to(self.denoiser.device)).latent_dist
             draw = posterior.mean
             if generator is not None:
                 noise = torch.randn(draw.shape, generator=generator, device=generator.device)
@@ -94,7 +94,7 @@ class LatentDiffusion(Wrapped):
     ) -> Float[Tensor, "B channels height width"]:
         """Pictures of scaled latents, values about -1 to 1, not clipped."""
         mean, scale = (part.to(self.denoiser.device) for part in self.scale)
-        draws = latents.to(self.denoiser.device).float() / scale + mean
+        draws = latents.float().to(self.denoiser.device) / scale + mean
         return torch.cat([self.autoencoder.decode(p).sample for p in draws.split(self.max_batch)])
 
     def partition(self, groups: Mapping[str, Sequence[str]]) -> Partition:

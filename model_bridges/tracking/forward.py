@@ -35,6 +35,7 @@ from gmm_speciation.tracking import log_likelihood_update, reverse_kernel
 from model_bridges.denoisers.arrays import Images, Labels
 from model_bridges.denoisers.base import UNCONDITIONAL, Denoiser, NotFiniteError, class_raw
 from model_bridges.denoisers.checks import check_data, check_levels, class_weights
+from model_bridges.denoisers.devices import brought
 from model_bridges.tracking.distances import distance, gram, spread
 from model_bridges.tracking.tracked import Chain, TrackedPosterior
 
@@ -120,16 +121,16 @@ def track(
     told = listening(progress)
     for done, start in enumerate(starts):
         chunk = slice(start, start + step)
-        rows = []
+        clean, rows = brought(denoiser, x0[chunk]).double(), []
         tracked = _track(
             denoiser,
-            forward_paths(x0[chunk].double(), levels, seed, first * num_paths + start)
+            forward_paths(clean, levels, seed, first * num_paths + start)
             if paths is None
-            else paths[:, chunk].double(),
-            x0[chunk].double(),
-            None if labels is None else labels[chunk].to(x0.device).long(),
+            else brought(denoiser, paths[:, chunk]).double(),
+            clean,
+            None if labels is None else labels[chunk].to(clean.device).long(),
             levels,
-            torch.from_numpy(weights).log().to(x0.device),
+            torch.from_numpy(weights).log().to(clean.device),
             chosen,
             max_batch,
         )

@@ -23,6 +23,7 @@ from gmm_speciation.progress import Parts, Progress
 from gmm_speciation.tracking import reverse_kernel
 from model_bridges.denoisers.base import Denoiser, Sigma, Unconditional
 from model_bridges.denoisers.checks import check_levels, class_weights
+from model_bridges.denoisers.devices import brought
 from model_bridges.tracking.forward import track
 from model_bridges.tracking.tracked import TrackedPosterior
 
@@ -49,11 +50,13 @@ def generate_paths(
     for start in range(0, num_paths, max_batch):
         index = range(start, min(start + max_batch, num_paths))
         generators = [np.random.default_rng([seed, 0x6E, first + i]) for i in index]
-        label = labels if isinstance(labels, Unconditional) else labels[index.start : index.stop]
+        label = labels
+        if not isinstance(labels, Unconditional):
+            label = brought(denoiser, labels[index.start : index.stop])
 
         def noise(generators=generators) -> Tensor:
             rows = [g.standard_normal(event_shape) for g in generators]
-            return torch.from_numpy(np.stack(rows))
+            return brought(denoiser, torch.from_numpy(np.stack(rows)))
 
         path = [float(sigmas[-1]) * noise()]
         for i in range(len(sigmas) - 1, 0, -1):

@@ -15,14 +15,16 @@ from gmm_speciation.progress import SILENT
 from model_bridges.denoisers.base import EMPTY_PROMPT
 from model_bridges.digits.data import load_digits
 from model_bridges.digits.studied import known_of_digits
-from model_bridges.digits.text import load_denoiser
 from model_bridges.digits.text.data import to_digits, to_pictures
+from model_bridges.pipelines import LatentDiffusion
 from model_bridges.studied import StudiedModel, study_denoiser
 
 
-def text_model(say: Callable[[str], object] = SILENT.say) -> StudiedModel:
+def text_model(
+    denoiser: LatentDiffusion, say: Callable[[str], object] = SILENT.say
+) -> StudiedModel:
     """The shipped text-to-image model with the ten prompts of the digits."""
-    denoiser, digits = load_denoiser(), load_digits()
+    digits = load_digits()
 
     def encode(images: Tensor, generator: torch.Generator) -> Tensor:
         return denoiser.encode(to_pictures(digits, images), generator)

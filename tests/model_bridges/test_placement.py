@@ -1,0 +1,449 @@
+"""Models on a device: every family moves there, every pass stays there, and the numbers are the host's."""
+
+import functools
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from controlled import judged_mixture
+from elsewhere import DEVICE, There, elsewhere
+from oracle import ten_classes
+from tiny_pipeline import PROMPTS
+
+import model_bridges as mb
+from gmm_speciation import GaussianMixture
+from model_bridges.classes.groups import read_selection
+from model_bridges.cli import main
+from model_bridges.cli.inputs import studied_model
+from model_bridges.cli.options import Study
+from model_bridges.control.guided import constant, guided_run
+from model_bridges.denoisers.base import Wrapped
+from model_bridges.denoisers.counted import CountingDenoiser
+from model_bridges.denoisers.devices import (
+    ImmovableError,
+    Placement,
+    _held,
+    beside,
+    find_device,
+    place,
+)
+from model_bridges.digits import load_denoiser
+from model_bridges.entropy.measure import measure
+from model_bridges.entropy.own_samples import SamplingJob
+from model_bridges.entropy.problem import probe, problem
+from model_bridges.pipelines import load as load_pipeline
+from model_bridges.runs.folder import run_job
+from model_bridges.samplers import karras_sigmas, sample
+
+ABAR = np.linspace(0.999, 0.001, 50)
+
+
+class Own(torch.nn.Module):
+    """A network of a user's: noise predicted from the state, the step and an embedding of the class."""
+
+    def __init__(self, dtype=torch.float32):
+        super().__init__()
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            self.embedding = torch.nn.Embedding(4, 16)
+            self.layers = torch.nn.Sequential(
+                torch.nn.Linear(3 + 16, 32), torch.nn.SiLU(), torch.nn.Linear(32, 2)
+            )
+        self.to(dtype).requires_grad_(False)
+
+    def forward(self, x, step, label):
+        return self.layers(torch.cat([x, step[:, None] / 50, self.embedding(label)], 1))
+
+
+def own(make=lambda network: network):
+    return mb.from_epsilon(
+        make(Own()), ABAR, num_classes=3, event_shape=(2,), unconditional_label=3
+    )
+
+
+def low_rank():
+    rng = np.random.default_rng(3)
+    return GaussianMixture.low_rank(rng.normal(size=(3, 6)), rng.normal(size=(3, 6, 2)), 0.1)
+
+
+FAMILIES = {
+    "EDM2": load_denoiser,
+    "some classes": lambda: mb.ClassSubset(load_denoiser(), (3, 1), (0.25, 0.75)),
+    "isotropic mixture": lambda: mb.mixture_denoiser(law()),
+    "mixture of low rank": lambda: mb.mixture_denoiser(low_rank()),
+    "mixture of full covariances": lambda: mb.mixture_denoiser(ten_classes("full")),
+    "module": own,
+    "bound method": lambda: own(lambda network: network.forward),
+    "partial": lambda: own(lambda network: functools.partial(network)),
+    "closure": lambda: own(lambda network: lambda x, t, c: network(x, t, c)),
+    "closure of closures": lambda: own(lambda n: (lambda f: lambda x, t, c: f(x, t, c))(n.forward)),
+    "counted": lambda: CountingDenoiser(CountingDenoiser(own())),
+}
+
+
+def law():
+    return GaussianMixture.isotropic([[-3.0, 0.0], [0.0, 1.0], [3.0, 0.0]], 0.5, [0.5, 0.2, 0.3])
+
+
+class Watched(Wrapped):
+    """Refuses whatever is not on the device already, so that nothing is carried there and back unseen."""
+
+    def __init__(self, denoiser):
+        self.denoiser = denoiser
+
+    def raw(self, x, sigma, label):
+        assert isinstance(x, There)
+        for given in (sigma, label):
+            assert (
+                not isinstance(given, torch.Tensor) or given.ndim == 0 or isinstance(given, There)
+            )
+        return self.denoiser.raw(x, sigma, label)
+
+
+def host(values):
+    return values.cpu().numpy() if isinstance(values, torch.Tensor) else np.asarray(values)
+
+
+def states(denoiser, num=5, sigma=1.0):
+    generator = torch.Generator().manual_seed(1)
+    return sigma * torch.randn(num, *denoiser.event_shape, generator=generator)
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_every_family_moves(name):
+    def answers(denoiser):
+        x, label = states(denoiser), torch.arange(5) % denoiser.num_classes
+        found = [denoiser(x, 1.0, label), denoiser.raw(x, torch.linspace(0.5, 2, 5), label)]
+        if denoiser.has_unconditional:
+            found.append(denoiser.raw(x, 1.0, mb.UNCONDITIONAL))
+        return found
+
+    here = answers(FAMILIES[name]())
+    with elsewhere():
+        moved = place(FAMILIES[name](), DEVICE)
+        assert torch.device(moved.device) == DEVICE
+        there = answers(moved)
+        # The posterior mean comes where its state is, the raw output where the network is.
+        assert not isinstance(there[0], There)
+        assert all(isinstance(raw, There) for raw in there[1:])
+        for one, other in zip(here, there, strict=True):
+            np.testing.assert_allclose(host(other), host(one), rtol=1e-12, atol=0)
+
+
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-5), (torch.bfloat16, 2e-2)])
+def test_a_pipeline_moves_with_its_prompts_and_its_autoencoder(dtype, tolerance, folder):
+    def answers(model):
+        x = states(model, 4)
+        latents = model.encode(torch.zeros(2, 3, 16, 16), torch.Generator().manual_seed(0))
+        raw = model.raw(x, 1.0, torch.tensor([0, 1, 2, 0]))
+        return latents, raw, model.raw(x, 1.0, mb.UNCONDITIONAL), model.decode(x)
+
+    here = answers(load_pipeline(folder, PROMPTS, dtype=dtype))
+    model = load_pipeline(folder, PROMPTS, dtype=dtype)
+    # Read here: diffusers itself reads by way of the device without memory.
+    autoencoder = model.source.autoencoder()
+    with elsewhere():
+        moved = place(model, DEVICE)
+        vars(moved)["autoencoder"] = autoencoder.to(moved.device)
+        there = answers(moved)
+        assert all(isinstance(values, There) for values in there)
+        for one, other in zip(here, there, strict=True):
+            assert one.dtype == other.dtype
+            # Of a few roundings of the dtype: kernels are chosen by device.
+            assert (other.cpu() - one).abs().max() <= tolerance * one.abs().max()
+
+
+def subject():
+    return mb.mixture_denoiser(law(), sigma_range=(0.02, 20.0))
+
+
+def data(num=6):
+    labels = torch.arange(num) % 3
+    rng = np.random.default_rng(5)
+    x0 = np.asarray(law().means)[labels] + np.sqrt(0.5) * rng.normal(size=(num, 2))
+    return torch.from_numpy(x0), labels
+
+
+LEVELS = np.geomspace(0.05, 15, 9)
+
+
+def tracked(denoiser):
+    x0, labels = data()
+    pairs = {"pairs": [0, 0, 1], "class": [0, 1, 2]}
+    record = mb.track(denoiser, x0, labels, sigmas=LEVELS, partitions=pairs, num_paths=2)
+    chains = (record.fine, record.coarse)
+    return [
+        *(values for c in chains for values in (c.log_posterior, c.bayes_gap, c.excess)),
+        record.group_gap("pairs"),
+        record.label_error,
+        record.labelled_gap,
+        record.log_ratio,
+    ]
+
+
+def generated(denoiser):
+    record, ends = mb.generated_posterior(denoiser, 7, sigmas=LEVELS, max_batch=4)
+    free, _ = mb.generated_posterior(denoiser, 3, labels=mb.UNCONDITIONAL, sigmas=LEVELS)
+    return record.log_posterior, ends, free.log_posterior
+
+
+def sampled(denoiser):
+    levels, label = karras_sigmas(9, 0.05, 15.0), torch.tensor([0, 1, 2, 1])
+    generator = torch.Generator().manual_seed(3)
+    return [
+        sample(denoiser, (4, 2), levels, label, generator=generator, method=method)
+        for method in ("ancestral", "probability-flow")
+    ]
+
+
+def own_samples(denoiser):
+    job = SamplingJob(CountingDenoiser(denoiser), 6, num_steps=6)
+    return [job.images(run_job(job, None)).images]
+
+
+def estimated(names, without=False):
+    """Curves of estimators; `without` an unconditional part, as a model of some classes has none."""
+
+    def run(denoiser):
+        x0, labels = data()
+        if without:
+            denoiser = mb.ClassSubset(denoiser, (0, 1, 2), (0.5, 0.2, 0.3))
+        given = problem(denoiser, x0, labels, sigmas=LEVELS, chunk_size=3)
+        result = measure(given, names, clone_steps=5)
+        curves = next(iter(result.variables.values())).curves
+        assert set(curves) == set(names)
+        return [part.value for c in curves.values() for part in (c.entropy, c.rate)]
+
+    return run
+
+
+def guided(denoiser):
+    _, labels = data(6)
+    tracked = mb.guidance.TrackedClasses(1, torch.tensor([0.5, 0.2, 0.3]).log())
+    kinds = {
+        "classifier-free": mb.guidance.ClassifierFree(labels, 2.0),
+        "interval": mb.guidance.Interval(mb.guidance.ClassifierFree(1, 2.5), 0.3, 3.0),
+        "negative": mb.guidance.NegativePrompt(1, 0.8),
+        "safe latent": mb.guidance.SafeLatent(1, 5.0),
+        "dynamic": mb.guidance.DynamicNegative(1, 0.7, tracked),
+        "published": mb.guidance.DynamicNegative.tracked(1),
+        "feedback": mb.guidance.Feedback.tracked(labels, num_steps=8),
+    }
+    levels = karras_sigmas(8, 0.05, 15.0)
+    found = []
+    for kind in kinds.values():
+        for method in ("ancestral", "probability-flow"):
+            generator = torch.Generator().manual_seed(3)
+            found.append(
+                sample(denoiser, (6, 2), levels, guidance=kind, generator=generator, method=method)
+            )
+    run = guided_run(denoiser, constant(1.5), labels, LEVELS, scales=np.full(9, 1.5))
+    return [*found, run.losses, run.imbalance]
+
+
+def studied(denoiser):
+    model = judged_mixture()
+    return [
+        replace(model, denoiser=CountingDenoiser(denoiser)).draw(
+            lambda labels: mb.guidance.ClassifierFree(labels, 2.0), 9, sigmas=karras_sigmas(6)
+        )
+    ]
+
+
+PASSES = {
+    "track": tracked,
+    "generated paths": generated,
+    "samplers": sampled,
+    "samples as a job": own_samples,
+    "clones": estimated(["clones"]),
+    "clones of some classes": estimated(["clones"], without=True),
+    "elbo": estimated(["elbo"]),
+    "gaps": estimated(["tracking", "gap", "gap-unconditional", "tracking-ratio"]),
+    "sampled gap": estimated(["gap-sampled"]),
+    "guidance": guided,
+    "a study's draws": studied,
+    "probe": lambda denoiser: [probe(CountingDenoiser(denoiser))],
+    "levels of a pilot": lambda denoiser: [mb.adaptive_sigmas(denoiser, data()[0], 9)],
+    "outputs of all classes": lambda denoiser: [
+        mb.class_raw(denoiser, data()[0].to(torch.device(denoiser.device)), 1.0)
+    ],
+}
+
+
+@pytest.mark.parametrize("name", PASSES)
+def test_every_pass_stays_on_the_device_and_says_the_same(name):
+    here = PASSES[name](subject())
+    with elsewhere() as mode:
+        moved = Watched(place(subject(), DEVICE))
+        mode.operations = 0
+        there = [host(values) for values in PASSES[name](moved)]
+        assert mode.operations > 50
+    for one, other in zip(here, there, strict=True):
+        assert np.isfinite(other).all()
+        np.testing.assert_allclose(other, host(one), rtol=1e-9, atol=1e-12)
+
+
+def test_a_run_continues_on_another_device(tmp_path):
+    def run(denoiser, folder, stop=False):
+        x0, labels = data()
+        given = problem(denoiser, x0, labels, sigmas=LEVELS, chunk_size=2)
+        curves = measure(given, ["tracking"], run=folder).variables["classes"].curves
+        return curves["tracking"].entropy.value
+
+    whole = run(subject(), tmp_path / "whole")
+    run(subject(), tmp_path / "both")
+    for chunk in sorted((tmp_path / "both").rglob("chunks/*.chunk"))[1:]:
+        chunk.unlink()
+    with elsewhere() as mode:
+        moved = Watched(place(subject(), DEVICE))
+        mode.operations = 0
+        np.testing.assert_allclose(run(moved, tmp_path / "both"), whole, rtol=1e-9)
+        assert mode.operations > 1000
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16", "float32"])
+@pytest.mark.parametrize("make", [load_denoiser, own])
+def test_evidence_is_float64_whatever_the_network_computes_in(dtype, make):
+    full, model = make(), place(make(), "cpu", dtype)
+    x, label = states(full, 6), torch.arange(6) % full.num_classes
+    raw, exact = (d.raw(x, 1.0, label).double() for d in (model, full))
+    error = float((raw - exact).norm() / exact.norm())
+    assert (0 < error < 0.05) if dtype != "float32" else error == 0
+    low, high = model.sigma_range
+    record = mb.track(model, x, label, sigmas=np.geomspace(2 * low, high / 2, 9))
+    for values in (record.log_posterior, record.bayes_gap, record.label_error, record.log_ratio):
+        assert values.dtype == np.float64
+    # The sums are no rounder than float64: posteriors add up to 1.
+    total = np.exp(record.log_posterior).sum(-1)
+    np.testing.assert_allclose(total, 1, rtol=0, atol=1e-13)
+
+
+def test_a_compiled_network_gives_the_same_numbers():
+    network = Own()
+    model, compiled = own(), place(own(lambda _: network), "cpu", compile=True)
+    x, label = states(model, 6), torch.arange(6) % 3
+    torch.testing.assert_close(
+        compiled.raw(x, 1.0, label), model.raw(x, 1.0, label), rtol=1e-5, atol=1e-5
+    )
+    assert network._compiled_call_impl is not None
+
+
+def test_auto_takes_what_is_there_and_says_so(monkeypatch):
+    lines = []
+    model = mb.load("digits", say=lines.append)
+    assert lines == ["the network computes on cpu, no accelerator is there"]
+    assert torch.device(model.device) == torch.device("cpu")
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
+    assert find_device("auto") == torch.device("mps")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: 1)
+    assert find_device("auto") == find_device("cuda") == torch.device("cuda:1")
+    assert find_device("cuda:0") == torch.device("cuda:0")
+    with pytest.raises(ValueError, match=r"'cuda:2' is not there.*cuda, mps, cuda:0, cuda:1"):
+        find_device("cuda:2")
+
+
+def test_what_has_no_float64_is_accompanied_by_the_host():
+    mps = replace(subject(), device="mps")
+    assert beside(mps) == torch.device("cpu")
+    placement = Placement(torch.device("mps"))
+    assert placement.weights(torch.float64) is torch.float32
+    assert placement.weights(torch.bfloat16) is torch.bfloat16
+
+
+@pytest.mark.parametrize("command", ["crosscheck", "entropy", "windows", "guidance", "remove"])
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--device", "cuda"], "'cuda' is not there"),
+        (["--device", "mps"], "'mps' is not there"),
+        (["--device", "gpu"], "must be auto, cpu, cuda"),
+        (["--dtype", "float8"], "Unknown dtype 'float8'"),
+    ],
+)
+def test_a_device_that_is_not_there_is_one_line_and_exit_code_2(command, words, message, capsys):
+    if words[1] in ("cuda", "mps") and find_device().type == words[1]:
+        pytest.skip("it is there")
+    assert main([command, "digits", *words]) == 2
+    captured = capsys.readouterr()
+    assert message in captured.err
+    assert captured.err.count("\n") == 1
+
+
+def test_a_command_hands_on_what_it_is_told():
+    options = Study(model="digits", device="cpu", dtype="bfloat16", compile=True)
+    lines = []
+    model = studied_model(options, say=lines.append)
+    inner = model.denoiser.denoiser
+    assert (inner.device, inner.dtype, inner.half) == (
+        torch.device("cpu"),
+        torch.float32,
+        torch.bfloat16,
+    )
+    networks, _ = _held(inner.raw_function)
+    assert len(networks) == 2
+    assert all(network.unet._compiled_call_impl is not None for network in networks)
+    assert model.denoiser.note == ""  # only "auto" has to say what it took
+
+
+def test_what_auto_took_is_said_when_the_network_begins():
+    lines = []
+    model = studied_model(Study(model="digits"), say=lines.append)
+    few = model.of_classes(read_selection("0 | 1", model.words))
+    assert lines == []
+    for _ in range(2):
+        few.denoiser.raw(states(few.denoiser, 2), 1.0, torch.tensor([0, 1]))
+    assert lines == ["the network computes on cpu, no accelerator is there"]
+
+
+class Stranger:
+    """A denoiser of a user's own making."""
+
+    num_classes, event_shape, sigma_range = 2, (2,), (0.1, 10.0)
+    provenance, has_unconditional = "a stranger", False
+
+    def raw(self, x, sigma, label):
+        return x
+
+    def __call__(self, x, sigma, label):
+        return x
+
+    def coefficients(self, sigma):
+        return torch.zeros(()), torch.ones(())
+
+
+def test_what_cannot_be_moved_is_refused_and_left_where_it_is(monkeypatch):
+    table = torch.ones(2, 2)
+    loose = mb.from_x0(lambda x, s, c: x + table[c], num_classes=2, event_shape=(2,))
+    nothing = mb.from_x0(lambda x, s, c: x, num_classes=2, event_shape=(2,))
+    mixed = own(lambda network: lambda x, t, c: network(x, t, c) + table[0])
+    for model, message in (
+        (loose, "no torch module was found"),
+        (nothing, "no torch module was found"),
+        (mixed, r"tensor of shape \(2, 2\) outside of a module"),
+        (Stranger(), "Stranger does not say how it moves"),
+        (CountingDenoiser(Stranger()), "Stranger does not say how it moves"),
+    ):
+        assert place(model, "cpu") is model
+        with pytest.raises(ImmovableError, match=message):
+            place(model, DEVICE)
+        if model is not mixed:  # all of whose parts are on the host
+            with pytest.raises(ImmovableError, match=message):
+                place(model, "cpu", "float32")
+        lines = []
+        with monkeypatch.context() as patch:
+            patch.setattr("model_bridges.denoisers.devices.find_device", lambda name: DEVICE)
+            assert place(model, say=lines.append) is model
+        assert len(lines) == 1
+        assert "stays on cpu" in lines[0]
+
+
+def test_wrappers_leave_what_they_wrap():
+    counted = CountingDenoiser(own())
+    with elsewhere():
+        moved = place(counted, DEVICE)
+        moved(states(moved), 1.0, torch.zeros(5, dtype=torch.long))
+    assert (counted.evaluations, moved.evaluations) == (0, 5)
+    assert torch.device(counted.device) == torch.device("cpu")
