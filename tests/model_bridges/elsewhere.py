@@ -8,6 +8,7 @@ its results can be compared.
 
 from contextlib import contextmanager
 
+import numpy as np
 import torch
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -106,3 +107,8 @@ def elsewhere():
     """Inside, `DEVICE` computes."""
     with Filled(), Elsewhere() as mode:
         yield mode
+
+
+def host(values):
+    """Numbers of any library, on the host."""
+    return values.cpu().numpy() if isinstance(values, torch.Tensor) else np.asarray(values)

@@ -1,4 +1,4 @@
-"""Models on a device: every family moves there, every pass stays there, and the numbers are the host's."""
+"""Models on a device: every family moves there, in any precision, and says what it took or cannot do."""
 
 import functools
 from dataclasses import replace
@@ -6,8 +6,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from controlled import judged_mixture
-from elsewhere import DEVICE, There, elsewhere
+from controlled import law
+from elsewhere import DEVICE, There, elsewhere, host
 from oracle import ten_classes
 from tiny_pipeline import PROMPTS
 
@@ -17,8 +17,6 @@ from model_bridges.classes.groups import read_selection
 from model_bridges.cli import main
 from model_bridges.cli.inputs import studied_model
 from model_bridges.cli.options import Study
-from model_bridges.control.guided import constant, guided_run
-from model_bridges.denoisers.base import Wrapped
 from model_bridges.denoisers.counted import CountingDenoiser
 from model_bridges.denoisers.devices import (
     ImmovableError,
@@ -29,12 +27,7 @@ from model_bridges.denoisers.devices import (
     place,
 )
 from model_bridges.digits import load_denoiser
-from model_bridges.entropy.measure import measure
-from model_bridges.entropy.own_samples import SamplingJob
-from model_bridges.entropy.problem import probe, problem
 from model_bridges.pipelines import load as load_pipeline
-from model_bridges.runs.folder import run_job
-from model_bridges.samplers import karras_sigmas, sample
 
 ABAR = np.linspace(0.999, 0.001, 50)
 
@@ -80,29 +73,6 @@ FAMILIES = {
     "closure of closures": lambda: own(lambda n: (lambda f: lambda x, t, c: f(x, t, c))(n.forward)),
     "counted": lambda: CountingDenoiser(CountingDenoiser(own())),
 }
-
-
-def law():
-    return GaussianMixture.isotropic([[-3.0, 0.0], [0.0, 1.0], [3.0, 0.0]], 0.5, [0.5, 0.2, 0.3])
-
-
-class Watched(Wrapped):
-    """Refuses whatever is not on the device already, so that nothing is carried there and back unseen."""
-
-    def __init__(self, denoiser):
-        self.denoiser = denoiser
-
-    def raw(self, x, sigma, label):
-        assert isinstance(x, There)
-        for given in (sigma, label):
-            assert (
-                not isinstance(given, torch.Tensor) or given.ndim == 0 or isinstance(given, There)
-            )
-        return self.denoiser.raw(x, sigma, label)
-
-
-def host(values):
-    return values.cpu().numpy() if isinstance(values, torch.Tensor) else np.asarray(values)
 
 
 def states(denoiser, num=5, sigma=1.0):
@@ -154,154 +124,6 @@ def test_a_pipeline_moves_with_its_prompts_and_its_autoencoder(dtype, tolerance,
             assert (other.cpu() - one).abs().max() <= tolerance * one.abs().max()
 
 
-def subject():
-    return mb.mixture_denoiser(law(), sigma_range=(0.02, 20.0))
-
-
-def data(num=6):
-    labels = torch.arange(num) % 3
-    rng = np.random.default_rng(5)
-    x0 = np.asarray(law().means)[labels] + np.sqrt(0.5) * rng.normal(size=(num, 2))
-    return torch.from_numpy(x0), labels
-
-
-LEVELS = np.geomspace(0.05, 15, 9)
-
-
-def tracked(denoiser):
-    x0, labels = data()
-    pairs = {"pairs": [0, 0, 1], "class": [0, 1, 2]}
-    record = mb.track(denoiser, x0, labels, sigmas=LEVELS, partitions=pairs, num_paths=2)
-    chains = (record.fine, record.coarse)
-    return [
-        *(values for c in chains for values in (c.log_posterior, c.bayes_gap, c.excess)),
-        record.group_gap("pairs"),
-        record.label_error,
-        record.labelled_gap,
-        record.log_ratio,
-    ]
-
-
-def generated(denoiser):
-    record, ends = mb.generated_posterior(denoiser, 7, sigmas=LEVELS, max_batch=4)
-    free, _ = mb.generated_posterior(denoiser, 3, labels=mb.UNCONDITIONAL, sigmas=LEVELS)
-    return record.log_posterior, ends, free.log_posterior
-
-
-def sampled(denoiser):
-    levels, label = karras_sigmas(9, 0.05, 15.0), torch.tensor([0, 1, 2, 1])
-    generator = torch.Generator().manual_seed(3)
-    return [
-        sample(denoiser, (4, 2), levels, label, generator=generator, method=method)
-        for method in ("ancestral", "probability-flow")
-    ]
-
-
-def own_samples(denoiser):
-    job = SamplingJob(CountingDenoiser(denoiser), 6, num_steps=6)
-    return [job.images(run_job(job, None)).images]
-
-
-def estimated(names, without=False):
-    """Curves of estimators; `without` an unconditional part, as a model of some classes has none."""
-
-    def run(denoiser):
-        x0, labels = data()
-        if without:
-            denoiser = mb.ClassSubset(denoiser, (0, 1, 2), (0.5, 0.2, 0.3))
-        given = problem(denoiser, x0, labels, sigmas=LEVELS, chunk_size=3)
-        result = measure(given, names, clone_steps=5)
-        curves = next(iter(result.variables.values())).curves
-        assert set(curves) == set(names)
-        return [part.value for c in curves.values() for part in (c.entropy, c.rate)]
-
-    return run
-
-
-def guided(denoiser):
-    _, labels = data(6)
-    tracked = mb.guidance.TrackedClasses(1, torch.tensor([0.5, 0.2, 0.3]).log())
-    kinds = {
-        "classifier-free": mb.guidance.ClassifierFree(labels, 2.0),
-        "interval": mb.guidance.Interval(mb.guidance.ClassifierFree(1, 2.5), 0.3, 3.0),
-        "negative": mb.guidance.NegativePrompt(1, 0.8),
-        "safe latent": mb.guidance.SafeLatent(1, 5.0),
-        "dynamic": mb.guidance.DynamicNegative(1, 0.7, tracked),
-        "published": mb.guidance.DynamicNegative.tracked(1),
-        "feedback": mb.guidance.Feedback.tracked(labels, num_steps=8),
-    }
-    levels = karras_sigmas(8, 0.05, 15.0)
-    found = []
-    for kind in kinds.values():
-        for method in ("ancestral", "probability-flow"):
-            generator = torch.Generator().manual_seed(3)
-            found.append(
-                sample(denoiser, (6, 2), levels, guidance=kind, generator=generator, method=method)
-            )
-    run = guided_run(denoiser, constant(1.5), labels, LEVELS, scales=np.full(9, 1.5))
-    return [*found, run.losses, run.imbalance]
-
-
-def studied(denoiser):
-    model = judged_mixture()
-    return [
-        replace(model, denoiser=CountingDenoiser(denoiser)).draw(
-            lambda labels: mb.guidance.ClassifierFree(labels, 2.0), 9, sigmas=karras_sigmas(6)
-        )
-    ]
-
-
-PASSES = {
-    "track": tracked,
-    "generated paths": generated,
-    "samplers": sampled,
-    "samples as a job": own_samples,
-    "clones": estimated(["clones"]),
-    "clones of some classes": estimated(["clones"], without=True),
-    "elbo": estimated(["elbo"]),
-    "gaps": estimated(["tracking", "gap", "gap-unconditional", "tracking-ratio"]),
-    "sampled gap": estimated(["gap-sampled"]),
-    "guidance": guided,
-    "a study's draws": studied,
-    "probe": lambda denoiser: [probe(CountingDenoiser(denoiser))],
-    "levels of a pilot": lambda denoiser: [mb.adaptive_sigmas(denoiser, data()[0], 9)],
-    "outputs of all classes": lambda denoiser: [
-        mb.class_raw(denoiser, data()[0].to(torch.device(denoiser.device)), 1.0)
-    ],
-}
-
-
-@pytest.mark.parametrize("name", PASSES)
-def test_every_pass_stays_on_the_device_and_says_the_same(name):
-    here = PASSES[name](subject())
-    with elsewhere() as mode:
-        moved = Watched(place(subject(), DEVICE))
-        mode.operations = 0
-        there = [host(values) for values in PASSES[name](moved)]
-        assert mode.operations > 50
-    for one, other in zip(here, there, strict=True):
-        assert np.isfinite(other).all()
-        np.testing.assert_allclose(other, host(one), rtol=1e-9, atol=1e-12)
-
-
-def test_a_run_continues_on_another_device(tmp_path):
-    def run(denoiser, folder, stop=False):
-        x0, labels = data()
-        given = problem(denoiser, x0, labels, sigmas=LEVELS, chunk_size=2)
-        curves = measure(given, ["tracking"], run=folder).variables["classes"].curves
-        return curves["tracking"].entropy.value
-
-    whole = run(subject(), tmp_path / "whole")
-    run(subject(), tmp_path / "both")
-    for chunk in sorted((tmp_path / "both").rglob("chunks/*.chunk"))[1:]:
-        chunk.unlink()
-    with elsewhere() as mode:
-        moved = Watched(place(subject(), DEVICE))
-        mode.operations = 0
-        np.testing.assert_allclose(run(moved, tmp_path / "both"), whole, rtol=1e-9)
-        assert mode.operations > 1000
-
-
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16", "float32"])
 @pytest.mark.parametrize("make", [load_denoiser, own])
 def test_evidence_is_float64_whatever_the_network_computes_in(dtype, make):
@@ -346,7 +168,7 @@ def test_auto_takes_what_is_there_and_says_so(monkeypatch):
 
 
 def test_what_has_no_float64_is_accompanied_by_the_host():
-    mps = replace(subject(), device="mps")
+    mps = replace(mb.mixture_denoiser(law()), device="mps")
     assert beside(mps) == torch.device("cpu")
     placement = Placement(torch.device("mps"))
     assert placement.weights(torch.float64) is torch.float32
