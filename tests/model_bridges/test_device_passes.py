@@ -17,8 +17,10 @@ from model_bridges.denoisers.devices import place
 from model_bridges.entropy.measure import measure
 from model_bridges.entropy.own_samples import SamplingJob
 from model_bridges.entropy.problem import probe, problem
+from model_bridges.images.sets import ImageSet, Parts
 from model_bridges.runs.folder import run_job
 from model_bridges.samplers import karras_sigmas, sample
+from model_bridges.studied import study_denoiser
 
 
 def law():
@@ -137,6 +139,18 @@ def studied(denoiser):
     ]
 
 
+def cross_checked(denoiser):
+    draws = ImageSet.of(*data(48), "states", "draws")
+    model = study_denoiser(denoiser, "mixture", data=Parts(draws, draws))
+    every = mb.critical_times(model, sigmas=LEVELS)
+    result = mb.crosscheck(model.denoiser, model.states(draws), law(), sigmas=LEVELS, partitions={})
+    return [
+        every.curve.entropy.value,
+        result.main.tracked.entropy.value,
+        result.pairs.measured.value,
+    ]
+
+
 PASSES = {
     "track": tracked,
     "generated paths": generated,
@@ -149,6 +163,7 @@ PASSES = {
     "sampled gap": estimated(["gap-sampled"]),
     "guidance": guided,
     "a study's draws": studied,
+    "a cross-check": cross_checked,
     "probe": lambda denoiser: [probe(CountingDenoiser(denoiser))],
     "levels of a pilot": lambda denoiser: [mb.adaptive_sigmas(denoiser, data()[0], 9)],
     "outputs of all classes": lambda denoiser: [
