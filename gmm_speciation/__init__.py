@@ -1,7 +1,7 @@
 """Speciation in diffusion models, exactly, on Gaussian mixtures. See the README for a tour.
 
-Names load on first use: importing the package loads no JAX. JAX computes in threads, and a process forked from
-one where it has run hangs: start yours by `multiprocessing.get_context("spawn")`.
+Names load on first use: importing the package loads no JAX. JAX computes in threads, and a process forked
+from one where it has run hangs: start yours by `multiprocessing.get_context("spawn")`.
 """
 
 import lazy_loader
