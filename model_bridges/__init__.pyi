@@ -47,6 +47,7 @@ from .entropy.windows import guidance_interval as guidance_interval
 from .images.labelled import LabelledImages as LabelledImages
 from .models import load as load
 from .models import study as study
+from .pipelines import from_pipeline as from_pipeline
 from .studied import StudiedModel as StudiedModel
 from .studied import study_denoiser as study_denoiser
 from .tracking.calibration import Reliability as Reliability

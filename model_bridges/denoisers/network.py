@@ -46,6 +46,7 @@ class NetworkDenoiser(Factored):
         outside: Outside `sigma_range`, "warn", "refuse", or "accept" where the model is exact at
             every level. The level itself is never changed.
         class_prior: Weights of the classes; equal when `None`.
+        class_names: What they are called; their numbers when `None`.
         dtype: What the network computes in. `D` comes in the dtype of `x`.
         device: Where it computes.
         half: The half precision of its matrix products and convolutions, by `torch.autocast`.
@@ -64,6 +65,7 @@ class NetworkDenoiser(Factored):
     soft_labels: bool = False
     outside: Literal["warn", "refuse", "accept"] = "warn"
     class_prior: tuple[float, ...] | None = None
+    class_names: tuple[str, ...] | None = None
     dtype: torch.dtype = torch.float32
     device: torch.device | str = "cpu"
     half: torch.dtype | None = None
@@ -88,6 +90,11 @@ class NetworkDenoiser(Factored):
             raise ValueError(
                 "`num_classes` and every entry of `event_shape` must be at least 1; got "
                 f"{self.num_classes} and {self.event_shape}."
+            )
+        if self.class_names is not None and len(set(self.class_names)) != self.num_classes:
+            raise ValueError(
+                f"`class_names` must be {self.num_classes} different names, one a class; got "
+                f"{self.class_names!r}."
             )
         if self.outside not in ("warn", "refuse", "accept"):
             raise ValueError(

@@ -174,9 +174,9 @@ def from_epsilon(
         num_classes: Number of classes.
         event_shape: Shape of one state.
         unconditional_label: The label the network was trained with where no class is given.
-        **options: `provenance`, `has_unconditional`, `class_prior`, `dtype`, `device`, `outside`
-            of `NetworkDenoiser`; `integer_steps=True` for a network that looks its steps up in a table:
-            it is called at the nearest one, which moves the noise level it is told, not its state's,
+        **options: `provenance`, `has_unconditional`, `class_prior`, `class_names`, `dtype`, `device`,
+            `outside` of `NetworkDenoiser`; `integer_steps=True` for a network that looks its steps up in a
+            table: it is called at the nearest one, which moves the noise level it is told, not its state's,
             by up to half a step.
 
     Raises:

@@ -28,11 +28,24 @@ _MOST = {
     "intermediate_size": 262_144,
     "projection_dim": 65_536,
     "num_hidden_layers": 256,
+    "num_layers": 256,
+    "num_single_layers": 256,
+    "num_embeds_ada_norm": 1 << 21,
+    "num_class_embeds": 1 << 21,
+    "patch_size": 4096,
+    "joint_attention_dim": 65_536,
+    "caption_projection_dim": 65_536,
+    "caption_channels": 65_536,
+    "pooled_projection_dim": 65_536,
+    "d_model": 65_536,
+    "d_ff": 262_144,
+    "num_heads": 16_384,
     "vocab_size": 1 << 21,
     "max_position_embeddings": 65_536,
 }
 # Keys with one number; others of the table may have one for each block.
 _ONE = ("num_train_timesteps", "in_channels", "out_channels", "latent_channels", "norm_num_groups")
+_OF_SCHEDULES = ("num_train_timesteps", "beta_start", "beta_end")
 _REAL = ("beta_start", "beta_end", "shift", "norm_eps", "layer_norm_eps")
 _LISTS = {"block_out_channels": 16, "down_block_types": 16, "up_block_types": 16}
 # Entries of any other list, and letters of a name: an error that repeats it stays readable.
@@ -67,7 +80,7 @@ def check_configuration(part: str, settings: Mapping[str, Any]) -> None:
         ValueError: If a number is of another kind or size, or a list is none or too long; names the key.
     """
     for key, value in settings.items():
-        if value is None and key in ("num_train_timesteps", "beta_start", "beta_end"):
+        if value is None and part == "scheduler" and key in _OF_SCHEDULES:
             raise _unlike(part, key, "a number", value)
         if value is None:
             continue

@@ -1,4 +1,4 @@
-"""A latent diffusion pipeline as a denoiser whose classes are prompts.
+"""A latent diffusion pipeline as a denoiser whose classes are prompts, or labels.
 
 The state is the scaled latent z of the encoder's draw (see `latents`), x = z + sigma eps. The label k is
 prompt k. `UNCONDITIONAL` is the empty prompt, which stands for the mean over *all* captions of the
@@ -6,7 +6,7 @@ training data, and not for the mixture of the prompts given here: a decision bet
 Bayes mixture `sum_k p(k|x) D_k`, and a distance to the unconditional output measures I(prompt; x).
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, final
@@ -19,7 +19,6 @@ from gmm_speciation.partitions import Partition
 from model_bridges.denoisers.base import Wrapped
 from model_bridges.denoisers.network import NetworkDenoiser
 from model_bridges.pipelines.latents import LatentScale
-from model_bridges.pipelines.parts import Source
 
 
 @final
@@ -30,25 +29,25 @@ class LatentDiffusion(Wrapped):
     Args:
         denoiser: The network with its prompts.
         prompts: What the classes are.
-        source: Where the autoencoder is read from, when it is first needed.
+        read_autoencoder: Gives the autoencoder, when it is first needed.
         scale: The scale of its latents.
         max_batch: Largest batch given to the networks at once.
     """
 
     denoiser: NetworkDenoiser
     prompts: tuple[str, ...]
-    source: Source
+    read_autoencoder: Callable[[], Any]
     scale: LatentScale
     max_batch: int
 
     @property
     def class_names(self) -> tuple[str, ...]:
-        return self.prompts
+        return self.denoiser.class_names or self.prompts
 
     @cached_property
     def autoencoder(self) -> Any:
         """The pipeline's `AutoencoderKL`, read at first use."""
-        return self.source.autoencoder().to(self.denoiser.device)
+        return self.read_autoencoder().to(self.denoiser.device)
 
     @torch.no_grad()
     def encode(
@@ -73,12 +72,12 @@ class LatentDiffusion(Wrapped):
             )
         rows = []
         for part in pictures.split(self.max_batch):
-            posterior = self.autoencoder.encode(part.float().to(self.denoiser.device)).latent_dist
+            posterior = self.autoencoder.encode(self._given(part)).latent_dist
             draw = posterior.mean
             if generator is not None:
                 noise = torch.randn(draw.shape, generator=generator, device=generator.device)
                 draw = draw + posterior.std * noise.to(draw)
-            rows.append(draw)
+            rows.append(draw.float())
         mean, scale = (part.to(self.denoiser.device) for part in self.scale)
         latents = (torch.cat(rows) - mean) * scale
         if tuple(latents.shape[1:]) != self.event_shape:
@@ -88,6 +87,9 @@ class LatentDiffusion(Wrapped):
             )
         return latents
 
+    def _given(self, values: Tensor) -> Tensor:
+        return values.to(self.autoencoder.dtype).to(self.denoiser.device)
+
     @torch.no_grad()
     def decode(
         self, latents: Float[Tensor, "B *event"]
@@ -95,7 +97,12 @@ class LatentDiffusion(Wrapped):
         """Pictures of scaled latents, values about -1 to 1, not clipped."""
         mean, scale = (part.to(self.denoiser.device) for part in self.scale)
         draws = latents.float().to(self.denoiser.device) / scale + mean
-        return torch.cat([self.autoencoder.decode(p).sample for p in draws.split(self.max_batch)])
+        return torch.cat(
+            [
+                self.autoencoder.decode(self._given(part)).sample.float()
+                for part in draws.split(self.max_batch)
+            ]
+        )
 
     def partition(self, groups: Mapping[str, Sequence[str]]) -> Partition:
         """Groups of prompts as classes of a coarser variable.

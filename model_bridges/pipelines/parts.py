@@ -1,10 +1,12 @@
-"""The parts of a latent diffusion pipeline, read one by one from a folder or the Hugging Face hub.
+"""The parts of a pipeline, read one by one from a folder or the Hugging Face hub.
 
-A pipeline is a folder with `unet/`, `vae/`, `text_encoder/`, `tokenizer/` and `scheduler/`. Weights come
-from safetensors only, classes are fixed here and none of a file's choosing, and no code of a repository is
-run. diffusers and transformers are imported when a part is read: they take seconds.
+A pipeline is a folder with `model_index.json`, which names its class, and a folder for each part. Weights
+come from safetensors only, the classes of parts are those of `families` and none of a file's choosing, and
+no code of a repository is run. diffusers and transformers are imported when a part is read: they take
+seconds.
 """
 
+import re
 import sys
 from collections.abc import Mapping
 from contextlib import contextmanager
@@ -14,8 +16,10 @@ from typing import Any, final
 
 import torch
 
+from gmm_speciation.reading import read_json
 from model_bridges.checkpoints.errors import MissingExtraError
 from model_bridges.pipelines.configurations import check_configuration, check_files, check_size
+from model_bridges.pipelines.families import Family
 
 LICENCE_NOTICE = (
     "{name}: these weights have a licence of their own, on their model card; Stable Diffusion's "
@@ -23,6 +27,8 @@ LICENCE_NOTICE = (
 )
 # Inputs that a network of text and time does not have: other pipelines.
 FOREIGN = ("addition_embed_type", "class_embed_type", "encoder_hid_dim_type", "time_cond_proj_dim")
+_VARIANT = re.compile(r"(?:diffusion_pytorch_model|model)\.([^.]+?)(?:-\d+-of-\d+)?\.safetensors$")
+SINGLE_FILES = (".safetensors", ".ckpt", ".pt", ".pth", ".bin", ".gguf")
 _announced: set[str] = set()
 
 
@@ -35,11 +41,24 @@ class Source:
         name: A folder, or `owner/name` on the hub.
         revision: Commit, tag or branch on the hub.
         local_files_only: Use what is on this machine, fetch nothing.
+        variant: Of the files of weights, such as "fp16"; in a folder, of those parts that have it.
+
+    Raises:
+        ValueError: If it is a single file of weights.
     """
 
     name: str
     revision: str | None = None
     local_files_only: bool = True
+    variant: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.name.endswith(SINGLE_FILES) and not self.is_folder:
+            raise ValueError(
+                f"{self.name!r} is a single file of weights, which does not say what its networks are. "
+                "Convert it once: `StableDiffusionPipeline.from_single_file(path).save_pretrained(folder)`, "
+                "with the class that it is of; give the folder, or the pipeline itself to `from_pipeline`."
+            )
 
     @property
     def is_folder(self) -> bool:
@@ -55,33 +74,57 @@ class Source:
             _announced.add(self.name)
             print(LICENCE_NOTICE.format(name=self.name), file=sys.stderr)
 
+    def index(self) -> tuple[str, dict[str, Any]]:
+        """Class of the pipeline and the contents of `model_index.json`; without one, Stable Diffusion.
+
+        Raises:
+            ValueError: If it is damaged.
+        """
+        path = Path(self.name, "model_index.json")
+        if self.is_folder and not path.exists():
+            return "StableDiffusionPipeline", {}
+        with self._reading("model_index.json"):
+            from diffusers import DiffusionPipeline
+
+            found = read_json(path) if self.is_folder else None
+            found = found or DiffusionPipeline.load_config(self.name, **self._options)
+        if not isinstance(found, dict) or not isinstance(found.get("_class_name"), str):
+            raise ValueError(
+                f"{self.name}/model_index.json must name the pipeline's class as `_class_name`."
+            )
+        return found["_class_name"], found
+
     def settings(self, part: str) -> dict[str, Any]:
-        """The configuration of a part: the scheduler, the UNet or the autoencoder.
+        """The configuration of a part: the scheduler, or a network of diffusers.
 
         Raises:
             ValueError: If it is missing or damaged.
         """
         with self._reading(part):
-            from diffusers import AutoencoderKL, DDPMScheduler, UNet2DConditionModel
+            from diffusers import DDPMScheduler, UNet2DModel
 
             # The class says no more than the file's name.
-            kinds = {"scheduler": DDPMScheduler, "unet": UNet2DConditionModel, "vae": AutoencoderKL}
-            loaded: Any = kinds[part].load_config(self.name, subfolder=part, **self._options)
+            kind: Any = DDPMScheduler if part == "scheduler" else UNet2DModel
+            loaded = kind.load_config(self.name, subfolder=part, **self._options)
         check_configuration(part, loaded)
         return dict(loaded)
 
-    def unet(self, dtype: torch.dtype) -> Any:
-        """The `UNet2DConditionModel`, in evaluation mode, without gradients.
+    def network(self, family: Family, dtype: torch.dtype) -> Any:
+        """What a family evaluates, in evaluation mode, without gradients.
 
         Raises:
             ValueError: If it is missing, damaged, without safetensors, or of another kind of pipeline.
         """
-        check_unet(self.settings("unet"))
-        from diffusers import UNet2DConditionModel
+        part, kind = family.network, family.kinds[family.network]
+        settings = self.settings(part)
+        if settings.get("_class_name") not in (kind, *family.former):
+            raise ValueError(f"`{part}` must be a {kind}; got {settings.get('_class_name')}.")
+        check_network(family, settings)
+        import diffusers
 
-        unet = self._network(UNet2DConditionModel, "unet", dtype)
+        network = self._network(getattr(diffusers, kind), part, dtype)
         # Channels last is the faster layout of convolutions, on CPUs and on GPUs in half precision.
-        return unet.to(memory_format=torch.channels_last)
+        return network.to(memory_format=torch.channels_last) if part == "unet" else network
 
     def autoencoder(self) -> Any:
         """The `AutoencoderKL` in float32; half precision overflows in some of them.
@@ -93,51 +136,56 @@ class Source:
             from diffusers import AutoencoderKL
         return self._network(AutoencoderKL, "vae", torch.float32)
 
-    def text_encoder(self) -> Any:
-        """The `CLIPTextModel` in float32.
+    def text_part(self, part: str, kind: str, device: torch.device | str) -> Any:
+        """A tokenizer, or a text encoder in float32.
+
+        Args:
+            part: Its folder.
+            kind: Its class in transformers.
+            device: Where an encoder computes.
 
         Raises:
             ValueError: If it is missing, damaged or without safetensors.
         """
-        with self._reading("text_encoder"):
-            from transformers import CLIPTextConfig, CLIPTextModel
+        with self._reading(part):
+            import transformers
+
+            made = getattr(transformers, kind)
+        if part.startswith("tokenizer"):
+            return self._tokenizer(part, made)
+        return self._text_encoder(part, made).to(device)
+
+    def _text_encoder(self, part: str, kind: Any) -> Any:
+        with self._reading(part):
             from transformers.utils import logging
 
-            settings, _ = CLIPTextConfig.get_config_dict(
-                self.name, subfolder="text_encoder", **self._options
+            settings, _ = kind.config_class.get_config_dict(
+                self.name, subfolder=part, **self._options
             )
-        check_configuration("text_encoder", settings)
+        check_configuration(part, settings)
         shown = logging.is_progress_bar_enabled()
         logging.disable_progress_bar()  # one of its own, for a second
         try:
-            encoder = self._network(CLIPTextModel, "text_encoder", torch.float32)
+            encoder = self._network(kind, part, torch.float32)
         finally:
             if shown:
                 logging.enable_progress_bar()
         return encoder.float()
 
-    def tokenizer(self) -> Any:
-        """The `CLIPTokenizer`.
-
-        Raises:
-            ValueError: If it is missing or damaged.
-        """
-        with self._reading("tokenizer"):
-            from transformers import CLIPTokenizer
-
-            tokenizer = CLIPTokenizer.from_pretrained(
-                self.name, subfolder="tokenizer", **self._options
-            )
+    def _tokenizer(self, part: str, kind: Any) -> Any:
+        with self._reading(part):
+            tokenizer = kind.from_pretrained(self.name, subfolder=part, **self._options)
         # transformers 5 makes one of two special tokens, silently, where it finds no file.
         if set(tokenizer.get_vocab()) <= set(tokenizer.all_special_tokens):
             raise ValueError(
-                f"{self.name}/tokenizer must hold a vocabulary; none was found. "
+                f"{self.name}/{part} must hold a vocabulary; none was found. "
                 "It needs tokenizer.json, or vocab.json and merges.txt."
             )
         return tokenizer
 
     def _network(self, kind: Any, part: str, dtype: torch.dtype) -> Any:
         options: dict[str, Any] = {"subfolder": part, "use_safetensors": True, **self._options}
+        options["variant"] = self._variant(part)
         if kind.__module__.startswith("diffusers"):
             from diffusers.utils import is_accelerate_available
 
@@ -159,6 +207,25 @@ class Source:
         check_weights(f"{self.name}/{part}", network)
         return network.eval().requires_grad_(False)
 
+    def _variant(self, part: str) -> str | None:
+        """The variant to ask for: in a folder, none where the part has only plain files.
+
+        Raises:
+            ValueError: If a folder has files of other variants only.
+        """
+        if not self.is_folder:
+            return self.variant
+        names = [path.name for path in Path(self.name, part).glob("*.safetensors")]
+        if self.variant and any(f".{self.variant}." in name for name in names):
+            return self.variant
+        variants = [found[1] for name in names if (found := _VARIANT.match(name))]
+        if variants and len(variants) == len(names):
+            raise ValueError(
+                f"{self.name}/{part} has only the variants {sorted(set(variants))}; pass `variant`, e.g. "
+                f"`variant={variants[0]!r}`, or `--variant {variants[0]}`."
+            )
+        return None
+
     @contextmanager
     def _reading(self, part: str) -> Any:
         try:
@@ -176,8 +243,9 @@ class Source:
             remedy = (
                 "Give a folder in the layout of diffusers, with safetensors."
                 if self.is_folder or not self.local_files_only
-                else "It is neither a folder nor in the local cache; pass `local_files_only=False` "
-                "to fetch it from the hub, or fetch it first with `hf download`."
+                else "It is neither a folder nor in the local cache; pass `fetch=True` "
+                "(`local_files_only=False` to `pipelines.load`) to fetch it from the hub, or fetch it "
+                "first with `hf download`."
             )
             reason = " ".join(str(error).split())[:300]
             raise ValueError(
@@ -185,37 +253,43 @@ class Source:
             ) from error
 
 
-def check_unet(settings: Mapping[str, Any]) -> None:
+def check_network(family: Family, settings: Mapping[str, Any]) -> None:
     """Refuse the networks of other pipelines.
 
     Args:
-        settings: Contents of the UNet's `config.json`.
+        family: The pipeline's.
+        settings: The network's configuration.
 
     Raises:
-        ValueError: If it is no network of latents, time and text alone.
+        ValueError: If it takes further inputs, or gives neither its state nor that with a variance.
     """
-    kind = settings.get("_class_name")
-    if kind != "UNet2DConditionModel":
-        raise ValueError(f"`unet` must be a UNet2DConditionModel; got {kind}.")
-    foreign = [name for name in FOREIGN if settings.get(name) is not None]
+    part = family.network
+    foreign = [
+        name for name in FOREIGN if settings.get(name) is not None and name not in family.foreign
+    ]
     if foreign:
         raise ValueError(
-            f"`unet` must take latents, a step and text only; this one has {', '.join(foreign)}: "
+            f"`{part}` must take no more than its pipeline gives it; this one has {', '.join(foreign)}: "
             "another kind of pipeline. Wrap it yourself with `from_epsilon` or `from_velocity`."
         )
-    channels = settings.get("in_channels", 4), settings.get("out_channels", 4)
-    if channels[0] != channels[1]:
+    channels = (
+        settings.get("in_channels", 4),
+        settings.get("out_channels") or settings.get("in_channels", 4),
+    )
+    if channels[1] not in (channels[0], 2 * channels[0]):
         raise ValueError(
-            f"`unet` must return what it takes; got {channels[0]} channels in and {channels[1]} "
+            f"`{part}` must return what it takes; got {channels[0]} channels in and {channels[1]} "
             "out, as networks for inpainting, depth or upscaling have."
         )
+    if "sample_size" not in settings and part != "unet":
+        return
     levels = len(settings.get("block_out_channels") or ())
     size = settings.get("sample_size")
     sizes = size if isinstance(size, list | tuple) else (size, size)
     fits = [isinstance(n, int) and n >= 2 ** max(levels - 1, 0) for n in sizes]
     if not (len(fits) == 2 and all(fits)):
         raise ValueError(
-            f"`sample_size` in the UNet's config.json must be a whole number, or two, of at least "
+            f"`sample_size` in the configuration of `{part}` must be a whole number, or two, of at least "
             f"{2 ** max(levels - 1, 0)} for its {levels} levels; got {size!r}."
         )
 

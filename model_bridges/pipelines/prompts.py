@@ -1,16 +1,11 @@
-"""Prompts as embeddings: the last hidden state of the text encoder, as the pipeline computes it.
+"""Prompts that can be classes: distinct, and read to their end.
 
-Every prompt is padded to the tokenizer's length; attention sees the padding, as in training. Two
-prompts that reach the network as the same tokens are one class, not two, and are refused.
+Two prompts that reach the network as the same tokens are one class, not two, and are refused.
 """
 
+import math
 from collections.abc import Sequence
-
-import torch
-from jaxtyping import Float
-from torch import Tensor
-
-from model_bridges.pipelines.parts import Source
+from typing import Any
 
 EMPTY = ""
 
@@ -34,38 +29,50 @@ def check_prompts(prompts: Sequence[str]) -> tuple[str, ...]:
     return texts
 
 
-@torch.no_grad()
-def embed(source: Source, prompts: tuple[str, ...]) -> Float[Tensor, "K_and_1 S E"]:
-    """Embeddings of the prompts and, last, of the empty prompt.
+def check_tokens(
+    pipe: Any, parts: Sequence[str], prompts: Sequence[str], longest: int | float = math.inf
+) -> None:
+    """Refuse prompts that a pipeline's encoders do not tell apart, or do not read to their end.
+
+    Args:
+        pipe: Has the parts.
+        parts: Its tokenizers and text encoders.
+        longest: Most tokens that the pipeline reads.
+        prompts: The classes; the empty prompt is one more.
 
     Raises:
-        ValueError: If a prompt is longer than the text encoder reads, or two are the same tokens.
+        ValueError: If a prompt is longer than every text encoder reads, or two are the same tokens to all.
     """
-    tokenizer, encoder = source.tokenizer(), source.text_encoder()
-    length = min(tokenizer.model_max_length, encoder.config.max_position_embeddings)
-    texts = [*prompts, EMPTY]
-    counts = [len(ids) for ids in tokenizer(texts).input_ids]
-    for text, count in zip(texts, counts, strict=True):
-        if count > length:
+    texts, rows, left = [*prompts, EMPTY], [], [math.inf] * (len(prompts) + 1)
+    for part in parts:
+        tokenizer = getattr(pipe, part, None)
+        if not part.startswith("tokenizer") or tokenizer is None:
+            continue
+        settings = getattr(pipe, part.replace("tokenizer", "text_encoder")).config
+        positions = getattr(settings, "max_position_embeddings", None) or math.inf
+        length = min(tokenizer.model_max_length, positions, longest)
+        convert = getattr(pipe, "maybe_convert_prompt", lambda text, _: text)
+        tokens = [tokenizer(convert(text, tokenizer)).input_ids for text in texts]
+        if max(map(max, tokens)) >= settings.vocab_size:
             raise ValueError(
-                f"a prompt may have {length} tokens, {count} were given and the rest would be "
-                f"dropped: {text!r}. Shorten it."
+                f"the {part} has more tokens than its text encoder knows ({settings.vocab_size}). They do "
+                "not belong together."
             )
-    tokens = tokenizer(
-        texts, padding="max_length", max_length=length, return_tensors="pt"
-    ).input_ids
-    rows = [tuple(row) for row in tokens.tolist()]
-    if max(map(max, rows)) >= encoder.config.vocab_size:
-        raise ValueError(
-            f"{source.name}: the tokenizer has more tokens than the text encoder knows "
-            f"({encoder.config.vocab_size}). They do not belong together."
-        )
-    for i, row in enumerate(rows):
-        if row in rows[:i]:
+        left = [
+            min(before, max(len(row) - length, 0)) for before, row in zip(left, tokens, strict=True)
+        ]
+        rows.append(tokens)
+    for text, over in zip(texts, left, strict=True):
+        if over and over < math.inf:
             raise ValueError(
-                f"{texts[rows.index(row)]!r} and {texts[i]!r} are the same to the network: equal "
-                "tokens. Word them differently, or check the tokenizer's files."
+                f"a prompt has {over} tokens more than the text encoder reads, which would be dropped: "
+                f"{text!r}. Shorten it."
             )
-    masked = getattr(encoder.config, "use_attention_mask", False)
-    mask = (tokens != tokenizer.pad_token_id).long() if masked else None
-    return encoder(tokens, attention_mask=mask)[0]
+    seen: dict[Any, str] = {}
+    for text, row in zip(texts, zip(*rows, strict=True), strict=True):
+        other = seen.setdefault(repr(row), text)
+        if other is not text:
+            raise ValueError(
+                f"{other!r} and {text!r} are the same to the network: equal tokens. Word them differently, "
+                "or check the tokenizer's files."
+            )

@@ -15,6 +15,7 @@ import pytest
 import torch
 from denoiser_contract import check_denoiser
 from tiny_pipeline import PROMPTS, rewrite_json, states
+from tiny_pipeline import stable_diffusion as tiny_stable_diffusion
 
 import gmm_speciation as gs
 import model_bridges as mb
@@ -68,14 +69,16 @@ class ExactUNet:
     def to(self, device):
         return self
 
-    def __call__(self, noisy, time, encoder_hidden_states):
+    def __call__(self, noisy, timestep, encoder_hidden_states):
         label = encoder_hidden_states[:, 0, 0].round().long() - 1
         if self.prediction == "flow":
-            sigma = time.double() / (1000 - time.double())
+            sigma = timestep.double() / (1000 - timestep.double())
             signal = (1 / (1 + sigma))[:, None, None, None]
         else:
             grid = np.arange(len(self.schedule.log_sigma))
-            sigma = torch.from_numpy(np.exp(np.interp(time.numpy(), grid, self.schedule.log_sigma)))
+            sigma = torch.from_numpy(
+                np.exp(np.interp(timestep.numpy(), grid, self.schedule.log_sigma))
+            )
             signal = torch.rsqrt(1 + sigma**2)[:, None, None, None]
         noise_scale = sigma[:, None, None, None] * signal
         noisy, clean = noisy.double(), torch.empty_like(noisy.double())
@@ -114,7 +117,7 @@ def test_a_perfect_network_gives_the_posterior_mean(copy, monkeypatch, predictio
     else:
         rewrite_json(configuration, prediction_type=prediction)
     network = ExactUNet(exact, schedule, prediction)
-    monkeypatch.setattr(stable_diffusion.Source, "unet", lambda self, dtype: network)
+    monkeypatch.setattr(stable_diffusion.Source, "network", lambda self, family, dtype: network)
     wrapped = stable_diffusion.load(
         copy,
         PROMPTS,
@@ -191,10 +194,9 @@ def test_half_precision_keeps_the_step_and_the_state(folder, denoiser):
 
 
 def test_ready_embeddings_need_no_text_encoder(copy, denoiser):
-    from model_bridges.pipelines.parts import Source
-    from model_bridges.pipelines.prompts import embed
-
-    rows = embed(Source(str(copy)), PROMPTS)
+    pipe = tiny_stable_diffusion(copy)
+    with torch.no_grad():
+        rows = torch.cat([pipe.encode_prompt(text, "cpu", 1, False)[0] for text in (*PROMPTS, "")])
     shutil.rmtree(copy / "text_encoder")
     shutil.rmtree(copy / "tokenizer")
     ready = stable_diffusion.load(copy, PROMPTS, embeddings=rows[:3], empty_embedding=rows[3])

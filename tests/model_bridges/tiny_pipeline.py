@@ -60,7 +60,7 @@ def write_pipeline(folder: Path, *, prediction: str = "epsilon", **unet_options)
     return folder
 
 
-def stable_diffusion(folder: Path, scheduler=None):
+def stable_diffusion(folder: Path, scheduler=None, **options):
     """The pipeline of a written folder."""
     from diffusers import DDIMScheduler, StableDiffusionPipeline
 
@@ -73,6 +73,7 @@ def stable_diffusion(folder: Path, scheduler=None):
         feature_extractor=None,
         image_encoder=None,
         requires_safety_checker=False,
+        **options,
     )
     pipe.set_progress_bar_config(disable=True)
     return pipe
@@ -162,6 +163,132 @@ def stable_diffusion_3():
             tokenizer_2=letters_tokenizer(),
             tokenizer_3=None,
         )
+    pipe.set_progress_bar_config(disable=True)
+    return pipe
+
+
+def t5(**options):
+    """A T5 encoder and a tokenizer that spells."""
+    from transformers import T5Config, T5EncoderModel, T5TokenizerFast
+
+    special = [("<pad>", 0.0), ("</s>", 0.0), ("<unk>", 0.0), ("▁", -2.0)]
+    tokenizer = T5TokenizerFast(
+        vocab=special + [(letter, -3.0) for letter in LETTERS], extra_ids=0, model_max_length=512
+    )
+    settings = T5Config(
+        vocab_size=len(tokenizer),
+        d_model=32,
+        d_kv=8,
+        d_ff=32,
+        num_layers=1,
+        num_heads=2,
+    )
+    return tokenizer, T5EncoderModel(settings)
+
+
+def flux(guidance_embeds=True):
+    """A flow of packed latents, with the scale of a distilled guidance."""
+    from diffusers import (
+        FlowMatchEulerDiscreteScheduler,
+        FluxPipeline,
+        FluxTransformer2DModel,
+    )
+
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(4)
+        tokenizer, encoder = t5()
+        return _quiet(
+            FluxPipeline(
+                transformer=FluxTransformer2DModel(
+                    in_channels=16,
+                    num_layers=1,
+                    num_single_layers=1,
+                    attention_head_dim=16,
+                    num_attention_heads=2,
+                    joint_attention_dim=32,
+                    pooled_projection_dim=16,
+                    guidance_embeds=guidance_embeds,
+                    axes_dims_rope=(4, 4, 8),
+                ),
+                scheduler=FlowMatchEulerDiscreteScheduler(use_dynamic_shifting=True),
+                vae=autoencoder(shift_factor=0.1),
+                text_encoder=text_encoder(),
+                tokenizer=letters_tokenizer(),
+                text_encoder_2=encoder,
+                tokenizer_2=tokenizer,
+            )
+        )
+
+
+def pixart(name, sample_size=8):
+    """A transformer of T5's text, with a learned variance."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(5)
+        tokenizer, encoder = t5()
+        network = diffusers.PixArtTransformer2DModel(
+            sample_size=sample_size,
+            num_layers=1,
+            attention_head_dim=8,
+            num_attention_heads=3,
+            cross_attention_dim=24,
+            caption_channels=32,
+        )
+        _shake(network)
+        return _quiet(
+            getattr(diffusers, name)(
+                tokenizer=tokenizer,
+                text_encoder=encoder,
+                vae=autoencoder(),
+                transformer=network,
+                scheduler=diffusers.DDIMScheduler(**SCHEDULE),
+            )
+        )
+
+
+def dit(num_classes=5):
+    """A transformer of labels, with a learned variance and names of its labels."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(6)
+        network = diffusers.DiTTransformer2DModel(
+            sample_size=8,
+            num_layers=1,
+            attention_head_dim=8,
+            num_attention_heads=2,
+            out_channels=8,
+            num_embeds_ada_norm=num_classes,
+        )
+        _shake(network)
+        names = {k: f"class {k}, number {k}" for k in range(num_classes)}
+        scheduler = diffusers.DDIMScheduler(**SCHEDULE)
+        return _quiet(diffusers.DiTPipeline(network, autoencoder(), scheduler, id2label=names))
+
+
+def pixels(num_classes=None, name="DDPMPipeline"):
+    """A UNet of pictures themselves, with labels or without."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(7)
+        network = diffusers.UNet2DModel(
+            sample_size=8,
+            block_out_channels=(8, 16),
+            down_block_types=("DownBlock2D", "AttnDownBlock2D"),
+            up_block_types=("AttnUpBlock2D", "UpBlock2D"),
+            layers_per_block=1,
+            norm_num_groups=4,
+            num_class_embeds=num_classes,
+        )
+        kind = "DDPMScheduler" if name == "DDPMPipeline" else "DDIMScheduler"
+        scheduler = getattr(diffusers, kind)(clip_sample=False)
+        return _quiet(getattr(diffusers, name)(network, scheduler))
+
+
+def _shake(network):
+    """Weights that start at zero say something."""
+    for value in network.parameters():
+        if not value.any():
+            torch.nn.init.normal_(value, std=0.1)
+
+
+def _quiet(pipe):
     pipe.set_progress_bar_config(disable=True)
     return pipe
 

@@ -13,7 +13,7 @@ prediction of v. How they were trained and how good they are: `weights/CARD.md`.
 from collections.abc import Sequence
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from model_bridges.digits.text.captions import CAPTIONS, PROMPTS
 from model_bridges.pipelines import LatentDiffusion, load
@@ -40,7 +40,8 @@ def load_denoiser(
     texts = PROMPTS if prompts is None else prompts
     described = "" if texts == PROMPTS else f", prompts {' | '.join(texts)}"
     provenance = f"text-to-image model trained on scikit-learn's handwritten digits{described}"
-    return load(folder, texts, **{"provenance": provenance, "max_batch": 512, **options})
+    options = {"provenance": provenance, "max_batch": 512, **options}
+    return cast(LatentDiffusion, load(folder, texts, **options))
 
 
 def load_pipeline(path: str | Path | None = None) -> Any:

@@ -1,0 +1,183 @@
+"""A pipeline of diffusers with its parts at hand: an object as it is, or read from disk part by part.
+
+An object keeps what was done to it: adapters, a network of one's own, another scheduler. From disk,
+`model_index.json` says the pipeline's class and nothing else of the code that is run: the classes of its
+parts are those of `families`.
+"""
+
+import inspect
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from model_bridges.pipelines.families import Family, Size, family_of_pipeline, kind_of
+from model_bridges.pipelines.latents import LatentScale, latent_scale
+from model_bridges.pipelines.parts import Source, check_network
+from model_bridges.pipelines.schedulers import identified
+
+DEFAULT_SIZE = 128  # of latents, where the network's configuration says none: FLUX
+
+
+@dataclass(frozen=True)
+class Opened:
+    """What a denoiser is made of.
+
+    Args:
+        family: What it evaluates.
+        name: In words.
+        network: What is evaluated, in evaluation mode.
+        scheduler: Configuration of its scheduler, with the class as `_class_name`.
+        scale: Scale of its latents; `None` where the states are pixels.
+        reduction: Pixels a state's entry, along each axis.
+        autoencoder: Gives the autoencoder.
+        encoding: Gives the pipeline that encodes prompts.
+        device: Where the networks compute.
+        dtype: What the network computes in.
+        label_names: What its labels are called, as far as it says.
+    """
+
+    family: Family
+    name: str
+    network: Any
+    scheduler: Mapping[str, Any]
+    scale: LatentScale | None
+    reduction: int
+    autoencoder: Callable[[], Any]
+    encoding: Callable[[], Any]
+    device: torch.device | str
+    dtype: torch.dtype
+    label_names: Mapping[int, str]
+
+    def event_shape(self, size: Size | None) -> tuple[int, int, int]:
+        """Shape of a state, for pictures of a size in pixels; of the network's own by default.
+
+        Raises:
+            ValueError: If the size is not a multiple of what the autoencoder needs.
+        """
+        settings = self.network.config
+        if size is None:
+            own = getattr(settings, "sample_size", None) or DEFAULT_SIZE
+            height, width = (own, own) if isinstance(own, int) else own
+        else:
+            if len(size) != 2 or any(n < 1 or n % self.reduction for n in size):
+                raise ValueError(
+                    f"`size` must be height and width in pixels, multiples of {self.reduction}; got {size}."
+                )
+            height, width = (n // self.reduction for n in size)
+        return settings.in_channels // self.family.channels, height, width
+
+
+def in_memory(pipe: Any) -> Opened:
+    """An object of diffusers.
+
+    Raises:
+        ValueError: If its class is in no family, a part is missing, or its network takes further inputs.
+    """
+    kind = kind_of(pipe)
+    family = family_of_pipeline(kind)
+    part = getattr(pipe, family.network, None)
+    if not isinstance(part, torch.nn.Module):
+        raise ValueError(
+            f"the pipeline must have its `{family.network}`; got {type(part).__name__}. Load it whole."
+        )
+    network: Any = part
+    check_network(family, dict(network.config))
+    for name in (family.network, *family.text_parts, "vae"):
+        if isinstance(getattr(pipe, name, None), torch.nn.Module):
+            getattr(pipe, name).eval()
+    name, settings = identified(pipe.scheduler)
+    vae: Any = getattr(pipe, "vae", None)
+    settings_of_vae = (
+        {} if vae is None else {**vae.config, "_class_name": _base(vae, "AutoencoderKL")}
+    )
+    return Opened(
+        family,
+        str(getattr(pipe, "name_or_path", None) or type(pipe).__name__),
+        network,
+        {**settings, "_class_name": name},
+        *_scale(family, settings_of_vae),
+        lambda: vae,
+        lambda: pipe,
+        pipe._execution_device,
+        network.dtype,
+        _label_names((k, name) for name, k in getattr(pipe, "labels", {}).items()),
+    )
+
+
+def from_disk(source: Source, device: torch.device | str, dtype: torch.dtype) -> Opened:
+    """The parts of a folder or a repository; the text encoders and the autoencoder when they are asked for.
+
+    Raises:
+        ValueError: If a part is missing, damaged, without safetensors or of another kind.
+    """
+    kind, own = source.index()
+    family = family_of_pipeline(kind)
+    scheduler = source.settings("scheduler")
+    scale, reduction = _scale(family, source.settings("vae") if "vae" in family.kinds else {})
+    network = source.network(family, dtype).to(device)
+
+    def encoding() -> Any:
+        import diffusers
+
+        made: Any = getattr(diffusers, kind)
+        taken = inspect.signature(made.__init__).parameters
+        absent = {name for name, entry in own.items() if entry == [None, None]}
+        parts: dict[str, Any] = {
+            name: None for name, value in taken.items() if value.default is value.empty
+        }
+        parts.pop("self")
+        parts |= {
+            name: value for name, value in own.items() if type(value) is bool and name in taken
+        }
+        parts |= {
+            part: source.text_part(part, family.kinds[part], device)
+            for part in family.text_parts
+            if part not in absent
+        }
+        if "requires_safety_checker" in taken:
+            parts["requires_safety_checker"] = False
+        return made(**parts | {family.network: network})
+
+    return Opened(
+        family,
+        f"{source.name}@{source.revision}" if source.revision else source.name,
+        network,
+        scheduler,
+        scale,
+        reduction,
+        source.autoencoder,
+        encoding,
+        device,
+        dtype,
+        _label_names(_named(own.get("id2label"))),
+    )
+
+
+def _named(names: Any) -> Iterator[tuple[int, str]]:
+    """Labels and their names of an `id2label`, whose keys are strings in a file."""
+    for key, value in names.items() if isinstance(names, Mapping) else ():
+        if str(key).isdecimal():
+            yield from ((int(key), name.strip()) for name in str(value).split(","))
+
+
+def _label_names(pairs: Iterable[tuple[int, str]]) -> dict[int, str]:
+    """The shortest name of each label: the pipeline does not keep the order of several."""
+    found: dict[int, str] = {}
+    for label, name in pairs:
+        found[label] = min(found.get(label, name), name, key=lambda one: (len(one), one))
+    return found
+
+
+def _scale(family: Family, vae: Mapping[str, Any]) -> tuple[LatentScale | None, int]:
+    """Scale of the latents, and how much smaller than the pictures they are."""
+    if "vae" not in family.kinds:
+        return None, 1
+    return latent_scale(vae), 2 ** (len(vae.get("block_out_channels") or (0,)) - 1)
+
+
+def _base(part: Any, expected: str) -> str:
+    """The expected class of diffusers, if a part is one or inherits it, else its own."""
+    names = [kind.__name__ for kind in type(part).__mro__]
+    return expected if expected in names else names[0]
