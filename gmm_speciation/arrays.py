@@ -16,6 +16,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Float
 
 Level = tuple[Any, Any] | Any  # (alpha, sigma); sigma alone in EDM coordinates, where alpha is 1
@@ -56,6 +57,26 @@ def zeros(x: Float[Any, " n *event"]) -> Float[Any, " n"]:
 def weights(values: Float[Any, " n"], x: Float[Any, " n *event"]) -> Float[Any, " n *ones"]:
     """`values`, one a state, shaped to multiply the states."""
     return like(x, values).reshape(-1, *(1,) * (x.ndim - 1))
+
+
+def per_state(x: Float[Any, " n *event"], value: Any) -> Any:
+    """A number as `like`, or one a state, shaped to multiply the states.
+
+    Fewer than states are each of as many that stand together, as the images of one prompt do.
+
+    Raises:
+        ValueError: If their number does not divide that of the states.
+    """
+    if np.ndim(value) == 0:
+        return like(x, value)
+    copies, left = divmod(len(x), len(value))
+    if left or not copies:
+        raise ValueError(
+            f"Weights must be a number, or one a state or a group of them; got {len(value)} for {len(x)} "
+            "states."
+        )
+    xp = namespace(x)
+    return weights(xp.asarray(value)[xp.arange(len(x)) // copies], x)
 
 
 def either(condition: Any, yes: Callable[[], Any], no: Callable[[], Any]) -> Any:

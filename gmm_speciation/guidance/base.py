@@ -48,6 +48,18 @@ class AbstractGuidance(abc.ABC):
         """
         return self.step(state, x, level, denoise)[0]
 
+    def asks(self, state: PyTree, level: Level, further: bool = False) -> tuple[Label, ...] | None:
+        """The labels that an evaluation at a known level asks `denoise` for; `None`: not known, any.
+
+        Who must prepare a network's batch before it is evaluated leaves the others out.
+
+        Args:
+            state: Of `step`, or of `again` at a `further` evaluation; `()` before the first step.
+            level: Where.
+            further: Whether it is one of `again`.
+        """
+        return None
+
 
 class Guidance(AbstractGuidance, eqx.Module):
     """A guidance kind that is a pytree: JAX compiles it, torch calls it."""
@@ -69,8 +81,14 @@ class Unguided(Guidance):
     ) -> tuple[States, PyTree]:
         return denoise(self.label), state
 
+    def asks(self, state: PyTree, level: Level, further: bool = False) -> tuple[Label, ...] | None:
+        return (self.label,)
+
 
 Parameter = Float[Array, ""] | Float[np.ndarray, ""] | float  # given as a number, kept as an array
+
+# The same, or one a state; with fewer, each is of as many states that stand together, images of a prompt.
+Scale = Parameter | Float[Array, " n"] | Float[np.ndarray, " n"]
 
 
 def parameter(value: Any) -> Any:

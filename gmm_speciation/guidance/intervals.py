@@ -19,6 +19,7 @@ from gmm_speciation.guidance.base import (
     Label,
     Parameter,
     States,
+    Unguided,
     parameter,
 )
 from gmm_speciation.guidance.formulae import inside
@@ -26,7 +27,10 @@ from gmm_speciation.processes import DiffusionProcess
 
 
 class Interval(Guidance):
-    """A guidance that acts where `low < sigma / alpha <= high`; its unguided law elsewhere.
+    """A guidance that acts where `low < sigma / alpha <= high`; `outside` acts elsewhere.
+
+    `outside` is another guidance, such as a constant one that goes on while a negative term is limited; by
+    default the unguided law of the first.
 
     It is decided once a step, at the level that the step leaves, as published: the second evaluation of
     Heun's method follows the first. The published code of Koulischer et al. 2025 (arXiv 2506.06085) has
@@ -40,6 +44,7 @@ class Interval(Guidance):
     guidance: AbstractGuidance
     low: Parameter = eqx.field(converter=parameter)
     high: Parameter = eqx.field(converter=parameter)
+    outside: AbstractGuidance | None = None
 
     def __check_init__(self):
         require(
@@ -51,7 +56,11 @@ class Interval(Guidance):
 
     @property
     def remembers(self) -> bool:  # type: ignore[override]
-        return self.guidance.remembers
+        return self.guidance.remembers or self._elsewhere.remembers
+
+    @property
+    def _elsewhere(self) -> AbstractGuidance:
+        return Unguided(self.guidance.base_label) if self.outside is None else self.outside
 
     @property
     def base_label(self) -> Label:
@@ -86,22 +95,37 @@ class Interval(Guidance):
         return np.asarray(inside(sigma, self.low, self.high))
 
     def init(self, x: States) -> PyTree:
-        return self.guidance.init(x), False
+        return (self.guidance.init(x), self._elsewhere.init(x)), False
 
     def step(
         self, state: PyTree, x: States, level: Level, denoise: Denoise
     ) -> tuple[States, PyTree]:
         alpha, sigma = scales(level)
         acts = inside(sigma / alpha, like(x, self.low), like(x, self.high))
-        if acts is False and not self.remembers:
-            return denoise(self.base_label), (state[0], acts)
-        guided, own = self.guidance.step(state[0], x, level, denoise)
-        return either(acts, lambda: guided, lambda: denoise(self.base_label)), (own, acts)
+        means, states = [None, None], list(state[0])
+        for place, one, other in ((0, self.guidance, False), (1, self._elsewhere, True)):
+            if acts is not other or one.remembers:
+                means[place], states[place] = one.step(states[place], x, level, denoise)
+        return either(acts, lambda: means[0], lambda: means[1]), (tuple(states), acts)
 
     def again(self, state: PyTree, x: States, level: Level, denoise: Denoise) -> States:
-        own, acts = state
+        (within, beyond), acts = state
         return either(
             acts,
-            lambda: self.guidance.again(own, x, level, denoise),
-            lambda: denoise(self.base_label),
+            lambda: self.guidance.again(within, x, level, denoise),
+            lambda: self._elsewhere.again(beyond, x, level, denoise),
         )
+
+    def asks(self, state: PyTree, level: Level, further: bool = False) -> tuple[Label, ...] | None:
+        own, acts = state or (((), ()), False)
+        if not further:
+            alpha, sigma = scales(level)
+            acts = self.contains(sigma / alpha)
+        found: dict[Label, None] = {}
+        for one, its, used in ((self.guidance, own[0], acts), (self._elsewhere, own[1], not acts)):
+            if used or (one.remembers and not further):
+                labels = one.asks(its, level, further)
+                if labels is None:
+                    return None
+                found |= dict.fromkeys(labels)
+        return tuple(found)

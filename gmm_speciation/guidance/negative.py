@@ -1,7 +1,7 @@
 """Guidance away from a class: negative prompting, safe latent diffusion, dynamic negative guidance.
 
 All three start from what is drawn without them: the whole law, or the class `prompt` at a classifier-free
-`scale`. A strength of 0 is off.
+`scale`. A strength of 0 is off. Strengths and scales are numbers, or one a state.
 """
 
 from dataclasses import dataclass, field
@@ -11,8 +11,16 @@ import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import PyTree
 
-from gmm_speciation.arrays import Level, like, namespace, scales, weights
-from gmm_speciation.guidance.base import Denoise, Guidance, Label, Parameter, States, parameter
+from gmm_speciation.arrays import Level, like, namespace, per_state, scales, weights
+from gmm_speciation.guidance.base import (
+    Denoise,
+    Guidance,
+    Label,
+    Parameter,
+    Scale,
+    States,
+    parameter,
+)
 from gmm_speciation.guidance.formulae import (
     away_from,
     classifier_free,
@@ -22,21 +30,21 @@ from gmm_speciation.guidance.posteriors import PosteriorSource, TrackedRatio
 from gmm_speciation.processes import DDPM
 
 
-def _prompted(denoise: Denoise, prompt: Label, scale: Parameter) -> States:
+def _prompted(denoise: Denoise, prompt: Label, scale: Scale) -> States:
     """`D`, or `D + scale (D_prompt - D)` towards a class."""
     reference = denoise(None)
     if prompt is None:
         return reference
-    return classifier_free(reference, denoise(prompt), like(reference, scale))
+    return classifier_free(reference, denoise(prompt), per_state(reference, scale))
 
 
 class NegativePrompt(Guidance):
-    """`D - strength (D_c - D)` with one strength everywhere: what is commonly used."""
+    """`D - strength (D_c - D)` with one strength at all levels: what is commonly used."""
 
     label: Label = eqx.field(static=True)
-    strength: Parameter = eqx.field(converter=parameter)
+    strength: Scale = eqx.field(converter=parameter)
     prompt: Label = eqx.field(static=True, default=None)
-    scale: Parameter = eqx.field(converter=parameter, default=1.0)
+    scale: Scale = eqx.field(converter=parameter, default=1.0)
 
     @property
     def base_label(self) -> Label:
@@ -46,8 +54,11 @@ class NegativePrompt(Guidance):
         self, state: PyTree, x: States, level: Level, denoise: Denoise
     ) -> tuple[States, PyTree]:
         base = _prompted(denoise, self.prompt, self.scale)
-        strength = like(x, self.strength)
+        strength = per_state(x, self.strength)
         return away_from(base, denoise(None), denoise(self.label), strength), state
+
+    def asks(self, state: PyTree, level: Level, further: bool = False) -> tuple[Label, ...] | None:
+        return (None, self.label) if self.prompt is None else (None, self.prompt, self.label)
 
 
 @dataclass(frozen=True)
@@ -77,10 +88,10 @@ class DynamicNegative(Guidance):
     """
 
     label: Label = eqx.field(static=True)
-    strength: Parameter = eqx.field(converter=parameter)
+    strength: Scale = eqx.field(converter=parameter)
     posterior: PosteriorSource
     prompt: Label = eqx.field(static=True, default=None)
-    scale: Parameter = eqx.field(converter=parameter, default=1.0)
+    scale: Scale = eqx.field(converter=parameter, default=1.0)
     max_log_odds: Parameter = eqx.field(converter=parameter, default=20.0)
     remembers = True
 
@@ -141,7 +152,7 @@ class DynamicNegative(Guidance):
         # p / (1 - p) multiplies a difference that vanishes with 1 - p: beyond the bound it is rounding.
         xp = namespace(evidence.log_odds)
         log_odds = xp.clip(evidence.log_odds, None, like(x, self.max_log_odds))
-        strength = weights(like(x, self.strength) * xp.exp(log_odds), x)
+        strength = per_state(x, self.strength) * weights(xp.exp(log_odds), x)
         base = _prompted(denoise, self.prompt, self.scale)
         return away_from(base, denoise(None), denoise(self.label), strength), state
 
@@ -168,7 +179,7 @@ class SafeLatent(Guidance):
     momentum_decay: Parameter = eqx.field(converter=parameter, default=0.4)
     warmup: int = eqx.field(static=True, default=0)
     prompt: Label = eqx.field(static=True, default=None)
-    scale: Parameter = eqx.field(converter=parameter, default=1.0)
+    scale: Scale = eqx.field(converter=parameter, default=1.0)
     remembers = True
 
     @property
@@ -195,7 +206,7 @@ class SafeLatent(Guidance):
         gamma = weight * (whole - unwanted) / ratio + like(x, self.momentum_scale) * momentum
         decay = like(x, self.momentum_decay)
         momentum = decay * momentum + (1 - decay) * gamma
-        push = (count >= self.warmup) * like(x, self.scale) * ratio * gamma
+        push = (count >= self.warmup) * per_state(x, self.scale) * ratio * gamma
         return _prompted(denoise, self.prompt, self.scale) + push, (momentum, count + 1)
 
     def again(self, state: PyTree, x: States, level: Level, denoise: Denoise) -> States:

@@ -52,6 +52,7 @@ def studied_model(options: Study, *, split: bool = False, say: Say = SILENT.say)
         raise ValueError(
             "Give `--data` or `--generate`, not both: an average has one distribution."
         )
+    asked = {name: getattr(options, name) for name in ("variant", "revision", "fetch")}
     model = study(
         options.model,
         data=options.data,
@@ -62,6 +63,7 @@ def studied_model(options: Study, *, split: bool = False, say: Say = SILENT.say)
         dtype=options.dtype,
         compile=options.compile,
         say=say,
+        **{name: value for name, value in asked.items() if value},
     )
     if options.generate is None:
         _ = model.averaged  # there are data, or it is said before anything long begins

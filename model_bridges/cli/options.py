@@ -15,7 +15,7 @@ import typer
 
 from gmm_speciation.reporting.terminal import Quiet, Seed
 
-MODEL = "digits, digits-text, edm2:COND,UNCOND, sd:PATH_OR_REPO, or module:function."
+MODEL = "digits, digits-text, edm2:COND,UNCOND, diffusers:PATH_OR_REPO, or module:function."
 PATHS = "Class folders of pictures, MNIST or CIFAR-10 binary files, or an .npz"
 
 
@@ -41,6 +41,15 @@ class Study:
     prompt: Annotated[
         list[str] | None, typer.Option(help="Class of a text-to-image model. Repeat it.")
     ] = None
+    variant: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Of a pipeline's weights, such as fp16.")
+    ] = None
+    revision: Annotated[
+        str | None, typer.Option(metavar="COMMIT", help="Of a pipeline on the hub; pin it.")
+    ] = None
+    fetch: Annotated[
+        bool, typer.Option("--fetch", help="Fetch a pipeline that is not on this machine.")
+    ] = False
     folder: Annotated[
         Path | None,
         # Launchers read `--run` as an abbreviation of an option of theirs.

@@ -61,12 +61,31 @@ class GuidanceInterval(tuple[float, float]):
                 inside.
         """
         from model_bridges.guidance import interval_callback
+
+        self._check_schedule(pipe.scheduler)
+        return interval_callback(pipe, *self)
+
+    def as_guider(self, pipe: Any, scale: float = 7.5) -> Any:
+        """A guider for a modular pipeline of diffusers: classifier-free at `scale` inside this interval.
+
+        See `model_bridges.guidance.as_guider`, which takes any kind.
+
+        Raises:
+            ValueError: If the pipeline has no guider, its scheduler is unknown, or no noise level of the
+                schedule lies inside.
+        """
+        from model_bridges.guidance import PROMPT, ClassifierFree, Interval, as_guider
+
+        guider = as_guider(Interval(ClassifierFree(PROMPT, scale), *self), pipe)
+        self._check_schedule(pipe.scheduler)
+        return guider
+
+    def _check_schedule(self, scheduler: Any) -> None:
         from model_bridges.pipelines.schedulers import noise_range
 
-        low, high = noise_range(pipe.scheduler)
+        low, high = noise_range(scheduler)
         if not (self[0] < high and low <= self[1]):
             self._refuse(high, low)
-        return interval_callback(pipe, *self)
 
     def steps(self, sigmas: Any) -> dict[str, Any]:
         """First and last guided step of a sampler's decreasing levels, and the shares of all steps.

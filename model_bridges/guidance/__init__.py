@@ -8,8 +8,8 @@ The kinds, their formulae and conventions are the theory's; here sigma, noise pe
 
 and `denoise(label)` gives the posterior mean at x: of one class for all states, of one class a state
 `(B,)`, or of the whole law for `None`. `samplers.sample` threads the state; `Guided` makes a guided model a
-plain function for other samplers; `on_pipeline` guides a pipeline of diffusers. A `Guidance` of one's own is
-a class with these methods.
+plain function for other samplers; `on_pipeline` guides a pipeline of diffusers, `as_guider` a modular one. A
+`Guidance` of one's own is a class with these methods.
 
 `None` asks for the unconditional part of a model. It stands for the mixture of the classes as far as the
 model is consistent; where it is not, what is exact for a mixture holds only approximately.
@@ -32,6 +32,7 @@ from gmm_speciation.guidance import (
 )
 from model_bridges.guidance.base import Class, Denoise, Guided, denoise_at
 from model_bridges.guidance.callbacks import interval_callback
+from model_bridges.guidance.guiders import as_guider
 from model_bridges.guidance.pipelines import PROMPT, UNWANTED, on_pipeline
 
 __all__ = [
@@ -53,6 +54,7 @@ __all__ = [
     "TrackedClasses",
     "TrackedRatio",
     "Unguided",
+    "as_guider",
     "denoise_at",
     "interval_callback",
     "on_pipeline",

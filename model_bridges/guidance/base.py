@@ -53,6 +53,11 @@ class Threaded:
         self._before: Any = None  # the guidance's state ahead of it
         self._after: Any = None
 
+    def asks(self, sigma: float, provisional: bool = False) -> tuple[Class, ...] | None:
+        """The labels that the next call will ask for; `None` where that is not known."""
+        state = () if self.sigma == math.inf else self._after
+        return self.guidance.asks(state, sigma, provisional)
+
     def __call__(
         self,
         x: Float[Tensor, "B *event"],

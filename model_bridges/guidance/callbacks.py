@@ -1,9 +1,10 @@
 """An interval of noise for the guidance that a pipeline of diffusers has of its own."""
 
+import inspect
 from typing import Any
 
 from gmm_speciation.guidance import Interval, Unguided
-from model_bridges.guidance.pipelines import PIPELINES, known_pipeline, last_half
+from model_bridges.guidance.pipelines import PIPELINES, half, known_pipeline
 from model_bridges.pipelines.schedulers import level_at
 
 
@@ -29,9 +30,9 @@ def interval_callback(pipe: Any, low: float | int, high: float | int) -> Any:
     name = known_pipeline(pipe)
     halved = PIPELINES[name]
     if halved is None:
-        raise ValueError(
-            f"A callback cannot halve all that {name} gives to its network. Use `on_pipeline`."
-        )
+        can = "callback_on_step_end" in inspect.signature(type(pipe).__call__).parameters
+        reason = "cannot halve all that {} gives to its network" if can else "has no place in {}"
+        raise ValueError(f"A callback {reason.format(name)}. Use `on_pipeline`.")
     tensors = list(halved)
 
     class IntervalCallback(PipelineCallback):
@@ -70,9 +71,7 @@ def interval_callback(pipe: Any, low: float | int, high: float | int) -> Any:
             rows = len(self.both["prompt_embeds"])
             # ControlNet's guess mode has one image for both halves.
             self.prompt = {
-                name: value
-                if name == "image" and _rows(value) != rows
-                else last_half(value, rows, name)
+                name: value if name == "image" and _rows(value) != rows else half(value, rows, name)
                 for name, value in self.both.items()
             }
 

@@ -1,17 +1,18 @@
-"""Guidance of text-to-image pipelines of diffusers, whatever their scheduler.
+"""Guidance of the pipelines of diffusers, whatever their scheduler.
 
     with on_pipeline(pipe, Interval(ClassifierFree(PROMPT, 7.5), 0.5, 7.0)):
         pictures = pipe("a photograph of a cat").images
 
-A pipeline asks its UNet for two outputs at once, of the negative or empty prompt and of the prompt, and
+A pipeline asks its network for two outputs at once, of the negative or empty prompt and of the prompt, and
 mixes them as `F_u + w (F_p - F_u)`. Within `on_pipeline` both halves of what it gets are the guided output,
-so that its own mixing does nothing. What the UNet sees and what its output stands for is the scheduler's:
-`model_bridges.pipelines.schedulers`.
+so that its own mixing does nothing. Where the guidance needs one of the two alone, as outside an interval,
+the network computes no more than that one. What the network sees and what its output stands for is the
+scheduler's: `model_bridges.pipelines.schedulers`.
 
-Labels: `None` is the negative or empty prompt, `PROMPT` the prompt, `UNWANTED` a further prompt to push
-away from, which costs an evaluation of its own; it gets whatever else the pipeline gives to the prompt.
-Kinds that track a posterior assume stochastic steps of the reverse kernel, DDPM or a fully stochastic DDIM;
-under a deterministic scheduler the tracked number is a heuristic.
+Labels: `None` is the negative or empty prompt, or the null class, `PROMPT` the prompt or the class,
+`UNWANTED` a further one to push away from, which costs an evaluation of its own; it gets whatever else the
+pipeline gives to the prompt. Kinds that track a posterior assume stochastic steps of the reverse kernel, DDPM
+or a fully stochastic DDIM; under a deterministic scheduler the tracked number is a heuristic.
 
 A guidance's state lives for one call of the pipeline and moves on once a level (`base.Threaded`). At an
 evaluation that a scheduler of second order does not keep the guidance acts as it did at the step's first,
@@ -30,11 +31,11 @@ from torch import Tensor
 
 from gmm_speciation.guidance import AbstractGuidance as Guidance
 from model_bridges.guidance.base import Class, Threaded
-from model_bridges.pipelines.schedulers import family_of, identified, level_at
+from model_bridges.pipelines.schedulers import Level, family_of, identified, level_at
 
 PROMPT, UNWANTED = 0, 1
-# Pipelines whose network gets the negative prompt and the prompt, in this order, as one batch, and the
-# tensors of both that a callback must halve; `None` where some are out of its reach.
+# Pipelines whose network gets the negative prompt and the prompt as one batch, in this order but in DiT, and
+# the tensors of both that a callback must halve; `None` where some are out of its reach, or it has none.
 _XL = ("prompt_embeds", "add_text_embeds", "add_time_ids")
 PIPELINES: dict[str, tuple[str, ...] | None] = {
     "StableDiffusionPipeline": ("prompt_embeds",),
@@ -44,6 +45,7 @@ PIPELINES: dict[str, tuple[str, ...] | None] = {
     "StableDiffusionXLImg2ImgPipeline": _XL,
     "StableDiffusionXLControlNetPipeline": (*_XL, "image"),
     "StableDiffusion3Pipeline": ("prompt_embeds", "pooled_prompt_embeds"),
+    "StableDiffusion3Img2ImgPipeline": None,
     "StableDiffusionInpaintPipeline": None,
     "StableDiffusionXLInpaintPipeline": None,
     "StableDiffusionControlNetImg2ImgPipeline": None,
@@ -52,7 +54,12 @@ PIPELINES: dict[str, tuple[str, ...] | None] = {
     "StableDiffusionXLControlNetInpaintPipeline": None,
     "StableDiffusionAdapterPipeline": None,
     "StableDiffusionXLAdapterPipeline": None,
+    "PixArtAlphaPipeline": None,
+    "PixArtSigmaPipeline": None,
+    "DiTPipeline": None,
 }
+# What a pipeline lets its user change of how a prompt is encoded.
+_ENCODING = ("clip_skip", "max_sequence_length", "clean_caption")
 
 
 def known_pipeline(pipe: Any) -> str:
@@ -71,14 +78,15 @@ def known_pipeline(pipe: Any) -> str:
 
 
 @contextmanager
-def on_pipeline(pipe: Any, guidance: Guidance, *, unwanted: str | None = None) -> Iterator[None]:
+def on_pipeline(
+    pipe: Any, guidance: Guidance, *, unwanted: str | int | None = None
+) -> Iterator[None]:
     """Guide every call of a pipeline inside the `with` block; of this one only, whoever shares its parts.
 
     Args:
-        pipe: One of `PIPELINES` with a UNet, called with `guidance_scale` above 1, whose value plays no
-            part.
+        pipe: One of `PIPELINES`, called with `guidance_scale` above 1, whose value plays no part.
         guidance: Labels are `None`, `PROMPT` and `UNWANTED`.
-        unwanted: The prompt of `UNWANTED`.
+        unwanted: The prompt of `UNWANTED`, or the label, of a pipeline of labels.
 
     Raises:
         ValueError: If the pipeline, its scheduler or its `prediction_type` is unknown, or it is guided
@@ -86,11 +94,6 @@ def on_pipeline(pipe: Any, guidance: Guidance, *, unwanted: str | None = None) -
             is not there, or another thread is in the same pipeline.
     """
     known_pipeline(pipe)
-    if not hasattr(pipe, "unet"):
-        raise ValueError(
-            f"`pipe` must be a pipeline with a UNet; {type(pipe).__name__} has no `unet`. Limit its own "
-            "guidance with `interval_callback`."
-        )
     family_of(*identified(pipe.scheduler))
     kind: Any = type(pipe)
     calls = threading.Lock()
@@ -98,6 +101,7 @@ def on_pipeline(pipe: Any, guidance: Guidance, *, unwanted: str | None = None) -
         raise ValueError(
             f"This pipeline is guided already, by {kind.guided_by}: leave that `with` block first."
         )
+    signature = inspect.signature(kind.__call__)
 
     @functools.wraps(kind.__call__)
     def call(self: Any, *args: Any, **options: Any) -> Any:
@@ -107,7 +111,9 @@ def on_pipeline(pipe: Any, guidance: Guidance, *, unwanted: str | None = None) -
                 "give each thread a pipeline of its own (`copy.deepcopy(pipe)`)."
             )
         try:
-            with _Run(pipe, guidance, unwanted).hooked():
+            given = signature.bind(self, *args, **options)
+            given.apply_defaults()
+            with _Run(pipe, guidance, unwanted, given.arguments).hooked():
                 return kind.__call__(self, *args, **options)
         finally:
             calls.release()
@@ -126,19 +132,28 @@ def on_pipeline(pipe: Any, guidance: Guidance, *, unwanted: str | None = None) -
 
 
 class _Run:
-    """One call of a pipeline: replaces the outputs of its UNet by the guided one."""
+    """One call of a pipeline: replaces the outputs of its network by the guided one."""
 
-    def __init__(self, pipe: Any, guidance: Guidance, unwanted: str | None):
-        self.pipe, self.unwanted = pipe, unwanted
+    def __init__(
+        self, pipe: Any, guidance: Guidance, unwanted: str | int | None, given: dict[str, Any]
+    ):
+        self.pipe, self.unwanted, self.given = pipe, unwanted, given
+        self.network = pipe.unet if hasattr(pipe, "unet") else pipe.transformer
+        self.taken = inspect.signature(self.network.forward)
+        self.state = next(iter(self.taken.parameters))  # the name of its states
+        self.halves = (PROMPT, None) if known_pipeline(pipe) == "DiTPipeline" else (None, PROMPT)
         self.thread = threading.get_ident()
-        self.inputs: dict[str, Any] = {}
         self.threaded = Threaded(guidance)
+        # Of the evaluation that is going on: what the pipeline gave, where, and the half that is computed.
+        self.inputs: dict[str, Any] = {}
+        self.level: Level | None = None
+        self.alone: tuple[Class, ...] = ()
 
     @contextmanager
     def hooked(self) -> Iterator[None]:
         hooks = (
-            self.pipe.unet.register_forward_pre_hook(self._note, with_kwargs=True),
-            self.pipe.unet.register_forward_hook(self._guide, with_kwargs=True),
+            self.network.register_forward_pre_hook(self._begin, with_kwargs=True),
+            self.network.register_forward_hook(self._guide, with_kwargs=True),
         )
         try:
             yield
@@ -149,50 +164,39 @@ class _Run:
     def __deepcopy__(self, memo: Any) -> "_Run":
         return self  # a copy of the network, made within the call, carries hooks that do nothing
 
-    def _mine(self, unet: Any) -> bool:
+    def _mine(self, network: Any) -> bool:
         """Not of another thread, whose pipeline shares the network, nor of a copy."""
-        return threading.get_ident() == self.thread and unet is self.pipe.unet
+        return threading.get_ident() == self.thread and network is self.network
 
-    def _note(self, unet: Any, args: Any, kwargs: dict[str, Any]) -> None:
-        """Keep what the UNet is given, as it is given: it takes entries out of its lists."""
-        if self._mine(unet):
-            bound = inspect.signature(unet.forward).bind(*args, **kwargs).arguments
-            self.inputs = {
-                name: list(value) if isinstance(value, list) else value
-                for name, value in bound.items()
-            }
+    def _begin(self, network: Any, args: Any, kwargs: dict[str, Any]) -> Any:
+        """Keep what the network is given, as it is given: it takes entries out of its lists.
 
-    def _guide(self, unet: Any, args: Any, kwargs: dict[str, Any], output: Any) -> Any:
-        if not self._mine(unet):
+        Where one half will do, it gets that half.
+        """
+        if not self._mine(network):
             return None
-        raw = output[0] if isinstance(output, tuple) else output.sample
-        sample = self.inputs["sample"]
-        self._check(sample, raw)
+        bound = self.taken.bind(*args, **kwargs).arguments
+        self.inputs = {
+            name: list(value) if isinstance(value, list) else value for name, value in bound.items()
+        }
+        self._check()
         level = level_at(self.pipe.scheduler, self.inputs["timestep"])
-        half = len(sample) // 2
-        x = sample[:half].to(torch.promote_types(sample.dtype, torch.float32)) / level.scale
-        known: dict[Any, Tensor] = {None: raw[:half], PROMPT: raw[half:]}
-
-        def denoise(label: Class) -> Tensor:
-            if label not in known:
-                known[label] = self._further(unet, label)
-            return level.skip * x + level.out * known[label].to(x)
-
+        self.level = level
         reached = self.threaded.sigma
         if level.sigma > reached and not level.provisional:
             raise ValueError(
                 f"Within one call the noise must not rise; the scheduler went from {reached:g} to "
                 f"{level.sigma:g}."
             )
-        guided = self.threaded(x, level.sigma, denoise, level.provisional)
-        result = torch.cat([(guided - level.skip * x) / level.out] * 2).to(raw.dtype)
-        if isinstance(output, tuple):
-            return (result, *output[1:])
-        output.sample = result
-        return output
+        asked = self.threaded.asks(level.sigma, level.provisional)
+        needed = self.halves if asked is None else [k for k in self.halves if k in asked]
+        self.alone = tuple(needed) if len(needed) == 1 else ()
+        return ((), self._half(self.alone[0])) if self.alone else None
 
-    def _check(self, sample: Tensor, raw: Tensor) -> None:
-        if not self.pipe.do_classifier_free_guidance or len(sample) % 2:
+    def _check(self) -> None:
+        states = self.inputs[self.state]
+        guided = getattr(self.pipe, "do_classifier_free_guidance", self.given["guidance_scale"] > 1)
+        if not guided or len(states) % 2:
             raise ValueError(
                 "The pipeline asks for the prompt alone; call it with `guidance_scale` above 1, so that the "
                 "empty prompt is there to guide against."
@@ -202,67 +206,112 @@ class _Run:
                 "`guidance_rescale` acts on the pipeline's own mixture, which does nothing here; call the "
                 "pipeline without it."
             )
-        first, second = sample.chunk(2)
-        if raw.shape != sample.shape or not torch.equal(first, second):
+        if not torch.equal(*states.chunk(2)):
             raise ValueError(
-                "The network must be given one state twice and return what it takes; got "
-                f"{tuple(sample.shape)} with halves that differ, or an output {tuple(raw.shape)}, as "
-                "networks for inpainting or with a learned variance have."
+                f"The network must be given one state twice; got {tuple(states.shape)} with halves that "
+                "differ."
             )
 
-    def _further(self, unet: Any, label: Class) -> Tensor:
-        """The UNet's output for one more prompt, in the place of the prompt."""
-        if label != UNWANTED or self.unwanted is None:
+    def _half(self, label: Class) -> dict[str, Any]:
+        rows, first = len(self.inputs[self.state]), label == self.halves[0]
+        return {name: half(value, rows, name, first) for name, value in self.inputs.items()}
+
+    def _guide(self, network: Any, args: Any, kwargs: dict[str, Any], output: Any) -> Any:
+        if not self._mine(network):
+            return None
+        level = self.level
+        assert level is not None  # `_begin` ran before
+        raw = output[0] if isinstance(output, tuple) else output.sample
+        states = self.inputs[self.state].chunk(2)[0]
+        channels, parts = states.shape[1], 1 if self.alone else 2
+        # A learned variance is in the second half of the channels; pipelines drop it.
+        if raw.shape[1] not in (channels, 2 * channels) or len(raw) != parts * len(states):
+            raise ValueError(
+                f"The network must return what it takes; got {tuple(states.shape)} in and "
+                f"{tuple(raw.shape)} out, as networks for inpainting have."
+            )
+        labels = self.alone or self.halves
+        known = dict(zip(labels, raw[:, :channels].chunk(parts), strict=True))
+        x = states.to(torch.promote_types(states.dtype, torch.float32)) / level.scale
+
+        def denoise(label: Class) -> Tensor:
+            if label not in known:
+                known[label] = self._further(network, label)[:, :channels]
+            return level.skip * x + level.out * known[label].to(x)
+
+        guided = self.threaded(x, level.sigma, denoise, level.provisional)
+        mean = (guided - level.skip * x) / level.out
+        rest = raw[:, channels:].chunk(parts)[0]
+        result = torch.cat([torch.cat([mean.to(raw.dtype), rest], 1)] * 2)
+        if isinstance(output, tuple):
+            return (result, *output[1:])
+        output.sample = result
+        return output
+
+    def _further(self, network: Any, label: Class) -> Tensor:
+        """The network's output for one more prompt, in the place of the prompt; or for the other half."""
+        inputs = self._half(PROMPT if label == UNWANTED else label)
+        if label == UNWANTED and self.unwanted is not None:
+            changed, added = self._text, inputs.get("added_cond_kwargs")
+            rows = len(inputs[self.state])
+            inputs |= {name: _for_all(changed[name], rows) for name in changed if name in inputs}
+            if added is not None:
+                pooled = {name: _for_all(changed[name], rows) for name in changed if name in added}
+                inputs["added_cond_kwargs"] = added | pooled
+        elif label not in self.halves:
             raise ValueError(
                 f"The guidance asks for label {label!r}; a pipeline has None, PROMPT and, where "
                 "`on_pipeline` is given `unwanted`, UNWANTED."
             )
-        rows = len(self.inputs["sample"])
-        inputs = {name: last_half(value, rows, name) for name, value in self.inputs.items()}
-        text, pooled = self._text
-        inputs["encoder_hidden_states"] = _for_all(text, inputs["encoder_hidden_states"])
-        added = inputs.get("added_cond_kwargs") or {}
-        if "text_embeds" in added:
-            inputs["added_cond_kwargs"] = added | {
-                "text_embeds": _for_all(pooled, added["text_embeds"])
-            }
         inputs["return_dict"] = False
         # Not through the hooks: these would come again.
-        return unet.forward(**inputs)[0]
+        return network.forward(**inputs)[0]
 
     @functools.cached_property
-    def _text(self) -> tuple[Tensor, Tensor | None]:
-        """Embedding of the unwanted prompt and its pooled one, made as the pipeline makes its own."""
-        pipe = self.pipe
-        attention = getattr(pipe, "cross_attention_kwargs", None) or {}
+    def _text(self) -> dict[str, Tensor]:
+        """What the network is given for the unwanted prompt, made as the pipeline makes its own."""
+        pipe, states = self.pipe, self.inputs[self.state]
+        if not hasattr(pipe, "encode_prompt"):
+            return {"class_labels": torch.tensor([self.unwanted], device=states.device)}
+        encode = inspect.signature(pipe.encode_prompt).parameters
+        options = {name: self.given[name] for name in _ENCODING if name in self.given}
+        attention = getattr(pipe, "cross_attention_kwargs", None)
+        attention = attention or self.given.get("joint_attention_kwargs") or {}
+        options |= {"prompt_2": None, "prompt_3": None, "lora_scale": attention.get("scale")}
         with torch.no_grad():
-            text, _, *pooled = pipe.encode_prompt(
+            text, second, *others = pipe.encode_prompt(
                 prompt=self.unwanted,
-                device=self.inputs["sample"].device,
+                device=states.device,
                 num_images_per_prompt=1,
                 do_classifier_free_guidance=False,
-                lora_scale=attention.get("scale"),
-                clip_skip=getattr(pipe, "clip_skip", None),
+                **{name: value for name, value in options.items() if name in encode},
             )
-        return text, pooled[0] if pooled else None
+        found = {"encoder_hidden_states": text, "encoder_attention_mask": second}
+        if others and known_pipeline(pipe).startswith("StableDiffusion"):
+            found |= {"text_embeds": others[0], "pooled_projections": others[0]}
+        given = self.inputs["encoder_hidden_states"]
+        return {
+            name: value.to(given) if value.is_floating_point() else value
+            for name, value in found.items()
+            if value is not None
+        }
 
 
-def _for_all(one: Tensor | None, given: Tensor) -> Tensor:
-    """One prompt's embedding, a row a state."""
-    assert one is not None  # pipelines that give pooled embeddings make them
-    return one.to(given).expand(len(given), *one.shape[1:])
+def _for_all(one: Tensor, rows: int) -> Tensor:
+    """What goes with one prompt, a row a state."""
+    return one.expand(rows, *one.shape[1:])
 
 
-def last_half(value: Any, rows: int, name: str) -> Any:
-    """The prompt's part of what goes with both prompts, in tensors of any nesting.
+def half(value: Any, rows: int, name: str, first: bool = False) -> Any:
+    """One half, the last by default, of what goes with both prompts, in tensors of any nesting.
 
     Raises:
         ValueError: If a tensor has neither one row for all, nor one for every state of both.
     """
     if isinstance(value, dict):
-        return {key: last_half(entry, rows, f"{name}[{key!r}]") for key, entry in value.items()}
+        return {key: half(entry, rows, f"{name}[{key!r}]", first) for key, entry in value.items()}
     if isinstance(value, list | tuple):
-        return type(value)(last_half(entry, rows, name) for entry in value)
+        return type(value)(half(entry, rows, name, first) for entry in value)
     if not isinstance(value, Tensor) or value.ndim == 0 or len(value) == 1:
         return value
     if len(value) != rows:
@@ -270,4 +319,4 @@ def last_half(value: Any, rows: int, name: str) -> Any:
             f"`{name}` must have one row, or {rows}, those of the negative prompt and of the prompt; got "
             f"{tuple(value.shape)}. Which of them go with a further prompt is not known."
         )
-    return value[rows // 2 :]
+    return value[: rows // 2] if first else value[rows // 2 :]

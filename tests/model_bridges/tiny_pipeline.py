@@ -114,8 +114,7 @@ def stable_diffusion_xl():
             scheduler=DDIMScheduler(**SCHEDULE),
             add_watermarker=False,
         )
-    pipe.set_progress_bar_config(disable=True)
-    return pipe
+    return _quiet(pipe)
 
 
 def controlnet(unet):
@@ -163,8 +162,7 @@ def stable_diffusion_3():
             tokenizer_2=letters_tokenizer(),
             tokenizer_3=None,
         )
-    pipe.set_progress_bar_config(disable=True)
-    return pipe
+    return _quiet(pipe)
 
 
 def t5(**options):
@@ -289,6 +287,10 @@ def _shake(network):
 
 
 def _quiet(pipe):
+    """As `from_pretrained` gives it: nothing is dropped at random."""
+    for part in pipe.components.values():
+        if isinstance(part, torch.nn.Module):
+            part.eval()
     pipe.set_progress_bar_config(disable=True)
     return pipe
 
@@ -319,18 +321,25 @@ def letters_tokenizer():
     return CLIPTokenizer(vocab=vocabulary, merges=[], model_max_length=16)
 
 
+LABELS = {"a cat": 1, "a dog": 2}
+
+
 def draw(pipe, scale=3.0, prompts=("a cat", "a dog"), **options):
+    """Latents of prompts; of a pipeline of labels the pictures of theirs."""
     generator = torch.Generator().manual_seed(0)
-    size = {"height": 16, "width": 16}
     taken = inspect.signature(type(pipe).__call__).parameters
-    options = {key: value for key, value in size.items() if key in taken} | options
+    given = {"height": 16, "width": 16, "prompt": list(prompts), "output_type": "latent"}
+    if "prompt" not in taken:
+        given |= {"class_labels": [LABELS[prompt] for prompt in prompts], "output_type": "pt"}
+    given = {key: value for key, value in given.items() if key in taken}
     return pipe(
-        prompt=list(prompts),
-        guidance_scale=scale,
-        output_type="latent",
-        generator=generator,
-        **{"num_inference_steps": 6, **options},
+        guidance_scale=scale, generator=generator, **{"num_inference_steps": 6, **given, **options}
     ).images
+
+
+def further(pipe, prompt):
+    """A prompt as `unwanted`; a label, where the pipeline has labels."""
+    return prompt if hasattr(pipe, "encode_prompt") else LABELS[prompt]
 
 
 def change(pipe, name, **settings):
@@ -349,11 +358,15 @@ PICTURE = torch.rand(2, 3, 16, 16, generator=torch.Generator().manual_seed(5))
 
 def made_as(name, pipe):
     """A pipeline of this class with the parts of a tiny one, and what else its call needs."""
-    if name == "StableDiffusion3Pipeline":
-        return stable_diffusion_3(), {}
+    if name == "DiTPipeline":
+        return dit(1000), {}  # the pipeline's null class is number 1000
+    if name.startswith("PixArt"):
+        return pixart(name), {"use_resolution_binning": False}
     base = stable_diffusion_xl() if "XL" in name else pipe
+    if "Diffusion3" in name:
+        base = stable_diffusion_3()
     parts = {key: part for key, part in base.components.items() if key != "image_encoder"}
-    options = {"add_watermarker": False} if "XL" in name else {"requires_safety_checker": False}
+    options = {"add_watermarker": False, "requires_safety_checker": False}
     given = {}
     if "ControlNet" in name:
         parts["controlnet"] = controlnet(base.unet)
@@ -368,9 +381,7 @@ def made_as(name, pipe):
         given["mask_image"] = (PICTURE[:, :1] > 0.5).float()
     taken = inspect.signature(getattr(diffusers, name).__init__).parameters
     parts = {key: part for key, part in (parts | options).items() if key in taken}
-    made = getattr(diffusers, name)(**parts)
-    made.set_progress_bar_config(disable=True)
-    return made, given
+    return _quiet(getattr(diffusers, name)(**parts)), given
 
 
 def adapter(unet):
