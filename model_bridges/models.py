@@ -126,8 +126,15 @@ def study(
         ValueError: As `load` and `StudiedModel.with_data`.
     """
     notes: list[str] = []
-    given = {"device": device, "dtype": dtype, "compile": compile, "say": notes.append}
-    denoiser: Any = load(name, prompts=prompts, **given, **options)
+    denoiser: Any = load(
+        name,
+        prompts=prompts,
+        device=device,
+        dtype=dtype,
+        compile=compile,
+        say=notes.append,
+        **options,
+    )
     known = isinstance(name, str)
     shipped = SHIPPED.get(name) if known and not prompts else None
     if shipped is not None:

@@ -3,17 +3,18 @@
     pipe.update_components(guider=as_guider(Interval(ClassifierFree(PROMPT, 7.5), 0.5, 7.0), pipe))
     pictures = pipe(prompt="a photograph of a cat", output="images")
 
-A guider says which conditions the network is evaluated for at a step, and makes one output of theirs. Those of
-diffusers count steps; these know the noise of each from the pipeline's scheduler, as `on_pipeline` does, with
-the same labels, and ask for no output that the guidance leaves unused. Any kind acts on any such pipeline,
-because outputs are affine in posterior means at one x; packed latents are the same states in another order.
+A guider says which conditions the network is evaluated for at a step, and makes one output of theirs. Those
+of diffusers count steps; these know the noise of each from the pipeline's scheduler, as `on_pipeline` does,
+with the same labels, and ask for no output that the guidance leaves unused. Any kind acts on any such
+pipeline, because outputs are affine in posterior means at one x; packed latents are the same states in another
+order.
 """
 
 import functools
 import inspect
 import threading
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -63,7 +64,7 @@ def _guider_of(kind: type) -> Any:
     from diffusers.guiders.guider_utils import GuiderOutput
 
     class Guider(BaseGuidance):
-        _input_predictions = list(PREDICTIONS.values())
+        _input_predictions: ClassVar = list(PREDICTIONS.values())
 
         def __init__(self, guidance: Guidance, pipe: Any, unwanted: dict[str, Tensor]):
             super().__init__()
@@ -107,7 +108,7 @@ def _guider_of(kind: type) -> Any:
         def is_conditional(self) -> bool:
             return self.labels[self._count_prepared - 1] is not None
 
-        def prepare_inputs(self, data: dict[str, Any]) -> list[Any]:
+        def prepare_inputs(self, data: Any) -> list[Any]:
             level = self.level
             asked = (
                 self.threaded.asks(level.sigma, level.provisional) if self._enabled else (PROMPT,)

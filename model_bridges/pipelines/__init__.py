@@ -179,10 +179,11 @@ def _denoiser(
             rows = family.conditions(pipe, names, (height, width))
         has_null = len(next(iter(rows.values()))) > len(names)
     network = _Conditioned(family, opened.network, rows, len(names), max_batch)
+    network.rows.to(opened.device)
     kind = "classes" if family.conditions is None else "prompts"
     shown = names if len(names) <= 32 else (*names[:31], f"... {len(names)} in all")
     denoiser = parametrisation(
-        network.to(opened.device),
+        network,
         num_classes=len(names),
         event_shape=event_shape,
         has_unconditional=has_null,

@@ -8,6 +8,7 @@ x_t - t v of the state and the output that its step is given.
 import functools
 from unittest import mock
 
+import numpy as np
 import pytest
 import torch
 from diffusers import FluxPipeline
@@ -162,6 +163,32 @@ def test_every_family(name, tmp_path):
     assert read.class_names == denoiser.class_names
     if denoiser.num_classes > 1:
         assert (denoiser(x, 1.0, label) - denoiser(x, 1.0, 1 - label)).abs().max() > 1e-4
+        check_curves(denoiser, read)
+    else:
+        labelled = pixels(num_classes=4, name=name)
+        labelled.save_pretrained(tmp_path / "labelled")
+        check_curves(
+            mb.from_pipeline(labelled), mb.load(f"diffusers:{tmp_path / 'labelled'}", null_class=3)
+        )
+
+
+def check_curves(first, second):
+    """A curve with its trust block, of the object and of its folder. Random weights are not trusted."""
+    x0 = torch.randn(4, *first.event_shape, generator=torch.Generator().manual_seed(2))
+    sigmas = np.geomspace(max(first.sigma_range[0], 0.05), min(first.sigma_range[1], 10.0), 9)
+    curves = []
+    for denoiser in (first, second):
+        classes = range(min(first.num_classes, 2))
+        kept = mb.ClassSubset(denoiser, tuple(classes), (0.5, 0.5))
+        with pytest.warns(mb.TrustWarning):
+            curves.append(mb.entropy_curve(kept, x0, torch.arange(4) % 2, sigmas=sigmas))
+    for curve in curves:
+        assert curve.trust.checks
+        assert not curve.trust.ok
+        assert np.isfinite(curve.entropy.value).all()
+    np.testing.assert_allclose(
+        curves[0].entropy.value, curves[1].entropy.value, rtol=1e-3, atol=1e-5
+    )
 
 
 @pytest.mark.parametrize(

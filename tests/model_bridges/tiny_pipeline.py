@@ -358,6 +358,10 @@ PICTURE = torch.rand(2, 3, 16, 16, generator=torch.Generator().manual_seed(5))
 
 def made_as(name, pipe):
     """A pipeline of this class with the parts of a tiny one, and what else its call needs."""
+    if name in ("DDPMPipeline", "DDIMPipeline"):
+        return pixels(name=name), {}
+    if name == "FluxPipeline":
+        return flux(), {}
     if name == "DiTPipeline":
         return dit(1000), {}  # the pipeline's null class is number 1000
     if name.startswith("PixArt"):
