@@ -6,15 +6,14 @@
 A guider says which conditions the network is evaluated for at a step, and makes one output of theirs. Those
 of diffusers count steps; these know the noise of each from the pipeline's scheduler, as `on_pipeline` does,
 with the same labels, and ask for no output that the guidance leaves unused. Any kind acts on any such
-pipeline, because outputs are affine in posterior means at one x; packed latents are the same states in another
-order.
+pipeline, for outputs are affine in posterior means at one x; packed latents are the same states reordered.
 """
 
 import functools
 import inspect
 import threading
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -64,9 +63,8 @@ def _guider_of(kind: type) -> Any:
     from diffusers.guiders.guider_utils import GuiderOutput
 
     class Guider(BaseGuidance):
-        _input_predictions: ClassVar = list(PREDICTIONS.values())
-
         def __init__(self, guidance: Guidance, pipe: Any, unwanted: dict[str, Tensor]):
+            self._input_predictions = cast(Any, [*PREDICTIONS.values()])
             super().__init__()
             self.register_to_config(guidance=kind.__name__)
             self.guidance, self.pipe, self.unwanted = guidance, pipe, unwanted

@@ -60,6 +60,8 @@ class ExactUNet:
     The embedding of prompt k is the number k + 1; that of the empty prompt is 0.
     """
 
+    dtype = torch.float32
+
     def __init__(self, exact, schedule, prediction):
         self.exact, self.schedule, self.prediction = exact, schedule, prediction
         self.config = type(
