@@ -80,6 +80,18 @@ def test_xs_configuration_has_the_published_names_and_shapes():
     assert sum(p.numel() for p in unconditional.parameters()) == 124_201_253
 
 
+@pytest.mark.parametrize("img_channels", [4, 3])  # of latents, for 512 pixels; of 64 pixels
+@pytest.mark.parametrize(
+    ("model_channels", "millions"),
+    [(128, 125), (192, 280), (256, 498), (320, 777), (384, 1119), (448, 1523)],
+)
+def test_every_published_size_has_its_number_of_parameters(model_channels, millions, img_channels):
+    """XS to XXL, Table 2 of arXiv 2312.02696, in millions."""
+    with torch.device("meta"):
+        network = EDM2Network(64, img_channels, 1000, model_channels=model_channels)
+    assert abs(sum(p.numel() for p in network.parameters()) / 1e6 - millions) < 1
+
+
 def test_dropout_adds_no_tensors_and_acts_in_training_only(nano):
     network = EDM2Network(8, 1, 10, channels_per_head=8, dropout=0.5, **NANO)
     network.load_state_dict(nano.state_dict(), strict=True)

@@ -25,6 +25,8 @@ from tiny_pipeline import (
 )
 
 import model_bridges as mb
+from model_bridges.cli.inputs import studied_model
+from model_bridges.cli.options import Study
 from model_bridges.pipelines import FAMILIES
 
 pytestmark = [
@@ -320,6 +322,11 @@ def test_a_folder_of_one_variant_says_so_and_is_read(copy):
     pipe = stable_diffusion(copy, variant="fp16")
     close(read(x, 1.0, label), mb.from_pipeline(pipe, PROMPTS)(x, 1.0, label))
     assert read.decode(x).shape == (2, 3, 16, 16)
+    given = {"prompt": list(PROMPTS), "variant": "fp16", "generate": 2}
+    by_command = studied_model(Study(model=f"diffusers:{copy}", **given)).denoiser
+    close(by_command(x, 1.0, label), read(x, 1.0, label))
+    with pytest.raises(ValueError, match="'digits' is no pipeline, and takes no 'variant'"):
+        studied_model(Study(model="digits", variant="fp16", generate=2))
 
 
 @pytest.mark.parametrize(

@@ -50,6 +50,20 @@ def _kinds(array, law, partition):
         "feedback": guidance.Feedback(1, 0.9, exact, 20.0),
         "feedback, published": guidance.Feedback.tracked(1, num_steps=8),
         "limited dynamic": guidance.Interval(guidance.DynamicNegative(1, 0.7, classes), 0.3, 3.0),
+        "limited, then constant": guidance.Interval(
+            guidance.DynamicNegative(1, 0.7, classes, 0, 1.5),
+            0.3,
+            3.0,
+            outside=guidance.ClassifierFree(0, 1.5),
+        ),
+        "an interval in an interval": guidance.Interval(
+            guidance.Interval(guidance.ClassifierFree(1, 2.5), 0.3, 3.0),
+            0.1,
+            1.0,
+            outside=guidance.NegativePrompt(0, 0.5),
+        ),
+        "a scale a state": guidance.ClassifierFree(1, np.linspace(0.5, 3.0, 6)),
+        "a strength a pair": guidance.NegativePrompt(1, [0.1, 0.5, 0.9], 0, [1.0, 2.0]),
     }
 
 
@@ -88,11 +102,27 @@ def test_every_kind_gives_the_same_numbers_in_both_libraries(name, subject):
     path = np.cumsum(normals[::-1] * 0.3, 0)[::-1] + np.asarray(law.means[1])
     wanted = _compiled(exact, law, partition, jnp.asarray(path), jnp.asarray(SIGMAS))
     state = ours.init(_tensor(path[0]))
+
+    def asking(x, sigma, announced):
+        """Denoisers of labels that were announced; whether all of these were used."""
+        denoise, used = denoise_at(model, x, sigma), set()
+
+        def counted(label):
+            used.add(label)
+            assert announced is None or label in announced
+            return denoise(label)
+
+        return counted, lambda: announced is None or used == set(announced)
+
     for index, sigma in enumerate(SIGMAS):
         x = _tensor(path[index])
-        first, state = ours.step(state, x, sigma, denoise_at(model, x, sigma))
+        denoise, all_used = asking(x, sigma, ours.asks(state if index else (), sigma))
+        first, state = ours.step(state, x, sigma, denoise)
+        assert all_used()
         x, sigma = 0.9 * x, 0.8 * sigma
-        further = ours.again(state, x, sigma, denoise_at(model, x, sigma))
+        denoise, all_used = asking(x, sigma, ours.asks(state, sigma, further=True))
+        further = ours.again(state, x, sigma, denoise)
+        assert all_used()
         for result, theirs in zip((first, further), wanted, strict=True):
             # p / (1 - p) multiplies the rounding of D_c - D by up to e^20.
             np.testing.assert_allclose(result.numpy(), theirs[index], rtol=1e-9, atol=1e-6)
