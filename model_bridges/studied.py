@@ -171,9 +171,9 @@ class StudiedModel:
         shape = self.picture_shape or partial(_picture_shape, self.denoiser.denoiser)
         return read_parts(path, self.words, shape, self.stored_images)
 
-    def of_classes(self, groups: ClassGroups) -> "StudiedModel":
-        """The model as one of the classes that the groups name, and of nothing else."""
-        restricted = groups.restrict(self.denoiser.denoiser)
+    def of_classes(self, groups: ClassGroups, whole: bool = False) -> "StudiedModel":
+        """The model as one of the classes that the groups name; `whole` as of `ClassSubset`."""
+        restricted = groups.restrict(self.denoiser.denoiser, whole)
         names = tuple(self.class_names[k] for k in groups.classes)
         data = None if self.data is None else self.data.of_classes(groups.classes, names)
         counted = CountingDenoiser(restricted, self.denoiser.say, self.denoiser.note)

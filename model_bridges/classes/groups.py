@@ -111,8 +111,8 @@ class ClassGroups:
         joined = np.concatenate(weights)
         return joined / joined.sum()
 
-    def restrict(self, denoiser: Denoiser) -> ClassSubset:
-        """The model as one of the classes evaluated only.
+    def restrict(self, denoiser: Denoiser, whole: bool = False) -> ClassSubset:
+        """The model as one of the classes evaluated only; `whole` as of `ClassSubset`.
 
         Raises:
             ValueError: If the model has fewer classes.
@@ -124,7 +124,7 @@ class ClassGroups:
                 f"{denoiser.num_classes}. Is this the model that the names belong to?"
             )
         prior = self.prior(getattr(denoiser, "class_prior", None))
-        return ClassSubset(denoiser, self.classes, tuple(float(w) for w in prior))
+        return ClassSubset(denoiser, self.classes, tuple(float(w) for w in prior), whole)
 
     def contains(self, labels: Int[Tensor, " N"]) -> Bool[np.ndarray, " N"]:
         """Which images have a class that is evaluated."""

@@ -142,6 +142,7 @@ def _measure(
 
     from model_bridges.cli.inputs import chosen, own_rank, studied_model, with_samples
     from model_bridges.crosscheck.theory import can_be_fitted, closed_form
+    from model_bridges.denoisers.subset import ClassSubset
     from model_bridges.entropy.curve import ESTIMATORS, NEED_UNCONDITIONAL
     from model_bridges.entropy.measure import measure
     from model_bridges.entropy.own_samples import SamplingJob
@@ -164,6 +165,7 @@ def _measure(
             request.max_classes,
             seed=request.seed,
             sample=sample,
+            whole=preset is not None,
             say=bar.say,
         )
         denoiser = model.denoiser
@@ -175,6 +177,11 @@ def _measure(
                 left = [name for name in names if name in NEED_UNCONDITIONAL]
                 names = tuple(name for name in names if name not in NEED_UNCONDITIONAL)
                 bar.say(f"no unconditional model of these classes: without {', '.join(left)}")
+            if isinstance(denoiser.denoiser, ClassSubset) and "tracking-ratio" in names:
+                names = tuple(name for name in names if name != "tracking-ratio")
+                bar.say(
+                    "named classes are no whole that their ratios add up to: without tracking-ratio"
+                )
             clone_steps = preset.clone_steps
             if preset.levels is not None:
                 sigmas = preset.levels(denoiser)

@@ -98,6 +98,7 @@ def chosen(
     *,
     seed: int = 0,
     sample: int = 0,
+    whole: bool = False,
     say: Say = SILENT.say,
 ) -> tuple[StudiedModel, dict[str, Partition], bool]:
     """The model of the classes that are named, its groupings, and whether classes were sampled.
@@ -108,6 +109,7 @@ def chosen(
             groupings that it knows, if there are none.
         max_classes: Above it, groups are sampled.
         seed, sample: They fix the sample.
+        whole: Whether the model of named classes keeps the unconditional part of the whole one.
         say: Called with one line when classes were left out.
 
     Raises:
@@ -137,7 +139,7 @@ def chosen(
     if len(groups.classes) < len(model.class_names):
         if not groups.is_sample:
             say(f"the model of {len(groups.classes)} of {len(model.class_names)} classes: {groups}")
-        model, classes = model.of_classes(groups), groups.classes
+        model, classes = model.of_classes(groups, whole), groups.classes
         single = Partition(np.arange(len(classes)), names=model.class_names)
     partitions = {}
     if not (groups.is_sample or (len(named) == 1 and first.partition.is_trivial)):

@@ -2,7 +2,8 @@
 
 Label i means the i-th of the classes kept, and the prior is that of these alone. The unconditional part
 of the model averages over all of its classes, not over those kept, so there is none here: a decision
-between the classes kept is measured against their Bayes mixture `sum_k p(k|x) D_k`.
+between the classes kept is measured against their Bayes mixture `sum_k p(k|x) D_k`. Read-outs of one class
+against the whole distribution want just that average: `whole` keeps it.
 """
 
 from dataclasses import dataclass
@@ -25,6 +26,7 @@ class ClassSubset(Wrapped):
         denoiser: The model.
         classes: Its labels that are kept, in the new order.
         weights: Their prior, of sum 1.
+        whole: Whether `UNCONDITIONAL` is the model's own, over all of its classes, or refused.
 
     Raises:
         ValueError: If a label is not one of the model's, or is kept twice.
@@ -33,8 +35,7 @@ class ClassSubset(Wrapped):
     denoiser: Denoiser
     classes: tuple[int, ...]
     weights: tuple[float, ...]
-
-    has_unconditional = False
+    whole: bool = False
 
     def __post_init__(self) -> None:
         known = range(self.denoiser.num_classes)
@@ -43,6 +44,10 @@ class ClassSubset(Wrapped):
                 f"classes must be different labels in 0..{len(known) - 1}; got {self.classes}. Is this "
                 "the model that the names belong to?"
             )
+
+    @property
+    def has_unconditional(self) -> bool:
+        return self.whole and self.denoiser.has_unconditional
 
     @property
     def num_classes(self) -> int:
@@ -67,6 +72,8 @@ class ClassSubset(Wrapped):
         return self.denoiser.raw(x, sigma, self._label(label))
 
     def _label(self, label: Label) -> Label:
+        if isinstance(label, Unconditional) and self.whole:
+            return label
         if isinstance(label, Unconditional):
             raise ValueError(
                 "the unconditional model averages over all of its classes, not over those named here; "

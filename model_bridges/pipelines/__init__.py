@@ -246,10 +246,10 @@ def _labels(opened: Opened, asked: Classes) -> tuple[tuple[str, ...], Rows, bool
 class _Conditioned(nn.Module):
     """A pipeline's network called by the number of a class; None is the row after the last one."""
 
-    def __init__(self, family: Family, network: nn.Module, rows: Rows, last: int, max_batch: int):
+    def __init__(self, family: Family, network: Any, rows: Rows, last: int, max_batch: int):
         super().__init__()
         self.family, self.last, self.max_batch = family, last, max_batch
-        self.network: Any = network
+        self.network = network
         self.rows = nn.Module()
         for name, value in rows.items():
             self.rows.register_buffer(name, value)

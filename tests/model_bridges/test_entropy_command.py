@@ -190,3 +190,24 @@ def test_presets_are_the_papers_settings(tmp_path, capsys):
         content["curves"]
     )
     assert "trajectories of the model" in capsys.readouterr().out
+
+
+def test_named_classes_keep_the_unconditional_partner_of_the_papers(tmp_path, capsys):
+    """Their ratios to the whole are those that the whole model has; its classes alone have no such part."""
+    x0 = torch.from_numpy(np.random.default_rng(0).normal(size=(6, 1, 1, 2)))
+    sigmas = np.geomspace(0.1, 3.0, 9)
+    every = mb.track(toy(), x0, sigmas=sigmas, seed=4).log_ratio
+    kept = mb.ClassSubset(toy(), (2, 0), (0.5, 0.5), whole=True)
+    two = mb.track(kept, x0, sigmas=sigmas, seed=4).log_ratio
+    np.testing.assert_allclose(two, every[..., [2, 0]], rtol=1e-9, atol=1e-12)
+    alone = mb.ClassSubset(toy(), (2, 0), (0.5, 0.5))
+    assert not alone.has_unconditional
+    with pytest.raises(ValueError, match="not over those named here"):
+        alone(x0, 1.0, mb.UNCONDITIONAL)
+    words = ["--preset", "handke2026-edm2", "--generate", "24", "--levels", "10"]
+    named = ["--partition", "0 | 2", *words, "--out", str(tmp_path)]
+    assert main(["entropy", TOY, *named]) == 0
+    curves = set(json.loads((tmp_path / "result.json").read_text())["curves"])
+    assert {"class: tracking", "class: tracking-forced", "class: gap-unconditional"} <= curves
+    assert "class: tracking-ratio" not in curves
+    assert "without tracking-ratio" in " ".join("".join(capsys.readouterr()).split())
