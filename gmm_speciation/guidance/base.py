@@ -88,7 +88,7 @@ class Unguided(Guidance):
 Parameter = Float[Array, ""] | Float[np.ndarray, ""] | float  # given as a number, kept as an array
 
 # The same, or one a state; with fewer, each is of as many states that stand together, images of a prompt.
-Scale = Parameter | Float[Array, " n"] | Float[np.ndarray, " n"]
+Scale = Parameter | Float[Array, " groups"] | Float[np.ndarray, " groups"]
 
 
 def parameter(value: Any) -> Any:
