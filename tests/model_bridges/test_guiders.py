@@ -11,7 +11,7 @@ import diffusers
 import pytest
 import torch
 from diffusers.guiders import BaseGuidance, ClassifierFreeGuidance
-from tiny_pipeline import close, draw, stable_diffusion_3, stable_diffusion_xl
+from tiny_pipeline import close, draw, levels_of, stable_diffusion_3, stable_diffusion_xl
 
 from model_bridges import guidance
 from model_bridges.entropy.windows import GuidanceInterval
@@ -78,19 +78,6 @@ def counted(made):
         with_kwargs=True,
     )
     return sizes
-
-
-def levels_of(pipe):
-    found = []
-
-    class Note(guidance.Guidance):
-        def step(self, state, x, sigma, denoise):
-            found.append(sigma)
-            return denoise(PROMPT), state
-
-    with on_pipeline(pipe, Note()):
-        draw(pipe)
-    return found
 
 
 def test_everywhere_it_is_diffusers_own_guider(pair):
