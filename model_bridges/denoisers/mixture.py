@@ -37,7 +37,8 @@ def mixture_denoiser(
 
     Args:
         mixture: Distribution of the clean data, d dimensions.
-        partition: Class of each component; every component its own class by default.
+        partition: Class of each component; every component its own class by default. Its names are those
+            of the classes.
         event_shape: Shape of one state, d entries in all; `(d,)` by default.
         dtype: What it computes in.
         sigma_range: Default noise levels of readers. The denoiser is exact at every level. By
@@ -76,6 +77,7 @@ def mixture_denoiser(
         provenance=f"exact mixture of {mixture.num_components} Gaussians in {mixture.dim} dimensions",
         outside="accept",
         class_prior=exact.class_prior,
+        class_names=partition.names,
         dtype=dtype,
     )
 

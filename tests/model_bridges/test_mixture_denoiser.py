@@ -8,6 +8,7 @@ from denoiser_contract import check_denoiser
 
 import model_bridges as mb
 from gmm_speciation import GaussianMixture, inference
+from gmm_speciation.partitions import Partition
 
 DIM, NUM_COMPONENTS = 6, 5
 PARTITIONS = [None, [0, 1, 0, 2, 1]]
@@ -102,6 +103,13 @@ def test_images_are_vectors_of_another_shape():
 def test_its_prior_is_that_of_the_mixture():
     prior = mb.mixture_denoiser(mixture("full"), [0, 1, 0, 2, 1]).class_prior
     np.testing.assert_allclose(prior, [0.5, 0.35, 0.15], rtol=1e-12)
+
+
+def test_its_classes_are_called_as_those_of_the_partition():
+    mixture = GaussianMixture.isotropic([[0.0], [1.0], [2.0]], 0.1)
+    named = mb.mixture_denoiser(mixture, Partition([0, 1, 1], names=("low", "high")))
+    assert named.class_names == ("low", "high")
+    assert mb.mixture_denoiser(mixture).class_names is None
 
 
 def test_a_class_of_weight_zero_still_has_a_denoiser():
