@@ -208,6 +208,6 @@ def test_named_classes_keep_the_unconditional_partner_of_the_papers(tmp_path, ca
     named = ["--partition", "0 | 2", *words, "--out", str(tmp_path)]
     assert main(["entropy", TOY, *named]) == 0
     curves = set(json.loads((tmp_path / "result.json").read_text())["curves"])
-    assert {"class: tracking", "class: tracking-forced", "class: gap-unconditional"} <= curves
-    assert "class: tracking-ratio" not in curves
+    assert {"0 | 2: tracking", "0 | 2: tracking-forced", "0 | 2: gap-unconditional"} <= curves
+    assert "0 | 2: tracking-ratio" not in curves
     assert "without tracking-ratio" in " ".join("".join(capsys.readouterr()).split())

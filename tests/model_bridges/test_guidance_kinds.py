@@ -62,8 +62,8 @@ def _kinds(array, law, partition):
             1.0,
             outside=guidance.NegativePrompt(0, 0.5),
         ),
-        "a scale a state": guidance.ClassifierFree(1, np.linspace(0.5, 3.0, 6)),
-        "a strength a pair": guidance.NegativePrompt(1, [0.1, 0.5, 0.9], 0, [1.0, 2.0]),
+        "a scale a group of states": guidance.ClassifierFree(1, np.linspace(0.5, 3.0, 3)),
+        "a strength a group": guidance.NegativePrompt(1, [0.1, 0.5, 0.9], 0, [1.0, 2.0, 3.0]),
     }
 
 
