@@ -31,7 +31,7 @@ Conventions, here and in the bridges:
     SafeLatent        the same with a weight for every coordinate, a momentum and a warm-up
     DynamicNegative   D - strength p / (1 - p) (D_c - D),  p = p(c|x)
     Feedback          D + P / (P - (1 - pi)) (D_c - D),    P = p(c|x) / p(c), also on top of a constant scale
-    Interval          any of them inside (low, high], its unguided law outside
+    Interval          any of them inside (low, high], its unguided law or another guidance outside
 
 The last three kinds need p(c|x): `posteriors` has the exact one of a mixture and the
 tracked ones.
