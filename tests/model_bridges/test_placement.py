@@ -112,7 +112,7 @@ def test_a_pipeline_moves_with_its_prompts_and_its_autoencoder(dtype, tolerance,
     here = answers(load_pipeline(folder, PROMPTS, dtype=dtype))
     model = load_pipeline(folder, PROMPTS, dtype=dtype)
     # Read here: diffusers itself reads by way of the device without memory.
-    autoencoder = model.source.autoencoder()
+    autoencoder = model.read_autoencoder()
     with elsewhere():
         moved = place(model, DEVICE)
         vars(moved)["autoencoder"] = autoencoder.to(moved.device)
