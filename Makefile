@@ -7,7 +7,7 @@ PYTEST := $(VENV)/bin/python -m pytest
 # Bytecode is kept: without it every start compiles the packages, their type checks and the tests anew.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo test test-slow lint format pictures notebooks bench bench-estimators clean
+.PHONY: demo test test-slow lint format pictures pages docs notebooks bench bench-estimators clean
 
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -46,6 +46,17 @@ pictures: demo  ## The README's pictures, from fresh runs.
 	$(VENV)/bin/model-bridges guidance digits --out out/guidance-digits
 	cp out/guidance-digits/guided.png docs/pictures/
 
+pages: demo  ## Outputs, figures and tables in the README and docs/, from fresh runs: a quarter of an hour.
+	COLUMNS=88 $(VENV)/bin/model-bridges crosscheck digits --out out/crosscheck-digits > out/crosscheck-digits.txt
+	$(VENV)/bin/gmm-speciation verify --quiet --out out/verify
+	$(VENV)/bin/gmm-speciation verify --guidance --quiet --out out/verify-guidance
+	$(VENV)/bin/python docs/render.py --store out
+
+docs: $(STAMP)  ## The documentation site, in out/docs; warnings are errors.
+	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[docs]"
+	mkdir -p docs/notebooks && cp notebooks/*.py docs/notebooks/
+	$(VENV)/bin/python -m sphinx -W --keep-going -b html docs out/docs
+
 notebooks: $(STAMP)  ## Executed notebooks, pictures included, in out/notebooks.
 	mkdir -p out/notebooks
 	for one in notebooks/*.py; do $(VENV)/bin/python -m jupytext --to ipynb --output out/notebooks/$$(basename $$one .py).ipynb $$one || exit 1; done
@@ -53,9 +64,9 @@ notebooks: $(STAMP)  ## Executed notebooks, pictures included, in out/notebooks.
 
 bench: $(STAMP)  ## Speed and accuracy tables: minutes, on an idle machine.
 	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[bench]"
-	$(VENV)/bin/python benchmarks/speed.py --out benchmarks/results --readme README.md
+	$(VENV)/bin/python benchmarks/speed.py --out benchmarks/results
 
-bench-estimators: $(STAMP)  ## Estimators of H(C|X) against known truth, and the README's table: hours.
+bench-estimators: $(STAMP)  ## Estimators of H(C|X) against known truth, and the tables of their page: hours.
 	$(VENV)/bin/gmm-speciation benchmark --profile full --out out/benchmark
 	$(VENV)/bin/gmm-speciation benchmark coverage --out out/benchmark-coverage
 	$(VENV)/bin/gmm-speciation benchmark log-law --out out/log-law

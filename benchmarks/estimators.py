@@ -1,4 +1,4 @@
-"""Tables of the benchmark of entropy estimators: from the folders of three commands into two READMEs.
+"""Tables of the benchmark of entropy estimators: from the folders of three commands into their page.
 
     gmm-speciation benchmark --profile full --out out/benchmark
     gmm-speciation benchmark coverage --out out/benchmark-coverage
@@ -17,7 +17,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
-import tables
 import typer
 
 from gmm_speciation.reporting import terminal
@@ -36,8 +35,7 @@ app = typer.Typer(name="estimators", add_completion=False, pretty_exceptions_ena
 def main(
     out: Annotated[Path, typer.Option(help="Folder of the three commands' folders.")] = Path("out"),
     results: Annotated[Path, typer.Option(help="Where results are stored.")] = HERE / "results",
-    readme: Annotated[Path, typer.Option(help="Gets the leaderboard.")] = HERE.parent / "README.md",
-    page: Annotated[Path, typer.Option(help="Gets all tables.")] = HERE / "README.md",
+    page: Annotated[Path, typer.Option(help="Gets the tables.")] = HERE / "README.md",
 ) -> None:
     """Store what there is, and render what is stored."""
     results.mkdir(parents=True, exist_ok=True)
@@ -53,7 +51,7 @@ def main(
         if (results / name).exists()
     }
     if "benchmark" in stored:
-        place(readme, "leaderboard", leaderboard(stored["benchmark"]))
+        place(page, "leaderboard", leaderboard(stored["benchmark"]))
     if "benchmark-coverage" in stored:
         place(page, "coverage", coverage(stored["benchmark-coverage"]))
     if "log-law" in stored:
@@ -69,8 +67,20 @@ def store(source: Path, target: Path) -> None:
 
 
 def place(file: Path, name: str, text: str) -> None:
-    """Put a table between the marks of its name."""
-    tables.insert(file, text, f"<!-- {name}: begin -->", f"<!-- {name}: end -->")
+    """Put a table between the marks of its name.
+
+    Raises:
+        ValueError: If the marks are not there, once each and in order.
+    """
+    begin, end = f"<!-- {name}: begin -->", f"<!-- {name}: end -->"
+    before, *rest = file.read_text(encoding="utf-8").split(begin)
+    parts = rest[0].split(end) if len(rest) == 1 else []
+    if len(parts) != 2:
+        raise ValueError(
+            f"{str(file)!r} must hold the lines {begin!r} and {end!r}, once each, where the table belongs; "
+            "add them."
+        )
+    file.write_text(f"{before}{begin}\n{text.strip()}\n{end}{parts[1]}", encoding="utf-8")
 
 
 def leaderboard(content: Content) -> str:

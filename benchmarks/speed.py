@@ -42,18 +42,13 @@ def main(
         str, typer.Option(help="Only rows whose name contains one of these texts (commas between).")
     ] = "",
     repeats: Annotated[int | None, typer.Option(min=1, help="Pairs a row, at most.")] = None,
-    readme: Annotated[Path | None, typer.Option(help="Copy the tables into this README.")] = None,
     render: Annotated[bool, typer.Option("--render", help="Only make the tables again.")] = False,
 ) -> None:
     """Measure, store and show. With `--rows` the other stored rows of this machine are kept."""
     out.mkdir(parents=True, exist_ok=True)
-    if readme is not None:
-        tables.split(readme)  # a README without a place for the tables is found before the work
     if not render:
         measure(out, Sizes.quick() if quick else Sizes(), rows, repeats)
-    text = tables.write(out)
-    if readme is not None:
-        tables.insert(readme, text)
+    tables.write(out)
 
 
 def measure(out: Path, sizes: Sizes, only: str, repeats: int | None) -> None:

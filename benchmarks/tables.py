@@ -1,4 +1,4 @@
-"""Tables of stored results: Markdown from the JSON files, and its copy in a README.
+"""Tables of stored results: Markdown from the JSON files.
 
 One JSON file a device; the Markdown is rendered from the files alone, so it can be made again at any
 time without measuring.
@@ -10,7 +10,6 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-BEGIN, END = "<!-- benchmarks: begin -->", "<!-- benchmarks: end -->"
 SIDE_BY_SIDE = "side by side"
 Content = Mapping[str, Any]
 
@@ -167,30 +166,3 @@ def write(folder: Path) -> str:
     text = markdown(json.loads(path.read_text(encoding="utf-8")) for path in files)
     (folder / "speed.md").write_text(text, encoding="utf-8")
     return text
-
-
-def split(readme: Path, begin: str = BEGIN, end: str = END) -> tuple[str, str]:
-    """What stands before and after the place of the tables in a README.
-
-    Raises:
-        ValueError: If the two marks are not there, once each and in order.
-    """
-    content = readme.read_text(encoding="utf-8")
-    before, *rest = content.split(begin)
-    parts = rest[0].split(end) if len(rest) == 1 else []
-    if len(parts) != 2:
-        raise ValueError(
-            f"{str(readme)!r} must hold the lines {begin!r} and {end!r}, once each, where the "
-            "tables belong; add them."
-        )
-    return before, parts[1]
-
-
-def insert(readme: Path, text: str, begin: str = BEGIN, end: str = END) -> None:
-    """Replace what stands between the two marks of a README.
-
-    Raises:
-        ValueError: If the marks are not there.
-    """
-    before, after = split(readme, begin, end)
-    readme.write_text(f"{before}{begin}\n{text.strip()}\n{end}{after}", encoding="utf-8")

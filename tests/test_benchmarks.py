@@ -25,10 +25,8 @@ def run(*arguments):
 
 
 def test_the_script_stores_rows_accuracy_and_where_they_come_from(tmp_path):
-    readme = tmp_path / "README.md"
-    readme.write_text("before\n<!-- benchmarks: begin -->\nold\n<!-- benchmarks: end -->\nafter\n")
     rows = "isotropic score,accuracy"
-    done = run("--out", tmp_path, "--rows", rows, "--readme", readme)
+    done = run("--out", tmp_path, "--rows", rows)
     assert done.returncode == 0, done.stderr
     content = json.loads((tmp_path / "speed-cpu.json").read_text())
     assert {"jax", "jaxlib", "numpy", "scipy", "torch"} <= set(content["stamp"]["versions"])
@@ -43,21 +41,7 @@ def test_the_script_stores_rows_accuracy_and_where_they_come_from(tmp_path):
     assert max(e["error"] for e in ours) < 2e-6
     for error in content["accuracy"]:  # every library computes the same posterior
         assert error["failure"] or error["error"] < 1e-2
-    text = readme.read_text()
-    assert text.startswith("before\n")
-    assert text.endswith("after\n")
-    assert "old" not in text
-    assert (tmp_path / "speed.md").read_text().strip() in text
-    assert "isotropic score" in text
-
-
-def test_a_readme_without_a_place_for_the_tables_stops_the_run_before_it_begins(tmp_path):
-    readme = tmp_path / "README.md"
-    readme.write_text("nothing here\n")
-    done = run("--out", tmp_path, "--readme", readme)
-    assert done.returncode == 2
-    assert "benchmarks: begin" in done.stderr
-    assert not list(tmp_path.glob("*.json"))
+    assert "isotropic score" in (tmp_path / "speed.md").read_text()
 
 
 def test_a_ratio_is_that_of_the_two_works(modules):
@@ -131,33 +115,35 @@ def test_quartiles_of_nothing_are_refused(modules):
 
 
 def test_tables_of_the_estimators_come_from_what_is_stored(modules, tmp_path):
-    """Rendered from the results in the repository, into two files with marks."""
+    """Rendered from the results in the repository, into a page with marks, and refused without them."""
     import estimators
 
-    readme, page = tmp_path / "README.md", tmp_path / "page.md"
-    readme.write_text("a\n<!-- leaderboard: begin -->\nold\n<!-- leaderboard: end -->\nb\n")
-    marks = [
-        f"<!-- {name}: {end} -->" for name in ("coverage", "log-law") for end in ("begin", "end")
-    ]
-    page.write_text("\n".join(marks))
-    estimators.main(tmp_path / "nowhere", BENCHMARKS / "results", readme, page)
-    text = readme.read_text()
+    page = tmp_path / "page.md"
+    names = ("leaderboard", "coverage", "log-law")
+    marks = [f"<!-- {name}: begin -->\nold\n<!-- {name}: end -->" for name in names]
+    page.write_text("\n".join(["a", *marks, "b\n"]))
+    estimators.main(tmp_path / "nowhere", BENCHMARKS / "results", page)
+    text = page.read_text()
     assert text.startswith("a\n")
     assert text.endswith("b\n")
     assert "old" not in text
     assert "| `qmc` | quasi-Monte Carlo on the reduction | estimate | mixture |" in text
-    assert "| `tracking-ratio` |" in page.read_text()
-    assert "| separated means, half entropy | 0.5 |" in page.read_text()
+    assert "| `tracking-ratio` |" in text
+    assert "| separated means, half entropy | 0.5 |" in text
+    page.write_text("nothing here\n")
+    with pytest.raises(ValueError, match="leaderboard: begin"):
+        estimators.main(tmp_path / "nowhere", BENCHMARKS / "results", page)
 
 
-def test_the_readmes_show_the_stored_results(modules, tmp_path):
+def test_the_pages_show_the_stored_results(modules, tmp_path):
     """Rendering again changes nothing."""
     import estimators
+    import tables
 
-    copies = [tmp_path / "README.md", tmp_path / "page.md"]
-    sources = [BENCHMARKS.parent / "README.md", BENCHMARKS / "README.md"]
-    for copy, source in zip(copies, sources, strict=True):
-        copy.write_text(source.read_text())
-    estimators.main(tmp_path / "nowhere", BENCHMARKS / "results", *copies)
-    for copy, source in zip(copies, sources, strict=True):
-        assert copy.read_text() == source.read_text()
+    copy, source = tmp_path / "page.md", BENCHMARKS / "README.md"
+    copy.write_text(source.read_text())
+    estimators.main(tmp_path / "nowhere", BENCHMARKS / "results", copy)
+    assert copy.read_text() == source.read_text()
+    for stored in (BENCHMARKS / "results").glob("speed-*.json"):
+        (tmp_path / stored.name).write_text(stored.read_text())
+    assert tables.write(tmp_path) == (BENCHMARKS / "results" / "speed.md").read_text()

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 if not TYPE_CHECKING:
     Context = typer.Context.__base__  # what typer hands over, though it asks for its subclass
 
-benchmark = typer.Typer(add_completion=False, rich_markup_mode=None)
+benchmark = terminal.Application(rich_markup_mode=None)
 app.add_typer(benchmark, name="benchmark", help="Rank estimators of H(C|X) where truth is known.")
 
 OutDir = Annotated[
@@ -29,7 +29,14 @@ OutDir = Annotated[
 ]
 
 
-@benchmark.callback(invoke_without_command=True)
+@benchmark.callback(
+    invoke_without_command=True,
+    examples="""
+gmm-speciation benchmark  # two minutes on two cores
+gmm-speciation benchmark --estimator mine:Mine --estimator qmc --task pair-d16
+gmm-speciation benchmark --profile full --shard 1/4 --out out/full
+""",
+)
 def sweep(
     context: Context,
     profile: Annotated[str, typer.Option(help="demo (2 minutes) or full (hours).")] = "demo",
@@ -128,24 +135,30 @@ def sweep(
         raise typer.Exit(1)
 
 
-@benchmark.command("list")
+@benchmark.command("list", examples="gmm-speciation benchmark list --json")
 def list_all(quiet: Quiet = False) -> None:
     """The tasks and the estimators, with their sources and what they are told."""
     from gmm_speciation.benchmark.catalogue import TASKS
     from gmm_speciation.estimators.registry import ESTIMATORS, LEFT_OUT
 
-    rows = [[id, task.what] for id, task in TASKS.items()]
-    terminal.show(terminal.table(["task", "what"], rows), quiet)
+    tasks = Table(["task", "what"], [[id, task.what] for id, task in TASKS.items()])
+    headers = ["estimator", "what", "kind", "knows", "source"]
     rows = [
         [id, one.title, str(one.kind), str(one.access), one.reference]
         for id, one in ESTIMATORS.items()
     ]
-    headers = ["estimator", "what", "kind", "knows", "source"]
-    terminal.show(terminal.table(headers, rows), quiet)
-    terminal.show(LEFT_OUT, quiet)
+    estimators = Table(headers, rows)
+    record = {
+        name: [dict(zip(table.headers, row, strict=True)) for row in table.rows]
+        for name, table in (("tasks", tasks), ("estimators", estimators))
+    }
+    tables = {"Tasks": tasks, "Estimators": estimators}
+    terminal.finish(tables, lambda: (None, record), None, quiet, note=LEFT_OUT)
 
 
-@benchmark.command("coverage")
+@benchmark.command(
+    "coverage", examples="gmm-speciation benchmark coverage --estimator qmc --seeds 50"
+)
 def coverage(
     estimator: Annotated[
         list[str] | None, typer.Option(help="Only these; all that claim an interval by default.")
@@ -189,7 +202,9 @@ def coverage(
     terminal.finish({title: Table(HEADERS, table(found))}, lambda: (report, result), out, quiet)
 
 
-@benchmark.command("log-law")
+@benchmark.command(
+    "log-law", examples="gmm-speciation benchmark log-law --dims 16,64 --seeds 3 --steps 500"
+)
 def log_law(
     dims: Annotated[str, typer.Option(metavar="D,…", help="Dimensions.")] = "16,64,256,1024",
     seeds: Annotated[int, typer.Option(min=2, help="Networks a dimension.")] = 5,

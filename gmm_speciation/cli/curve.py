@@ -32,7 +32,13 @@ if TYPE_CHECKING:
     from gmm_speciation.processes import DiffusionProcess
 
 
-@app.command()
+@app.command(
+    examples="""
+gmm-speciation curve symmetric-pair --dim 256 --process ou
+gmm-speciation curve equidistant --num-classes 10 --dim 64 --distance 6 --out out/equidistant
+gmm-speciation curve mixture.npz --log-snr=-6,4 --json  # one of your own; see MIXTURE
+"""
+)
 def curve(
     mixture: MixtureSpec,
     dim: Dim = None,

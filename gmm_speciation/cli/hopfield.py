@@ -28,7 +28,13 @@ class _Patterns(NamedTuple):
     alike: bool  # one stands for all
 
 
-@app.command()
+@app.command(
+    examples="""
+gmm-speciation hopfield --num-patterns 10
+gmm-speciation hopfield --kind digits --num-patterns 20 --out out/digits
+gmm-speciation hopfield --patterns stored.npy --track 5
+"""
+)
 def hopfield(
     num_patterns: Annotated[
         int | None, typer.Option(help="How many patterns N; 10 by default.")

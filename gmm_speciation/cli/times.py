@@ -26,7 +26,13 @@ from gmm_speciation.cli.options import (
 from gmm_speciation.reporting.terminal import Out, Quiet, Seed
 
 
-@app.command()
+@app.command(
+    examples="""
+gmm-speciation times symmetric-pair --dim 256
+gmm-speciation times hierarchy --branching 2,3 --distances 12,3 --dim 32
+gmm-speciation times equidistant --num-classes 100 --process sd  # times of Stable Diffusion's steps
+"""
+)
 def times(
     mixture: MixtureSpec,
     dim: Dim = None,

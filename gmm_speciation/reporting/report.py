@@ -29,7 +29,7 @@ from gmm_speciation.reporting.records import (
     provenance,
     to_json,
 )
-from gmm_speciation.reporting.tables import plain
+from gmm_speciation.reporting.tables import numeric, plain
 
 if TYPE_CHECKING:
     from gmm_speciation.plotting import Figure
@@ -90,11 +90,8 @@ class Report:
         for row in cells:
             if len(row) != len(headers):
                 raise ValueError(f"A row needs {len(headers)} cells, one a header; got {len(row)}.")
-        looks = [
-            [bool(re.match(r"[-−+±.—\d]", cell)) for cell in c] for c in zip(*cells, strict=True)
-        ]
-        numeric = [2 * sum(column) > len(column) for column in looks]
-        rules = ["---:" if right else "---" for right in numeric] or ["---"] * len(headers)
+        rules = ["---:" if numeric(column) else "---" for column in zip(*cells, strict=True)]
+        rules = rules or ["---"] * len(headers)
         lines = [[_cell(header) for header in headers], rules, *cells]
         if caption:
             self._markdown.append(f"*{caption}*")

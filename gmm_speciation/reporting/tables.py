@@ -1,6 +1,7 @@
 """Tables of text, the same for the terminal and the page."""
 
 import re
+from collections.abc import Sequence
 from typing import NamedTuple
 
 NONE = "—"
@@ -18,6 +19,11 @@ def plain(text: str) -> str:
     """
     shown = _CONTROL.sub(lambda found: ascii(found[0])[1:-1], text)
     return shown.encode("utf-8", "backslashreplace").decode("utf-8")
+
+
+def numeric(cells: Sequence[str]) -> bool:
+    """Whether most cells of a column are numbers, bounds or nothing: it is aligned to the right."""
+    return 2 * sum(bool(re.match(r"[-−+±≤≥<>.—\d]", cell)) for cell in cells) > len(cells)
 
 
 class Table(NamedTuple):

@@ -6,6 +6,8 @@ Importing this module loads no JAX: `--help` stays fast.
 """
 
 import _thread
+import inspect
+import json
 import os
 import shlex
 import signal
@@ -24,12 +26,13 @@ from rich.markup import escape
 from rich.table import Table as RichTable
 
 from gmm_speciation.reporting.bars import progress as progress
-from gmm_speciation.reporting.tables import Table, plain
+from gmm_speciation.reporting.tables import Table, numeric, plain
 
 if TYPE_CHECKING:
     from gmm_speciation.reporting.report import Report
 
 _command_line: ContextVar[str | None] = ContextVar("command_line", default=None)
+_as_json: ContextVar[bool] = ContextVar("as_json", default=False)
 
 EXTRAS = {
     "matplotlib": "plots",
@@ -54,17 +57,47 @@ Seed = Annotated[
     int, typer.Option("--seed", min=0, max=2**31 - 1, help="Seed of everything random.")
 ]
 Quiet = Annotated[bool, typer.Option("--quiet", help="Print nothing but errors.")]
+Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON, and no tables.")]
 
 
-def application(name: str, version: str, summary: str) -> typer.Typer:
-    """An app with `--version` and plain tracebacks, to which commands are added."""
-    app = typer.Typer(
-        name=name,
-        help=summary,
-        no_args_is_help=True,
-        add_completion=False,
-        pretty_exceptions_enable=False,
+class Application(typer.Typer):
+    """A group of commands; each has `--json` besides its own options, and examples under its help."""
+
+    def command(self, name: str | None = None, *, examples: str = "", **settings: Any) -> Any:
+        """As typer's; `examples` are command lines, one a line, with a word about them after `#`."""
+        register = super().command(name, epilog=_example_lines(examples), **settings)
+        return lambda function: register(_with_json(function)) and function
+
+    def callback(self, *, examples: str = "", **settings: Any) -> Any:
+        """As typer's; `examples` as of `command`."""
+        register = super().callback(epilog=_example_lines(examples), **settings)
+        return lambda function: register(_with_json(function)) and function
+
+
+def _example_lines(examples: str) -> str | None:
+    # Typer joins the lines of a paragraph; paragraphs stay apart.
+    return "\n\n".join(["Examples:", *examples.strip().splitlines()]) if examples else None
+
+
+def _with_json(function: Callable[..., None]) -> Callable[..., None]:
+    def run(*, as_json: bool, **values: Any) -> None:
+        _as_json.set(as_json or _as_json.get())
+        function(**values)
+
+    option = inspect.Parameter(
+        "as_json", inspect.Parameter.KEYWORD_ONLY, default=False, annotation=Json
     )
+    own = inspect.signature(function).parameters.values()
+    listed = [p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in own] + [option]
+    run.__signature__ = inspect.Signature(listed)  # type: ignore[attr-defined]
+    run.__annotations__ = {p.name: p.annotation for p in listed}
+    run.__name__, run.__doc__ = function.__name__, function.__doc__
+    return run
+
+
+def application(name: str, version: str, summary: str) -> Application:
+    """An app with `--version`, completion and plain tracebacks, to which commands are added."""
+    app = Application(name=name, help=summary, no_args_is_help=True, pretty_exceptions_enable=False)
 
     def show_version(asked: bool) -> bool:
         if asked:
@@ -72,7 +105,7 @@ def application(name: str, version: str, summary: str) -> typer.Typer:
             raise typer.Exit
         return asked
 
-    @app.callback()
+    @typer.Typer.callback(app)
     def options(
         version: Annotated[
             bool,
@@ -115,6 +148,7 @@ def _raise_again(lost: "sys.UnraisableHookArgs") -> None:
 
 def _run(app: typer.Typer, words: list[str]) -> int:
     _command_line.set(shlex.join([app.info.name or "", *words]))
+    _as_json.set(False)
     try:
         code = typer.main.get_command(app).main(
             words, prog_name=app.info.name, standalone_mode=False
@@ -204,7 +238,7 @@ def check_place(*folders: Path | None) -> None:
 
 def finish(
     tables: Mapping[str, Table],
-    write: Callable[[], tuple["Report", Mapping[str, Any]]] | None,
+    write: Callable[[], tuple["Report | None", Mapping[str, Any]]] | None,
     out: Path | None,
     quiet: bool,
     *,
@@ -212,6 +246,8 @@ def finish(
     narrow: bool = False,
 ) -> None:
     """End a command: its tables are shown and, where that was asked for, its report is written.
+
+    With `--json` the content of `result.json` is printed in place of the tables, also where `quiet`.
 
     Args:
         tables: By title; those without rows are left out.
@@ -236,15 +272,27 @@ def finish(
             show(f"{note}.\n", quiet)
     if note and not narrow:
         show(note, quiet)
-    if out is not None and write is not None:
-        report, result = write()
+    if write is None or (out is None and not _as_json.get()):
+        return
+    report, result = write()
+    if _as_json.get():
+        print_json(result)
+    if out is not None and report is not None:
         folder = report.write(out, result)
         show(f"Report: {out / 'report.html' if narrow else folder}", quiet)
 
 
+def print_json(result: Mapping[str, Any]) -> None:
+    """A result on stdout, as `records.to_json` has it, with the version of its format."""
+    from gmm_speciation.reporting.records import FORMAT, to_json
+
+    content = {"format": FORMAT, **to_json(result)}
+    print(plain(json.dumps(content, indent=1, allow_nan=False, ensure_ascii=False)))
+
+
 def show(what: RichTable | str, quiet: bool = False) -> None:
-    """Print a table or a line on stdout, unless quiet; text is not read as markup."""
-    console = Console(quiet=quiet, highlight=False)
+    """Print a table or a line on stdout, unless quiet or `--json`; text is not read as markup."""
+    console = Console(quiet=quiet or _as_json.get(), highlight=False)
     if isinstance(what, str):
         console.print(plain(what), markup=False, soft_wrap=True)
     else:
@@ -258,7 +306,7 @@ _WORD_WIDTH = 8
 def table(
     headers: Sequence[str], rows: Iterable[Sequence[str]], title: str | None = None
 ) -> RichTable:
-    """A summary table for the terminal; the first column is text, the others are numbers."""
+    """A summary table for the terminal: text to the left, columns mostly of numbers to the right."""
     # What a title, a header or a cell quotes is no control sequence, and its brackets are no markup.
     title, headers = title and plain(title), [plain(header) for header in headers]
     rows = [tuple(map(plain, row)) for row in rows]
@@ -275,7 +323,7 @@ def table(
             header = textwrap.fill(header, max(widest, *map(len, header.split()), 1))
         shown.add_column(
             escape(header),
-            justify="right" if index else "left",
+            justify="right" if index and numeric([row[index] for row in rows]) else "left",
             overflow="fold",
             no_wrap=short,
             min_width=None if short else least,

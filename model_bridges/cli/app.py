@@ -1,4 +1,4 @@
-"""`model-bridges crosscheck | entropy | windows | guidance | remove | train | convert` from the shell.
+"""`model-bridges crosscheck | entropy | windows | guidance | remove | train | convert | show` from the shell.
 
 torch and JAX load inside a command, so `--help` is fast; commands compute in double precision where
 precision is asked for.
@@ -11,6 +11,7 @@ from typing import Annotated
 import typer
 
 import gmm_speciation
+from gmm_speciation.cli.show import show
 from gmm_speciation.lookup import pick
 from gmm_speciation.reporting import terminal
 from gmm_speciation.reporting.terminal import Quiet, Seed
@@ -27,7 +28,12 @@ app = terminal.application(
 Model = Annotated[str, typer.Argument(metavar="MODEL", help="digits or digits-text.")]
 
 
-@app.command()
+@app.command(
+    examples="""
+model-bridges train digits --out out/digits  # nine minutes on two idle cores
+model-bridges train digits-text --out out/digits-text
+"""
+)
 def train(
     model: Model,
     out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Where the networks go.")],
@@ -48,10 +54,16 @@ def train(
     }
     training = pick(model, trainings, "model")()
     result = train_networks(training, out, progress=not quiet)
-    terminal.show(f"Networks: {result.weights}\nCard: {result.card}", quiet)
+    note = f"Networks: {result.weights}\nCard: {result.card}"
+    record = {"weights": result.weights, "card": result.card}
+    terminal.finish({}, lambda: (None, record), None, quiet, note=note)
 
 
-@app.command()
+@app.command(
+    examples="""
+model-bridges convert edm2-img512-xs-2147483-0.045.pkl cond.safetensors
+"""
+)
 def convert(
     source: Annotated[Path, typer.Argument(metavar="IN.pkl", help="Official EDM2 pickle.")],
     target: Annotated[Path, typer.Argument(metavar="OUT.safetensors", help="The new file.")],
@@ -64,12 +76,37 @@ def convert(
     from model_bridges.checkpoints import convert as convert_checkpoint
 
     read = convert_checkpoint(source, target, expected_sha256=sha256)
-    terminal.show(
+    note = (
         f"{target}: {len(read.state_dict)} tensors of {read.name}\n"
-        f"SHA-256 of {read.name}: {read.sha256}\n{read.licence}",
-        quiet,
+        f"SHA-256 of {read.name}: {read.sha256}\n{read.licence}"
     )
+    record = {"target": target, "tensors": len(read.state_dict), "sha256": read.sha256}
+    terminal.finish({}, lambda: (None, record), None, quiet, note=note)
 
 
-for command in (crosscheck, entropy, windows, guidance, remove):
-    app.command()(command)
+EXAMPLES = {
+    crosscheck: """
+model-bridges crosscheck digits --out out/crosscheck
+model-bridges crosscheck my_module:denoiser --data pictures --train-data more --out out/mine
+""",
+    entropy: """
+model-bridges entropy digits --images 32 --folder out/run --out out/entropy
+model-bridges entropy my_module:denoiser --generate 64 --partition '0, 1 | 2, 3'
+model-bridges entropy sd:PATH --prompt 'a cat' --prompt 'a dog' --generate 64 --folder run
+""",
+    windows: """
+model-bridges windows digits --images 96
+model-bridges windows digits --images 96 --mass 0.5 --out windows.json
+""",
+    guidance: """
+model-bridges guidance digits --out out/guidance  # nine processor minutes
+model-bridges guidance digits --section intervals --scale 3
+""",
+    remove: """
+model-bridges remove digits --class 7 --out out/remove  # seven processor minutes
+model-bridges remove digits --kind DNG --kind NP --strengths 0.5,1,2
+""",
+}
+for command, examples in EXAMPLES.items():
+    app.command(examples=examples)(command)
+app.command(examples="model-bridges show out/crosscheck")(show)

@@ -114,7 +114,7 @@ def windows(
 
     record = windows_record(result, mass, force)
     text = json.dumps(to_json(record), indent=1, ensure_ascii=False)
-    terminal.show(text)  # the result itself; `--quiet` silences what is said beside it
+    print(text)  # the result itself, with and without `--json` and `--quiet`
     if out is not None:
         write_text(out, text + "\n")
     nothing = {n: window["reason"] for n, window in record["windows"].items() if "reason" in window}

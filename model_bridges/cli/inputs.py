@@ -5,6 +5,7 @@ coarser variable of the whole model. Above `--max-classes` groups are represente
 classes (`classes.groups`), and only the groups are measured.
 """
 
+import difflib
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -154,10 +155,12 @@ def _groups(model: StudiedModel, text: str) -> ClassGroups:
     if text in model.partitions:
         return ClassGroups.of_partition(model.partitions[text])
     if model.partitions and "|" not in text and not text.strip().endswith(".json"):
+        near = difflib.get_close_matches(text.strip(), model.partitions, n=1)
+        hint = f" Did you mean {near[0]!r}?" if near else ""
         raise ValueError(
             f"`--partition` takes a name this model knows ({', '.join(map(repr, model.partitions))}), a "
             f".json file of groups, or groups such as '{model.class_names[0]} | {model.class_names[-1]}'; "
-            f"got {text!r}."
+            f"got {text!r}.{hint}"
         )
     return read_selection(text, model.words)
 

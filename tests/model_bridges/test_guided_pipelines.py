@@ -345,22 +345,22 @@ def test_a_pipeline_says_what_it_lacks(pipe):
         noise_range(pipe.scheduler)
 
 
-def test_the_pipelines_of_the_readme_are_guided_as_it_says():
-    """The README's own lines, on the shipped pipeline; the digit asked for is drawn."""
+def test_the_pipelines_of_the_docs_are_guided_as_they_say():
+    """The page's own lines, on the shipped pipeline; the digit asked for is drawn."""
     from model_bridges.digits import load_digits
     from model_bridges.digits.classifier import DigitClassifier
     from model_bridges.digits.text.data import to_digits
 
-    readme = Path(__file__).parents[2] / "README.md"
+    page = Path(__file__).parents[2] / "docs" / "howto" / "own-pipeline.md"
     blocks = [
         block
-        for block in re.findall(r"```python\n(.*?)```", readme.read_text(encoding="utf-8"), re.S)
+        for block in re.findall(r"```python\n(.*?)```", page.read_text(encoding="utf-8"), re.S)
         if "on_pipeline" in block
     ]
     assert len(blocks) == 1
     names = {}
     torch.manual_seed(0)
-    exec(blocks[0], names)  # our own README
+    exec(blocks[0], names)  # our own page
     digits = load_digits()
     judge = DigitClassifier(digits)
     for drawn in (names["limited"], names["called"], names["without"]):

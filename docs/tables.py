@@ -1,0 +1,169 @@
+"""Tables of the pages, from the results that are stored."""
+
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+DOCS = Path(__file__).parent
+
+
+class Paper(NamedTuple):
+    """What a paper claims here, where its page is, and the words by which rows name it."""
+
+    title: str
+    page: str
+    claim: str
+    command: str
+    words: tuple[str, ...]
+
+
+THEORY = "gmm-speciation verify"
+GUIDED = f"{THEORY} --guidance"
+PAPERS = (
+    Paper(
+        "Biroli et al. 2024",
+        "biroli2024",
+        "speciation at t_S = ½ log Λ, clones part there; collapse",
+        THEORY,
+        ("Biroli et al. 2024",),
+    ),
+    Paper(
+        "Raya & Ambrogioni 2023",
+        "raya2023",
+        "the fixed point of the drift loses its stability",
+        THEORY,
+        ("Raya & Ambrogioni 2023",),
+    ),
+    Paper(
+        "Handke et al. 2025, 2026",
+        "handke2026",
+        "the entropy rate peaks on the logarithmic time scale of speciation",
+        THEORY,
+        ("Handke et al. 2025", "Handke et al. 2026"),
+    ),
+    Paper(
+        "Achilli et al. 2026",
+        "achilli2026",
+        "classes of equal means: t_S = ¼ log(d Δv²/8)",
+        THEORY,
+        ("Achilli et al. 2026",),
+    ),
+    Paper(
+        "Sclocchi et al. 2025",
+        "sclocchi2025",
+        "levels of a hierarchy are decided one after the other",
+        THEORY,
+        ("Sclocchi et al. 2025",),
+    ),
+    Paper(
+        "Guo, Shamai & Verdú 2005",
+        "guo2005",
+        "the rate of information is half the error of the denoiser",
+        THEORY,
+        ("Guo, Shamai & Verdú 2005",),
+    ),
+    Paper(
+        "Ramsauer et al. 2021",
+        "ramsauer2021",
+        "retrieval of a Hopfield network is a denoising step",
+        THEORY,
+        ("Ramsauer et al. 2021",),
+    ),
+    Paper(
+        "Koulischer et al. 2025",
+        "koulischer2025",
+        "dynamic negative guidance removes a class, a constant scale does not",
+        GUIDED,
+        ("Koulischer et al. 2025",),
+    ),
+    Paper(
+        "Kynkäänniemi et al. 2024",
+        "kynkaanniemi2024",
+        "guidance outside an interval of noise is not needed",
+        GUIDED,
+        ("Kynkäänniemi et al. 2024",),
+    ),
+    Paper(
+        "Wu et al. 2024",
+        "wu2024",
+        "what strong guidance does to confidence and spread",
+        GUIDED,
+        ("Wu et al. 2024",),
+    ),
+    Paper(
+        "Stančević et al. 2025",
+        "stancevic2025",
+        "sampler steps equally spaced in entropy",
+        GUIDED,
+        ("Stančević et al. 2025",),
+    ),
+)
+
+
+def make(name: str) -> str:
+    """The table of this name, Markdown without a last newline."""
+    kind, _, argument = name.partition(":")
+    return TABLES[kind](argument)
+
+
+def claims_of(paper: Paper) -> list[dict]:
+    """Rows of `verify` whose source names the paper."""
+    stored = json.loads((DOCS / "results" / "claims.json").read_text(encoding="utf-8"))
+    return [one for one in stored["claims"] if any(word in one["source"] for word in paper.words)]
+
+
+def _papers(where: str) -> str:
+    rows = []
+    for paper in PAPERS:
+        page = f"docs/papers/{paper.page}.md" if where == "readme" else f"{paper.page}.md"
+        verdicts = [one["verdict"] for one in claims_of(paper)]
+        counts = [f"{verdicts.count(v)} {v}" for v in ("yes", "no", "open") if v in verdicts]
+        rows.append(
+            [f"[{paper.title}]({page})", paper.claim, f"`{paper.command}`", ", ".join(counts)]
+        )
+    return _markdown(["paper", "claim", "command", "verdict"], rows)
+
+
+def _paper(page: str) -> str:
+    (paper,) = (one for one in PAPERS if one.page == page)
+    relation = {"equal": "", "at least": "≥ ", "at most": "≤ "}
+    rows = []
+    for one in claims_of(paper):
+        low, high = (float(end) for end in one["measured"]["interval_95"])
+        half = (high - low) / 2
+        measured = f"{one['measured']['value']:.6g}" + (f" ± {half:.2g}" if half else "")
+        verdict = one["verdict"] + (", as is known" if one["expected"] == "no" else "")
+        predicted = f"{relation[one['relation']]}{one['predicted']:.6g}"
+        rows.append([one["claim"], predicted, measured, f"{one['tolerance']:.2g}", verdict])
+    return _markdown(["claim", "predicted", "measured, ± 95 %", "tolerance", "holds"], rows)
+
+
+def _overhead(_: str) -> str:
+    path = DOCS.parent / "benchmarks" / "results" / "overhead-cpu.json"
+    content = json.loads(path.read_text(encoding="utf-8"))
+    stamp = content["stamp"]
+    rows = [
+        [
+            row["work"],
+            f"{100 * row['overhead']:+.1f} %".replace("-", "−"),
+            f"{row['evaluations']}",
+            f"{row['seconds_bare']:.1f} s",
+            f"≤ {100 * row['target']:.0f} %",
+        ]
+        for row in content["rows"]
+    ]
+    table = _markdown(["estimator", "above bare", "evaluations", "bare", "target"], rows)
+    return f"{stamp['date']}; torch {stamp['torch']}, {stamp['threads']} threads.\n\n{table}"
+
+
+def _markdown(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    lines = [headers, ["---"] * len(headers), *([c.replace("|", "\\|") for c in r] for r in rows)]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+TABLES: dict[str, Callable[[str], str]] = {
+    "papers": _papers,
+    "paper": _paper,
+    "overhead": _overhead,
+}

@@ -1,0 +1,82 @@
+"""`gmm-speciation show`: a report again, from its numbers alone."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+from gmm_speciation.reporting import terminal
+
+# isort: split
+import typer
+
+from gmm_speciation.cli.options import app
+from gmm_speciation.reporting.terminal import Out, Quiet
+
+File = Annotated[Path, typer.Argument(metavar="FILE", help="A result.json, or a report's folder.")]
+
+
+@app.command(
+    examples="""
+gmm-speciation show out/pair
+gmm-speciation show out/pair/result.json --out out/again  # page and pictures, drawn again
+"""
+)
+def show(file: File, quiet: Quiet = False, out: Out = None) -> None:
+    """A stored report: its curves, claims and checks as tables, and with --out its page again."""
+    terminal.check_place(out)
+    from gmm_speciation.cli.tables import curve_table, read_off
+    from gmm_speciation.reporting.records import load_curve, load_result
+    from gmm_speciation.reporting.tables import ERRORS
+
+    result = load_result(file)
+    title = str(result.get("title", file))
+    curves = {name: load_curve(file, name) for name in result.get("curves", {})}
+    tables = {}
+    for name, curve in curves.items():
+        tables[name] = curve_table({"": read_off(curve)}, [curve.method])
+    for kind in ("claims", "checks"):
+        if result.get(kind):
+            tables[kind] = _judged(result[kind])
+    origin = result.get("provenance", {})
+    note = f"{title}: {origin.get('command') or 'no command'}, {origin.get('date', 'no date')}."
+
+    def write() -> tuple[Any, dict[str, Any]]:
+        from gmm_speciation import plotting
+        from gmm_speciation.reporting.report import Report
+
+        report = Report(title).text(f"Drawn again from the numbers of: {note}")
+        if curves:
+            picture = plotting.plot_curve(curves)
+            report.figure(picture, "curves", "Class entropy and its rate, with 95 % bands.")
+        for name, table in tables.items():
+            report.text(f"## {name}").table(*table).text(f"{ERRORS}.")
+        return report, {name: result[name] for name in result if name not in ("files", "format")}
+
+    terminal.finish(tables, write, out, quiet, note=note)
+
+
+def _judged(rows: list[dict[str, Any]]) -> Any:
+    """Claims of a verification, checks of a model: what was claimed, measured, and the verdict."""
+    from gmm_speciation.reporting.tables import NONE, Table
+
+    def measured(row: dict[str, Any]) -> str:
+        value, half = row.get("measured"), row.get("half_width")
+        if isinstance(value, dict):  # an estimate
+            low, high = (float(end) for end in value["interval_95"])
+            value, half = value["value"], (high - low) / 2
+        if value is None:
+            return NONE
+        return f"{value:.5g}" + (f" ± {half:.2g}" if half else "")
+
+    headers = ["claim", "expected", "measured", "holds"]
+    return Table(
+        headers,
+        [
+            [
+                str(row.get("claim", "")),
+                str(row.get("predicted", row.get("expected", NONE))),
+                measured(row),
+                str(row.get("verdict", NONE)),
+            ]
+            for row in rows
+        ],
+    )

@@ -1,0 +1,79 @@
+"""What the pages show is what the code prints: every output, every stored table, every link."""
+
+import importlib.util
+import json
+import re
+import sys
+from pathlib import Path
+
+import pytest
+
+import gmm_speciation as gs
+import model_bridges as mb
+
+ROOT = Path(__file__).parents[1]
+sys.path.append(str(ROOT / "docs"))
+spec = importlib.util.spec_from_file_location("render", ROOT / "docs" / "render.py")
+render = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(render)
+
+EVERY = sorted(ROOT.glob("*.md")) + sorted((ROOT / "docs").rglob("*.md"))
+TEXTS = {page.relative_to(ROOT).as_posix(): page.read_text(encoding="utf-8") for page in EVERY}
+# Pages that run for seconds; the others are made again by `make test-slow`.
+QUICK = (
+    "README.md",
+    "docs/theory/",
+    "docs/papers/",
+    "docs/benchmarks/",
+    "docs/reference/processes.md",
+)
+NAMES = [page.relative_to(ROOT).as_posix() for page in render.pages()]
+
+
+@pytest.mark.parametrize(
+    "name",
+    [one if one.startswith(QUICK) else pytest.param(one, marks=pytest.mark.slow) for one in NAMES],
+)
+def test_a_page_shows_what_its_code_prints(name):
+    assert render.rendered(ROOT / name) == TEXTS[name]
+
+
+def test_the_readme_is_short():
+    assert len(TEXTS["README.md"].encode()) <= 8 * 1024
+
+
+def test_outputs_that_are_filled_in_are_not_empty():
+    for name in NAMES:
+        assert "```text\n```" not in TEXTS[name], name
+        assert not re.search(r"<!-- table: \S+ -->\n<!-- end -->", TEXTS[name]), name
+
+
+@pytest.mark.parametrize(("package", "prefix"), [(gs, "gs"), (mb, "mb")])
+def test_every_public_name_is_used_in_an_example_that_runs(package, prefix):
+    run = [
+        code
+        for name in NAMES
+        for kind, code, _ in render.BLOCK.findall(TEXTS[name])
+        if kind == "python" and name.startswith("docs/reference")
+    ]
+    used = set(re.findall(rf"\b{prefix}\.(\w+)", "\n".join(run)))
+    assert set(package.__all__) - used == set()
+
+
+def test_links_lead_somewhere():
+    for name, text in TEXTS.items():
+        prose = re.sub(r"^```.*?^```$", "", text, flags=re.M | re.S)
+        for target in re.findall(r"\]\(([^)#\s]+)(?:#[^)]*)?\)", prose):
+            if not re.match(r"[a-z]+:", target):
+                assert ((ROOT / name).parent / target).exists(), f"{name}: {target}"
+
+
+def test_the_papers_rows_are_those_of_the_last_run():
+    """Every row names its source, and no paper's page is empty."""
+    import tables
+
+    stored = json.loads((ROOT / "docs" / "results" / "claims.json").read_text(encoding="utf-8"))
+    assert all(claim["source"] for claim in stored["claims"])
+    for paper in tables.PAPERS:
+        assert tables.claims_of(paper), paper.title
+        assert all(claim["verdict"] == claim["expected"] for claim in tables.claims_of(paper))
