@@ -23,6 +23,7 @@ import re
 import shlex
 import sys
 import tempfile
+import traceback
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -120,21 +121,8 @@ def store(out: Path) -> None:
     for name in ("verify", "verify-guidance"):
         content = json.loads((out / name / "result.json").read_text(encoding="utf-8"))
         claims += content["claims"]
-    checks = json.loads((out / "crosscheck-digits" / "result.json").read_text(encoding="utf-8"))
-    kept = (
-        "claim",
-        "source",
-        "predicted",
-        "tolerance",
-        "measured",
-        "verdict",
-        "relation",
-        "expected",
-    )
-    content = {
-        "claims": [{key: claim[key] for key in kept} for claim in claims],
-        "crosscheck": checks["checks"],
-    }
+    kept = ("claim", "source", "predicted", "tolerance", "measured", "verdict", "relation", "expected")
+    content = {"claims": [{key: claim[key] for key in kept} for claim in claims]}
     for claim in content["claims"]:
         claim["measured"] = {key: claim["measured"][key] for key in ("value", "interval_95")}
     text = json.dumps(content, indent=1, ensure_ascii=False)
@@ -152,9 +140,15 @@ def main() -> None:
     given = parser.parse_args()
     if given.store is not None:
         store(given.store)
+    failed = 0
     for page in given.page or pages():
-        print(page, file=sys.stderr)
-        page.write_text(rendered(page.resolve()), encoding="utf-8")
+        print(page, file=sys.stderr, flush=True)
+        try:
+            page.write_text(rendered(page.resolve()), encoding="utf-8")
+        except Exception:  # the other pages are made all the same
+            traceback.print_exc()
+            failed += 1
+    sys.exit(min(failed, 1))
 
 
 if __name__ == "__main__":

@@ -39,7 +39,7 @@ PAPERS = (
         "Handke et al. 2025, 2026",
         "handke2026",
         "the entropy rate peaks on the logarithmic time scale of speciation",
-        THEORY,
+        GUIDED,
         ("Handke et al. 2025", "Handke et al. 2026"),
     ),
     Paper(
@@ -80,7 +80,7 @@ PAPERS = (
     Paper(
         "Kynkäänniemi et al. 2024",
         "kynkaanniemi2024",
-        "guidance outside an interval of noise is not needed",
+        "guidance pays inside an interval of noise alone",
         GUIDED,
         ("Kynkäänniemi et al. 2024",),
     ),

@@ -25,7 +25,7 @@ from gmm_speciation import plotting
 # %matplotlib inline
 jax.config.update("jax_enable_x64", True)
 digits = mb.study("digits")
-images = digits.averaged.first(48)
+images = digits.states(digits.averaged.first(48))
 
 # %% [markdown]
 # ## The curve, whether to believe it, and the window

@@ -147,6 +147,7 @@ def _curve_report(
         "Entropy of the class given the noisy state, and its rate per unit log-SNR, with 95 % bands. "
         "Noise grows to the right.",
     )
+    report.explore(curves)
     report.text("## Summary").table(*table).text(PLUS_MINUS)
     clocked = (
         {level: tables.reachable(one, clock) for level, one in curves.items()} if clock else {}

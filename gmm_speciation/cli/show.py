@@ -23,6 +23,8 @@ gmm-speciation show out/pair/result.json --out out/again  # page and pictures, d
 def show(file: File, quiet: Quiet = False, out: Out = None) -> None:
     """A stored report: its curves, claims and checks as tables, and with --out its page again."""
     terminal.check_place(out)
+    import numpy as np
+
     from gmm_speciation.cli.tables import curve_table, read_off
     from gmm_speciation.reporting.records import load_curve, load_result
     from gmm_speciation.reporting.tables import ERRORS
@@ -45,6 +47,9 @@ def show(file: File, quiet: Quiet = False, out: Out = None) -> None:
 
         report = Report(title).text(f"Drawn again from the numbers of: {note}")
         if curves:
+            levels = next(iter(curves.values())).log_snr
+            same = {n: c for n, c in curves.items() if np.array_equal(c.log_snr, levels)}
+            report.explore(same)
             picture = plotting.plot_curve(curves)
             report.figure(picture, "curves", "Class entropy and its rate, with 95 % bands.")
         for name, table in tables.items():

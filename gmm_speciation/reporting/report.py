@@ -15,11 +15,13 @@ import json
 import os
 import re
 from collections.abc import Mapping, Sequence
+from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gmm_speciation.estimate import Estimate
 from gmm_speciation.files import beside, flush
+from gmm_speciation.reporting import explorer
 from gmm_speciation.reporting.records import (
     FORMAT,
     RESULT,
@@ -32,7 +34,9 @@ from gmm_speciation.reporting.records import (
 from gmm_speciation.reporting.tables import numeric, plain
 
 if TYPE_CHECKING:
+    from gmm_speciation.curves import EntropyCurve
     from gmm_speciation.plotting import Figure
+    from gmm_speciation.reporting.explorer import Frames
 
 __all__ = [
     "Report",
@@ -44,25 +48,9 @@ __all__ = [
     "to_json",
 ]
 
-_CSS = """
-:root { color-scheme: light; }
-body { font: 16px/1.55 system-ui, -apple-system, "Segoe UI", Roboto, "DejaVu Sans", sans-serif;
-       color: #1c1c1e; background: #fff; max-width: 60rem; margin: 2.5rem auto; padding: 0 1.5rem; }
-h1 { font-size: 1.75rem; line-height: 1.25; margin: 0 0 1rem; }
-h2 { font-size: 1.25rem; margin: 2.2rem 0 .6rem; }
-table { border-collapse: collapse; margin: .6rem 0 1.2rem; font-size: .92rem;
-        font-variant-numeric: tabular-nums; display: block; overflow-x: auto; }
-th, td { padding: .35rem .9rem; border-bottom: 1px solid #e3e3e6; text-align: left;
-         vertical-align: top; }
-th { border-bottom: 2px solid #b8b8bf; font-weight: 600; }
-tbody tr:hover { background: #f6f7f9; }
-img { max-width: 100%; height: auto; margin-top: .8rem; }
-code, pre { font: .9em/1.5 ui-monospace, "DejaVu Sans Mono", monospace; background: #f4f4f6;
-            border-radius: 3px; }
-code { padding: .1em .3em; } pre { padding: .8em 1em; overflow-x: auto; } pre code { padding: 0; }
-footer { margin-top: 3rem; padding-top: .8rem; border-top: 1px solid #e3e3e6; color: #55555c;
-         font-size: .85rem; }
-"""
+# Stands in the Markdown where the page has the explorer; a letter of no alphabet, so that no text has it.
+_EXPLORER = "\ue000"
+_VERDICT = re.compile(r"<td[^>]*>(yes|no|open)\b[^<]*</td>\n</tr>", re.I)
 
 
 class Report:
@@ -72,6 +60,7 @@ class Report:
         self.title = title
         self._markdown: list[str] = [f"# {title}"]
         self._pictures: dict[str, Figure] = {}
+        self._explorer: tuple[Mapping[str, EntropyCurve], Frames | None] | None = None
 
     def text(self, markdown: str) -> "Report":
         """Add CommonMark text; HTML and images in it stay plain text in the page."""
@@ -113,6 +102,18 @@ class Report:
         self._markdown.append(f"![{re.sub(r'[][]', '', caption)}]({name}.png)\n\n*{caption}*")
         return self
 
+    def explore(self, curves: Mapping[str, "EntropyCurve"], frames: "Frames | None" = None) -> "Report":
+        """Add curves whose values the page shows under the pointer, with images at the same noise; once.
+
+        Raises:
+            ValueError: If there is one already.
+        """
+        if self._explorer is not None:
+            raise ValueError("A report has one explorer; put all curves into it.")
+        self._explorer = curves, frames
+        self._markdown.append(_EXPLORER)
+        return self
+
     def write(self, directory: str | Path, result: Mapping[str, Any]) -> Path:
         """Write the report and `result` into `directory`, replacing an older report there.
 
@@ -149,7 +150,9 @@ class Report:
         footer = _footer(content["provenance"])
         markdown = "\n\n".join([*self._markdown, "---", footer])
         pictures = {name: (folder / name).read_bytes() for name in self._pictures}
-        page = _page(self.title, "\n\n".join(self._markdown), footer, pictures)
+        inner = "" if self._explorer is None else explorer.explorer(*self._explorer)
+        page = _page(self.title, "\n\n".join(self._markdown), footer, pictures, inner)
+        markdown = markdown.replace(_EXPLORER, "*Values under the pointer: in report.html.*")
         (folder / "report.md").write_text(plain(markdown) + "\n", encoding="utf-8")
         (folder / "report.html").write_text(plain(page), encoding="utf-8")
         text = json.dumps(content, indent=1, allow_nan=False, ensure_ascii=False)
@@ -192,8 +195,10 @@ def _move(partial: Path, directory: Path) -> None:
             (directory / name).unlink(missing_ok=True)
 
 
-def _page(title: str, markdown: str, footer: str, pictures: Mapping[str, bytes]) -> str:
-    """One HTML file: pictures become data URIs."""
+def _page(
+    title: str, markdown: str, footer: str, pictures: Mapping[str, bytes], inner: str
+) -> str:
+    """One HTML file: pictures become data URIs, tables of verdicts fold."""
     from markdown_it import MarkdownIt
 
     parser = MarkdownIt("commonmark", {"html": False}).enable("table")
@@ -207,12 +212,26 @@ def _page(title: str, markdown: str, footer: str, pictures: Mapping[str, bytes])
         return f'<img alt="{html.escape(token.content)}" src="data:image/png;base64,{source}">'
 
     parser.renderer.rules["image"] = image  # type: ignore[attr-defined]
+    body = parser.render(markdown).replace(f"<p>{_EXPLORER}</p>\n", inner)
+    body = re.sub(r"<table>.*?</table>\n", _folded, body, flags=re.S)
+    css = (files("gmm_speciation.reporting") / "page.css").read_text(encoding="utf-8")
+    answers = f"<script>{explorer.script()}</script>\n" if inner else ""
     return (
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f"<title>{html.escape(title)}</title>\n<style>{_CSS}</style>\n</head>\n<body>\n"
-        f"{parser.render(markdown)}<footer>{parser.render(footer)}</footer>\n</body>\n</html>\n"
+        f"<title>{html.escape(title)}</title>\n<style>\n{css}</style>\n</head>\n<body>\n"
+        f"{body}<footer>{parser.render(footer)}</footer>\n{answers}</body>\n</html>\n"
     )
+
+
+def _folded(table: re.Match[str]) -> str:
+    """A table of verdicts behind their numbers; open where one is no plain yes."""
+    if not re.search(r">holds</th>\n</tr>", table[0]):
+        return table[0]
+    found = [verdict.lower() for verdict in _VERDICT.findall(table[0])]
+    counts = ", ".join(f"{found.count(v)} {v}" for v in ("yes", "no", "open") if v in found)
+    state = " open" if {"no", "open"} & set(found) else ""
+    return f"<details{state}><summary>{counts or 'verdicts'}</summary>\n{table[0]}</details>\n"
 
 
 def _footer(stamp: Mapping[str, Any]) -> str:

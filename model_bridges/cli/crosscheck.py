@@ -33,7 +33,9 @@ def crosscheck(
     from gmm_speciation.reporting.claims import check_rows
     from gmm_speciation.reporting.tables import ERRORS
     from model_bridges.cli.inputs import chosen, own_rank, studied_model, with_samples
+    from model_bridges.crosscheck.frames import frames
     from model_bridges.crosscheck.report import (
+        chosen_images,
         crosscheck_record,
         crosscheck_report,
         pairs_rows,
@@ -86,7 +88,9 @@ def crosscheck(
         record["provenance"] = terminal.stamp(
             request.seed, vars(request) | vars(settings), packages
         )
-        return crosscheck_report(result, title, names, model.units), record
+        images = model.states(model.averaged, settings.seed).images
+        shown = frames(model.denoiser, images, result, chosen_images(result), names)
+        return crosscheck_report(result, title, names, model.units, shown), record
 
     tables = {
         f"{model.name}, {result.law}; noise σ, {model.units}": summary_rows(result),

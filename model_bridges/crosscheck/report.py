@@ -9,6 +9,7 @@ import numpy as np
 from gmm_speciation.curves import EntropyCurve
 from gmm_speciation.processes import VarianceExploding
 from gmm_speciation.reporting.claims import HOW_CLAIMS_ARE_JUDGED, check_records, check_rows
+from gmm_speciation.reporting.explorer import Frames
 from gmm_speciation.reporting.report import Report
 from gmm_speciation.reporting.tables import ERRORS, NONE, Table
 from model_bridges.crosscheck import plotting
@@ -123,6 +124,7 @@ def crosscheck_report(
     title: str,
     class_names: list[str],
     units: str = "data standard deviation 0.5",
+    shown: Frames | None = None,
 ) -> Report:
     """The whole report; `write` it with `crosscheck_record`.
 
@@ -131,6 +133,7 @@ def crosscheck_report(
         title: Of the page.
         class_names: Short names of the classes.
         units: Of sigma.
+        shown: Single images along their noise paths, for the slider of the page.
     """
     main = result.main
     report = Report(title)
@@ -146,6 +149,7 @@ def crosscheck_report(
         "crosscheck",
         "Theory and model on one log-SNR axis: entropy of the class and its rate",
     )
+    report.explore({"model": main.tracked, "theory": main.theory}, shown)
     report.text("## Can the curves be trusted?\n\n" + HOW_TRUST_IS_JUDGED)
     report.table(*trust_rows(result.trusts, every=True), caption=ERRORS)
     report.text("## What a calibrated model must satisfy\n\n" + HOW_CLAIMS_ARE_JUDGED)

@@ -1,0 +1,67 @@
+"""Single images along their noise paths, to be looked at: noisy, denoised, and what class they show.
+
+The states are those that the tracking pass was made on (its noise depends on seed, image and path alone), the
+denoised image is the Bayes mixture `sum_c p(c|x) D_c` with the tracked posterior.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from jaxtyping import Float, UInt8
+from torch import Tensor
+
+from gmm_speciation.reporting.explorer import Frames
+from model_bridges.crosscheck.results import CrossCheck
+from model_bridges.denoisers.base import Denoiser, class_raw
+from model_bridges.tracking.forward import forward_paths
+
+
+@torch.no_grad()
+def frames(
+    denoiser: Denoiser,
+    images: Float[Tensor, "N *event"],
+    result: CrossCheck,
+    chosen: Sequence[int],
+    class_names: Sequence[str],
+) -> Frames | None:
+    """The paths `chosen` of a cross-check; None where the states are no pictures, as latents are.
+
+    Args:
+        denoiser: The model that was studied.
+        images: The images that it was studied on, in its units.
+        result: What was found.
+        chosen: Indices of paths, as in `result.main.decision`.
+        class_names: Of the classes.
+    """
+    record = result.posterior
+    if images.ndim != 4 or images.shape[1] not in (1, 3) or images.shape != result.pictures.shape:
+        return None
+    posteriors = np.exp(record.log_posterior)  # (L, N, K)
+    ends, centre, spread = (images.min(), images.max()), images.mean(), images.std()
+    # Noisy states are shown at the contrast of clean ones, or they would leave the range of grey.
+    levels = torch.from_numpy(record.sigmas).to(images)
+    fading = (spread / (spread**2 + levels**2).sqrt())[:, None, None, None]
+    noisy, denoised, names = [], [], []
+    for path in chosen:
+        image = path // record.num_paths
+        states = forward_paths(images[image : image + 1].double(), record.sigmas, record.seed, path)
+        means = []
+        for state, sigma, weights in zip(states, record.sigmas, posteriors[:, path], strict=True):
+            skip, out = (float(c) for c in denoiser.coefficients(float(sigma)))
+            raw = class_raw(denoiser, state, float(sigma)).to(state)
+            mixed = torch.einsum("k,kb...->b...", torch.from_numpy(weights).to(state), raw)
+            means.append(skip * state + out * mixed)
+        noisy.append(_pixels(centre + (states[:, 0] - centre) * fading, ends))
+        denoised.append(_pixels(torch.cat(means), ends))
+        label = None if record.labels is None else int(record.labels[path])
+        names.append(f"image {image}" if label is None else f"a {class_names[label]}")
+    chosen_posteriors = posteriors[:, list(chosen)].transpose(1, 0, 2)
+    return Frames(names, list(class_names), np.stack(noisy), np.stack(denoised), chosen_posteriors)
+
+
+def _pixels(
+    images: Float[Tensor, "L C H W"], ends: tuple[Tensor, Tensor]
+) -> UInt8[np.ndarray, "L C H W"]:
+    grey = (images - ends[0]) / (ends[1] - ends[0])
+    return (255 * grey.clamp(0, 1)).round().to(torch.uint8).cpu().numpy()
