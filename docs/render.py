@@ -121,7 +121,16 @@ def store(out: Path) -> None:
     for name in ("verify", "verify-guidance"):
         content = json.loads((out / name / "result.json").read_text(encoding="utf-8"))
         claims += content["claims"]
-    kept = ("claim", "source", "predicted", "tolerance", "measured", "verdict", "relation", "expected")
+    kept = (
+        "claim",
+        "source",
+        "predicted",
+        "tolerance",
+        "measured",
+        "verdict",
+        "relation",
+        "expected",
+    )
     content = {"claims": [{key: claim[key] for key in kept} for claim in claims]}
     for claim in content["claims"]:
         claim["measured"] = {key: claim["measured"][key] for key in ("value", "interval_95")}

@@ -135,6 +135,30 @@ def band(
     axes.fill_between(x, scale * low, scale * high, color=colour, alpha=0.22, linewidth=0)
 
 
+def mark_exits(axes: Axes) -> None:
+    """A triangle in a line's colour where it leaves the frame through the top or the bottom.
+
+    Called when the limits are set: a bound that explodes is cut, and the picture says so.
+    """
+    ends = axes.get_ylim()
+    for line in list(axes.get_lines()):
+        x, y = (np.asarray(part, float) for part in line.get_data())
+        if len(x) < 3:  # a rule, no curve
+            continue
+        for edge, marker, beyond in zip(ends, "v^", (y < ends[0], y > ends[1]), strict=True):
+            for index in np.flatnonzero(beyond[1:] != beyond[:-1]):
+                share = (edge - y[index]) / (y[index + 1] - y[index])
+                axes.plot(
+                    x[index] + share * (x[index + 1] - x[index]),
+                    edge,
+                    marker=marker,
+                    color=line.get_color(),
+                    markersize=6,
+                    clip_on=False,
+                    zorder=5,
+                )
+
+
 def unit_scale(unit: str) -> float:
     """What turns nats into `unit`.
 

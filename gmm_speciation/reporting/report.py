@@ -102,7 +102,9 @@ class Report:
         self._markdown.append(f"![{re.sub(r'[][]', '', caption)}]({name}.png)\n\n*{caption}*")
         return self
 
-    def explore(self, curves: Mapping[str, "EntropyCurve"], frames: "Frames | None" = None) -> "Report":
+    def explore(
+        self, curves: Mapping[str, "EntropyCurve"], frames: "Frames | None" = None
+    ) -> "Report":
         """Add curves whose values the page shows under the pointer, with images at the same noise; once.
 
         Raises:
@@ -195,9 +197,7 @@ def _move(partial: Path, directory: Path) -> None:
             (directory / name).unlink(missing_ok=True)
 
 
-def _page(
-    title: str, markdown: str, footer: str, pictures: Mapping[str, bytes], inner: str
-) -> str:
+def _page(title: str, markdown: str, footer: str, pictures: Mapping[str, bytes], inner: str) -> str:
     """One HTML file: pictures become data URIs, tables of verdicts fold."""
     from markdown_it import MarkdownIt
 

@@ -11,7 +11,7 @@ from matplotlib.ticker import LogLocator, NullFormatter
 from matplotlib.transforms import Bbox
 from torch import Tensor
 
-from gmm_speciation.plotting import COLOURS, band, noise_axis, panels, styled
+from gmm_speciation.plotting import COLOURS, band, mark_exits, noise_axis, panels, styled
 from model_bridges.control.information import GuidedInformation
 from model_bridges.control.interval_search import IntervalSearch
 from model_bridges.control.removal import Removal
@@ -19,7 +19,24 @@ from model_bridges.control.time_grids import CLASS, KARRAS, METHODS, STATE, Time
 from model_bridges.quality import paired_difference
 
 MARKERS = "osD^vP"
+# One colour and marker a kind, in every picture.
+KINDS = {
+    name: (COLOURS[index], MARKERS[index])
+    for index, name in enumerate(("NP", "SLD", "DNG", "DNG, classes", "DNG, published"))
+}
+_WORDS = {
+    "NP": "negative prompting",
+    "SLD": "safe latent diffusion",
+    "DNG": "dynamic negative guidance",
+}
 _BARS: dict[str, Any] = {"fmt": "none", "elinewidth": 0.6, "alpha": 0.45, "zorder": 1}
+
+
+def in_words(name: str) -> str:
+    """A name with the kind of guidance in it spelled out, as in "DNG, classes"."""
+    short, comma, rest = name.partition(",")
+    kind, blank, strength = short.partition(" ")
+    return f"{_WORDS.get(kind, kind)}{blank}{strength}{comma}{rest}"
 
 
 def plot_removal(result: Removal) -> Figure:
@@ -43,7 +60,7 @@ def plot_removal(result: Removal) -> Figure:
                     for field in ("removed_share", metric)
                 )
                 x, y = [float(p.value) for p in price], [100 * float(s.value) for s in left]
-                colour = COLOURS[index % len(COLOURS)]
+                colour, marker = KINDS.get(name, (COLOURS[index % len(COLOURS)], "P"))
                 axes.errorbar(
                     x[1:],
                     y[1:],
@@ -56,10 +73,10 @@ def plot_removal(result: Removal) -> Figure:
                     x,
                     y,
                     color=colour,
-                    marker=MARKERS[index % len(MARKERS)],
+                    marker=marker,
                     markersize=5,
                     linewidth=1.3,
-                    label=name if metric == "frechet" else None,
+                    label=in_words(name) if metric == "frechet" else None,
                 )
                 labels += [
                     (axes, f"{strength:g}", (at_x, at_y), colour)
@@ -108,7 +125,7 @@ def plot_removal(result: Removal) -> Figure:
         figure.axes[0].set_ylim(bottom=-0.5)
         figure.legend(
             loc="outside upper left",
-            ncols=6,
+            ncols=3,
             alignment="left",
             title="Numbers: strengths. Bars: 95 % of each point; all share their noise, so differences are "
             "known better.",
@@ -181,10 +198,11 @@ def plot_guided(result: GuidedInformation) -> Figure:
                     np.asarray(curve.cross_entropy.value),
                     color=colour,
                     linewidth=1,
-                    label=f"w = {scale:g}, no band",
+                    label=f"guidance scale {scale:g}, no band",
                 )
             else:
-                band(axes, curve.clock, curve.cross_entropy, colour=colour, label=f"w = {scale:g}")
+                words = "unguided, scale 1" if scale == 1 else f"guidance scale {scale:g}"
+                band(axes, curve.clock, curve.cross_entropy, colour=colour, label=words)
             if scale in result.theory:
                 exact = result.theory[scale].curve
                 axes.plot(
@@ -208,6 +226,7 @@ def plot_guided(result: GuidedInformation) -> Figure:
         axes.axhline(curve.prior, color="#555555", linewidth=0.9, linestyle=":")
         # At scale ½ the tails are heavy; the others start from the prior and fall.
         axes.set_ylim(-0.04 * curve.prior, 1.35 * curve.prior)
+        mark_exits(axes)
         axes.set_ylabel("cross-entropy E[−log p(c|x)]  [nats]")
         noise_axis(axes, axes, curve.clock)
         figure.legend(loc="outside upper left", ncols=4, alignment="left")
@@ -333,7 +352,7 @@ def plot_rows(pictures: Mapping[str, Float[Tensor, "N *event"]], columns: int = 
         axes = figure.subplots()
         axes.imshow(canvas, cmap="gray_r", vmin=paper, vmax=ink, interpolation="nearest")
         places = (height - 1) / 2 + (height + gap) * np.arange(len(rows))
-        axes.set_yticks(places, list(pictures), fontsize=8)
+        axes.set_yticks(places, [in_words(name) for name in pictures], fontsize=8)
         axes.set_xticks([])
         axes.tick_params(length=0)
         axes.grid(visible=False)

@@ -8,7 +8,7 @@ from jaxtyping import Float, Int
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from gmm_speciation.plotting import COLOURS, band, noise_axis, panels, styled
+from gmm_speciation.plotting import COLOURS, band, mark_exits, noise_axis, panels, styled
 from gmm_speciation.plotting.style import legend_above
 from model_bridges.crosscheck.results import CrossCheck, VariableCheck
 from model_bridges.entropy.pairs import Pairs
@@ -78,6 +78,7 @@ def plot_crosscheck(check: VariableCheck, law: str) -> Figure:
             lower.plot(float(peak.log_snr.value), float(peak.rate.value), "o", color=colour)
         # An entropy integrated from disagreeing networks may leave the picture; the rate shows it.
         upper.set_ylim(-0.12, check.tracked.prior_entropy * 1.08)
+        mark_exits(upper)
         lower.set_ylim(bottom=0)
         upper.set_ylabel("entropy of the class  [nats]")
         lower.set_ylabel("rate −dH/dλ  [nats]")
