@@ -55,7 +55,7 @@ def times(
 
     from gmm_speciation.cli import tables
     from gmm_speciation.cli.mixtures import process_from_name
-    from gmm_speciation.reporting.tables import PLUS_MINUS
+    from gmm_speciation.reporting.tables import ERRORS, PLUS_MINUS
     from gmm_speciation.speciation import speciation_times
 
     terminal.check_place(out)
@@ -104,4 +104,4 @@ def times(
         return report, result
 
     titled = {f"{mixture}, {level}": table for level, table in shown.items()}
-    terminal.finish(titled, write, out, quiet, note=PLUS_MINUS)
+    terminal.finish(titled, write, out, quiet, note=ERRORS, narrow=True)

@@ -300,7 +300,7 @@ def show(what: RichTable | str, quiet: bool = False) -> None:
 
 
 _NUMBER_WIDTH = 20
-_WORD_WIDTH = 8
+_NAME_WIDTH, _WORD_WIDTH = 16, 8
 
 
 def table(
@@ -318,7 +318,7 @@ def table(
         widest = max((len(row[index]) for row in rows), default=0)
         short = index > 0 and widest <= _NUMBER_WIDTH
         words = [word for row in rows for word in row[index].split()]
-        least = min(max(map(len, words), default=0), _WORD_WIDTH)  # not a letter a line
+        least = min(max(map(len, words), default=0), _WORD_WIDTH if index else _NAME_WIDTH)
         if short:  # no wider than what stands under it, as far as its words allow
             header = textwrap.fill(header, max(widest, *map(len, header.split()), 1))
         shown.add_column(
