@@ -138,7 +138,8 @@ def store(out: Path) -> None:
     (RESULTS / "claims.json").write_text(text + "\n", encoding="utf-8")
     for printed in out.glob("*.txt"):
         lines = printed.read_text(encoding="utf-8").splitlines()
-        kept_lines = "\n".join(line.rstrip() for line in lines).strip("\n")
+        lines = [line.rstrip() for line in lines if not line.startswith("Report: ")]
+        kept_lines = "\n".join(lines).strip("\n")
         (RESULTS / printed.name).write_text(kept_lines + "\n", encoding="utf-8")
 
 

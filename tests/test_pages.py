@@ -60,6 +60,12 @@ def test_every_public_name_is_used_in_an_example_that_runs(package, prefix):
     assert set(package.__all__) - used == set()
 
 
+def test_the_estimator_of_the_pages_is_the_one_that_was_ranked():
+    mine = (ROOT / "docs" / "mine.py").read_text(encoding="utf-8")
+    for name in ("README.md", "docs/tutorials/estimator.md"):
+        assert f"```python\n{mine}```\n" in TEXTS[name]
+
+
 def test_links_lead_somewhere():
     for name, text in TEXTS.items():
         prose = re.sub(r"^```.*?^```$", "", text, flags=re.M | re.S)

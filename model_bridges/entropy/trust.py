@@ -95,6 +95,11 @@ class Trust:
 
     checks: tuple[Check, ...]
 
+    def __repr__(self) -> str:
+        state = "trusted" if self.ok else "NOT to be trusted"
+        lines = [f"  {check.verdict:4}  {check}" for check in self.checks]
+        return "\n".join([f"Trust({state}", *lines, ")"])
+
     @property
     def ok(self) -> bool:
         """No check has failed."""

@@ -11,7 +11,7 @@ from typing import Any, Literal, NoReturn
 import numpy as np
 
 from gmm_speciation.curves import EntropyCurve
-from gmm_speciation.estimate import Estimate
+from gmm_speciation.estimate import Estimate, in_digits
 
 
 def sigma_of(log_snr: Estimate) -> Estimate:
@@ -46,6 +46,9 @@ class GuidanceInterval(tuple[float, float]):
     """`(sigma_low, sigma_high)` in EDM coordinates; guide where `sigma_low < sigma <= sigma_high`."""
 
     __slots__ = ()
+
+    def __repr__(self) -> str:
+        return f"GuidanceInterval({in_digits(self[0])} < σ ≤ {in_digits(self[1])})"
 
     def contains(self, sigma: float) -> bool:
         """Whether to guide at this noise level."""
