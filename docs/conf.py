@@ -19,7 +19,7 @@ project = "gmm-speciation"
 author = copyright = "The gmm-speciation authors"
 release = version = gmm_speciation.__version__
 extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx.ext.mathjax"]
-exclude_patterns = ["results", "_build"]
+exclude_patterns = ["*.py", "results", "_build"]
 html_theme = "furo"
 html_title = "gmm-speciation"
 html_theme_options = {"source_edit_link": "", "source_view_link": ""}

@@ -78,10 +78,12 @@ function panel(root, data, kind, place) {
   const name = { entropy: "H(C|X) [nats]", rate: "−dH/dλ [nats]" }[kind];
   const drawing = make(root, "svg:svg", { class: "curves", viewBox: "0 0 600 196", role: "img", "aria-label": name });
   make(drawing, "svg:text", { x: 46, y: 10 }, name);
-  for (const share of [0, 0.5, 1]) {
-    const y = height((share * top) / 1.06);
+  const rough = top / 3, decade = 10 ** Math.floor(Math.log10(rough));
+  const step = decade * [1, 2, 5, 10].find((factor) => factor * decade >= rough);
+  for (let tick = 0; tick <= top; tick += step) {
+    const y = height(tick);
     make(drawing, "svg:line", { x1: 46, x2: 580, y1: y, y2: y, stroke: "#e3e3e6" });
-    make(drawing, "svg:text", { x: 42, y: y + 4, "text-anchor": "end" }, ((share * top) / 1.06).toPrecision(2));
+    make(drawing, "svg:text", { x: 42, y: y + 4, "text-anchor": "end" }, String(Number(tick.toPrecision(3))));
   }
   const first = data.log_snr[0], last = data.log_snr.at(-1);
   for (let tick = Math.ceil(last / 2) * 2; tick <= first; tick += 2) {

@@ -63,3 +63,20 @@ def test_the_main_job_end_to_end(tmp_path, capsys):
     entropy = content["curves"]["digit: tracked"]["entropy"]["value"]
     assert entropy[0] < 0.1
     assert abs(entropy[-1] - np.log(10)) < 1e-6
+
+
+COMMANDS = "crosscheck entropy windows guidance remove train convert show"
+
+
+@pytest.mark.parametrize("command", COMMANDS.split())
+def test_every_command_has_json_and_an_example(command, capsys):
+    assert main([command, "--help"]) == 0
+    text = " ".join(capsys.readouterr().out.split())
+    assert "--json" in text
+    assert f"model-bridges {command}" in text.split("Examples:")[1]
+
+
+def test_a_partition_misspelt_is_named(capsys):
+    words = ["entropy", "digits", "--partition", "paritty", "--images", "20"]
+    assert main(words) == 2
+    assert "Did you mean 'parity'?" in " ".join(capsys.readouterr().err.split())
