@@ -6,7 +6,7 @@
                                they print goes under them
     <!-- stored: FILE 1-9 -->  before a ```console block that takes long: lines of `results/FILE`
     <!-- not run -->           before a ```python block that needs what is not here
-    <!-- table: NAME -->       up to `<!-- end -->`: a function of `tables.py`, from the results stored there
+    <!-- table: NAME -->       up to `<!-- end -->`: a function of `page_tables.py`, from stored results
 
 A ```python block whose first line is `# NAME.py` is a file of the reader's, and no block to run.
 
@@ -47,13 +47,13 @@ def pages() -> list[Path]:
 
 def rendered(page: Path) -> str:
     """The page with everything in it made anew; the page itself stays as it is."""
-    import tables
+    import page_tables
 
     text = page.read_text(encoding="utf-8")
     names: dict = {"__name__": "__main__"}
     with _at_home(text):
         text = BLOCK.sub(lambda block: _block(block, text, names), text)
-    fill = lambda mark: f"{mark[1]}{tables.make(mark[2])}\n{mark[3]}"  # noqa: E731
+    fill = lambda mark: f"{mark[1]}{page_tables.make(mark[2])}\n{mark[3]}"  # noqa: E731
     return TABLE.sub(fill, text)
 
 

@@ -76,10 +76,10 @@ def test_links_lead_somewhere():
 
 def test_the_papers_rows_are_those_of_the_last_run():
     """Every row names its source, and no paper's page is empty."""
-    import tables
+    import page_tables
 
     stored = json.loads((ROOT / "docs" / "results" / "claims.json").read_text(encoding="utf-8"))
     assert all(claim["source"] for claim in stored["claims"])
-    for paper in tables.PAPERS:
-        assert tables.claims_of(paper), paper.title
-        assert all(claim["verdict"] == claim["expected"] for claim in tables.claims_of(paper))
+    for paper in page_tables.PAPERS:
+        assert page_tables.claims_of(paper), paper.title
+        assert all(claim["verdict"] == claim["expected"] for claim in page_tables.claims_of(paper))

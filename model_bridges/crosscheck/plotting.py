@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 from gmm_speciation.plotting import COLOURS, band, mark_exits, noise_axis, panels, styled
 from gmm_speciation.plotting.style import legend_above
 from model_bridges.crosscheck.results import CrossCheck, VariableCheck
+from model_bridges.entropy.evidence import UNDECIDED
 from model_bridges.entropy.pairs import Pairs
 from model_bridges.entropy.tree import DecisionTree
 from model_bridges.images.labelled import LabelledImages
@@ -182,7 +183,10 @@ def plot_reliability(diagram: Reliability) -> Figure:
 def plot_images(
     result: CrossCheck, chosen: Int[np.ndarray, " n"], class_names: list[str]
 ) -> Figure:
-    """A few images beside the posterior that the model gives their classes along their noise path."""
+    """A few images beside the posterior that the model gives their classes along their noise path.
+
+    The moment of decision is marked where the clean end names a class with some confidence.
+    """
     record, check = result.posterior, result.main
     pictures: Float[np.ndarray, "N *event"] = result.pictures.cpu().numpy()
     posterior = np.exp(record.log_posterior)
@@ -203,7 +207,10 @@ def plot_images(
                     color=colours[label % 10],
                     linewidth=2.2 if true else 1.1,
                 )
-            axes.axvline(-2 * np.log(check.decision[index]), color="#777777", linestyle=":")
+            if posterior[0, index].max() >= UNDECIDED:
+                axes.axvline(-2 * np.log(check.decision[index]), color="#777777", linestyle=":")
+            else:
+                axes.text(0.01, 0.9, "not decided", transform=axes.transAxes, va="top", fontsize=9)
             axes.set_ylim(-0.03, 1.03)
             axes.set_yticks([0, 0.5, 1])
             axes.set_xlim(record.log_snr[0], record.log_snr[-1])
@@ -213,7 +220,13 @@ def plot_images(
         figure.supylabel("posterior of each class along the image's own path", fontsize=10)
         for label in sorted(shown):
             grid[0, 1].plot([], [], color=colours[label % 10], label=class_names[label])
-        grid[0, 1].plot([], [], color="#777777", linestyle=":", label="decided")
+        grid[0, 1].plot(
+            [],
+            [],
+            color="#777777",
+            linestyle=":",
+            label=f"decided (p ≥ {UNDECIDED:g} at the clean end)",
+        )
         legend_above(figure, "Thick: the true class", 8, columnspacing=1.2, handlelength=1.4)
     return figure
 
