@@ -62,9 +62,16 @@ predicted = {
 }
 names = {"spectral": "spectral", "half_entropy": "half entropy", "peak": "entropic peak"}
 predicted |= {shown: getattr(ideal, name) for name, shown in names.items()}
+
+
+def of_digits(name):
+    """The values of the patterns that have such a transition."""
+    return [value for one in several if (value := getattr(one.betas, name)) is not None]
+
+
 measured = {
-    "appearance": [one.betas.appearance for one in several],
-    "equal energy": [one.betas.equal_energy for one in several],
+    "appearance": of_digits("appearance"),
+    "equal energy": of_digits("equal_energy"),
     "stability": other.stability,
 } | {shown: getattr(actual, name) for name, shown in names.items()}
 plotting.plot_transitions(predicted, measured, ideal, actual)

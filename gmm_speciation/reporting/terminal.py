@@ -316,14 +316,15 @@ def table(
     for index, header in enumerate(headers):
         # A broken number cannot be read; where the terminal is narrow, words give way.
         widest = max((len(row[index]) for row in rows), default=0)
-        short = index > 0 and widest <= _NUMBER_WIDTH
+        right = index > 0 and numeric([row[index] for row in rows])
+        short = right and widest <= _NUMBER_WIDTH
         words = [word for row in rows for word in row[index].split()]
         least = min(max(map(len, words), default=0), _WORD_WIDTH if index else _NAME_WIDTH)
         if short:  # no wider than what stands under it, as far as its words allow
             header = textwrap.fill(header, max(widest, *map(len, header.split()), 1))
         shown.add_column(
             escape(header),
-            justify="right" if index and numeric([row[index] for row in rows]) else "left",
+            justify="right" if right else "left",
             overflow="fold",
             no_wrap=short,
             min_width=None if short else least,
