@@ -21,7 +21,7 @@ from model_bridges.guidance import PROMPT, ClassifierFree, interval_callback, on
 from model_bridges.pipelines import FAMILIES
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
-PAGE = Path(__file__).parents[2] / "docs" / "families.md"
+PAGE = Path(__file__).parents[2] / "docs" / "howto" / "families.md"
 COLUMNS = ("pipeline", "measure", "callback", "guider", "on_pipeline", "tracked kinds")
 
 
