@@ -189,9 +189,10 @@ def check_finite(
     Raises:
         NotFiniteError: If not; it names the first such state with its level and class.
     """
-    finite = torch.isfinite(output).flatten(1).all(1)
-    if bool(finite.all()):
+    # Both ends at once, NaN among them: one pass where a mask takes several.
+    if bool(torch.isfinite(torch.stack(output.aminmax())).all()):
         return output
+    finite = torch.isfinite(output).flatten(1).all(1)
     image = int((~finite).nonzero()[0, 0])
     levels = as_levels(sigma).expand(len(x))
     named = "no class" if isinstance(label, Unconditional) else f"class {label[image].tolist()}"
@@ -231,12 +232,13 @@ def class_raw(
         state = chunk % len(x)
         level = levels[state.to(levels.device)] if levels.ndim else levels
         label = torch.div(chunk, len(x), rounding_mode="floor")
-        states = x[state]
+        states = x.expand(len(chunk), *x.shape[1:]) if len(x) == 1 else x[state]
         try:
             outputs.append(check_finite(denoiser.raw(states, level, label), states, level, label))
         except NotFiniteError as error:
             raise error.at(int(state[error.image])) from None
-    return torch.cat(outputs).reshape(denoiser.num_classes, *x.shape)
+    whole = outputs[0] if len(outputs) == 1 else torch.cat(outputs)
+    return whole.reshape(denoiser.num_classes, *x.shape)
 
 
 def difference(

@@ -28,8 +28,8 @@ from gmm_speciation.agreement import entropy_bounds, entropy_lower_bound, entrop
 from gmm_speciation.curves import EntropyCurve
 from gmm_speciation.estimate import Estimate
 from gmm_speciation.partitions import Partition
-from gmm_speciation.tracking import log_likelihood_update, reverse_kernel
-from model_bridges.denoisers.base import UNCONDITIONAL, Denoiser
+from gmm_speciation.tracking import reverse_kernel
+from model_bridges.denoisers.base import UNCONDITIONAL, Denoiser, class_raw
 from model_bridges.entropy.elbo_posterior import elbo_posterior
 from model_bridges.entropy.evidence import Evidence, evidence
 from model_bridges.entropy.levels import pilot_posterior, place_levels, rate_of
@@ -38,6 +38,7 @@ from model_bridges.entropy.tracking import merged_posterior
 from model_bridges.quality.jackknife import share_estimate
 from model_bridges.runs.jobs import BatchSums, ChunkSums, Means, counted
 from model_bridges.samplers import karras_sigmas
+from model_bridges.tracking.distances import Outputs, bayes_output, distances, step_between
 from model_bridges.tracking.forward import track
 from model_bridges.tracking.tracked import group_log_sum
 
@@ -108,16 +109,24 @@ def run_back_as_mixture(
     Returns:
         The log-posterior of the classes at the last level.
     """
-    log_p = log_posterior.mT
+    denoiser, log_p, size = problem.denoiser, log_posterior, problem.max_batch
     for sigma, cleaner in pairwise(map(float, levels)):
-        skip, _ = problem.denoiser.coefficients(sigma)
-        denoised = float(skip) * x + problem.class_outputs(x, sigma)
-        means, variance = reverse_kernel(x, denoised, sigma, cleaner)
-        shares = log_p.exp().reshape(*log_p.shape, *(1,) * (x.ndim - 1))
+        skip, out = (float(c) for c in denoiser.coefficients(sigma))
         noise = torch.from_numpy(rng.standard_normal(x.shape)).to(x)
-        x = (shares * means).sum(0) + variance**0.5 * noise
-        log_p = torch.log_softmax(log_p + log_likelihood_update(x, means, variance), 0)
-    return log_p.mT.cpu().numpy()
+        states, moved = [], []
+        for rows in torch.arange(len(x), device=x.device).split(
+            max(1, size // denoiser.num_classes)
+        ):
+            here, own = x[rows], log_p[rows]
+            raw = class_raw(denoiser, here, sigma, max_batch=size)
+            denoised = skip * here + out * bayes_output(raw, own)
+            mean, variance = reverse_kernel(here, denoised, sigma, cleaner)
+            states.append(mean + variance**0.5 * noise[rows])
+            step = step_between(here, states[-1], skip, sigma, cleaner)
+            found = distances(Outputs(raw, out), {"bayes": own}, {}, [step])
+            moved.append(torch.log_softmax(own + found["step 0"], 1))
+        x, log_p = torch.cat(states), torch.cat(moved)
+    return log_p.cpu().numpy()
 
 
 @dataclass(frozen=True, eq=False)

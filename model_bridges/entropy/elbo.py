@@ -15,12 +15,13 @@ from jaxtyping import Float
 from torch import Tensor
 
 from gmm_speciation.curves import EntropyCurve
+from model_bridges.denoisers.base import class_raw
 from model_bridges.entropy.elbo_posterior import DEFAULT_NUM_STRATA, ElboPosterior, elbo_posterior
 from model_bridges.entropy.evidence import UNDECIDED, Evidence, evidence, image_moments
 from model_bridges.entropy.levels import place_levels
 from model_bridges.entropy.problem import ProblemJob
 from model_bridges.runs.jobs import Arrays, BatchSums, ChunkSums, counted
-from model_bridges.tracking.distances import distance, gram, spread
+from model_bridges.tracking.distances import Outputs, distances
 from model_bridges.tracking.readouts import doubts, posterior_entropy
 from model_bridges.tracking.tracked import group_log_sum
 
@@ -83,27 +84,23 @@ class ElboJob(ProblemJob):
     ) -> Arrays:
         """Entropy, rate and, with labels, cross-entropy of every image at one level."""
         p, result = self.problem, {}
-        skip, _ = p.denoiser.coefficients(sigma)
-        clean = p.clean(images)
-        rows = torch.cat([p.class_outputs(x, sigma), (clean - float(skip) * x)[None]])
-        inner = gram(rows, p.denoiser.num_classes)
-        shares = torch.from_numpy(posterior.log_posterior).to(inner).exp()
-        mean = torch.nn.functional.pad(shares, (0, 1))
-        unit = torch.eye(mean.shape[1], dtype=inner.dtype, device=inner.device)
-        result["error bayes"] = distance(inner, unit[-1].expand_as(mean), mean).cpu().numpy()
+        skip, out = (float(c) for c in p.denoiser.coefficients(sigma))
+        raw = class_raw(p.denoiser, x, sigma, max_batch=p.max_batch)
+        named = {"both": posterior.log_posterior, "first": posterior.halves[0]}
+        named["second"] = posterior.halves[1]
+        chains = {key: torch.from_numpy(log_p).to(x) for key, log_p in named.items()}
+        found = distances(Outputs(raw, out, p.clean(images) - skip * x), chains, p.partitions)
+        apart = {key: values.cpu().numpy() for key, values in found.items()}
+        result["error bayes"] = apart["both bayes_error"]
         labels = None if p.labels is None else p.labels[images].cpu().numpy()
         for name, partition in p.partitions.items():
-
-            def gap(log_p: np.ndarray, partition=partition) -> Float[np.ndarray, "..."]:
-                stacked = log_p.reshape(-1, *log_p.shape[-2:])
-                values = [spread(inner, torch.from_numpy(q).to(inner), partition) for q in stacked]
-                return torch.stack(values).cpu().numpy().reshape(log_p.shape[:-1])
+            both, *halves = (apart[f"{key} group {name}"] for key in named)
 
             def entropy(log_p: np.ndarray, partition=partition) -> Float[np.ndarray, "..."]:
                 return posterior_entropy(log_p, partition)
 
             result[f"entropy {name}"] = posterior.unbias(entropy)
-            result[f"bayes {name}"] = posterior.unbias(gap) / sigma**2
+            result[f"bayes {name}"] = (2 * both - np.mean(halves, 0)) / sigma**2
             own = doubts(posterior.log_posterior, partition)
             result |= {f"{kind} {name}": values for kind, values in own.items()}
             result[f"undecided {name}"] = (own["confidence"] < UNDECIDED).astype(float)

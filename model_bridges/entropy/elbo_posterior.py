@@ -34,6 +34,7 @@ from model_bridges.denoisers.checks import class_weights
 from model_bridges.denoisers.devices import brought
 from model_bridges.entropy.importance import FLOOR, Proposal
 from model_bridges.entropy.levels import pilot_rate
+from model_bridges.tracking.distances import Outputs, Step, distances
 
 DEFAULT_NUM_STRATA = 6
 SMALLEST_STEP = 1e-4  # u / sigma^2 from which the integral runs
@@ -161,16 +162,20 @@ def _contributions(
     batch, strata = step.shape
     u = step.repeat(1, 2).reshape(-1).to(x)
     added = torch.cat([noise, -noise], 1).reshape(-1, *x.shape[1:])
-    clean = x.repeat_interleave(2 * strata, 0)
-    further = clean + per_image(u.sqrt(), clean) * added
     total = u + sigma**2
     # Rounding may lift the largest level over the end of the range.
     level = total.sqrt().clamp(max=denoiser.sigma_range[1])
     skip, out = (c.to(x) for c in denoiser.coefficients(level))
-    raw = per_image(out, clean) * class_raw(denoiser, further, level, max_batch=max_batch).to(x)
-    centre = raw.mean(0)
-    share = per_image(u / total, clean)  # of D in m
-    middle = 2 * per_image(sigma**2 / total, clean) * further - 2 * clean
-    middle = middle + share * (2 * per_image(skip, clean) * further + raw + centre)
-    values = -((raw - centre) * middle).flatten(2).sum(-1) / (2 * total)
-    return values.reshape(-1, batch, 2, strata).mean(2).permute(1, 2, 0)
+    size, values = denoiser.num_classes, []
+    even = torch.full((1, size), -float(np.log(size)), dtype=x.dtype, device=x.device)
+    for rows in torch.arange(len(u), device=x.device).split(max(1, max_batch // size)):
+        clean = x[rows // (2 * strata)]
+        further = clean + per_image(u[rows].sqrt(), clean) * added[rows]
+        raw = class_raw(denoiser, further, level[rows], max_batch=max_batch)
+        # -|m_c - x_t|^2 / (2 u) is the likelihood of a step with the variance u.
+        share = u[rows] / total[rows]
+        shared = per_image(sigma**2 / total[rows] + share * skip[rows], clean) * further
+        back = Step(clean - shared, share, u[rows])
+        chain = {"even": even.expand(len(rows), -1)}
+        values.append(distances(Outputs(raw, out[rows]), chain, {}, [back])["step 0"])
+    return torch.cat(values).reshape(batch, 2, strata, size).mean(1)

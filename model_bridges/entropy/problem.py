@@ -20,7 +20,7 @@ from torch import Tensor
 
 from gmm_speciation.partitions import Partition, as_partition
 from model_bridges.denoisers.arrays import Images, Labels
-from model_bridges.denoisers.base import UNCONDITIONAL, Denoiser, class_raw
+from model_bridges.denoisers.base import UNCONDITIONAL, Denoiser
 from model_bridges.denoisers.checks import check_data, check_levels, class_weights
 from model_bridges.denoisers.counted import CountingDenoiser
 from model_bridges.denoisers.devices import brought
@@ -96,13 +96,6 @@ class Problem:
         """The levels, and what a linear denoiser achieves on each image at them, where that is known."""
         bound = wiener_errors(self.x0, levels)
         return {"levels": levels} | ({} if bound is None else {"wiener": bound})
-
-    def class_outputs(
-        self, x: Float[Tensor, "B *event"], sigma: float
-    ) -> Float[Tensor, "K B *event"]:
-        """`out F_c` of all classes: the denoisers without the term they share."""
-        _, out = self.denoiser.coefficients(sigma)
-        return float(out) * class_raw(self.denoiser, x, sigma, max_batch=self.max_batch).to(x)
 
 
 @dataclass(frozen=True, eq=False)

@@ -31,12 +31,11 @@ from torch import Tensor
 
 from gmm_speciation.partitions import Partition, as_partition
 from gmm_speciation.progress import Parts, Progress, listening
-from gmm_speciation.tracking import log_likelihood_update, reverse_kernel
 from model_bridges.denoisers.arrays import Images, Labels
 from model_bridges.denoisers.base import UNCONDITIONAL, Denoiser, NotFiniteError, class_raw
 from model_bridges.denoisers.checks import check_data, check_levels, class_weights
 from model_bridges.denoisers.devices import brought
-from model_bridges.tracking.distances import distance, gram, spread
+from model_bridges.tracking.distances import Outputs, distances, step_between
 from model_bridges.tracking.tracked import Chain, TrackedPosterior
 
 
@@ -182,63 +181,30 @@ def _track(
 ) -> Iterator[dict[str, Tensor]]:
     """What each level says about one chunk, from sigma_max down."""
     top = len(levels) - 1
-    fine = log_prior[:, None].expand(-1, len(clean))
+    fine = log_prior.expand(len(clean), -1)
     coarse = {top: fine}
     ratio = torch.zeros_like(fine)  # of every class to the unconditional model
     for i in range(top, -1, -1):
         x, sigma = path[i], float(levels[i])
         skip, out = (float(c) for c in denoiser.coefficients(sigma))
-        # Denoisers minus skip x: their contrasts keep the digits that skip x would take.
-        raw = out * class_raw(denoiser, x, sigma, max_batch=max_batch).to(x)
-        rows = [raw, (clean - skip * x)[None]]
-        if denoiser.has_unconditional:
-            free = out * denoiser.raw(x, sigma, UNCONDITIONAL).to(x)[None]
-            rows.append(free)
-        inner = gram(torch.cat(rows), len(raw))
-        fine, half = torch.log_softmax(fine, 0), torch.log_softmax(coarse.pop(i), 0)
-        found = _record(inner, {"fine": fine.mT, "coarse": half.mT}, labels, partitions)
-        yield found | ({"log_ratio": ratio.mT} if denoiser.has_unconditional else {})
-        denoised = skip * x + raw
+        raw = class_raw(denoiser, x, sigma, max_batch=max_batch)
+        free = denoiser.raw(x, sigma, UNCONDITIONAL) if denoiser.has_unconditional else None
+        fine, half = torch.log_softmax(fine, 1), torch.log_softmax(coarse.pop(i), 1)
+        chains = {"fine": fine, "coarse": half}
+        # To the next level, and to that after it for the coarse chain.
+        ahead = [j for j in (i - 1, i - 2) if j >= 0]
+        steps = [step_between(x, path[j], skip, sigma, float(levels[j])) for j in ahead]
+        outputs = Outputs(raw, out, clean - skip * x, free, labels)
+        found = distances(outputs, chains, partitions, steps)
+        moved = [found.pop(f"step {place}") for place in range(len(steps))]
+        moved_free = [found.pop(f"free step {place}", None) for place in range(len(steps))]
+        found |= {f"{name} log_posterior": chain for name, chain in chains.items()}
+        yield found | ({} if free is None else {"log_ratio": ratio})
         if i > 0:
-            kernel = reverse_kernel(x, denoised, sigma, float(levels[i - 1]))
-            fine = fine + log_likelihood_update(path[i - 1], *kernel)
-            if denoiser.has_unconditional:
-                means, variance = reverse_kernel(x, skip * x + free, sigma, float(levels[i - 1]))
-                pair = torch.cat([kernel[0], means])
-                update = log_likelihood_update(path[i - 1], pair, variance)
-                ratio = ratio + update[:-1] - update[-1:]
+            fine = fine + moved[0]
+            if moved_free[0] is not None:
+                ratio = ratio + moved[0] - moved_free[0][:, None]
         if i == top:
             coarse[i - 1] = fine  # the other coarse chain starts with one fine step
         if i > 1:
-            kernel = reverse_kernel(x, denoised, sigma, float(levels[i - 2]))
-            coarse[i - 2] = half + log_likelihood_update(path[i - 2], *kernel)
-
-
-def _record(
-    inner: Float[Tensor, "B J J"],
-    chains: dict[str, Float[Tensor, "B K"]],
-    labels: Int[Tensor, " B"] | None,
-    partitions: Mapping[str, Partition],
-) -> dict[str, Tensor]:
-    """Posteriors and distances of one level; rows of the Gram matrix as in `distances`."""
-    num_classes = chains["fine"].shape[1]
-    unit = torch.eye(inner.shape[1], dtype=inner.dtype, device=inner.device)
-    clean = unit[num_classes].expand(len(inner), -1)
-    free = unit[-1].expand(len(inner), -1) if len(unit) > num_classes + 1 else None
-    result = {}
-    for name, log_posterior in chains.items():
-        mean = torch.nn.functional.pad(log_posterior.exp(), (0, len(unit) - num_classes))
-        result[f"{name} log_posterior"] = log_posterior
-        result[f"{name} bayes_gap"] = spread(inner, log_posterior, Partition.trivial(num_classes))
-        result[f"{name} bayes_error"] = distance(inner, clean, mean)
-        if free is not None:
-            result[f"{name} excess"] = distance(inner, mean, free)
-        for key, partition in partitions.items():
-            result[f"{name} group {key}"] = spread(inner, log_posterior, partition)
-    if free is not None:
-        result["unconditional_error"] = distance(inner, clean, free)
-    if labels is not None:
-        result["label_error"] = distance(inner, clean, unit[labels])
-        if free is not None:
-            result["labelled_gap"] = distance(inner, unit[labels], free)
-    return result
+            coarse[i - 2] = half + moved[1]
