@@ -1,10 +1,12 @@
 """A denoiser that counts its forward passes and survives a lack of memory.
 
-The unit of cost is one *evaluation*: one noisy state through the network once. Where a batch does not
-fit into memory it is halved until it does, and later batches start from the size that fitted; chunks
-of a run and their random numbers do not change.
+The unit of cost is one *evaluation*: one noisy state through the network once. Before the first large batch
+two small ones say how many states there is memory for (`memory`). Where a batch does not fit all the same
+it is halved until it does, and later batches start from the size that fitted; chunks of a run and their
+random numbers do not change.
 """
 
+import math
 from collections.abc import Callable
 from typing import Any, final
 
@@ -22,6 +24,10 @@ from model_bridges.denoisers.base import (
     States,
     Wrapped,
 )
+from model_bridges.denoisers.devices import home
+from model_bridges.denoisers.memory import fitting_batch
+
+_LARGE = 1 << 18  # numbers of a batch of states, from which on memory is looked at
 
 
 def is_out_of_memory(error: BaseException) -> bool:
@@ -48,7 +54,7 @@ class CountingDenoiser(Wrapped):
     ):
         self.denoiser, self.say, self.note = denoiser, say, note
         self.evaluations = 0
-        self.max_batch: int | None = None  # the size that fitted, once a larger one did not
+        self.max_batch: int | None = None  # the size that fits, once that is known
 
     def raw(self, x: States, sigma: Sigma, label: Label) -> Float[Tensor, "B *event"]:
         """The raw output; the batch is split where memory is short.
@@ -60,6 +66,8 @@ class CountingDenoiser(Wrapped):
         if self.note:
             self.say(self.note)
             self.note = ""
+        if self.max_batch is None and len(x) > 2 and math.prod(x.shape) > _LARGE:
+            self.max_batch = self._fitting(x, sigma, label)
         if self.max_batch is None or len(x) <= self.max_batch:
             try:
                 return self.denoiser.raw(x, sigma, label)
@@ -84,6 +92,23 @@ class CountingDenoiser(Wrapped):
             except NotFiniteError as error:
                 raise error.at(first + error.image) from None
         return torch.cat(results)
+
+    def _fitting(self, x: States, sigma: Sigma, label: Label) -> int | None:
+        """How many of these states there is memory for at once, if that can be known."""
+
+        def first(batch: int) -> object:
+            own = slice(batch)
+            return self.denoiser.raw(x[own], _part(sigma, own), _part(label, own))
+
+        try:
+            found = fitting_batch(first, home(self.denoiser))
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
+            return 1
+        if found is not None and found < len(x):
+            self.say(f"there is memory for {found} states at once")
+        return found
 
 
 def _part(values: Any, part: slice) -> Any:

@@ -86,15 +86,15 @@ class ElboJob(ProblemJob):
         p, result = self.problem, {}
         skip, out = (float(c) for c in p.denoiser.coefficients(sigma))
         raw = class_raw(p.denoiser, x, sigma, max_batch=p.max_batch)
-        named = {"both": posterior.log_posterior, "first": posterior.halves[0]}
-        named["second"] = posterior.halves[1]
-        chains = {key: torch.from_numpy(log_p).to(x) for key, log_p in named.items()}
+        given = {"both": posterior.log_posterior, "first": posterior.halves[0]}
+        given["second"] = posterior.halves[1]
+        chains = {key: torch.from_numpy(log_p).to(x) for key, log_p in given.items()}
         found = distances(Outputs(raw, out, p.clean(images) - skip * x), chains, p.partitions)
         apart = {key: values.cpu().numpy() for key, values in found.items()}
         result["error bayes"] = apart["both bayes_error"]
         labels = None if p.labels is None else p.labels[images].cpu().numpy()
         for name, partition in p.partitions.items():
-            both, *halves = (apart[f"{key} group {name}"] for key in named)
+            both, *halves = (apart[f"{key} group {name}"] for key in chains)
 
             def entropy(log_p: np.ndarray, partition=partition) -> Float[np.ndarray, "..."]:
                 return posterior_entropy(log_p, partition)

@@ -30,6 +30,7 @@ from model_bridges.runs.jobs import Arrays, chunk_slice, default_chunk_size
 
 TRIVIAL = "classes"
 PROBE_IMAGES = 2
+BATCH, LARGEST_CHUNK = 1024, 64
 
 
 @dataclass(frozen=True, eq=False)
@@ -169,7 +170,8 @@ def problem(
         prior: Class weights; by default the model's `class_prior`, else equal.
         partitions: Named groupings of the classes; every class its own by default.
         seed: Of everything random.
-        chunk_size: Images in a chunk; by default at most 16, and at least 16 chunks.
+        chunk_size: Images in a chunk; by default at most 16, and at least 16 chunks. With few classes
+            and many images as many as fill a batch, at most 64.
         max_batch: Largest batch given to the network.
 
     Raises:
@@ -178,7 +180,8 @@ def problem(
     x0, labels = check_data(denoiser, x0, labels)
     if len(x0) < 2:
         raise ValueError(f"An error bar needs at least two images in `x0`; got {len(x0)}.")
-    size = default_chunk_size(len(x0)) if chunk_size is None else chunk_size
+    filling = min(LARGEST_CHUNK, BATCH // denoiser.num_classes)  # no matter which machine
+    size = default_chunk_size(len(x0), filling=filling) if chunk_size is None else chunk_size
     if size < 1 or size >= len(x0):
         raise ValueError(
             f"`chunk_size` must leave two chunks of {len(x0)} images or more; got {size}."

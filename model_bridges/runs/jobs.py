@@ -181,6 +181,14 @@ def chunk_slice(index: int, num_items: int, chunk_size: int) -> slice:
     return slice(index * chunk_size, min((index + 1) * chunk_size, num_items))
 
 
-def default_chunk_size(num_items: int, largest: int = 16) -> int:
-    """A size that leaves at least 16 chunks where there are as many items."""
-    return max(1, min(largest, num_items // NUM_BATCHES))
+def default_chunk_size(num_items: int, largest: int = 16, filling: int = 0) -> int:
+    """A size that leaves at least 16 chunks where there are as many items.
+
+    Args:
+        num_items: Items in all.
+        largest: Most items of a chunk,
+        filling: unless so many fill a batch and twice as many chunks are left.
+    """
+    return max(
+        1, min(largest, num_items // NUM_BATCHES), min(filling, num_items // (2 * NUM_BATCHES))
+    )
