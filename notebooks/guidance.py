@@ -62,7 +62,7 @@ times = np.geomspace(40.0, 0.02, 60)
 kinds = {
     "unguided": None,
     "negative prompt": NegativePrompt(0, 1.0),
-    "dynamic negative": DynamicNegative(0, gs.guidance.ExactPosterior(mixture, 0)),
+    "dynamic negative": DynamicNegative(0, 1.0, gs.guidance.ExactPosterior(mixture, 0)),
 }
 drawn = {
     name: np.asarray(

@@ -65,13 +65,21 @@ class Application(typer.Typer):
 
     def command(self, name: str | None = None, *, examples: str = "", **settings: Any) -> Any:
         """As typer's; `examples` are command lines, one a line, with a word about them after `#`."""
-        register = super().command(name, epilog=_example_lines(examples), **settings)
-        return lambda function: register(_with_json(function)) and function
+        return _adding(super().command(name, epilog=_example_lines(examples), **settings))
 
     def callback(self, *, examples: str = "", **settings: Any) -> Any:
         """As typer's; `examples` as of `command`."""
-        register = super().callback(epilog=_example_lines(examples), **settings)
-        return lambda function: register(_with_json(function)) and function
+        return _adding(super().callback(epilog=_example_lines(examples), **settings))
+
+
+def _adding(register: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    """A decorator that registers a function with `--json` and leaves the function as it is."""
+
+    def decorate(function: Callable[..., None]) -> Callable[..., None]:
+        register(_with_json(function))
+        return function
+
+    return decorate
 
 
 def _example_lines(examples: str) -> str | None:

@@ -89,7 +89,10 @@ def crosscheck(
             request.seed, vars(request) | vars(settings), packages
         )
         images = model.states(model.averaged, settings.seed).images
-        shown = frames(model.denoiser, images, result, chosen_images(result), names)
+        shown = None
+        if images.shape == result.pictures.shape:  # latents are shown as what they decode to
+            chosen = chosen_images(result)
+            shown = frames(model.denoiser, images, result.posterior, chosen, names)
         return crosscheck_report(result, title, names, model.units, shown), record
 
     tables = {

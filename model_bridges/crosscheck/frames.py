@@ -8,34 +8,33 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
-from jaxtyping import Float, UInt8
+from jaxtyping import Float, Int, UInt8
 from torch import Tensor
 
 from gmm_speciation.reporting.explorer import Frames
-from model_bridges.crosscheck.results import CrossCheck
 from model_bridges.denoisers.base import Denoiser, class_raw
 from model_bridges.tracking.forward import forward_paths
+from model_bridges.tracking.tracked import TrackedPosterior
 
 
 @torch.no_grad()
 def frames(
     denoiser: Denoiser,
     images: Float[Tensor, "N *event"],
-    result: CrossCheck,
-    chosen: Sequence[int],
+    record: TrackedPosterior,
+    chosen: Int[np.ndarray, " n"],
     class_names: Sequence[str],
 ) -> Frames | None:
-    """The paths `chosen` of a cross-check; None where the states are no pictures, as latents are.
+    """The paths `chosen` of a tracking pass; None where the states are no pictures, as latents are.
 
     Args:
         denoiser: The model that was studied.
         images: The images that it was studied on, in its units.
-        result: What was found.
-        chosen: Indices of paths, as in `result.main.decision`.
+        record: The tracking pass over them.
+        chosen: Indices of its paths.
         class_names: Of the classes.
     """
-    record = result.posterior
-    if images.ndim != 4 or images.shape[1] not in (1, 3) or images.shape != result.pictures.shape:
+    if images.ndim != 4 or images.shape[1] not in (1, 3):
         return None
     posteriors = np.exp(record.log_posterior)  # (L, N, K)
     ends, centre, spread = (images.min(), images.max()), images.mean(), images.std()
@@ -43,7 +42,7 @@ def frames(
     levels = torch.from_numpy(record.sigmas).to(images)
     fading = (spread / (spread**2 + levels**2).sqrt())[:, None, None, None]
     noisy, denoised, names = [], [], []
-    for path in chosen:
+    for path in map(int, chosen):
         image = path // record.num_paths
         states = forward_paths(images[image : image + 1].double(), record.sigmas, record.seed, path)
         means = []
@@ -56,7 +55,7 @@ def frames(
         denoised.append(_pixels(torch.cat(means), ends))
         label = None if record.labels is None else int(record.labels[path])
         names.append(f"image {image}" if label is None else f"a {class_names[label]}")
-    chosen_posteriors = posteriors[:, list(chosen)].transpose(1, 0, 2)
+    chosen_posteriors = posteriors[:, chosen].transpose(1, 0, 2)
     return Frames(names, list(class_names), np.stack(noisy), np.stack(denoised), chosen_posteriors)
 
 
