@@ -23,7 +23,7 @@ def test_the_frames_are_those_of_the_tracking_pass():
     images, sigmas = torch.from_numpy(x.reshape(5, 1, 2, 3)), np.geomspace(0.1, 20, 6)
     record = mb.track(model, images, torch.from_numpy(labels), sigmas=sigmas, num_paths=2, seed=3)
     chosen, names = np.array([7, 1]), ["a", "b", "c"]
-    found = frames(model, images, SimpleNamespace(posterior=record, pictures=images), chosen, names)
+    found = frames(model, images, record, chosen, names)
     assert found.names == [f"a {names[labels[path // 2]]}" for path in chosen]
     posterior = np.exp(record.log_posterior)[:, chosen].transpose(1, 0, 2)
     np.testing.assert_allclose(found.posterior, posterior)
