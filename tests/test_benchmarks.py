@@ -120,13 +120,13 @@ def test_tables_of_the_estimators_come_from_what_is_stored(modules, tmp_path):
 
     page = tmp_path / "page.md"
     names = ("leaderboard", "coverage", "log-law")
-    marks = [f"<!-- {name}: begin -->\nold\n<!-- {name}: end -->" for name in names]
+    marks = [f"<!-- {name}: begin -->\nto be replaced\n<!-- {name}: end -->" for name in names]
     page.write_text("\n".join(["a", *marks, "b\n"]))
     estimators.main(tmp_path / "nowhere", BENCHMARKS / "results", page)
     text = page.read_text()
     assert text.startswith("a\n")
     assert text.endswith("b\n")
-    assert "old" not in text
+    assert "to be replaced" not in text
     assert "| `qmc` | quasi-Monte Carlo on the reduction | estimate | mixture |" in text
     assert "| `tracking-ratio` |" in text
     assert "| separated means, half entropy | 0.5 |" in text
