@@ -62,7 +62,7 @@ def pairs_rows(result: CrossCheck) -> Table:
     """Headers and rows: how far the half-entropy points of all pairs are those of the theory."""
     headers = ["measured against", "pairs", "slope", "rms of λ − λ'", "correlation"]
     pairs = result.pairs
-    if pairs is None or not np.isfinite(float(pairs.slope.value)):
+    if pairs is None or not np.isfinite(float(pairs.residual.value)):
         return Table(headers, [])
     both = np.isfinite(pairs.measured.value) & np.isfinite(pairs.predicted.value)
     fitted = pairs.slope, pairs.residual, pairs.correlation

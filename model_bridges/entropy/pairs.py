@@ -37,6 +37,7 @@ MOST_CLASSES = 100  # 4950 pairs
 NUM_DRAWS = 256  # of each component of a mixture
 _FINE = 32  # points between two levels where a crossing is looked for
 
+_SAME_POINT = 1e-6  # spread of log-SNR that is rounding
 _FIT = ("slope", "residual", "correlation")
 
 Points = Float[np.ndarray, "R P"]
@@ -222,7 +223,8 @@ def compare_pairs(
 ) -> Pairs:
     """Measured half-entropy points beside those of a mixture with one component a class.
 
-    Slopes, residuals and correlations are NaN where fewer than three pairs have both points.
+    Slopes, residuals and correlations are NaN where fewer than three pairs have both points, slopes and
+    correlations where all predicted points are one, as those of equidistant classes are.
 
     Args:
         measured: Of tracked posteriors.
@@ -261,6 +263,8 @@ def _line(x: Float[np.ndarray, " P"], y: Float[np.ndarray, " P"]) -> tuple[float
     covariance = np.cov(x, y)
     deviations = np.sqrt(np.diag(covariance))
     residual = float(np.sqrt(np.mean((y - x) ** 2)))
+    if np.ptp(x) < _SAME_POINT:
+        return np.nan, residual, np.nan
     return covariance[0, 1] / covariance[0, 0], residual, covariance[0, 1] / np.prod(deviations)
 
 

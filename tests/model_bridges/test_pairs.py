@@ -102,6 +102,19 @@ def test_slope_and_correlation_of_an_exact_model_are_one(line):
     )
 
 
+def test_classes_at_one_distance_have_no_slope_on_a_law_of_distances():
+    mixture = gs.families.equidistant(3, 4, distance=4.0, variance=0.25)
+    measured = tracked_pairs(tracked(mixture, 60))
+    pairs = compare_pairs(
+        measured, mixture_pairs(mixture, measured.log_snr, measured.classes), mixture
+    )
+    assert np.ptp(pairs.spectral) < 1e-6
+    assert np.isnan(pairs.spectral_slope.value)
+    assert np.isnan(pairs.spectral_correlation.value)
+    assert np.isfinite(pairs.spectral_residual.value)
+    assert "slope not defined" in repr(pairs)
+
+
 def test_a_class_without_images_is_in_no_pair(line):
     record = tracked(line, 80)
     keep = record.images(np.flatnonzero(record.labels != 2))
