@@ -13,6 +13,8 @@ from torch import Tensor
 
 from gmm_speciation.reporting.explorer import Frames
 from model_bridges.denoisers.base import Denoiser, class_raw
+from model_bridges.denoisers.devices import brought
+from model_bridges.tracking.distances import bayes_output
 from model_bridges.tracking.forward import forward_paths
 from model_bridges.tracking.tracked import TrackedPosterior
 
@@ -36,7 +38,6 @@ def frames(
     """
     if images.ndim != 4 or images.shape[1] not in (1, 3):
         return None
-    posteriors = np.exp(record.log_posterior)  # (L, N, K)
     ends, centre, spread = (images.min(), images.max()), images.mean(), images.std()
     # Noisy states are shown at the contrast of clean ones, or they would leave the range of grey.
     levels = torch.from_numpy(record.sigmas).to(images)
@@ -44,19 +45,21 @@ def frames(
     noisy, denoised, names = [], [], []
     for path in map(int, chosen):
         image = path // record.num_paths
-        states = forward_paths(images[image : image + 1].double(), record.sigmas, record.seed, path)
+        clean = brought(denoiser, images[image : image + 1]).double()
+        states = forward_paths(clean, record.sigmas, record.seed, path)
         means = []
-        for state, sigma, weights in zip(states, record.sigmas, posteriors[:, path], strict=True):
+        log_posterior = torch.from_numpy(record.log_posterior[:, path]).to(clean)
+        for state, sigma, log_p in zip(states, record.sigmas, log_posterior, strict=True):
             skip, out = (float(c) for c in denoiser.coefficients(float(sigma)))
-            raw = class_raw(denoiser, state, float(sigma)).to(state)
-            mixed = torch.einsum("k,kb...->b...", torch.from_numpy(weights).to(state), raw)
-            means.append(skip * state + out * mixed)
-        noisy.append(_pixels(centre + (states[:, 0] - centre) * fading, ends))
-        denoised.append(_pixels(torch.cat(means), ends))
+            raw = class_raw(denoiser, state, float(sigma))
+            means.append(skip * state + out * bayes_output(raw, log_p[None]))
+        shown = states[:, 0].to(images)
+        noisy.append(_pixels(centre + (shown - centre) * fading, ends))
+        denoised.append(_pixels(torch.cat(means).to(images), ends))
         label = None if record.labels is None else int(record.labels[path])
         names.append(f"image {image}" if label is None else f"a {class_names[label]}")
-    chosen_posteriors = posteriors[:, chosen].transpose(1, 0, 2)
-    return Frames(names, list(class_names), np.stack(noisy), np.stack(denoised), chosen_posteriors)
+    posteriors = np.exp(record.log_posterior[:, chosen]).transpose(1, 0, 2)
+    return Frames(names, list(class_names), np.stack(noisy), np.stack(denoised), posteriors)
 
 
 def _pixels(

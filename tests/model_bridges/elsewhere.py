@@ -14,6 +14,8 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_flatten, tree_map_only
 
+from model_bridges.denoisers.base import Wrapped
+
 DEVICE = torch.device("meta")
 
 
@@ -112,3 +114,18 @@ def elsewhere():
 def host(values):
     """Numbers of any library, on the host."""
     return values.cpu().numpy() if isinstance(values, torch.Tensor) else np.asarray(values)
+
+
+class Watched(Wrapped):
+    """Refuses whatever is not on the device already, so that nothing is carried there and back unseen."""
+
+    def __init__(self, denoiser):
+        self.denoiser = denoiser
+
+    def raw(self, x, sigma, label):
+        assert isinstance(x, There)
+        for given in (sigma, label):
+            assert (
+                not isinstance(given, torch.Tensor) or given.ndim == 0 or isinstance(given, There)
+            )
+        return self.denoiser.raw(x, sigma, label)

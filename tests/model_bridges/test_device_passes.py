@@ -6,12 +6,11 @@ import numpy as np
 import pytest
 import torch
 from controlled import judged_mixture
-from elsewhere import DEVICE, There, elsewhere, host
+from elsewhere import DEVICE, Watched, elsewhere, host
 
 import model_bridges as mb
 from gmm_speciation import GaussianMixture
 from model_bridges.control.guided import constant, guided_run
-from model_bridges.denoisers.base import Wrapped
 from model_bridges.denoisers.counted import CountingDenoiser
 from model_bridges.denoisers.devices import place
 from model_bridges.entropy.measure import measure
@@ -25,21 +24,6 @@ from model_bridges.studied import study_denoiser
 
 def law():
     return GaussianMixture.isotropic([[-3.0, 0.0], [0.0, 1.0], [3.0, 0.0]], 0.5, [0.5, 0.2, 0.3])
-
-
-class Watched(Wrapped):
-    """Refuses whatever is not on the device already, so that nothing is carried there and back unseen."""
-
-    def __init__(self, denoiser):
-        self.denoiser = denoiser
-
-    def raw(self, x, sigma, label):
-        assert isinstance(x, There)
-        for given in (sigma, label):
-            assert (
-                not isinstance(given, torch.Tensor) or given.ndim == 0 or isinstance(given, There)
-            )
-        return self.denoiser.raw(x, sigma, label)
 
 
 def subject():

@@ -3,10 +3,12 @@
 import jax
 import numpy as np
 import torch
+from elsewhere import DEVICE, Watched, elsewhere
 
 import gmm_speciation as gs
 import model_bridges as mb
 from model_bridges.crosscheck.frames import frames
+from model_bridges.denoisers.devices import place
 from model_bridges.tracking.forward import forward_paths
 
 
@@ -40,6 +42,21 @@ def test_the_frames_are_those_of_the_tracking_pass():
             shown = centre + (states[level] - centre) * spread / np.hypot(spread, sigma)
             off = found.noisy[row, level].astype(int) - grey(shown, pixels)
             assert np.abs(off).max() <= 1
+
+
+def test_frames_of_a_model_on_another_device_are_the_hosts():
+    mixture = gs.families.equidistant(3, 6, distance=4.0, variance=0.25)
+    model = mb.mixture_denoiser(mixture, event_shape=(1, 2, 3))
+    x, labels = (np.array(part) for part in mixture.sample(jax.random.key(0), 3))
+    images = torch.from_numpy(x.reshape(3, 1, 2, 3))
+    record = mb.track(model, images, torch.from_numpy(labels), sigmas=[0.1, 1.0, 9.0])
+    here = frames(model, images, record, np.array([2]), ["a", "b", "c"])
+    with elsewhere():
+        there = frames(
+            Watched(place(model, DEVICE)), images, record, np.array([2]), ["a", "b", "c"]
+        )
+    for one, other in zip(here, there, strict=True):
+        np.testing.assert_array_equal(one, other)
 
 
 def test_states_that_are_no_pictures_give_none():
