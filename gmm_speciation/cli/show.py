@@ -31,14 +31,23 @@ def show(file: File, quiet: Quiet = False, out: Out = None) -> None:
 
     result = load_result(file)
     title = str(result.get("title", file))
-    curves = {name: load_curve(file, name) for name in result.get("curves", {})}
+    for name in ("curves", "provenance"):
+        if not isinstance(result.get(name) or {}, dict):
+            raise ValueError(f"`{name}` in {str(file)!r} must be an object.")
+    curves = {name: load_curve(file, name) for name in result.get("curves") or {}}
     tables = {}
     for name, curve in curves.items():
         tables[name] = curve_table({"": read_off(curve)}, [curve.method])
     for kind in ("claims", "checks"):
-        if result.get(kind):
-            tables[kind] = _judged(result[kind])
-    origin = result.get("provenance", {})
+        try:
+            rows = _judged(result.get(kind) or [])
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            raise ValueError(
+                f"`{kind}` in {str(file)!r} must be a list of claims and what was measured: {error}."
+            ) from error
+        if rows.rows:
+            tables[kind] = rows
+    origin = result.get("provenance") or {}
     note = f"{title}: {origin.get('command') or 'no command'}, {origin.get('date', 'no date')}."
 
     def write() -> tuple[Any, dict[str, Any]]:

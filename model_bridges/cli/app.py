@@ -99,11 +99,11 @@ model-bridges windows digits --images 96
 model-bridges windows digits --images 96 --mass 0.5 --out windows.json
 """,
     guidance: """
-model-bridges guidance digits --out out/guidance  # nine processor minutes
+model-bridges guidance digits --out out/guidance  # fifteen processor minutes
 model-bridges guidance digits --section intervals --scale 3
 """,
     remove: """
-model-bridges remove digits --class 7 --out out/remove  # seven processor minutes
+model-bridges remove digits --class 7 --out out/remove  # ten processor minutes
 model-bridges remove digits --kind DNG --kind NP --strengths 0.5,1,2
 """,
 }

@@ -105,7 +105,7 @@ class CountingDenoiser(Wrapped):
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
                 raise
-            return 1
+            found = 1
         if found is not None and found < len(x):
             self.say(f"there is memory for {found} states at once")
         return found

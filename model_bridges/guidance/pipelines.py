@@ -146,7 +146,7 @@ class _Run:
         self.threaded = Threaded(guidance)
         # Of the evaluation that is going on: what the pipeline gave, where, and the half that is computed.
         self.inputs: dict[str, Any] = {}
-        self.level: Level | None = None
+        self.level: Level
         self.alone: tuple[Class, ...] = ()
 
     @contextmanager
@@ -220,7 +220,6 @@ class _Run:
         if not self._mine(network):
             return None
         level = self.level
-        assert level is not None  # `_begin` ran before
         raw = output[0] if isinstance(output, tuple) else output.sample
         states = self.inputs[self.state].chunk(2)[0]
         channels, parts = states.shape[1], 1 if self.alone else 2

@@ -164,3 +164,22 @@ def test_the_doctor_names_what_is_there_and_what_is_not(capsys, monkeypatch):
     text = run(capsys, "doctor")
     assert "missing: rich" in text
     assert 'pip install "gmm-speciation[cli]"' in text
+
+
+@pytest.mark.parametrize(
+    ("part", "value"),
+    [
+        ("curves", [1]),
+        ("provenance", "me"),
+        ("claims", {"a": 1}),
+        ("claims", [1]),
+        ("checks", [{"claim": "a", "measured": "much"}]),
+        ("checks", [{"claim": "a", "measured": {"value": 1.0}}]),
+    ],
+)
+def test_a_result_whose_parts_are_none_is_one_line(part, value, tmp_path, capsys):
+    (tmp_path / "result.json").write_text(json.dumps({"format": 1, part: value}))
+    assert cli.main(["show", str(tmp_path)]) == 2
+    error = capsys.readouterr().err.strip()
+    assert f"`{part}`" in error
+    assert "\n" not in error
