@@ -325,11 +325,14 @@ class GaussianMixture(eqx.Module):
 
         if form is None:
             return of_likeliest(*self._squared_log_odds(precision, self.centred(x)))
+        # Outside the branches of the form: beside its product, both would wait for y in memory.
         common = precision.flattest()
+        square = common.quadratic(add_row(self.centred(x), -form.reference[0]))
 
         def of_common(log_odds: Array) -> Array:
-            square = common.quadratic(add_row(self.centred(x), -form.reference[0]))
-            return log_constant(common)[0] - square / 2 + jax.nn.logsumexp(log_odds, -1)
+            # Not `logsumexp`, whose guard of infinities keeps XLA from one pass over the data.
+            log_sum = jnp.max(log_odds, -1) - jnp.max(jax.nn.log_softmax(log_odds, -1), -1)
+            return log_constant(common)[0] - square / 2 + log_sum
 
         return form(x, self.centre, of_common, of_likeliest)
 
