@@ -106,6 +106,10 @@ def rows(sizes: Sizes) -> Iterator[Row]:
         back = lambda: product()(posterior, mixture.offsets)  # noqa: E731
         return paired(lambda: mixture.score(x), in_turn(_product(x, mixture), back), effort)
 
+    def density(num_components: int, dtype: type) -> Measured:
+        mixture, x = isotropic(num_components, d, dtype), data(n, d, dtype)
+        return paired(lambda: mixture.log_prob(x), lambda: mixture.posterior(x), effort)
+
     kinds = [
         ("isotropic posterior", isotropic, large),
         ("isotropic posterior", isotropic, d),
@@ -166,4 +170,15 @@ def rows(sizes: Sizes) -> Iterator[Row]:
                 against=f"{PRODUCT} + (n,K)@(K,d)",
                 target=1.15,
                 reason="centring, and the term linear in x, read the data once more each",
+            )
+    for dtype in dtypes():
+        for k in sizes.num_components:
+            yield Row(
+                SECTION,
+                f"isotropic log-density, d = {d}, {dtype.__name__}",
+                f"K = {k}",
+                partial(density, k, dtype),
+                against="posterior",
+                target=2.0,
+                reason="its common square reads the data once more",
             )
