@@ -6,6 +6,6 @@ from one where it has run hangs: start yours by `multiprocessing.get_context("sp
 
 import lazy_loader
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 __getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

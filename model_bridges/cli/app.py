@@ -97,6 +97,7 @@ model-bridges entropy sd:PATH --prompt 'a cat' --prompt 'a dog' --generate 64 --
     windows: """
 model-bridges windows digits --images 96
 model-bridges windows digits --images 96 --mass 0.5 --out windows.json
+model-bridges windows digits-text --images 96 --scheduler DDIMScheduler --steps 50
 """,
     guidance: """
 model-bridges guidance digits --out out/guidance  # fifteen processor minutes

@@ -96,6 +96,15 @@ def windows(
     force: Annotated[
         bool, typer.Option("--force", help="Give windows of curves that cannot be trusted, too.")
     ] = False,
+    scheduler: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FOLDER|CLASS",
+            help="Give the steps of a scheduler of diffusers that lie inside, too: that of a pipeline's "
+            "folder, or a class with its own settings.",
+        ),
+    ] = None,
+    steps: Annotated[int, typer.Option(min=1, help="Steps that the scheduler takes.")] = 50,
     out: Annotated[
         Path | None, typer.Option("--out", metavar="FILE", help="Write the JSON here as well.")
     ] = None,
@@ -106,13 +115,17 @@ def windows(
     """
     if not 0 < mass < 1:
         raise ValueError(f"`--mass` must lie inside (0, 1); got {mass}.")
+    from gmm_speciation.reporting.records import to_json
+    from model_bridges.entropy.report import windows_record
+    from model_bridges.pipelines.schedulers import levels_of, scheduler_of
+
+    stepped = None if scheduler is None else scheduler_of(scheduler)
+    if stepped is not None:
+        levels_of(stepped, steps)  # what it refuses, it refuses before the work
     result, rank, _ = _measure(request, "tracking", theory=False)
     if rank > 0:
         return
-    from gmm_speciation.reporting.records import to_json
-    from model_bridges.entropy.report import windows_record
-
-    record = windows_record(result, mass, force)
+    record = windows_record(result, mass, force, stepped, steps)
     text = json.dumps(to_json(record), indent=1, ensure_ascii=False)
     print(text)  # the result itself, with and without `--json` and `--quiet`
     if out is not None:

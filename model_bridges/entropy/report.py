@@ -13,6 +13,7 @@ from model_bridges.entropy import plotting as entropy_plots
 from model_bridges.entropy.measure import MeasuredVariable, Measurement
 from model_bridges.entropy.trust import HOW_TRUST_IS_JUDGED, trust_record, trust_rows
 from model_bridges.entropy.windows import (
+    GuidanceInterval,
     WindowDifference,
     guidance_interval,
     place,
@@ -208,8 +209,16 @@ def _bias_text(result: Measurement) -> str:
     )
 
 
-def windows_record(result: Measurement, mass: float = 0.8, force: bool = False) -> dict[str, Any]:
+def windows_record(
+    result: Measurement,
+    mass: float = 0.8,
+    force: bool = False,
+    scheduler: Any = None,
+    num_steps: int = 50,
+) -> dict[str, Any]:
     """Windows alone, for a program: noise levels of every variable, and where to guide.
+
+    With a scheduler of diffusers the steps of it that lie inside, too.
 
     A window that means nothing has a "reason" in place of numbers: the levels end inside it, or, unless
     `force` is set, its curve cannot be trusted.
@@ -237,6 +246,8 @@ def windows_record(result: Measurement, mass: float = 0.8, force: bool = False) 
             "estimator": curve.method,
             "mass": mass,
         }
+        if scheduler is not None:
+            windows[name]["scheduler"] = _steps_inside(interval, scheduler, num_steps)
     return {
         "model": result.model,
         "law_of_images": result.law,
@@ -246,6 +257,14 @@ def windows_record(result: Measurement, mass: float = 0.8, force: bool = False) 
         "windows": windows,
         "trust": trust_record({n: v.main.trust for n, v in result.variables.items()}),
     }
+
+
+def _steps_inside(interval: GuidanceInterval, scheduler: Any, num_steps: int) -> dict[str, Any]:
+    try:
+        inside = interval.timesteps(scheduler, num_steps)
+    except ValueError as error:
+        inside = {"reason": str(error)}
+    return {"class": type(scheduler).__name__, **inside}
 
 
 def entropy_record(result: Measurement) -> dict[str, Any]:

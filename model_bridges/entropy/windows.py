@@ -113,6 +113,19 @@ class GuidanceInterval(tuple[float, float]):
             "stop": min((last + 1.5) / len(levels), 1.0),
         }
 
+    def timesteps(self, scheduler: Any, num_steps: int = 50) -> dict[str, Any]:
+        """What `steps` says of a scheduler of diffusers, and its guided `timesteps`, the noisiest first.
+
+        Raises:
+            ValueError: If the scheduler is unknown or cannot take this number of steps, or none of them
+                lies inside.
+        """
+        from model_bridges.pipelines.schedulers import levels_of
+
+        levels = levels_of(scheduler, num_steps)
+        found = self.steps([sigma for _, sigma in levels])
+        return found | {"timesteps": [time for time, sigma in levels if self.contains(sigma)]}
+
     def _refuse(self, high: float, low: float) -> NoReturn:
         raise ValueError(
             f"No level of the sampler lies in ({self[0]:.3g}, {self[1]:.3g}]; it has {high:.3g} to "

@@ -21,12 +21,15 @@ A class that is not in `KNOWN` is refused by name: what its states are is not gu
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
+from gmm_speciation.lookup import pick
 from model_bridges.denoisers.parametrisation import COEFFICIENTS
+from model_bridges.pipelines.parts import Source
 
 Midpoint = Callable[[Any, int], Any]
 VALUES = ("epsilon", "v_prediction", "sample")
@@ -183,6 +186,52 @@ def level_at(scheduler: Any, timestep: Any) -> Level:
             f"No noise is left at step {step:g} of {name}: stop the sampler before it."
         )
     return Level(sigma, *_coefficients(family, prediction, settings, sigma), provisional)
+
+
+def levels_of(scheduler: Any, num_steps: int) -> list[tuple[float, float]]:
+    """`(timestep, sigma)` of the steps that a scheduler takes, the noisiest first.
+
+    The scheduler itself stays where it is. Second evaluations of a step are left out.
+
+    Raises:
+        ValueError: As `level_at`; if it cannot take this number of steps.
+    """
+    name, _ = identified(scheduler)
+    family_of(name, scheduler.config)
+    scheduler = type(scheduler).from_config(scheduler.config)
+    try:
+        scheduler.set_timesteps(num_steps)
+    except (ValueError, TypeError, IndexError) as error:
+        raise ValueError(f"{name} cannot take {num_steps} steps: {error}") from error
+    found = []
+    for place in range(0, len(scheduler.timesteps), 1 if KNOWN[name].second is None else 2):
+        if hasattr(scheduler, "set_begin_index"):
+            scheduler.set_begin_index(place)
+        if name == "PNDMScheduler":
+            scheduler.counter = place
+        level = level_at(scheduler, scheduler.timesteps[place])
+        if not level.provisional:
+            found.append((float(scheduler.timesteps[place]), level.sigma))
+    return found
+
+
+def scheduler_of(name: str) -> Any:
+    """A scheduler of diffusers: that of a pipeline, or a class with its own settings.
+
+    Args:
+        name: A pipeline's folder, or one of `KNOWN`.
+
+    Raises:
+        ValueError: If it is neither, or the folder holds no scheduler of `KNOWN`.
+    """
+    import diffusers
+
+    settings: Mapping[str, Any] = {}
+    if Path(name).is_dir():
+        settings = Source(name).settings("scheduler")
+        name = str(settings.get("_class_name"))
+    pick(name, KNOWN, "scheduler")
+    return getattr(diffusers, name).from_config(dict(settings))
 
 
 def _coefficients(

@@ -14,7 +14,7 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture(scope="module")
 def browser():
-    webdriver = pytest.importorskip("selenium.webdriver", reason="needs Selenium")
+    webdriver = pytest.importorskip("selenium.webdriver", reason="needs the extra `browser`")
     programs = [shutil.which(name) for name in ("chromium", "chromedriver")]
     if None in programs:
         pytest.skip("needs Chromium and its driver: apt-get install chromium chromium-driver")

@@ -91,6 +91,7 @@ def test_windows_are_json_with_a_guidance_interval(tmp_path, capsys):
     states = MEANS.repeat(12, 1).reshape(48, 1, 1, 2).numpy()
     np.savez(tmp_path / "some.npz", states=states, labels=np.tile(np.arange(4), 12))
     words = ["--data", str(tmp_path / "some.npz"), "--levels", "12"]
+    words += ["--scheduler", "DDIMScheduler", "--steps", "20"]
     assert main(["windows", TOY, *words, "--out", str(tmp_path / "windows.json")]) == 0
     printed = json.loads(capsys.readouterr().out)
     assert printed == json.loads((tmp_path / "windows.json").read_text())
@@ -100,6 +101,13 @@ def test_windows_are_json_with_a_guidance_interval(tmp_path, capsys):
     interval = mb.GuidanceInterval((window["sigma_low"], window["sigma_high"]))
     steps = interval.steps(np.geomspace(20, 0.01, 50))
     assert 0 < steps["start"] < steps["stop"] < 1
+    abar = np.cumprod(1 - np.linspace(1e-4, 0.02, 1000))  # Ho et al. 2020, and DDIM's 20 of it
+    sigma = ((1 - abar) / abar)[950::-50] ** 0.5
+    guided = window["scheduler"]
+    assert guided["class"] == "DDIMScheduler"
+    assert guided["num_steps"] == 20
+    inside = (interval[0] < sigma) & (sigma <= interval[1])
+    assert guided["timesteps"] == np.arange(950, -1, -50)[inside].tolist()
 
 
 def test_pictures_in_class_folders_are_data(tmp_path):
@@ -141,6 +149,7 @@ def test_pictures_in_class_folders_are_data(tmp_path):
         (["entropy", "digits", "--levels", "3"], "at least 9 noise levels"),
         (["entropy", TOY], "comes without data"),
         (["windows", "digits", "--mass", "1.5"], "inside (0, 1)"),
+        (["windows", "digits", "--scheduler", "Euler"], "Unknown scheduler"),
         (["entropy", "nothing:here"], "could not be found"),
     ],
 )

@@ -15,8 +15,15 @@ import torch
 from diffusers import schedulers as library
 from diffusers.schedulers import deprecated
 
+from model_bridges.entropy.windows import GuidanceInterval
 from model_bridges.pipelines import _parametrisation
-from model_bridges.pipelines.schedulers import KNOWN, level_at, noise_range
+from model_bridges.pipelines.schedulers import (
+    KNOWN,
+    level_at,
+    levels_of,
+    noise_range,
+    scheduler_of,
+)
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
 
@@ -243,3 +250,29 @@ def test_a_folder_with_a_scheduler_has_its_levels(name):
 def test_a_folder_with_any_other_scheduler_is_refused_by_name(name):
     with pytest.raises(ValueError, match=name):
         _parametrisation({"_class_name": name})
+
+
+@pytest.mark.parametrize(("name", "settings"), list(cases()), ids=name_case)
+def test_steps_of_a_scheduler_are_those_that_its_loop_takes(name, settings):
+    scheduler, loop = make(name, **settings), Loop(make(name, **settings))
+    taken = [
+        (float(timestep), level.sigma)
+        for level, timestep, _, _ in loop.evaluations()
+        if not level.provisional
+    ]
+    found = levels_of(scheduler, 5)
+    np.testing.assert_allclose(found, taken, rtol=1e-6)
+    sigmas = sorted({sigma for _, sigma in found})
+    inside = GuidanceInterval((sigmas[0], sigmas[2])).timesteps(scheduler, 5)
+    assert inside["timesteps"] == [t for t, sigma in found if sigmas[0] < sigma <= sigmas[2]]
+
+
+def test_a_scheduler_by_name_or_folder_or_refused(tmp_path):
+    own = make("EulerDiscreteScheduler", timestep_spacing="trailing", beta_end=0.012)
+    own.save_pretrained(tmp_path / "scheduler")
+    assert levels_of(scheduler_of(str(tmp_path)), 7) == levels_of(own, 7)
+    assert levels_of(scheduler_of("EulerDiscreteScheduler"), 7) != levels_of(own, 7)
+    with pytest.raises(ValueError, match="Did you mean 'EulerDiscreteScheduler'"):
+        scheduler_of("EulerDiscretScheduler")
+    with pytest.raises(ValueError, match="cannot take 2000 steps"):
+        levels_of(make("DDIMScheduler"), 2000)
