@@ -154,7 +154,7 @@ def log_law(content: Content) -> str:
         ]
         for name, law in laws.items()
     ]
-    headers = ["slope of t over log d", "law", "exact at these d", "networks", "95 %, bootstrap"]
+    headers = ["slope of t over log d", "law", "exact at these d", "networks", "95 %"]
     slopes = markdown(headers, rows, text=1)
     dims = next(iter(laws.values()))["dims"]
     rows = []

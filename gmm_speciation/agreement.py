@@ -5,12 +5,11 @@ pair (sum p^2, H) lies between
 
     below   the distributions with m equal weights and one smaller one, above the chords through the
             points (1/m, log m); for two classes 2 log 2 (1 - phi), never below -log phi
-    above   one weight larger and the others equal; averages over states lie below its concave hull;
-            for two classes log 2 (2 (1 - phi))^(1 / log 4)
+    above   one weight larger and the others equal; averages over states lie below its concave hull
 
 (Harremoes & Topsoe 2001, "Inequalities between entropy and index of coincidence derived from information
-diagrams"; Topsoe 2001 for two classes.) Both are bounds on the average H too, as the lower one is convex
-and the upper one concave. Nats.
+diagrams".) Both are attained, so no tighter ones follow from phi alone. Both are bounds on the average H
+too, as the lower one is convex and the upper one concave. Nats.
 """
 
 import numpy as np
@@ -38,14 +37,12 @@ def entropy_upper_bound(
 ) -> Float[np.ndarray, "*batch"]:
     """Largest average entropy of C classes whose clones agree with this probability.
 
-    For two classes the closed form, else the concave hull of one large weight and equal others.
+    The concave hull of one large weight and equal others.
 
     Raises:
         ValueError: If there are no two classes.
     """
     phi = _clip(agreement, _check(num_classes))
-    if num_classes == 2:
-        return np.asarray(np.log(2) * (2 * (1 - phi)) ** (1 / np.log(4)))
     # Dense at both ends, where the entropy bends most.
     large = 1 - (1 - 1 / num_classes) * np.sin(np.linspace(np.pi / 2, 0, _POINTS)) ** 2
     small = (1 - large) / (num_classes - 1)

@@ -1,13 +1,13 @@
-"""A cell of a sweep: one estimator on one task, with n samples and a seed."""
+"""A cell of a sweep: one estimator on one task, at an access, with n samples and a seed."""
 
 import hashlib
 from collections.abc import Iterable, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from gmm_speciation.benchmark.catalogue import TASKS
 from gmm_speciation.benchmark.tasks import Law, Task
 from gmm_speciation.checks import decreasing_grid
-from gmm_speciation.estimators.base import Estimator
+from gmm_speciation.estimators.base import Access, Estimator
 from gmm_speciation.estimators.registry import ESTIMATORS, own_estimator
 from gmm_speciation.lookup import import_named, pick, users_code
 from gmm_speciation.partitions import as_partition
@@ -18,6 +18,7 @@ class Cell(NamedTuple):
 
     task: str
     estimator: str
+    access: str
     num_samples: int
     seed: int
 
@@ -71,23 +72,39 @@ def estimator_of(id: str) -> type[Estimator]:
 
 
 def cells(
-    tasks: Sequence[str], estimators: Sequence[str], sizes: Sequence[int], seeds: Iterable[int]
+    tasks: Sequence[str],
+    estimators: Sequence[str],
+    sizes: Sequence[int],
+    seeds: Iterable[int],
+    accesses: Sequence[str] = tuple(Access),
 ) -> list[Cell]:
-    """Every combination, cheap sizes first; a task's fewest samples replace smaller sizes.
+    """Every combination, cheap sizes first, on every board of an estimator.
+
+    A task has no size below its fewest samples.
 
     Raises:
-        ValueError: If an id is unknown, or a size is below 2.
+        ValueError: If an id is unknown, a size is below 2, or nothing is left.
     """
     if not sizes or min(sizes) < 2:
         raise ValueError(f"Every number of samples must be at least 2; got {list(sizes)}.")
+    for access in accesses:
+        pick(access, {str(one): one for one in Access}, "access")
     least = {id: task_of(id).min_samples for id in tasks}
-    for id in estimators:
-        estimator_of(id)
-    seeds = list(seeds)
-    found: dict[Cell, Any] = {}
-    for size in sorted(sizes):
-        for seed in seeds:
-            for task in tasks:
-                for estimator in estimators:
-                    found[Cell(task, estimator, max(size, least[task]), seed)] = None
-    return list(found)
+    boards = {id: [str(a) for a in estimator_of(id).boards() if a in accesses] for id in estimators}
+    found = [
+        Cell(task, estimator, access, size, seed)
+        for size in sorted(set(sizes))
+        for seed in seeds
+        for task in dict.fromkeys(tasks)
+        if size >= least[task]
+        for estimator in dict.fromkeys(estimators)
+        for access in boards[estimator]
+    ]
+    if found or not (tasks and estimators):
+        return found
+    needed = ", ".join(f"{id} from {n}" for id, n in least.items())
+    raise ValueError(
+        f"No task has {sorted(sizes)} samples and no estimator these accesses left: {needed} samples; "
+        + ", ".join(f"{id} is {estimator_of(id).access}" for id in estimators)
+        + "."
+    )

@@ -22,16 +22,21 @@ import psutil
 from gmm_speciation.benchmark.cells import Cell
 from gmm_speciation.benchmark.rows import cell_key
 
+PER = 256  # samples
 _POLL = 0.1  # seconds between looks at the memory
 _START = 300.0  # processor seconds that a child may take to load its libraries
 _PATIENCE = 5.0  # elapsed time over processor time at which a child counts as stuck
 
 
 class Limits(NamedTuple):
-    """Of one cell; seconds of processor time."""
+    """Of one cell; seconds of processor time with `PER` samples or fewer, in proportion above."""
 
     seconds: float = 120.0
     mib: float = 6000.0
+
+    def at(self, num_samples: int) -> "Limits":
+        """Of a cell with so many samples."""
+        return self._replace(seconds=self.seconds * max(1.0, num_samples / PER))
 
 
 class _Child:
@@ -139,7 +144,7 @@ def run_isolated(
         _own.child = _Child()
     _own.child.sources.update(sources)
     try:
-        return _own.child.ask(cell, limits)
+        return _own.child.ask(cell, limits.at(cell.num_samples))
     except (_StoppedError, BrokenPipeError) as stopped:
         _own.child.end()
         _own.child = None

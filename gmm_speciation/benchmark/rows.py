@@ -47,7 +47,7 @@ def read_rows(
 
 def cell_of(row: dict[str, Any]) -> Cell:
     """The cell that a row is about."""
-    return Cell(row["task"], row["estimator"], row["n"], row["seed"])
+    return Cell(row["task"], row["estimator"], row["access"], row["n"], row["seed"])
 
 
 def cell_key(cell: Cell) -> dict[str, Any]:
@@ -55,6 +55,7 @@ def cell_key(cell: Cell) -> dict[str, Any]:
     return {
         "task": cell.task,
         "estimator": cell.estimator,
+        "access": cell.access,
         "n": cell.num_samples,
         "seed": cell.seed,
     }

@@ -1,6 +1,7 @@
 """Scores: a row against the truth of its task, on the whole curve.
 
     error       root mean square over the levels of H - truth, nats; bias is the mean of H - truth
+    raw         the error before H is clipped
     rate        root mean square error of -dH/dlambda, nats per unit log-SNR
     peak        |place of the largest rate - truth|, in log-SNR
     window      mean distance of the ends of the 80 % window, in log-SNR
@@ -8,9 +9,10 @@
     violation   for a bound: the most by which it is on the wrong side, beyond the truth's interval and four
                 standard errors of its own
 
-Peak and window are read off the curve as everywhere, the truth's off the truth on the same levels, so an
-estimator that returns the truth has no error. An estimator without a rate of its own gets the slope of a
-monotone cubic through its entropies.
+Every H is clipped to [0, H(C)], where every entropy lies, for all estimators alike; intervals and
+violations are those of the raw number. Peak and window are read off the curve as everywhere, the truth's
+off the truth on the same levels, so an estimator that returns the truth has no error. An estimator without
+a rate of its own gets the slope of a monotone cubic through its entropies.
 """
 
 from collections.abc import Mapping
@@ -26,7 +28,7 @@ from gmm_speciation.estimators.base import Kind
 _NOISE = 4.0  # standard errors of a bound that are chance
 
 
-def score(row: Mapping[str, Any], truth: EntropyCurve, kind: Kind) -> dict[str, float | None]:
+def score(row: Mapping[str, Any], truth: EntropyCurve) -> dict[str, float | None]:
     """Scores of a row that is ok; NaN-free, None where a score does not apply.
 
     Raises:
@@ -37,6 +39,7 @@ def score(row: Mapping[str, Any], truth: EntropyCurve, kind: Kind) -> dict[str, 
         raise ValueError(
             f"A row of task {row['task']!r} has {len(values)} levels, the truth {len(exact)}."
         )
+    raw, values = values, np.clip(values, 0, truth.prior_entropy)
     error = values - exact
     rate = row.get("rate")
     rates = slope(truth.log_snr, values) if rate is None else np.asarray(rate, float)
@@ -47,11 +50,14 @@ def score(row: Mapping[str, Any], truth: EntropyCurve, kind: Kind) -> dict[str, 
     return {
         "error": float(np.sqrt(np.mean(error**2))),
         "bias": float(error.mean()),
+        "raw": float(np.sqrt(np.mean((raw - exact) ** 2))),
         "rate": float(np.sqrt(np.mean((rates - np.asarray(truth.rate.value)) ** 2))),
         "peak": abs(float(estimated.peak().log_snr.value) - float(truth.peak().log_snr.value)),
         "window": _window(estimated, truth),
         "inside": _inside(row, low, high),
-        "violation": _violation(values, _NOISE * _noise(row, len(exact)), low, high, kind),
+        "violation": _violation(
+            raw, _NOISE * _noise(row, len(exact)), low, high, Kind(row["kind"])
+        ),
     }
 
 

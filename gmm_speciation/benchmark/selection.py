@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from gmm_speciation.benchmark.cells import Cell, cells, check_task, estimator_of
 from gmm_speciation.benchmark.profiles import Profile
+from gmm_speciation.estimators.base import Access
 from gmm_speciation.estimators.registry import LEARNED
 
 
@@ -14,6 +15,7 @@ def select(
     sizes: Sequence[int] | None = None,
     seeds: int | None = None,
     first_seed: int = 0,
+    accesses: Sequence[str] = (),
 ) -> list[Cell]:
     """The cells of a profile, narrowed to the ids given, with the user's own (`module:Name`) added.
 
@@ -32,25 +34,15 @@ def select(
     classical = [id for id in named or profile.estimators if id not in LEARNED] + own
     learned = [id for id in named or profile.learned if id in LEARNED]
 
-    once = [id for id in chosen_tasks if id in profile.once]
-    often = [id for id in chosen_tasks if id not in profile.once]
-
-    def of(
-        ids: Sequence[str], default: Sequence[int], number: int, without: Sequence[str] = ()
-    ) -> list[Cell]:
-        count, wide = seeds or number, sizes or default
-        found = cells(often, ids, wide, range(first_seed, first_seed + count))
-        rest = [id for id in once if id not in without]
-        # A size or a number of seeds that was asked for holds for all tasks.
-        few, single = sizes or profile.sizes[:1], seeds or 1
-        return found + cells(rest, ids, few, range(first_seed, first_seed + single))
+    def of(ids: Sequence[str], default: Sequence[int], number: int) -> list[Cell]:
+        runs = range(first_seed, first_seed + (seeds or number))
+        return cells(chosen_tasks, ids, sizes or default, runs, accesses or tuple(Access))
 
     fewer = not named
     return of(classical, profile.sizes, profile.seeds) + of(
         learned,
         profile.learned_sizes if fewer else profile.sizes,
         profile.learned_seeds if fewer else profile.seeds,
-        profile.untrained if fewer and not tasks else (),
     )
 
 

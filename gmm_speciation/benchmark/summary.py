@@ -1,48 +1,49 @@
-"""What a sweep says: its tables, as text for terminal and report, and as CSV."""
+"""What a sweep says: its boards, as text for terminal and report, and as files.
+
+    cells.csv     every cell: status, seconds, and at every level entropy (raw and clipped), rate and truth
+    boards.csv    every line of every board
+    pairs.csv     every two methods of a board on the same draws
+
+Long format, a number a field, so that any program can make other tables of them; `cells.parquet` besides
+where pyarrow is installed.
+"""
 
 import csv
 import io
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from gmm_speciation.benchmark.cells import estimator_of, task_of
-from gmm_speciation.benchmark.leaderboard import (
-    Scored,
-    Standing,
-    by_dimension,
-    by_size,
-    by_task,
-    leaderboard,
-    scored,
-)
+import numpy as np
+
+from gmm_speciation.benchmark.boards import Board, Pair, Result, Standing, boards, by_size, results
+from gmm_speciation.benchmark.cells import task_of
 from gmm_speciation.benchmark.truth import truth
 from gmm_speciation.curves import EntropyCurve
-from gmm_speciation.estimators.base import Estimator
-from gmm_speciation.files import write_text
-
-DIMENSIONS = {f"pair-d{d}": d for d in (1, 16, 256, 4096, 100_000)}
-_SCORES = ("error", "bias", "rate", "peak", "window", "inside", "violation")
+from gmm_speciation.files import write_bytes, write_text
 
 
 class Summary(NamedTuple):
     """Everything that pictures and reports need."""
 
     rows: list[dict[str, Any]]
-    scored: list[Scored]
-    standings: list[Standing]
-    tasks: dict[str, EntropyCurve]  # truths by id
-    estimators: dict[str, type[Estimator]]
-    errors: dict[tuple[str, str], float]
-    against_size: dict[str, dict[int, float]]
-    against_dimension: dict[str, dict[int, float]]
+    results: list[Result]
+    boards: list[Board]
+    truths: dict[str, EntropyCurve]
+    families: dict[str, str]  # of the tasks
+    against_size: dict[tuple[str, str], dict[str, dict[str, dict[int, float]]]]
+
+    @property
+    def largest(self) -> list[Board]:
+        """The board with the most samples of every access and kind."""
+        return list({(one.access, one.kind): one for one in self.boards}.values())
 
 
 def summarise(rows: Sequence[dict[str, Any]], directory: Path) -> Summary:
-    """The scores of the rows.
+    """The boards of the rows.
 
     Raises:
-        ValueError: If no run has a result, or a task or estimator in them is unknown.
+        ValueError: If no run has a result, or a task in them is unknown.
     """
     if not rows:
         raise ValueError("There is nothing to summarise: no row yet.")
@@ -52,92 +53,89 @@ def summarise(rows: Sequence[dict[str, Any]], directory: Path) -> Summary:
             f"None of {len(rows)} runs has a result; {first['estimator']} on {first['task']} with "
             f"{first['n']} samples: {first['status']}, {first['message']}"
         )
-    tasks = {id: truth(task_of(id), directory / "truths") for id in _ids(rows, "task")}
-    estimators = {id: estimator_of(id) for id in _ids(rows, "estimator")}
-    found = scored(rows, tasks, estimators)
+    tasks = {id: task_of(id) for id in dict.fromkeys(row["task"] for row in rows)}
+    truths = {id: truth(task, directory / "truths") for id, task in tasks.items()}
+    # A task of one's own is like no other.
+    families = {id: id if task.family == "own" else task.family for id, task in tasks.items()}
+    found = results(rows, truths)
+    priors = {id: curve.prior_entropy for id, curve in truths.items()}
     return Summary(
         list(rows),
         found,
-        leaderboard(rows, found, estimators),
-        tasks,
-        estimators,
-        by_task(rows, found),
-        by_size(found),
-        by_dimension(found, DIMENSIONS),
+        boards(found, families, priors),
+        truths,
+        families,
+        by_size(found, families),
     )
 
 
-def _ids(rows: Sequence[Mapping[str, Any]], name: str) -> list[str]:
-    return list(dict.fromkeys(row[name] for row in rows))
-
-
-HEADERS = ["estimator", "place", "RMSE/H(C)", "bias", "spread", "inside", "s", "tasks"]
-LONG_HEADERS = [
+HEADERS = [
     "estimator",
-    "what",
-    "kind",
-    "knows",
-    "place",
-    "RMSE/H(C), median",
-    "RMSE, nats",
+    "group",
+    "error/H(C)",
+    "95 %",
+    "beats next",
     "bias",
-    "spread",
-    "rate RMSE",
-    "peak, λ",
-    "window, λ",
+    "raw",
     "inside 95 %",
     "violation",
-    "seconds",
-    "MiB",
-    "evaluations",
+    "s",
     "tasks",
+    "timed out",
     "failed",
 ]
+SHORT_HEADERS = ["estimator", "group", "error/H(C)", "95 %", "beats next", "tasks", "no result"]
 
 
-def board(standings: Sequence[Standing]) -> list[list[str]]:
-    """The leaderboard as wide as a terminal."""
+def title_of(board: Board) -> str:
+    return f"{ACCESSES[board.access]}, {board.kind}s, n = {board.n}"
+
+
+ACCESSES = {
+    "noisy": "noisy samples",
+    "clean": "clean samples, noise known",
+    "scores": "scores of a diffusion model",
+    "mixture": "the mixture",
+}
+
+
+def long_board(board: Board) -> list[list[str]]:
+    """A board with all its columns, a line an estimator."""
     return [
         [
             line.estimator,
-            f"{line.place:.1f}",
-            _digits(line.relative),
-            signed(line.bias, 3),
-            _digits(line.spread),
-            _share(line.inside),
-            _digits(line.seconds, 2),
-            str(line.tasks),
-        ]
-        for line in standings
-    ]
-
-
-def long_board(standings: Sequence[Standing]) -> list[list[str]]:
-    """The leaderboard with all its columns."""
-    return [
-        [
-            line.estimator,
-            line.title,
-            str(line.kind),
-            line.access,
-            f"{line.place:.1f}",
-            _digits(line.relative),
-            _digits(line.rmse),
-            signed(line.bias, 3),
-            _digits(line.spread),
-            _digits(line.rate),
-            _digits(line.peak, 2),
-            _digits(line.window, 2),
+            letter(line.group),
+            _digits(line.error),
+            f"{_digits(line.low)} to {_digits(line.high)}",
+            _share(line.beats_next),
+            "—" if line.bias is None else signed(line.bias, 3),
+            _digits(line.raw),
             _share(line.inside),
             _digits(line.violation, 2),
             _digits(line.seconds, 2),
-            _whole(line.mib),
-            f"{line.evaluations:.2g}",
             str(line.tasks),
+            str(line.timed_out),
             str(line.failed),
         ]
-        for line in standings
+        for line in board.standings
     ]
+
+
+def short_board(board: Board) -> list[list[str]]:
+    """A board as wide as a terminal."""
+    return [
+        [*row[:5], row[10], str(line.timed_out + line.failed)]
+        for row, line in zip(long_board(board), board.standings, strict=True)
+    ]
+
+
+def letter(group: int) -> str:
+    """a, b, …, z, aa, … of a group."""
+    text = ""
+    while group:
+        group, rest = divmod(group - 1, 26)
+        text = chr(ord("a") + rest) + text
+    return text
 
 
 FAILURE_HEADERS = ["estimator", "status", "runs", "tasks", "first message"]
@@ -171,27 +169,88 @@ def failures(rows: Sequence[Mapping[str, Any]]) -> list[list[str]]:
     ]
 
 
-def write_csv(summary: Summary, directory: Path) -> None:
-    """`scores.csv`, one line a row of the sweep, and `leaderboard.csv`."""
-    scores = {id(one.row): one.scores for one in summary.scored}
-    keys = ["task", "estimator", "n", "seed", "status", "seconds", "peak_mib", "evaluations"]
-    lines: list[list[Any]] = [[*keys, *_SCORES, "message"]]
+CELL_FIELDS = [
+    "task",
+    "family",
+    "estimator",
+    "access",
+    "kind",
+    "n",
+    "seed",
+    "status",
+    "seconds",
+    "peak_mib",
+    "evaluations",
+    "prior_entropy",
+    "level",
+    "log_snr",
+    "truth",
+    "truth_stderr",
+    "entropy",
+    "clipped",
+    "stderr",
+    "rate",
+    "truth_rate",
+    "message",
+]
+_OF_ROW = ("estimator", "access", "kind", "n", "seed", "status", "seconds", "peak_mib")
+
+
+def cells_of(summary: Summary) -> Iterator[dict[str, Any]]:
+    """A record a level of every row; one alone where there is no result."""
     for row in summary.rows:
-        of = scores.get(id(row), {})
-        values = [row.get(key) for key in keys]
-        lines.append([*values, *(of.get(name) for name in _SCORES), row.get("message", "")])
-    _write_csv(directory / "scores.csv", lines)
-    _write_csv(directory / "leaderboard.csv", [Standing._fields, *summary.standings])
+        exact, prior = summary.truths[row["task"]], summary.truths[row["task"]].prior_entropy
+        head = {"task": row["task"], "family": summary.families[row["task"]]}
+        head |= {name: row.get(name) for name in (*_OF_ROW, "evaluations")}
+        head |= {"prior_entropy": prior, "message": row.get("message", "")}
+        if row["status"] != "ok":
+            yield dict.fromkeys(CELL_FIELDS) | head
+            continue
+        of = {name: row.get(name) for name in ("entropy", "stderr", "rate")}
+        for level, log_snr in enumerate(np.asarray(exact.log_snr, float)):
+            yield (
+                dict.fromkeys(CELL_FIELDS)
+                | head
+                | {name: values[level] for name, values in of.items() if values is not None}
+                | {
+                    "level": level,
+                    "log_snr": float(log_snr),
+                    "truth": float(exact.entropy.value[level]),
+                    "truth_stderr": float(exact.entropy.stderr[level]),
+                    "truth_rate": float(exact.rate.value[level]),
+                    "clipped": min(max(row["entropy"][level], 0.0), prior),
+                }
+            )
 
 
-def _write_csv(path: Path, lines: Iterable[Sequence[Any]]) -> None:
+def write_files(summary: Summary, directory: Path) -> None:
+    """`cells.csv`, `boards.csv` and `pairs.csv`; `cells.parquet` where pyarrow is installed."""
+    records = list(cells_of(summary))
+    write_csv(directory / "cells.csv", [CELL_FIELDS, *(list(one.values()) for one in records)])
+    lines = [line for board in summary.boards for line in board.standings]
+    write_csv(directory / "boards.csv", [Standing._fields, *lines])
+    pairs = [pair for board in summary.boards for pair in board.pairs]
+    write_csv(directory / "pairs.csv", [Pair._fields, *pairs])
+    try:
+        import pyarrow as arrow
+        from pyarrow import parquet
+    except ModuleNotFoundError:
+        return
+    content = io.BytesIO()
+    parquet.write_table(arrow.Table.from_pylist(records), content, compression="zstd")
+    write_bytes(directory / "cells.parquet", content.getvalue())
+
+
+def write_csv(path: Path, lines: Iterable[Sequence[Any]]) -> None:
     text = io.StringIO(newline="")
     csv.writer(text).writerows(lines)
     write_text(path, text.getvalue())
 
 
 def _digits(value: float | None, digits: int = 3) -> str:
-    return "—" if value is None else f"{value:.{digits}g}"
+    if value is None or np.isnan(value):
+        return "—"
+    return "∞" if np.isinf(value) else f"{value:.{digits}g}"
 
 
 def signed(value: float, digits: int) -> str:
@@ -201,7 +260,3 @@ def signed(value: float, digits: int) -> str:
 
 def _share(value: float | None) -> str:
     return "—" if value is None else f"{100 * value:.0f} %"
-
-
-def _whole(value: float | None) -> str:
-    return "—" if value is None else f"{value:.0f}"

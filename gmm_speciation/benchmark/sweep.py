@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from gmm_speciation.benchmark.cells import Cell
+from gmm_speciation.benchmark.cells import Cell, estimator_of
 from gmm_speciation.benchmark.isolation import Limits, run_isolated
 from gmm_speciation.benchmark.keys import Keys
 from gmm_speciation.benchmark.rows import appending, cell_key, cell_of, read_rows, rows_file
@@ -68,7 +68,8 @@ def sweep(
         todo = [cell for cell in wanted if cell not in done and cell.in_shard(index, number)]
         beyond = _Beyond()
         for count, row in enumerate(_run(todo, limits, jobs, cluster, beyond, keys), start=1):
-            file.add(row | {"key": keys.of(row["task"], row["estimator"])})
+            kind = str(estimator_of(row["estimator"]).kind)
+            file.add(row | {"kind": kind, "key": keys.of(row["task"], row["estimator"])})
             beyond.add(row)
             progress.part(count, len(todo), f"{row['estimator']} on {row['task']}")
     found = {cell_of(row): row for row in read_rows(directory, counts)}
@@ -76,13 +77,13 @@ def sweep(
 
 
 class _Beyond:
-    """Fewest samples at which a limit was reached, by task and estimator."""
+    """Fewest samples at which a limit was reached, by task, estimator and access."""
 
     def __init__(self) -> None:
-        self._rows: dict[tuple[str, str], dict[str, Any]] = {}
+        self._rows: dict[tuple[str, str, str], dict[str, Any]] = {}
 
     def add(self, row: dict[str, Any]) -> None:
-        key = row["task"], row["estimator"]
+        key = row["task"], row["estimator"], row["access"]
         if row["status"] in ("time-out", "memory") and (
             key not in self._rows or row["n"] < self._rows[key]["n"]
         ):
@@ -90,7 +91,7 @@ class _Beyond:
 
     def row_of(self, cell: Cell) -> dict[str, Any] | None:
         """The row of a cell that need not be started."""
-        known = self._rows.get((cell.task, cell.estimator))
+        known = self._rows.get((cell.task, cell.estimator, cell.access))
         if known is None or cell.num_samples < known["n"]:
             return None
         message = known["message"].removeprefix("not started: ")

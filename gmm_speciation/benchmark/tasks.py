@@ -26,11 +26,19 @@ _TAIL = 0.01  # share of the information that lies outside either end of a grid
 
 @dataclass(frozen=True)
 class Law:
-    """A mixture with the classes asked for, and its reduction where `reduce` would not find it."""
+    """A mixture with the classes asked for, and its reduction where `reduce` would not find it.
+
+    Attributes:
+        mixture: The distribution.
+        partition: Its classes.
+        reduced: Its reduction.
+        entropy: H(C|X) in nats at a log-SNR, where an integral of the distribution's own gives it.
+    """
 
     mixture: GaussianMixture
     partition: Classes = None
     reduced: ReducedMixture | None = None
+    entropy: Callable[[float], float] | None = None
 
     @property
     def classes(self) -> Partition:
@@ -45,7 +53,8 @@ class Task:
         id: Stable name; rows of different runs are compared by it.
         build: Makes the distribution.
         what: One line for the reader.
-        min_samples: Fewest samples that make sense, such as a few a class.
+        min_samples: Fewest samples that make sense, such as a few a class; the task has no smaller sizes.
+        family: Of like tasks, counted as one cluster.
         log_snr: Strictly decreasing noise levels; found from the truth by default.
         curve: The truth on these levels, where the caller knows it.
     """
@@ -54,6 +63,7 @@ class Task:
     build: Callable[[], Law]
     what: str
     min_samples: int = 2
+    family: str = "own"
     log_snr: Float[np.ndarray, " T"] | None = None
     curve: EntropyCurve | None = field(default=None, repr=False)
 

@@ -12,6 +12,7 @@ The truths of the catalogue are shipped; those of other tasks are computed once 
 import hashlib
 import importlib.metadata
 import json
+from collections.abc import Callable
 from functools import cache
 from importlib import resources
 from pathlib import Path
@@ -71,6 +72,8 @@ def compute(task: Task, tolerance: float = TOLERANCE) -> EntropyCurve:
         ValueError: If the tolerance cannot be reached with 2^24 points, or as `crowd_curve`.
     """
     law, grid = task.law, task.grid
+    if law.entropy is not None:
+        return _integral_curve(law, law.entropy, grid)
     if law.reduced is None and is_crowd(law):
         return crowd_curve(law, grid, tolerance)
     points = 2**14
@@ -85,6 +88,20 @@ def compute(task: Task, tolerance: float = TOLERANCE) -> EntropyCurve:
                 f"{points} points, not to {tolerance:g}; give the task its `curve`, or fewer components."
             )
         points *= 4
+
+
+def _integral_curve(law: Law, entropy: Callable[[float], float], grid: np.ndarray) -> EntropyCurve:
+    """Of an exact integral; its slope by central differences of fourth order, good to 1e-9 of it."""
+    step = 1e-2
+    values = np.array([[entropy(level + j * step) for j in range(-2, 3)] for level in grid])
+    rate = -values @ np.array([1, -8, 0, 8, -1]) / (12 * step)
+    return EntropyCurve(
+        grid,
+        Estimate.exact(values[:, 2]),
+        Estimate.exact(rate),
+        float(prior_entropy(law.mixture, law.classes)),
+        "exact",
+    )
 
 
 def _attempt(law: Law, grid: np.ndarray, points: int) -> EntropyCurve:

@@ -3,10 +3,11 @@
 It is a process of its own, so that a cell that takes too long, eats the memory or takes the interpreter
 down costs this process and nothing else. A row holds
 
-    task, estimator, n, seed    the cell
+    task, estimator, access, n, seed    the cell
+    kind                        estimate, lower bound or upper bound
     status                      ok, failed, not-applicable (and, from outside: time-out, memory, crashed)
     message                     why not ok
-    entropy, stderr, dof, rate  one number a noise level; nats, nats per unit log-SNR
+    entropy, stderr, dof, rate  raw, one number a noise level; nats, nats per unit log-SNR
     noise                       standard error of a bound or of another number that claims no interval for H
     seconds, peak_mib           of the estimate alone, its compilation included; processor time
     evaluations                 calls of posterior or denoisers, one a state and class
@@ -28,7 +29,7 @@ import numpy as np
 from gmm_speciation.benchmark.cells import Cell, estimator_of, task_of
 from gmm_speciation.benchmark.keys import versions
 from gmm_speciation.benchmark.rows import cell_key
-from gmm_speciation.estimators.base import NotApplicableError, Problem
+from gmm_speciation.estimators.base import Access, NotApplicableError, Problem
 
 _task = cache(task_of)
 
@@ -37,9 +38,15 @@ def run_cell(cell: Cell) -> dict[str, Any]:
     """The row of one cell; an error of the estimator is a row, too."""
     row: dict[str, Any] = {**cell_key(cell), "status": "ok", "message": "", **_place()}
     task, estimator = _task(cell.task), estimator_of(cell.estimator)()
-    grid = _levels(task)
+    grid = levels_of(task)
     problem = Problem(
-        task.law.mixture, task.law.classes, grid, cell.num_samples, cell.seed, estimator.access
+        task.law.mixture,
+        task.law.classes,
+        grid,
+        cell.num_samples,
+        cell.seed,
+        Access(cell.access),
+        task.id,
     )
     reset = _reset_peak()
     start = time.process_time()
@@ -73,7 +80,7 @@ def run_cell(cell: Cell) -> dict[str, Any]:
     return row
 
 
-def _levels(task) -> np.ndarray:
+def levels_of(task) -> np.ndarray:
     """The levels of the truth; those of a shipped one need no search."""
     from gmm_speciation.benchmark.truth import shipped_grid
 

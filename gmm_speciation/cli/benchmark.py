@@ -16,8 +16,6 @@ from gmm_speciation.reporting.terminal import Quiet, Seed
 if TYPE_CHECKING:
     from typer import Context
 
-    from gmm_speciation.benchmark.summary import Summary
-
 if not TYPE_CHECKING:
     Context = typer.Context.__base__  # what typer hands over, though it asks for its subclass
 
@@ -39,7 +37,9 @@ gmm-speciation benchmark --profile full --shard 1/4 --out out/full
 )
 def sweep(
     context: Context,
-    profile: Annotated[str, typer.Option(help="demo (2 minutes) or full (hours).")] = "demo",
+    profile: Annotated[
+        str, typer.Option(help="demo (2 minutes), small (half an hour) or full (days).")
+    ] = "demo",
     task: Annotated[
         list[str] | None,
         typer.Option(help="Only this task; or your own, added, as module:function. Repeatable."),
@@ -47,6 +47,10 @@ def sweep(
     estimator: Annotated[
         list[str] | None,
         typer.Option(help="Only this estimator; or your own, added, as module:Class. Repeatable."),
+    ] = None,
+    access: Annotated[
+        list[str] | None,
+        typer.Option(help="Only this board: noisy, clean, scores or mixture. Repeatable."),
     ] = None,
     num_samples: Annotated[
         str | None, typer.Option(metavar="N,…", help="Sample sizes instead of the profile's.")
@@ -63,14 +67,19 @@ def sweep(
     ] = None,
     time_limit: Annotated[
         float | None,
-        typer.Option(min=1.0, help="Processor seconds of a run, instead of the profile's."),
+        typer.Option(
+            min=1.0,
+            help="Processor seconds of a run of 256 samples, in proportion above; not the profile's.",
+        ),
     ] = None,
     memory_limit: Annotated[float, typer.Option(min=500.0, help="MiB of a run.")] = 6000.0,
     seed: Seed = 0,
     quiet: Quiet = False,
     out: OutDir = Path("out/benchmark"),
 ) -> None:
-    """Run tasks x estimators x n x seed, a row each, and rank them; goes on where it stopped.
+    """Run tasks x estimators x n x seed, a row each, and rank them on boards of one access and kind.
+
+    Goes on where it stopped.
 
     Exits with 1 where an estimator has no result because its code failed.
     """
@@ -81,22 +90,15 @@ def sweep(
     from gmm_speciation.benchmark.isolation import Limits
     from gmm_speciation.benchmark.profiles import PROFILES
     from gmm_speciation.benchmark.selection import select
-    from gmm_speciation.benchmark.summary import (
-        FAILURE_HEADERS,
-        HEADERS,
-        board,
-        broken,
-        failures,
-        summarise,
-        write_csv,
-    )
+    from gmm_speciation.benchmark.summary import FAILURE_HEADERS, broken, failures, summarise
     from gmm_speciation.benchmark.sweep import sweep as run
     from gmm_speciation.benchmark.truth import truth
+    from gmm_speciation.cli.boards import finish
 
     terminal.check_place(out)
     chosen = pick(profile, PROFILES, "profile")
     sizes = None if num_samples is None else terminal.numbers(num_samples, "--num-samples", int)
-    wanted = select(chosen, task or [], estimator or [], sizes, seeds, seed)
+    wanted = select(chosen, task or [], estimator or [], sizes, seeds, seed, access or [])
     for id in {cell.task for cell in wanted if ":" in cell.task}:
         truth(task_of(id), out / "truths")  # what cannot be judged is found before the work
     limits = Limits(time_limit or chosen.seconds, memory_limit)
@@ -116,21 +118,9 @@ def sweep(
     if lost and all(row["status"] != "ok" for row in rows):
         terminal.finish(failed, None, None, quiet)
         raise typer.Exit(1)
-    summary = summarise(rows, out)
+    arguments = {"profile": profile, "runs": len(rows), "seconds of 256 samples": limits.seconds}
     title = f"Entropy estimators, {len(rows)} of {len(wanted)} runs"
-    arguments = {"profile": profile, "runs": len(rows), "seconds of a run": limits.seconds}
-    devices = sorted({row["device"] for row in rows if "device" in row})
-
-    def write() -> tuple[Any, dict[str, Any]]:
-        write_csv(summary, out)
-        return _report(summary, title), {
-            "provenance": terminal.stamp(seed, arguments),
-            "devices": devices,
-            "leaderboard": [line._asdict() for line in summary.standings],
-        }
-
-    tables = {title: Table(HEADERS, board(summary.standings)), **failed}
-    terminal.finish(tables, write, out, quiet)
+    finish(summarise(rows, out), title, terminal.stamp(seed, arguments), out, quiet, failed)
     if lost:
         raise typer.Exit(1)
 
@@ -182,7 +172,12 @@ def coverage(
 
     terminal.check_place(out)
     names = estimator or [name for name in CLAIMING if learned or name not in LEARNED]
-    wanted = cells(TASKS, names, [num_samples], range(seeds))
+    wanted = list(
+        {
+            (one.task, one.estimator, one.seed): one  # the board with the most that it may know
+            for one in cells(TASKS, names, [num_samples], range(seeds))
+        }.values()
+    )
     with terminal.progress(quiet=quiet) as bar:
         bar.step("estimators")
         rows = run(wanted, out, jobs=jobs, progress=bar)
@@ -206,7 +201,7 @@ def coverage(
     "log-law", examples="gmm-speciation benchmark log-law --dims 16,64 --seeds 3 --steps 500"
 )
 def log_law(
-    dims: Annotated[str, typer.Option(metavar="D,…", help="Dimensions.")] = "16,64,256,1024",
+    dims: Annotated[str, typer.Option(metavar="D,…", help="Dimensions.")] = "8,16,64,256,1024,4096",
     seeds: Annotated[int, typer.Option(min=2, help="Networks a dimension.")] = 5,
     steps: Annotated[int, typer.Option(min=50, help="Training steps of a network.")] = 2000,
     paths: Annotated[int, typer.Option(min=64, help="Paths that it is measured on.")] = 512,
@@ -282,7 +277,7 @@ def _log_law_report(found: Any, times: Any, slopes: Any) -> Any:
     report = Report("The logarithmic law from trained networks").text(
         "Peak of dH/dt on the Ornstein-Uhlenbeck clock. Measured: class-conditional denoisers, trained on "
         "labelled draws and told nothing of the mixture, tracked on draws held out. Predicted: the exact "
-        "curve at the same d. Slopes by least squares over all networks; intervals by bootstrap over the "
+        "curve at the same d. Slopes by least squares over all networks; intervals are Student's, of the "
         "seeds of each dimension. A dash: the rate of a network is largest at the end of its window, where "
         "it is error, so there is no peak; the slope leaves that dimension out."
     )
@@ -299,59 +294,3 @@ def _shard(text: str) -> tuple[int, int]:
     if len(parts) != 2 or not all(part.isdecimal() for part in parts):
         raise ValueError(f"`--shard` takes I/N, such as 1/4; got {text!r}.")
     return int(parts[0]), int(parts[1])
-
-
-def _report(summary: "Summary", title: str) -> Any:
-    from gmm_speciation import plotting
-    from gmm_speciation.benchmark.summary import FAILURE_HEADERS, LONG_HEADERS, failures, long_board
-    from gmm_speciation.reporting.report import Report
-
-    report = Report(title).text(
-        "Estimators are compared at the largest number of samples of each task. Errors are root mean "
-        "squares over noise levels, seeds and tasks of H(C|X) against the truth, in nats; RMSE/H(C) is the "
-        "median over tasks. *place* is the mean rank over tasks, where no result counts as last; compare "
-        "estimators that know the same. A bound is not meant to have no error: its *violation* is the most "
-        "by which it was on the wrong side, beyond four of its standard errors. *seconds* are processor time "
-        "of the quickest seed, median over tasks."
-    )
-    report.table(LONG_HEADERS, long_board(summary.standings))
-    report.figure(
-        plotting.plot_heat_map(summary.errors, summary.standings, list(summary.tasks)),
-        "heatmap",
-        "Root mean square error over H(C); tasks across, estimators down, best on top.",
-    )
-    report.figure(
-        plotting.plot_front(summary.standings),
-        "front",
-        "Cost against accuracy. Lines join the estimators that no other with the same knowledge beats in "
-        "both.",
-    )
-    label = "RMSE of H  [nats]"
-    if any(len(of) > 1 for of in summary.against_dimension.values()):
-        report.figure(
-            plotting.plot_against(
-                summary.against_dimension,
-                summary.standings,
-                "dimension d, two equal classes",
-                label,
-            ),
-            "dimension",
-            "Error against the dimension, two equal classes, all with the same number of samples; a panel a "
-            "family, errors beyond 3 left out.",
-        )
-    if any(len(of) > 1 for of in summary.against_size.values()):
-        report.figure(
-            plotting.plot_against(
-                summary.against_size,
-                summary.standings,
-                "number of samples n",
-                "RMSE of H over H(C)",
-            ),
-            "samples",
-            "Error against the number of samples, over the tasks run at every size; beyond 3 left out.",
-        )
-    missing = failures(summary.rows)
-    if missing:
-        report.text("## Without a result")
-        report.table(FAILURE_HEADERS, missing)
-    return report

@@ -3,19 +3,25 @@
 An estimator gets a `Problem`: the noise levels, the class probabilities, and as much of the distribution as
 it says it needs,
 
-    SAMPLES   labelled draws (x_t, c) at every noise level, and the clean x_0 that they come from
+    NOISY     labelled draws (x_t, c) at every noise level, one a state
+    CLEAN     besides, the clean x_0 behind them, to which noise can be added again and again
     SCORES    besides, the posterior means D(x_t) and D(x_t | c) of a perfectly trained diffusion model
     MIXTURE   besides, the means, covariances and weights of the distribution themselves
 
 and no more: asking for what was not declared is an error, so that a ranking compares like with like.
 It returns an `Outcome`: the entropy at every level and, where it has them, the rate and standard
-errors. A lower or an upper bound says so and is judged as one.
+errors. A lower or an upper bound says so and is judged as one. The number is raw: [0, H(C)], where every
+entropy lies, is applied to all alike by who reads it.
 
 The noisy state is `x_t = alpha x_0 + sigma eps` with `alpha^2 + sigma^2 = 1`. All levels share the
-draws of (x_0, c); the noise of each level is independent.
+draws of (x_0, c); the noise of each level is independent. Draws are keyed by the name of the problem and the
+seed, so two problems of equal shape share none, and all estimators of one problem share all.
 
-A new estimator is one small class: subclass `Estimator`, or `LevelEstimator` where each noise level
-is a problem of its own.
+What is fitted is judged on states that did not fit it: `FOLDS` folds, every class dealt over them, change
+places. With clean samples a state comes in `DRAWS` independent noises, to fit on and to be judged by.
+
+A new estimator is one small class: subclass `LevelEstimator` where each noise level is a problem of its
+own, `crossfit.CrossFitted` where a posterior is fitted, otherwise `Estimator`.
 """
 
 import abc
@@ -37,13 +43,16 @@ from gmm_speciation.mixtures import GaussianMixture
 from gmm_speciation.partitions import Partition, as_partition
 from gmm_speciation.processes import variance_preserving
 
+FOLDS = 2
+DRAWS = 4  # noises of a clean state
 _SINGLE_PRECISION = 2048  # dimensions from which the state is kept in float32
 
 
 class Access(StrEnum):
     """What an estimator is told; each includes the ones before."""
 
-    SAMPLES = "samples"
+    NOISY = "noisy"
+    CLEAN = "clean"
     SCORES = "scores"
     MIXTURE = "mixture"
 
@@ -67,6 +76,13 @@ class Samples(NamedTuple):
     labels: Int[np.ndarray, " n"]
 
 
+class Part(NamedTuple):
+    """Some of them, on the host."""
+
+    x: Float[np.ndarray, "n d"]
+    labels: Int[np.ndarray, " n"]
+
+
 class Outcome(eqx.Module):
     """What an estimator says: one entry a noise level."""
 
@@ -86,7 +102,14 @@ class Problem:
     """
 
     def __init__(
-        self, mixture: GaussianMixture, partition: Partition, log_snr, num_samples, seed, access
+        self,
+        mixture: GaussianMixture,
+        partition: Partition,
+        log_snr,
+        num_samples,
+        seed,
+        access,
+        name: str = "",
     ):
         self.log_snr = np.asarray(decreasing_grid(log_snr), float)
         self.num_samples, self.dim = int(num_samples), mixture.dim
@@ -96,7 +119,7 @@ class Problem:
         dtype = jnp.float32 if mixture.dim > _SINGLE_PRECISION else mixture.centre.dtype
         self._mixture = jax.tree.map(lambda leaf: leaf.astype(dtype), mixture)
         self._partition, self._access = partition, access
-        self._key = jax.random.key(seed)
+        self._key = jax.random.fold_in(jax.random.key(seed), hash_of(name))
         self._clean: tuple[Array, np.ndarray] | None = None
 
     @property
@@ -111,18 +134,47 @@ class Problem:
         """The same for numpy."""
         return np.random.default_rng(np.asarray(jax.random.key_data(self.key(name))).ravel())
 
+    @property
+    def draws(self) -> int:
+        """Independent noises of a state at a level."""
+        return 1 if self._access is Access.NOISY else DRAWS
+
     def clean(self) -> Samples:
-        """The clean states behind the samples; for networks that are trained on data."""
+        """The clean states behind the samples.
+
+        Raises:
+            ValueError: If the estimator did not declare `Access.CLEAN`.
+        """
+        self._require(Access.CLEAN, "clean samples")
+        return self._drawn()
+
+    def _drawn(self) -> Samples:
         if self._clean is None:
             x, component = self._mixture.sample(jax.random.fold_in(self._key, 0), self.num_samples)
             labels = np.asarray(self._partition.labels)[np.asarray(component)]
             self._clean = x, labels
         return Samples(*self._clean)
 
-    def samples(self, level: int) -> Samples:
-        """Labelled draws at noise level `level` (an index into `log_snr`)."""
-        x_0, labels = self.clean()
-        return Samples(self.noised(x_0, level, jax.random.fold_in(self._key, 1 + level)), labels)
+    def samples(self, level: int, draw: int = 0) -> Samples:
+        """Labelled draws at noise level `level` (an index into `log_snr`), the `draw`-th of `draws`."""
+        x_0, labels = self._drawn()
+        key = jax.random.fold_in(jax.random.fold_in(self._key, 1 + level), draw)
+        return Samples(self.noised(x_0, level, key), labels)
+
+    def folds(self, labels: np.ndarray) -> np.ndarray:
+        """The fold of every state, of `FOLDS`."""
+        return deal(labels, FOLDS, self.rng("folds"))
+
+    def split(self, level: int, fold: int) -> tuple[Part, Part]:
+        """Noisy states outside of a fold, to fit on, and in it; all draws, one after the other."""
+        draws = [self.samples(level, draw) for draw in range(self.draws)]
+        inside = self.folds(draws[0].labels) == fold
+
+        def joined(chosen: np.ndarray) -> Part:
+            x = np.concatenate([np.asarray(x)[chosen] for x, _ in draws])
+            return Part(x, np.tile(draws[0].labels[chosen], len(draws)))
+
+        return joined(~inside), joined(inside)
 
     def noised(self, x_0: Array, level: int, key: PRNGKeyArray) -> Array:
         """`alpha x_0 + sigma eps`."""
@@ -163,6 +215,15 @@ class Problem:
             )
 
 
+def deal(labels: np.ndarray, number: int, rng: np.random.Generator) -> Int[np.ndarray, " n"]:
+    """A fold for every sample, dealt class by class so that none is missing in training."""
+    order = rng.permutation(len(labels))
+    order = order[np.argsort(labels[order], kind="stable")]
+    fold = np.empty(len(labels), int)
+    fold[order] = np.arange(len(labels)) % number
+    return fold
+
+
 def hash_of(text: str) -> int:
     """A 31-bit number of a text, the same in every process."""
     value = 0
@@ -176,9 +237,14 @@ class Estimator(abc.ABC):
 
     title: ClassVar[str]
     reference: ClassVar[str]
-    access: ClassVar[Access] = Access.SAMPLES
+    access: ClassVar[Access] = Access.NOISY
     kind: ClassVar[Kind] = Kind.ESTIMATE
     family: ClassVar[str] = "other"
+
+    @classmethod
+    def boards(cls) -> tuple[Access, ...]:
+        """The accesses at which it competes."""
+        return (cls.access,)
 
     @abc.abstractmethod
     def curve(self, problem: Problem) -> Outcome:
@@ -190,8 +256,19 @@ class Estimator(abc.ABC):
         """
 
 
-class LevelEstimator(Estimator):
-    """An estimator that sees the labelled samples of one noise level at a time."""
+class Renoised(Estimator):
+    """What takes noisy samples and has more of them where clean ones are known."""
+
+    @classmethod
+    def boards(cls) -> tuple[Access, ...]:
+        return (Access.NOISY, Access.CLEAN) if cls.access is Access.NOISY else (cls.access,)
+
+
+class LevelEstimator(Renoised):
+    """An estimator that sees the labelled samples of one noise level at a time, all of them.
+
+    With clean samples it is the mean over their noises.
+    """
 
     has_interval: ClassVar[bool] = False
 
@@ -204,13 +281,16 @@ class LevelEstimator(Estimator):
     def curve(self, problem: Problem) -> Outcome:
         found = []
         for level in range(len(problem.log_snr)):
-            x, labels = problem.samples(level)
-            states = check_samples(x, labels, problem.num_classes)
             rng = problem.rng(f"level {level}")
-            found.append(self.level(states, labels, problem.prior, rng))
-        stderr = np.array([float(one.stderr) for one in found])
-        values = np.array([float(one.value) for one in found])
-        return Outcome(Estimate(values, stderr, found[0].dof), has_interval=self.has_interval)
+            each = []
+            for draw in range(problem.draws):
+                x, labels = problem.samples(level, draw)
+                states = check_samples(x, labels, problem.num_classes)
+                each.append(self.level(states, labels, problem.prior, rng))
+            found.append([(float(one.value), float(one.stderr)) for one in each])
+        # Noises of one state are not independent of each other: their errors are averaged as they are.
+        values, stderr = np.mean(found, 1).T
+        return Outcome(Estimate(values, stderr, each[0].dof), has_interval=self.has_interval)
 
 
 def check_samples(x, labels: np.ndarray, num_classes: int, per_class: int = 2) -> np.ndarray:
@@ -243,8 +323,9 @@ def problem_of(
     partition: Classes = None,
     seed: int = 0,
     access: Access = Access.MIXTURE,
+    name: str = "",
 ) -> Problem:
-    """A problem on a mixture.
+    """A problem on a mixture; problems of another name or seed have other draws.
 
     Raises:
         ValueError: If there are fewer than two samples, or grid or partition do not fit.
@@ -252,4 +333,4 @@ def problem_of(
     if num_samples < 2:
         raise ValueError(f"`num_samples` must be at least 2; got {num_samples}.")
     classes = as_partition(partition, mixture.num_components)
-    return Problem(mixture, classes, log_snr, num_samples, seed, access)
+    return Problem(mixture, classes, log_snr, num_samples, seed, access, name)

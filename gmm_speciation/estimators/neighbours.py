@@ -6,13 +6,16 @@ that neighbour included,
 
     I = psi(n) + psi(k) - < psi(n_c) > - < psi(m_i) >.
 
-Kraskov, Stoegbauer & Grassberger 2004 (algorithm 1, Eq. 8) on (x, one-hot c): epsilon_i is the
-distance to the k-th neighbour in the maximum of the two metrics, n_x and n_y how many are strictly closer
-in each,
+Gao, Kannan, Oh & Viswanath 2017 for mixtures of discrete and continuous, as in the authors' own program:
+epsilon_i is the distance of (x_i, c_i) to its k-th neighbour in the maximum of the metrics, n_x and n_y how
+many points are strictly closer in each alone, the point itself among them,
 
-    I = psi(k) + psi(n) - < psi(n_x + 1) + psi(n_y + 1) >,
+    I = < psi(k_i) + log n - psi(n_x) - psi(n_y) >,
 
-with x scaled to unit variance; the distance of two classes is sqrt(2).
+and where epsilon_i = 0 all three count the points at distance 0. (Their algorithm 1 has log(n + 1) for
+psi(n), which is log(k + 1) - psi(k) too low for classes far apart, 0.46 nats at k = 3.) Coordinates of x,
+scaled to unit variance, are compared by their largest difference. Classes are equal or they are not, which
+no finite distance says: two classes are infinitely far apart, so that the units of x do not matter.
 
 Both need a density, and data that were rounded have none: neighbours are then at distance 0. Ties are
 broken by seeded independent noise, uniform on one step of the rounding. Rounding once more gives the tied
@@ -96,28 +99,27 @@ class Ross(LevelEstimator):
             - digamma(counts[labels]).mean()
             - digamma(np.maximum(within - 1, _NEIGHBOURS)).mean()  # not x_i itself
         )
-        return Estimate.exact(np.asarray(entropy_of_prior(prior) - max(information, 0.0)))
+        return Estimate.exact(np.asarray(entropy_of_prior(prior) - information))
 
 
-class KraskovOneHot(LevelEstimator):
-    title = "KSG on (x, one-hot)"
-    reference = "Kraskov, Stögbauer & Grassberger 2004, Phys. Rev. E 69, 066138"
+class MixedKraskov(LevelEstimator):
+    title = "KSG for mixed variables"
+    reference = "Gao, Kannan, Oh & Viswanath 2017, arXiv 1709.06212"
     family = "neighbours"
 
     def level(self, x, labels, prior, rng):
-        from sklearn.metrics import pairwise_distances
+        from scipy.spatial.distance import pdist, squareform
 
         x = untied(check_samples(x, labels, len(prior), _NEIGHBOURS + 1), rng)
-        distance = pairwise_distances(x / np.maximum(x.std(), 1e-30))
-        apart = np.where(labels[:, None] == labels[None, :], 0.0, np.sqrt(2.0))
-        joint = np.maximum(distance, apart)
+        distance = squareform(pdist(x / np.maximum(x.std(0), 1e-30), "chebyshev"))
+        same = labels[:, None] == labels[None, :]
+        joint = np.where(same, distance, np.inf)
         np.fill_diagonal(joint, np.inf)
-        epsilon = np.partition(joint, _NEIGHBOURS - 1, axis=1)[:, _NEIGHBOURS - 1 : _NEIGHBOURS]
-        closer_x = np.sum(distance < epsilon, 1) - 1  # not itself
-        closer_y = np.sum(apart < epsilon, 1) - 1
+        epsilon = np.partition(joint, _NEIGHBOURS - 1, axis=1)[:, _NEIGHBOURS - 1]
+        apart = epsilon > 0
+        closer = np.where(apart[:, None], distance < epsilon[:, None], distance <= 0)
+        k = np.where(apart, _NEIGHBOURS, np.sum(closer & same, 1))
         information = (
-            digamma(_NEIGHBOURS)
-            + digamma(len(x))
-            - (digamma(np.maximum(closer_x, 0) + 1) + digamma(closer_y + 1)).mean()
-        )
-        return Estimate.exact(np.asarray(entropy_of_prior(prior) - max(information, 0.0)))
+            digamma(k) + np.log(len(x)) - digamma(closer.sum(1)) - digamma(same.sum(1))
+        ).mean()
+        return Estimate.exact(np.asarray(entropy_of_prior(prior) - information))

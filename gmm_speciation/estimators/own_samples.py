@@ -23,11 +23,11 @@ from gmm_speciation.estimators.base import (
     Access,
     Estimator,
     Kind,
-    LevelEstimator,
     NotApplicableError,
     Problem,
     Samples,
 )
+from gmm_speciation.estimators.crossfit import CrossFitted
 from gmm_speciation.estimators.neighbours import entropy_of_prior
 from gmm_speciation.estimators.registry import ESTIMATORS, own_estimator
 from gmm_speciation.lookup import pick
@@ -56,7 +56,8 @@ class GivenSamples(Problem):
         self.num_samples, self.dim = x.shape[-2:]
         self.prior_entropy = entropy_of_prior(prior)
         self.evaluations = 0
-        self._access, self._key = Access.SAMPLES, jax.random.key(seed)
+        self._access = Access.CLEAN if clean else Access.NOISY
+        self._key = jax.random.key(seed)
         self._clean = self._noisy = None
         if clean:  # no entropy depends on where the origin is, and single precision does
             self._clean = jnp.asarray(x - x.mean(0, dtype=float)), labels
@@ -75,10 +76,10 @@ class GivenSamples(Problem):
             )
         return Samples(*self._clean)
 
-    def samples(self, level: int) -> Samples:
+    def samples(self, level: int, draw: int = 0) -> Samples:
         """Labelled states at a level: those given, or clean ones with its noise."""
         if self._noisy is None:
-            return super().samples(level)
+            return super().samples(level, draw)
         x, labels = self._noisy
         return Samples(x[level], labels[level])
 
@@ -97,8 +98,10 @@ def estimate_class_entropy(
     """H(C|X) in nats by an estimator of the benchmark, from labelled samples alone (runs on the host).
 
     One level gives an `Estimate`, several give an `EntropyCurve`, which names the method and says whether it
-    is a lower or an upper bound. A method that knows no error of its own gives standard error NaN. Where it
-    has no rate, that of the curve is the slope of the entropy, its error that of independent levels.
+    is a lower or an upper bound. The number is raw: outside of [0, H(C)], where every entropy lies, it says
+    that the method does not work there. A method that knows no error of its own gives standard error NaN.
+    Where it has no rate, that of the curve is the slope of the entropy, its error that of independent
+    levels.
 
     Args:
         x: Noisy states of one level `(n, d)`, or of T levels `(T, n, d)`; with `clean`, clean ones `(n, d)`.
@@ -155,20 +158,39 @@ def estimate_class_entropy(
             "pip install 'gmm-speciation[benchmark]'",
             name=library,
         ) from error
-    entropy = _or_unknown(outcome.entropy)
+    # The spread of a fitted posterior over the states knows nothing of its fit, and is no error of H(C|X).
+    claimed = outcome.has_interval or estimator.kind is not Kind.ESTIMATE
+    entropy = _or_unknown(outcome.entropy, claimed)
     if len(levels) == 1:
         return entropy[0]
-    rate = _slope(entropy, levels) if outcome.rate is None else _or_unknown(outcome.rate)
+    rate = _slope(entropy, levels) if outcome.rate is None else _or_unknown(outcome.rate, claimed)
     kind = "" if estimator.kind is Kind.ESTIMATE else f", {estimator.kind}"
     return EntropyCurve(levels, entropy, rate, problem.prior_entropy, method + kind)
 
 
+def trust_note(method: str, entropy: Float[np.ndarray, "*T"], prior_entropy: float) -> str:
+    """What to know before believing raw entropies of a method, in words; empty if nothing is known."""
+    found = _estimator(method)
+    notes = []
+    if found.kind is not Kind.ESTIMATE:
+        notes.append(f"{found.kind} in the mean")
+    outside = (entropy < -1e-9) | (entropy > prior_entropy + 1e-9)
+    if np.any(outside):
+        notes.append(f"outside of [0, H(C)] at {np.sum(outside)} of {np.size(outside)} levels")
+    if issubclass(found, CrossFitted) and found.plug_in:
+        notes.append("off either way by the error of the fit")
+    if found.family in ("neighbours", "density"):
+        notes.append("unreliable beyond a few dimensions")
+    return "; ".join(notes)
+
+
 def _estimator(method: str) -> type[Estimator]:
     found = own_estimator(method) if ":" in method else pick(method, ESTIMATORS, "estimator")
-    if found.access is not Access.SAMPLES:
-        fit = {name: one for name, one in ESTIMATORS.items() if one.access is Access.SAMPLES}
-        noisy = ", ".join(name for name, one in fit.items() if issubclass(one, LevelEstimator))
-        rest = ", ".join(name for name, one in fit.items() if not issubclass(one, LevelEstimator))
+    if found.access in _NEEDS:
+        noisy, rest = (
+            ", ".join(name for name, one in ESTIMATORS.items() if one.access is access)
+            for access in (Access.NOISY, Access.CLEAN)
+        )
         raise ValueError(
             f"`method={method!r}` needs {_NEEDS[found.access]}, which samples do not tell. Samples are "
             f"enough for {noisy}; clean ones for {rest}, too."
@@ -247,11 +269,13 @@ def _check_noise(x: Float[np.ndarray, "n d"], labels: Int[np.ndarray, " n"], sig
         )
 
 
-def _or_unknown(estimate: Estimate) -> Estimate:
+def _or_unknown(estimate: Estimate, claimed: bool) -> Estimate:
     """The estimate; an error that its method does not know is NaN, not 0."""
     value = np.asarray(estimate.value, float)
     stderr = np.asarray(estimate.stderr, float)
-    return Estimate(value, stderr if stderr.any() else np.full_like(value, np.nan), estimate.dof)
+    return Estimate(
+        value, stderr if claimed and stderr.any() else np.full_like(value, np.nan), estimate.dof
+    )
 
 
 def _slope(entropy: Estimate, log_snr: Float[np.ndarray, " T"]) -> Estimate:

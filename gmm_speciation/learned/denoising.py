@@ -1,8 +1,8 @@
 """A class-conditional denoiser trained on labelled data, as `Denoisers` for the estimators.
 
-The label is dropped in a fifth of the batch, so one network gives `D(x|c)` and `D(x)` (Ho & Salimans
-2022). The loss is that of Karras et al. 2022: the error of the raw output, equal at all noise levels,
-which are drawn evenly in log-SNR over the range asked for.
+The label is dropped in a share of the batch, a fifth by default, so one network gives `D(x|c)` and `D(x)`
+(Ho & Salimans 2022). The loss is that of Karras et al. 2022: the error of the raw output, equal at all
+noise levels, which are drawn evenly in log-SNR over the range asked for.
 """
 
 from pathlib import Path
@@ -19,7 +19,8 @@ from gmm_speciation.learned.networks import DenoiserNetwork
 from gmm_speciation.learned.training import Recipe, Trained, digest, train
 from gmm_speciation.progress import Parts, Progress
 
-_DROPPED = 0.2
+DROPPED = 0.2
+_BATCH = 256
 
 
 class LearnedDenoisers(eqx.Module):
@@ -65,22 +66,26 @@ def train_denoiser(
     *,
     seed: int,
     width: int = 64,
-    batch: int = 256,
+    dropped: float = DROPPED,
+    validation: Data | None = None,
     recipe: Recipe = Recipe(),  # noqa: B008  immutable
     cache: Path | None = None,
     progress: Progress | Parts | None = None,
 ) -> tuple[LearnedDenoisers, Trained]:
-    """Train on the data; noise levels between the two log-SNR given, low to high."""
+    """Train on the data; noise levels between the two log-SNR given, low to high.
+
+    With data to validate on, training stops early.
+    """
     dim = data.x.shape[1]
     network = DenoiserNetwork(dim, num_classes, width, rngs=nnx.Rngs(seed))
     low, high = log_snr_range
 
     def loss(network, data, key):
         keys = jax.random.split(key, 4)
-        index = jax.random.randint(keys[0], (batch,), 0, len(data.x))
-        level = jax.random.uniform(keys[1], (batch,), jnp.float32, low, high)
-        dropped = jax.random.uniform(keys[2], (batch,)) < _DROPPED
-        label = jnp.where(dropped, num_classes, data.labels[index])
+        index = jax.random.randint(keys[0], (_BATCH,), 0, len(data.x))
+        level = jax.random.uniform(keys[1], (_BATCH,), jnp.float32, low, high)
+        without = jax.random.uniform(keys[2], (_BATCH,)) < dropped
+        label = jnp.where(without, num_classes, data.labels[index])
         scaled, _ = noised(data, index, level, keys[3])
         _, _, c_in, c_skip, c_out = scales(level, data.size)
         target = (data.x[index] - c_skip / c_in * scaled) / c_out
@@ -88,8 +93,17 @@ def train_denoiser(
 
     kept = None
     if cache is not None:
-        content = f"denoiser|{width}|{batch}|{low}|{high}|{num_classes}|{_DROPPED}"
+        content = f"denoiser|{width}|{_BATCH}|{low}|{high}|{num_classes}|{dropped}"
         kept = cache, content + digest(data.x, data.labels)
-    trained = train(network, loss, data, seed=seed, recipe=recipe, cache=kept, progress=progress)
+    trained = train(
+        network,
+        loss,
+        data,
+        seed=seed,
+        recipe=recipe,
+        validation=validation,
+        cache=kept,
+        progress=progress,
+    )
     graph, weights = nnx.split(trained.network)
     return LearnedDenoisers(graph, weights, data.mean, data.size, num_classes), trained

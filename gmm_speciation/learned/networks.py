@@ -82,9 +82,12 @@ class ClassNetworks(nnx.Module):
         self.first, self.second = matrix(dim + 1, width), matrix(width, width)
         self.head = nnx.Param(jnp.zeros((levels, width, num_classes), jnp.float32))
 
-    def __call__(self, scaled: Float[Array, "T n d"]) -> Float[Array, "T n C"]:
+    def __call__(
+        self, scaled: Float[Array, "T n d"], level: Int[Array, " T"] | slice = slice(None)
+    ) -> Float[Array, "T n C"]:
+        """Of states of all levels, or of chosen ones."""
         length = (jnp.mean(scaled**2, -1, keepdims=True) - 1) * (scaled.shape[-1] / 2) ** 0.5
         x = jnp.concatenate([scaled, jnp.tanh(length / 4)], -1)
-        h = jax.nn.silu(jnp.einsum("tnd,tdh->tnh", x, self.first[...]))
-        h = h + jax.nn.silu(jnp.einsum("tnd,tdh->tnh", h, self.second[...]))
-        return jnp.einsum("tnd,tdc->tnc", h, self.head[...])
+        h = jax.nn.silu(jnp.einsum("tnd,tdh->tnh", x, self.first[...][level]))
+        h = h + jax.nn.silu(jnp.einsum("tnd,tdh->tnh", h, self.second[...][level]))
+        return jnp.einsum("tnd,tdc->tnc", h, self.head[...][level])

@@ -4,6 +4,9 @@ A loss is `loss(network, data, key)` and draws its own batch. Training runs in b
 after each the state may be written, and a run that was stopped goes on from there with the same numbers as
 if it had not been. Finished weights are kept under a digest of everything they depend on, so nothing
 is trained twice.
+
+With data to validate on the weights are those of least validation loss, and training stops where that has not
+fallen for a quarter of the steps (early stopping). Its draws are the same after every block.
 """
 
 import hashlib
@@ -27,6 +30,9 @@ from gmm_speciation.reading import read_arrays
 Loss = Callable[[Any, Any, jax.Array], jax.Array]
 _BLOCK = 50  # steps in one compiled call
 _AVERAGE = 0.98  # of the running average of the weights, a step
+_VALIDATIONS = 8  # draws of the loss after every block
+_PATIENCE = 0.25  # of the steps
+_FEWEST, _MOST = 600, 4000  # steps
 
 
 class Recipe(NamedTuple):
@@ -35,6 +41,11 @@ class Recipe(NamedTuple):
     steps: int = 600
     rate: float = 3e-3
     save_seconds: float = 30.0
+
+    @classmethod
+    def of_size(cls, states: int) -> "Recipe":
+        """Steps in proportion to the number of states, within limits."""
+        return cls(steps=int(np.clip(2 * states, _FEWEST, _MOST)))
 
 
 class Trained(NamedTuple):
@@ -52,6 +63,7 @@ def train(
     *,
     seed: int,
     recipe: Recipe = Recipe(),  # noqa: B008  immutable
+    validation: Any = None,
     cache: tuple[Path, str] | None = None,
     progress: Progress | Parts | None = None,
 ) -> Trained:
@@ -63,12 +75,15 @@ def train(
         data: What the loss draws from, arrays.
         seed: Of the batches.
         recipe: Steps and learning rate.
+        validation: Data of the same form, to stop early by; nothing is cached then.
         cache: A folder and a text that says all that the weights depend on, besides the recipe and seed.
         progress: Told of the steps that are done, with the loss.
 
     Raises:
-        ValueError: If the loss is not finite.
+        ValueError: If the loss is not finite, or there is a cache and data to validate on.
     """
+    if validation is not None and cache is not None:
+        raise ValueError("Early stopping keeps no weights to go on from; give no `cache`.")
     graph, weights = nnx.split(network)
     schedule = optax.cosine_decay_schedule(recipe.rate, recipe.steps)
     optimiser = optax.chain(optax.clip_by_global_norm(1.0), optax.adam(schedule))
@@ -89,6 +104,11 @@ def train(
 
         return jax.lax.scan(step, state, start + jnp.arange(_BLOCK))
 
+    @jax.jit
+    def validated(weights, validation, key):
+        keys = jax.random.split(key, _VALIDATIONS)
+        return jnp.mean(jax.lax.map(lambda k: loss(nnx.merge(graph, weights), validation, k), keys))
+
     state, done, spent, last = (weights, weights, optimiser.init(weights)), 0, 0.0, float("nan")
     place = None if cache is None else _place(*cache, recipe, seed)
     if place is not None and place.exists():
@@ -99,17 +119,25 @@ def train(
                 f"weights kept of before cannot be read, {error}: trained again"
             )
     began = saved = time.perf_counter()
+    best, least, best_at = state[1], np.inf, done
     while done < recipe.steps:
         state, values = block(state, data, key, done)
         done, last = done + _BLOCK, float(values.mean())
         if not np.isfinite(last):
             raise ValueError(f"The loss is {last} after {done} steps; lower the learning rate.")
         listening(progress).part(min(done, recipe.steps), recipe.steps, f"loss {last:.4f}")
+        if validation is not None:
+            found = float(validated(state[1], validation, jax.random.key(seed)))
+            if found < least:
+                best, least, best_at = state[1], found, done
+            elif done - best_at >= _PATIENCE * recipe.steps:
+                break
         now = time.perf_counter()
         if place is not None and (done >= recipe.steps or now - saved > recipe.save_seconds):
             _write(place, state, done, spent + now - began, last)
             saved = now
-    return Trained(nnx.merge(graph, state[1]), spent + time.perf_counter() - began, last)
+    kept = state[1] if validation is None else best
+    return Trained(nnx.merge(graph, kept), spent + time.perf_counter() - began, last)
 
 
 def _place(folder: Path, content: str, recipe: Recipe, seed: int) -> Path:

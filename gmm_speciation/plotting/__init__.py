@@ -16,10 +16,9 @@ from gmm_speciation.plotting.asymptotics import (
     plot_scaling,
 )
 from gmm_speciation.plotting.benchmark import (
-    plot_against,
-    plot_front,
     plot_heat_map,
     plot_log_law,
+    plot_sizes,
 )
 from gmm_speciation.plotting.curves import plot_clock, plot_curve
 from gmm_speciation.plotting.guidance import (
@@ -60,7 +59,6 @@ __all__ = [
     "mark_exits",
     "noise_axis",
     "panels",
-    "plot_against",
     "plot_bifurcations",
     "plot_class_criteria",
     "plot_clock",
@@ -70,7 +68,6 @@ __all__ = [
     "plot_curve",
     "plot_divergence",
     "plot_four_points",
-    "plot_front",
     "plot_guided",
     "plot_heat_map",
     "plot_hierarchy",
@@ -78,6 +75,7 @@ __all__ = [
     "plot_limit",
     "plot_log_law",
     "plot_scaling",
+    "plot_sizes",
     "plot_transitions",
     "save",
     "styled",

@@ -11,13 +11,12 @@ from heard import Heard
 
 from gmm_speciation import cli
 from gmm_speciation.benchmark import isolation
+from gmm_speciation.benchmark.boards import boards, results
 from gmm_speciation.benchmark.cells import Cell, cells, task_of
 from gmm_speciation.benchmark.isolation import Limits
-from gmm_speciation.benchmark.leaderboard import leaderboard, scored
 from gmm_speciation.benchmark.rows import appending, read_rows, rows_file
 from gmm_speciation.benchmark.sweep import sweep
 from gmm_speciation.benchmark.truth import truth
-from gmm_speciation.estimators.registry import own_estimator
 
 OWN = """
 import time
@@ -131,11 +130,18 @@ def test_a_sweep_goes_on_where_it_stopped_and_every_end_is_a_row(own):
     good = rows["mine:Half"]
     assert {"seconds", "peak_mib", "evaluations", "versions", "device", "date"} <= set(good)
     truths = {"mine:small": truth(task_of("mine:small"))}
-    estimators = {name: own_estimator(name) for name in names}
-    (line,) = leaderboard(
-        list(rows.values()), scored(list(rows.values()), truths, estimators), estimators
+    (board,) = boards(
+        results(list(rows.values()), truths),
+        {"mine:small": "own"},
+        {"mine:small": truths["mine:small"].prior_entropy},
     )
-    assert (line.estimator, line.tasks, line.failed) == ("mine:Half", 1, 0)
+    first, *others = board.standings
+    assert (first.estimator, first.tasks, first.failed) == ("mine:Half", 1, 0)
+    # No result is worse than any; a limit of time is told apart from a failure.
+    assert all(line.error == np.inf for line in others)
+    assert {line.estimator: (line.timed_out, line.failed) for line in others} == {
+        name: (1, 0) if name == "mine:Spins" else (0, 1) for name in names[1:]
+    }
 
 
 def test_what_ran_out_of_time_is_not_started_with_more_samples(own):
@@ -151,7 +157,7 @@ def test_what_ran_out_of_time_is_not_started_with_more_samples(own):
     beyond = _Beyond()
     for row in rows:
         beyond.add(row)
-    assert beyond.row_of(Cell("mine:small", "mine:Spins", 8, 0)) is None
+    assert beyond.row_of(Cell("mine:small", "mine:Spins", "noisy", 8, 0)) is None
 
 
 def test_an_edit_an_upgrade_or_another_limit_never_leaves_a_stale_row(own, monkeypatch):
@@ -230,7 +236,7 @@ def test_a_child_ends_with_its_sweep(own):
     program = (
         "import subprocess, sys; child = subprocess.Popen([sys.executable, '-m', "
         "'gmm_speciation.benchmark.worker'], stdin=subprocess.PIPE, stdout=subprocess.PIPE); "
-        'child.stdout.readline(); child.stdin.write(b\'["mine:small", "mine:Spins", 16, 0]\\n\'); '
+        'child.stdout.readline(); child.stdin.write(b\'["mine:small", "mine:Spins", "noisy", 16, 0]\\n\'); '
         "child.stdin.flush(); print(child.pid, flush=True); child.wait()"
     )
     sweep = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE)
@@ -253,7 +259,14 @@ def test_a_killed_sweep_leaves_no_lock(tmp_path):
         pass
     sweep.kill()
     sweep.wait()
-    row = {"task": "pair-d16", "estimator": "tracking", "n": 16, "seed": 0, "status": "ok"}
+    row = {
+        "task": "pair-d16",
+        "estimator": "tracking",
+        "access": "noisy",
+        "n": 16,
+        "seed": 0,
+        "status": "ok",
+    }
     with appending(path) as file:
         file.add(row)
     assert read_rows(tmp_path) == [row]
@@ -282,7 +295,7 @@ def test_the_command_ranks_reports_and_resumes(tmp_path, capsys):
     shown = capsys.readouterr().out
     assert "kt-lower" in shown
     names = {path.name for path in tmp_path.iterdir()}
-    assert {"rows.jsonl", "report.html", "scores.csv", "leaderboard.csv", "heatmap.png"} <= names
+    assert {"rows.jsonl", "report.html", "cells.csv", "boards.csv", "pairs.csv"} <= names
     before = (tmp_path / "rows.jsonl").read_text()
     assert cli.main([*words, "--quiet"]) == 0
     assert capsys.readouterr().out == ""
@@ -294,6 +307,8 @@ BAD = [
     (["--estimator", "rosss"], "Did you mean 'ross'?"),
     (["--profile", "ful"], "Did you mean 'full'?"),
     (["--num-samples", "1"], "must be at least 2"),
+    (["--task", "pair-w0.999", "--num-samples", "64"], "pair-w0.999 from 16384"),
+    (["--access", "samples"], "Unknown access 'samples'"),
     (["--num-samples", "many"], "whole numbers"),
     (["--shard", "3/2"], "1 <= i <= n"),
     (["--shard", "one"], "`--shard` takes I/N"),
@@ -330,7 +345,7 @@ def test_a_mistake_is_one_line_and_exit_code_2(own, capsys, words, says):
 def test_the_list_names_everything_and_what_is_missing(capsys):
     assert cli.main(["benchmark", "list"]) == 0
     shown = capsys.readouterr().out.replace("\n", " ")
-    for word in ("pair-d100000", "digits", "qmc", "minde", "Ding & Ashok 2021"):
+    for word in ("pair-d4096", "digits", "qmc", "minde", "Ding & Ashok 2021"):
         assert word in shown
 
 

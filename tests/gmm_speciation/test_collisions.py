@@ -26,7 +26,10 @@ def test_the_bounds_are_reached_and_known_for_two_classes():
     phi = float(gs.exact.clone_agreement(1.0))
     assert entropy_lower_bound(np.array(phi), 2) == pytest.approx(2 * np.log(2) * (1 - phi))
     assert entropy_lower_bound(np.array(phi), 2) == pytest.approx(0.3116, abs=1e-4)
-    assert entropy_upper_bound(np.array(phi), 2) == pytest.approx(0.3894, abs=1e-4)
+    # Two weights are fixed by their collision probability: the upper bound is their entropy.
+    p = (1 + np.sqrt(2 * phi - 1)) / 2
+    expected = -xlogy(p, p) - xlogy(1 - p, 1 - p)
+    assert entropy_upper_bound(np.array(phi), 2) == pytest.approx(expected, abs=1e-6)
     # m equal weights touch the lower one; certainty and ignorance both.
     for m in (1, 2, 5, 10):
         assert entropy_lower_bound(np.array(1 / m), 10) == pytest.approx(np.log(m))
@@ -51,7 +54,7 @@ def test_two_classes_at_kappa_one():
     lower, upper = (
         float(bound(np.array(phi), 2)) for bound in (entropy_lower_bound, entropy_upper_bound)
     )
-    np.testing.assert_allclose([lower, entropy, upper], [0.3116, 0.3563, 0.3894], atol=5e-5)
+    np.testing.assert_allclose([lower, entropy, upper], [0.3116, 0.3563, 0.3846], atol=5e-5)
 
 
 @pytest.mark.parametrize("num_classes", [3, 10, 100])

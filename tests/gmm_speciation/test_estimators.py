@@ -161,10 +161,12 @@ def test_nearest_neighbours_fail_in_256_dimensions():
         ("qda", 0.02),
         ("em", 0.03),
         ("logistic", 0.04),
+        ("knn", 0.04),
+        ("trees", 0.06),
     ],
 )
 def test_sample_methods_agree_in_one_dimension(name, tolerance):
-    problem, exact = on_a_line(1024, Access.SAMPLES)
+    problem, exact = on_a_line(1024, Access.NOISY)
     found = ESTIMATORS[name]().curve(problem).entropy.value
     np.testing.assert_allclose(found, exact, atol=tolerance)
 
@@ -178,9 +180,11 @@ def test_resubstitution_is_too_sure_of_itself():
 
 
 def test_an_estimator_gets_what_it_declares_and_no_more():
-    problem = pair_problem([1.0, 0.5], access=Access.SAMPLES)
+    problem = pair_problem([1.0, 0.5], access=Access.NOISY)
     with pytest.raises(ValueError, match=r"asks for scores; declare `Access.SCORES`"):
         problem.model  # noqa: B018
+    with pytest.raises(ValueError, match=r"clean samples; declare `Access.CLEAN`"):
+        problem.clean()
     scores = pair_problem([1.0, 0.5], access=Access.SCORES)
     assert scores.model.num_classes == 2
     with pytest.raises(ValueError, match=r"declare `Access.MIXTURE`"):
@@ -203,6 +207,46 @@ def test_samples_are_the_same_for_every_estimator_and_differ_between_levels():
     second.key("something else")
     np.testing.assert_array_equal(first.samples(1).x, second.samples(1).x)
     assert not np.allclose(first.samples(0).x, first.samples(1).x)
+
+
+def test_problems_of_one_shape_share_no_draws():
+    """Of another name or seed nothing is the same: not the states, not the noise, not the folds."""
+    law = families.symmetric_pair(16)
+
+    def made(name, seed=0):
+        return problem_of(law, [0.0, -1.0], 64, name=name, seed=seed, access=Access.CLEAN)
+
+    one, again = made("one"), made("one")
+    np.testing.assert_array_equal(one.samples(0).x, again.samples(0).x)
+    for other in (made("other"), made("one", 1)):
+        assert abs(np.corrcoef(np.ravel(one.clean().x), np.ravel(other.clean().x))[0, 1]) < 0.15
+        noise, its = (np.ravel(p.noised(0 * p.clean().x, 0, p.key("n"))) for p in (one, other))
+        assert abs(np.corrcoef(noise, its)[0, 1]) < 0.15
+        assert not np.array_equal(one.folds(one.clean().labels), other.folds(other.clean().labels))
+
+
+@pytest.mark.parametrize("access", [Access.NOISY, Access.CLEAN])
+def test_nothing_is_judged_by_what_it_was_fitted_on(access):
+    """Folds part the states, classes are dealt over them, and all noises of a state stay together."""
+    law = GaussianMixture.isotropic([[0.0], [100.0]], 1.0, [0.2, 0.8])
+    problem = problem_of(
+        law, [30.0, 20.0], 90, access=access
+    )  # hardly any noise: states are known by value
+    x, labels = problem._drawn()
+    seen = []
+    for fold in (0, 1):
+        train, test = problem.split(0, fold)
+        assert len(train.x) == len(test.x) == problem.draws * 45
+        known, held = (
+            np.abs(np.asarray(part.x) - np.asarray(x).T).argmin(1) for part in (train, test)
+        )
+        assert not set(known) & set(held)
+        assert all(np.sum(held == state) == problem.draws for state in set(held))
+        np.testing.assert_array_equal(labels[held], test.labels)
+        assert abs(np.sum(test.labels == 0) / problem.draws - np.sum(labels == 0) / 2) < 1
+        seen += list(set(held))
+    assert sorted(seen) == list(range(90))
+    assert problem.draws == {Access.NOISY: 1, Access.CLEAN: 4}[access]
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,205 @@
+"""Pages of the boards of entropy estimators: from a folder of `gmm-speciation benchmark` into Markdown.
+
+    gmm-speciation benchmark --profile full --out out/benchmark
+    python benchmarks/boards.py
+
+What the folder says is stored in `results/` (`boards.json`, and every cell in `cells.csv.gz`); the boards of
+README.md, `estimators.md` with a section an estimator and `tasks.md` with a section a task are rendered from
+there alone, and can be made again at any time without measuring.
+"""
+
+import csv
+import gzip
+import io
+import json
+import sys
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import typer
+from estimators import digits, made, markdown, place, share, store
+
+from gmm_speciation.benchmark.catalogue import TASKS
+from gmm_speciation.benchmark.summary import ACCESSES, letter
+from gmm_speciation.benchmark.truth import truth
+from gmm_speciation.estimators.registry import ESTIMATORS
+from gmm_speciation.reporting import terminal
+
+HERE = Path(__file__).parent
+_BARS = "▁▂▃▄▅▆▇█"
+Lines = Sequence[Mapping[str, Any]]
+app = typer.Typer(name="boards", add_completion=False, pretty_exceptions_enable=False)
+
+
+@app.command()
+def main(
+    out: Annotated[Path, typer.Option(help="Folder of the sweep.")] = Path("out/benchmark"),
+    results: Annotated[Path, typer.Option(help="Where results are stored.")] = HERE / "results",
+    page: Annotated[Path, typer.Option(help="Gets the boards.")] = HERE / "README.md",
+) -> None:
+    """Store what there is, and render what is stored."""
+    if (out / "result.json").exists():
+        results.mkdir(parents=True, exist_ok=True)
+        store(out / "result.json", results / "boards.json")
+        content = (out / "cells.csv").read_bytes()
+        (results / "cells.csv.gz").write_bytes(gzip.compress(content, mtime=0))
+    stored = json.loads((results / "boards.json").read_text(encoding="utf-8"))
+    with gzip.open(results / "cells.csv.gz", "rt", encoding="utf-8", newline="") as file:
+        errors = errors_by_task(csv.DictReader(file))
+    place(page, "boards", boards(stored))
+    page.with_name("estimators.md").write_text(estimator_pages(stored, errors), encoding="utf-8")
+    page.with_name("tasks.md").write_text(task_pages(stored, errors), encoding="utf-8")
+
+
+def boards(content: Mapping[str, Any]) -> str:
+    """Every access and kind, a column a number of samples; a letter is a group."""
+    text = io.StringIO()
+    text.write(f"{made(content)} {content['processor seconds']:,} processor seconds in all.\n")
+    lines: Lines = content["boards"]
+    for access, kind in dict.fromkeys((line["access"], line["kind"]) for line in lines):
+        own = [line for line in lines if (line["access"], line["kind"]) == (access, kind)]
+        sizes = sorted({line["n"] for line in own})
+        names = [line["estimator"] for line in own if line["n"] == sizes[-1]]
+        names += sorted({line["estimator"] for line in own} - set(names))
+        at = {(line["estimator"], line["n"]): line for line in own}
+        rows = [
+            [f"`{name}`", *(cell(at.get((name, n))) for n in sizes), *last(at, name, sizes)]
+            for name in names
+        ]
+        headers = ["estimator", *(f"n = {n:,}" for n in sizes), "s", "tasks", "no result"]
+        text.write(f"\n**{ACCESSES[access]}, {kind}s**\n\n{markdown(headers, rows, 1)}\n")
+    return text.getvalue()
+
+
+def cell(line: Mapping[str, Any] | None) -> str:
+    """`a 0.012 (0.008 to 0.02)`."""
+    if line is None:
+        return "—"
+    if float(line["error"]) == np.inf:
+        return f"{letter(line['group'])} no result"
+    ends = ["∞" if float(line[end]) == np.inf else digits(line[end], 2) for end in ("low", "high")]
+    return f"{letter(line['group'])} {digits(line['error'], 2)} ({ends[0]} to {ends[1]})"
+
+
+def last(at: Mapping[tuple[str, int], Mapping[str, Any]], name: str, sizes: list[int]) -> list[str]:
+    """Seconds, tasks, and runs without a result, where it ran with the most samples."""
+    line = next(at[name, n] for n in reversed(sizes) if (name, n) in at)
+    lost = f"{line['timed_out']} timed out, {line['failed']} failed"
+    return [digits(line["seconds"], 2), str(line["tasks"]), lost]
+
+
+def errors_by_task(
+    cells: Iterator[Mapping[str, str]],
+) -> dict[tuple[str, str, int], dict[str, float]]:
+    """Relative error by (estimator, access, n) and task; infinite where a run has no result."""
+    squares: dict[tuple[str, str, int], dict[str, list[float]]] = defaultdict(
+        lambda: defaultdict(list)
+    )
+    for one in cells:
+        if one["status"] == "not-applicable":
+            continue
+        off = np.inf
+        if one["status"] == "ok":
+            off = (float(one["clipped"]) - float(one["truth"])) / float(one["prior_entropy"])
+        squares[one["estimator"], one["access"], int(one["n"])][one["task"]].append(off**2)
+    return {
+        key: {task: float(np.sqrt(np.mean(values))) for task, values in of.items()}
+        for key, of in squares.items()
+    }
+
+
+def estimator_pages(
+    content: Mapping[str, Any], errors: Mapping[tuple[str, str, int], Mapping[str, float]]
+) -> str:
+    """A section an estimator: what it is told, what it costs, where it wins and where it fails."""
+    parts = [
+        "# Estimators\n\nMade by `benchmarks/boards.py` from `results/`; errors are over H(C).\n"
+    ]
+    lines: Lines = content["boards"]
+    for name, one in ESTIMATORS.items():
+        told = ", ".join(ACCESSES[str(access)] for access in one.boards())
+        article = "an" if str(one.kind)[0] in "eu" else "a"
+        parts.append(
+            f"## {name}\n\n{one.title}: {article} {one.kind}. Told: {told}. {one.reference}.\n"
+        )
+        own = [line for line in lines if line["estimator"] == name]
+        if not own:
+            parts.append("Not in the stored run.\n")
+            continue
+        rows = [
+            [
+                line["access"],
+                f"{line['n']:,}",
+                cell(line),
+                share(line["inside"]),
+                digits(line["violation"], 2),
+                digits(line["seconds"], 2),
+                *ends(errors.get((name, line["access"], line["n"]), {})),
+            ]
+            for line in own
+        ]
+        headers = ["access", "n", "error", "inside 95 %", "violation", "s", "best on", "worst on"]
+        parts.append(markdown(headers, rows, 1) + "\n")
+    return "\n".join(parts)
+
+
+def ends(of: Mapping[str, float]) -> list[str]:
+    """The task with the least error, and the one with the most."""
+    if not of:
+        return ["—", "—"]
+    named = [
+        (task, f"{task} {error:.2g}" if np.isfinite(error) else task) for task, error in of.items()
+    ]
+    best, worst = min(named, key=lambda x: of[x[0]])[1], max(named, key=lambda x: of[x[0]])[1]
+    return [best, worst if np.isfinite(max(of.values())) else f"{worst}: no result"]
+
+
+def task_pages(
+    content: Mapping[str, Any], errors: Mapping[tuple[str, str, int], Mapping[str, float]]
+) -> str:
+    """A section a task: its curve, how its truth is known, and who is nearest."""
+    estimates = {line["estimator"] for line in content["boards"] if line["kind"] == "estimate"}
+    parts = [
+        "# Tasks\n\nMade by `benchmarks/boards.py` from the shipped truths and `results/`. A bar is H(C|X) "
+        "at one of 16 noise levels, from signal to noise, a full one H(C).\n"
+    ]
+    for id, task in TASKS.items():
+        curve = truth(task)
+        shares = np.asarray(curve.entropy.value) / curve.prior_entropy
+        bars = "".join(_BARS[int(np.clip(share * 8, 0, 7))] for share in shares)
+        known = float(np.max(curve.entropy.half_width()))
+        how = (
+            "an exact integral" if known == 0 else f"{curve.method}, within {known:.1g} nats (95 %)"
+        )
+        parts.append(
+            f"## {id}\n\n{task.what[0].upper()}{task.what[1:]}. Family: {task.family}; from "
+            f"{task.min_samples:,} samples; H(C) = {curve.prior_entropy:.4g} nats. Truth: {how}.\n\n"
+            f"`{bars}` log-SNR {curve.log_snr[0]:.3g} to {curve.log_snr[-1]:.3g}\n"
+        )
+        rows = []
+        for access, label in ACCESSES.items():
+            sizes = [n for (_, a, n), of in errors.items() if a == access and id in of]
+            if not sizes:
+                continue
+            n = max(sizes)
+            ranked = sorted(
+                (of[id], name)
+                for (name, a, size), of in errors.items()
+                if (a, size) == (access, n) and id in of and name in estimates
+            )
+            shown = ", ".join(
+                f"`{name}` {error:.2g}" for error, name in ranked[:3] if np.isfinite(error)
+            )
+            rows.append([label, f"{n:,}", shown])
+        if rows:
+            parts.append(
+                markdown(["access", "n", "nearest estimates, error over H(C)"], rows, 3) + "\n"
+            )
+    return "\n".join(parts)
+
+
+if __name__ == "__main__":
+    sys.exit(terminal.run(app))

@@ -1,0 +1,300 @@
+"""Boards: what a sweep says, one for each access, kind and number of samples.
+
+The error of a method on a task is the root mean square over seeds and levels, over H(C) of the task, after
+clipping. What is *not applicable* is left out. A run that failed has no error that any method would be
+beaten by; so has one that did not end within the stated budget of processor seconds, and the two are
+counted apart.
+
+A method stands by its median over the tasks that apply to it, a number of its own: two methods change
+places for no third one. How sure the number is says a bootstrap over families of tasks, and over the tasks
+of each, since like tasks err alike. Two methods are compared on the same draws: how often one is nearer the
+truth, and the median over tasks of the log ratio of their errors, with its interval by the same bootstrap;
+where that holds 0 they are not resolved. Going down a board, a method that is not resolved from the first
+of its group is in that group.
+"""
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from jaxtyping import Float, Int
+
+from gmm_speciation.benchmark.scores import score
+from gmm_speciation.curves import EntropyCurve
+from gmm_speciation.estimators.base import Access, Kind
+
+LEVEL = 0.95
+_BOOTSTRAPS = 2000
+_SMALLEST = 1e-6  # of a relative error; the truth itself is known to 1e-4 nats
+
+
+class Result(NamedTuple):
+    """A cell that applies, with the relative error of its task."""
+
+    row: Mapping[str, Any]
+    scores: dict[str, float | None]  # empty where there is no result
+    error: float  # over H(C); infinite where there is no result
+
+    @property
+    def board(self) -> tuple[str, str, int]:
+        return self.row["access"], self.row["kind"], self.row["n"]
+
+
+class Standing(NamedTuple):
+    """One line of a board."""
+
+    access: str
+    kind: str
+    n: int
+    estimator: str
+    group: int  # from 1; methods of one group are not resolved from its first
+    error: float  # over H(C), median over tasks
+    low: float  # its 95 % interval
+    high: float
+    beats_next: float | None  # share of paired runs nearer the truth than the next line
+    bias: float | None  # over H(C), mean
+    raw: float | None  # as `error`, before clipping
+    inside: float | None  # share of levels covered
+    violation: float | None  # nats, largest
+    seconds: float | None  # of the quickest seed, median over tasks
+    tasks: int  # that apply
+    timed_out: int  # runs
+    failed: int  # runs
+
+
+class Pair(NamedTuple):
+    """Two methods of a board on the same draws."""
+
+    access: str
+    kind: str
+    n: int
+    estimator: str
+    other: str
+    runs: int
+    wins: float  # share of runs where the first is nearer the truth
+    log_ratio: float  # of errors, median over tasks
+    low: float
+    high: float
+
+    @property
+    def resolved(self) -> bool:
+        return not self.low <= 0 <= self.high
+
+
+class Board(NamedTuple):
+    """Methods of one access and kind at one number of samples, best first."""
+
+    access: str
+    kind: str
+    n: int
+    standings: list[Standing]
+    pairs: list[Pair]
+    errors: dict[tuple[str, str], float]  # by estimator and task
+
+
+def results(rows: Sequence[Mapping[str, Any]], truths: Mapping[str, EntropyCurve]) -> list[Result]:
+    """Rows that apply, with their scores."""
+    found = []
+    for row in rows:
+        if row["status"] == "not-applicable":
+            continue
+        if row["status"] != "ok":
+            found.append(Result(row, {}, np.inf))
+            continue
+        exact = truths[row["task"]]
+        scores = score(row, exact)
+        error = scores["error"]
+        assert error is not None  # of what is ok
+        found.append(Result(row, scores, max(error / exact.prior_entropy, _SMALLEST)))
+    return found
+
+
+def boards(
+    found: Sequence[Result], families: Mapping[str, str], priors: Mapping[str, float]
+) -> list[Board]:
+    """All boards, in the order of access, kind and size.
+
+    Args:
+        found: Of all boards.
+        families: Of the tasks.
+        priors: H(C) of the tasks, nats.
+    """
+    groups: dict[tuple[str, str, int], list[Result]] = defaultdict(list)
+    for one in found:
+        groups[one.board].append(one)
+    accesses, kinds = [str(one) for one in Access], [str(one) for one in Kind]
+    order = sorted(groups, key=lambda key: (accesses.index(key[0]), kinds.index(key[1]), key[2]))
+    return [_board(key, groups[key], families, priors) for key in order]
+
+
+def _board(
+    key: tuple[str, str, int],
+    found: Sequence[Result],
+    families: Mapping[str, str],
+    priors: Mapping[str, float],
+) -> Board:
+    tasks = list(dict.fromkeys(one.row["task"] for one in found))
+    names = list(dict.fromkeys(one.row["estimator"] for one in found))
+    of: dict[tuple[str, str], list[Result]] = defaultdict(list)
+    for one in found:
+        of[one.row["estimator"], one.row["task"]].append(one)
+    errors = {cell: _rms([one.error for one in runs]) for cell, runs in of.items()}
+    table = np.array([[errors.get((name, task), np.nan) for task in tasks] for name in names])
+    draws = resampled([families.get(task, task) for task in tasks])
+    medians = {name: float(_median(row)) for name, row in zip(names, table, strict=True)}
+    ranked = sorted(names, key=lambda name: medians[name])
+    place = {name: index for index, name in enumerate(names)}
+    pairs = [
+        _pair(key, name, other, table[[place[name], place[other]]], draws, of)
+        for index, name in enumerate(ranked)
+        for other in ranked[index + 1 :]
+    ]
+    by_names = {(pair.estimator, pair.other): pair for pair in pairs}
+    standings: list[Standing] = []
+    group, leader = 0, ""
+    for index, name in enumerate(ranked):
+        if not leader or by_names[leader, name].resolved:
+            group, leader = group + 1, name
+        low, high = _interval(_medians(table[place[name]], draws))
+        following = by_names.get((name, ranked[index + 1])) if index + 1 < len(ranked) else None
+        own = [one for (who, _), runs in of.items() if who == name for one in runs]
+        standings.append(
+            Standing(
+                *key,
+                name,
+                group,
+                medians[name],
+                low,
+                high,
+                None if following is None or not following.runs else following.wins,
+                *_rest(own, priors),
+            )
+        )
+    return Board(*key, standings, pairs, errors)
+
+
+def _rest(own: Sequence[Result], priors: Mapping[str, float]) -> tuple:
+    """The columns from `bias` on."""
+    ok = [one for one in own if one.scores]
+
+    def over_prior(name: str) -> list[float]:
+        return [(one.scores[name] or 0.0) / priors[one.row["task"]] for one in ok]
+
+    def known(name: str) -> list[float]:
+        return [value for one in ok if (value := one.scores[name]) is not None]
+
+    inside, violation = known("inside"), known("violation")
+    quickest: dict[str, float] = {}
+    for one in ok:
+        if one.row.get("seconds") is not None:
+            task = one.row["task"]
+            quickest[task] = min(one.row["seconds"], quickest.get(task, np.inf))
+    statuses = [one.row["status"] for one in own]
+    return (
+        float(np.mean(over_prior("bias"))) if ok else None,
+        float(np.median(over_prior("raw"))) if ok else None,
+        float(np.mean(inside)) if inside else None,
+        max(violation, default=None),
+        float(np.median(list(quickest.values()))) if quickest else None,
+        len({one.row["task"] for one in own}),
+        statuses.count("time-out"),
+        sum(status not in ("ok", "time-out") for status in statuses),
+    )
+
+
+def resampled(families: Sequence[str], seed: int = 0) -> Int[np.ndarray, "draws most"]:
+    """Indices of tasks in every bootstrap draw: families with replacement, then the tasks of each.
+
+    Draws of fewer tasks than others are filled up by an index beyond the last task.
+    """
+    rng = np.random.default_rng(seed)
+    members = [
+        np.flatnonzero([family == one for one in families]) for family in dict.fromkeys(families)
+    ]
+    number, most = len(members), max(map(len, members))
+    sizes = np.array([len(tasks) for tasks in members])
+    table = np.full((number, most), len(families))
+    for row, tasks in zip(table, members, strict=True):
+        row[: len(tasks)] = tasks
+    chosen = rng.integers(number, size=(_BOOTSTRAPS, number, 1))
+    places = rng.integers(sizes[chosen], size=(_BOOTSTRAPS, number, most))
+    drawn = np.where(np.arange(most) < sizes[chosen], table[chosen, places], len(families))
+    return drawn.reshape(_BOOTSTRAPS, -1)
+
+
+def _pair(
+    key: tuple[str, str, int],
+    name: str,
+    other: str,
+    table: Float[np.ndarray, "2 tasks"],
+    draws: Int[np.ndarray, "draws most"],
+    of: Mapping[tuple[str, str], Sequence[Result]],
+) -> Pair:
+    with np.errstate(invalid="ignore"):
+        ratio = np.log(table[0]) - np.log(
+            table[1]
+        )  # NaN where neither has a result, or one does not apply
+    runs: list[float] = []
+    for (who, task), own in of.items():
+        if who != name:
+            continue
+        theirs = {one.row["seed"]: one.error for one in of.get((other, task), ())}
+        for one in own:
+            against = theirs.get(one.row["seed"])
+            if against is not None and np.isfinite([one.error, against]).any():
+                runs.append(float(one.error < against) + 0.5 * float(one.error == against))
+    low, high = _interval(_medians(ratio, draws))
+    wins = float(np.mean(runs)) if runs else np.nan
+    return Pair(*key, name, other, len(runs), wins, float(_median(ratio)), low, high)
+
+
+def _medians(
+    values: Float[np.ndarray, " tasks"], draws: Int[np.ndarray, "draws most"]
+) -> Float[np.ndarray, " draws"]:
+    return np.asarray(_median(np.append(values, np.nan)[draws]))
+
+
+def _median(values: Float[np.ndarray, "*batch tasks"]) -> Any:
+    """Of what is known, NaN where nothing is; a middle between a number and infinity is infinite."""
+    ordered = np.sort(values)  # NaN last
+    known = np.sum(~np.isnan(ordered), -1, keepdims=True)
+    low, high = (
+        np.take_along_axis(ordered, np.maximum(index, 0), -1)[..., 0]
+        for index in ((known - 1) // 2, np.minimum(known // 2, values.shape[-1] - 1))
+    )
+    with np.errstate(invalid="ignore"):
+        return np.where(low == high, low, (low + high) / 2)
+
+
+def _interval(values: Float[np.ndarray, " draws"]) -> tuple[float, float]:
+    """Percentiles that are values of the sample, since some may be infinite."""
+    known = values[~np.isnan(values)]
+    if not len(known):
+        return np.nan, np.nan
+    ends = [(1 - LEVEL) / 2, (1 + LEVEL) / 2]
+    low, high = np.quantile(known, ends, method="nearest")
+    return float(low), float(high)
+
+
+def _rms(values: Sequence[float]) -> float:
+    return float(np.sqrt(np.mean(np.square(values))))
+
+
+def by_size(
+    found: Sequence[Result], families: Mapping[str, str]
+) -> dict[tuple[str, str], dict[str, dict[str, dict[int, float]]]]:
+    """Median relative error over the tasks of a family: by (access, kind), family, estimator and size."""
+    cells: dict[tuple[str, str, str, str, int], dict[str, list[float]]] = defaultdict(
+        lambda: defaultdict(list)
+    )
+    for one in found:
+        row, family = one.row, families.get(one.row["task"], one.row["task"])
+        key = row["access"], row["kind"], family, row["estimator"], row["n"]
+        cells[key][row["task"]].append(one.error)
+    table: dict[tuple[str, str], dict[str, dict[str, dict[int, float]]]] = {}
+    for (access, kind, family, estimator, n), of in sorted(cells.items()):
+        value = float(_median(np.array([_rms(errors) for errors in of.values()])))
+        panel = table.setdefault((access, kind), {}).setdefault(family, {})
+        panel.setdefault(estimator, {})[n] = value
+    return table
