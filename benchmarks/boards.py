@@ -80,8 +80,11 @@ def cell(line: Mapping[str, Any] | None) -> str:
         return "—"
     if float(line["error"]) == np.inf:
         return f"{letter(line['group'])} no result"
+    shown = f"{letter(line['group'])} {digits(line['error'], 2)}"
+    if line["low"] is None:
+        return shown
     ends = ["∞" if float(line[end]) == np.inf else digits(line[end], 2) for end in ("low", "high")]
-    return f"{letter(line['group'])} {digits(line['error'], 2)} ({ends[0]} to {ends[1]})"
+    return f"{shown} ({ends[0]} to {ends[1]})"
 
 
 def last(at: Mapping[tuple[str, int], Mapping[str, Any]], name: str, sizes: list[int]) -> list[str]:

@@ -1,6 +1,5 @@
-"""Tables of the benchmark of entropy estimators: from the folders of three commands into their page.
+"""Tables of coverage and of the log law: from the folders of two commands into their page.
 
-    gmm-speciation benchmark --profile full --out out/benchmark
     gmm-speciation benchmark coverage --out out/benchmark-coverage
     gmm-speciation benchmark log-law --out out/log-law
     python benchmarks/estimators.py
@@ -11,7 +10,6 @@ made again at any time without measuring: `make bench-estimators`.
 
 import json
 import re
-import shutil
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -23,7 +21,6 @@ from gmm_speciation.reporting import terminal
 
 HERE = Path(__file__).parent
 STORED = {
-    "benchmark": "estimators-cpu.json",
     "benchmark-coverage": "coverage-cpu.json",
     "log-law": "log-law-cpu.json",
 }
@@ -33,7 +30,7 @@ app = typer.Typer(name="estimators", add_completion=False, pretty_exceptions_ena
 
 @app.command()
 def main(
-    out: Annotated[Path, typer.Option(help="Folder of the three commands' folders.")] = Path("out"),
+    out: Annotated[Path, typer.Option(help="Folder of the two commands' folders.")] = Path("out"),
     results: Annotated[Path, typer.Option(help="Where results are stored.")] = HERE / "results",
     page: Annotated[Path, typer.Option(help="Gets the tables.")] = HERE / "README.md",
 ) -> None:
@@ -42,16 +39,11 @@ def main(
     for folder, name in STORED.items():
         if (out / folder / "result.json").exists():
             store(out / folder / "result.json", results / name)
-    for name in ("leaderboard.csv", "scores.csv"):
-        if (out / "benchmark" / name).exists():
-            shutil.copyfile(out / "benchmark" / name, results / name)
     stored = {
         folder: json.loads((results / name).read_text(encoding="utf-8"))
         for folder, name in STORED.items()
         if (results / name).exists()
     }
-    if "benchmark" in stored:
-        place(page, "leaderboard", leaderboard(stored["benchmark"]))
     if "benchmark-coverage" in stored:
         place(page, "coverage", coverage(stored["benchmark-coverage"]))
     if "log-law" in stored:
@@ -81,46 +73,6 @@ def place(file: Path, name: str, text: str) -> None:
             "add them."
         )
     file.write_text(f"{before}{begin}\n{text.strip()}\n{end}{parts[1]}", encoding="utf-8")
-
-
-def leaderboard(content: Content) -> str:
-    """The estimators, best mean rank first."""
-    headers = [
-        "estimator",
-        "what",
-        "kind",
-        "knows",
-        "place",
-        "RMSE/H(C)",
-        "RMSE",
-        "bias",
-        "spread",
-        "inside 95 %",
-        "violation",
-        "s",
-        "tasks",
-        "failed",
-    ]
-    rows = [
-        [
-            f"`{line['estimator']}`",
-            line["title"],
-            line["kind"],
-            line["access"],
-            f"{line['place']:.1f}",
-            digits(line["relative"]),
-            digits(line["rmse"]),
-            signed(line["bias"]),
-            digits(line["spread"]),
-            share(line["inside"]),
-            digits(line["violation"], 2),
-            digits(line["seconds"], 2),
-            str(line["tasks"]),
-            str(line["failed"]),
-        ]
-        for line in content["leaderboard"]
-    ]
-    return f"{made(content)}\n\n{markdown(headers, rows, text=4)}"
 
 
 def coverage(content: Content) -> str:

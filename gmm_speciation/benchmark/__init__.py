@@ -4,7 +4,8 @@ tasks        a task: a distribution, its classes, its noise levels
 catalogue    the tasks, by id
 truth        their truth, to 1e-4 nats or better
 cells, worker, isolation, rows, sweep    the runner
-scores, leaderboard, coverage, summary   what its rows say
+scores, boards, coverage, summary   what its rows say
+exchange     samples out, answers in
 profiles     sizes that fit a time
 """
 

@@ -9,8 +9,9 @@ A method stands by its median over the tasks that apply to it, a number of its o
 places for no third one. How sure the number is says a bootstrap over families of tasks, and over the tasks
 of each, since like tasks err alike. Two methods are compared on the same draws: how often one is nearer the
 truth, and the median over tasks of the log ratio of their errors, with its interval by the same bootstrap;
-where that holds 0 they are not resolved. Going down a board, a method that is not resolved from the first
-of its group is in that group.
+where that holds 0 they are not resolved. One family alone says nothing of others: there is no interval then,
+and nothing is resolved. Going down a board, a method that is not resolved from the first of its group is in
+that group.
 """
 
 from collections import defaultdict
@@ -50,7 +51,7 @@ class Standing(NamedTuple):
     estimator: str
     group: int  # from 1; methods of one group are not resolved from its first
     error: float  # over H(C), median over tasks
-    low: float  # its 95 % interval
+    low: float  # its 95 % interval; NaN where tasks are of one family
     high: float
     beats_next: float | None  # share of paired runs nearer the truth than the next line
     bias: float | None  # over H(C), mean
@@ -79,7 +80,7 @@ class Pair(NamedTuple):
 
     @property
     def resolved(self) -> bool:
-        return not self.low <= 0 <= self.high
+        return self.low > 0 or self.high < 0
 
 
 class Board(NamedTuple):
@@ -91,6 +92,22 @@ class Board(NamedTuple):
     standings: list[Standing]
     pairs: list[Pair]
     errors: dict[tuple[str, str], float]  # by estimator and task
+
+
+class _Clusters(NamedTuple):
+    """Tasks by family, and their draws."""
+
+    families: np.ndarray
+    draws: Int[np.ndarray, "draws most"]
+
+    def interval(self, values: Float[np.ndarray, " tasks"]) -> tuple[float, float]:
+        """Of the median, by percentiles that are values of the sample, since some may be infinite."""
+        if len(set(self.families[~np.isnan(values)])) < 2:
+            return np.nan, np.nan
+        medians = np.asarray(_median(np.append(values, np.nan)[self.draws]))
+        ends = [(1 - LEVEL) / 2, (1 + LEVEL) / 2]
+        low, high = np.quantile(medians[~np.isnan(medians)], ends, method="nearest")
+        return float(low), float(high)
 
 
 def results(rows: Sequence[Mapping[str, Any]], truths: Mapping[str, EntropyCurve]) -> list[Result]:
@@ -141,12 +158,13 @@ def _board(
         of[one.row["estimator"], one.row["task"]].append(one)
     errors = {cell: _rms([one.error for one in runs]) for cell, runs in of.items()}
     table = np.array([[errors.get((name, task), np.nan) for task in tasks] for name in names])
-    draws = resampled([families.get(task, task) for task in tasks])
+    of_tasks = [families.get(task, task) for task in tasks]
+    clusters = _Clusters(np.array(of_tasks), resampled(of_tasks))
     medians = {name: float(_median(row)) for name, row in zip(names, table, strict=True)}
     ranked = sorted(names, key=lambda name: medians[name])
     place = {name: index for index, name in enumerate(names)}
     pairs = [
-        _pair(key, name, other, table[[place[name], place[other]]], draws, of)
+        _pair(key, name, other, table[[place[name], place[other]]], clusters, of)
         for index, name in enumerate(ranked)
         for other in ranked[index + 1 :]
     ]
@@ -156,7 +174,7 @@ def _board(
     for index, name in enumerate(ranked):
         if not leader or by_names[leader, name].resolved:
             group, leader = group + 1, name
-        low, high = _interval(_medians(table[place[name]], draws))
+        low, high = clusters.interval(table[place[name]])
         following = by_names.get((name, ranked[index + 1])) if index + 1 < len(ranked) else None
         own = [one for (who, _), runs in of.items() if who == name for one in runs]
         standings.append(
@@ -228,13 +246,12 @@ def _pair(
     name: str,
     other: str,
     table: Float[np.ndarray, "2 tasks"],
-    draws: Int[np.ndarray, "draws most"],
+    clusters: _Clusters,
     of: Mapping[tuple[str, str], Sequence[Result]],
 ) -> Pair:
     with np.errstate(invalid="ignore"):
-        ratio = np.log(table[0]) - np.log(
-            table[1]
-        )  # NaN where neither has a result, or one does not apply
+        # NaN where neither has a result, or one does not apply.
+        ratio = np.log(table[0]) - np.log(table[1])
     runs: list[float] = []
     for (who, task), own in of.items():
         if who != name:
@@ -244,15 +261,9 @@ def _pair(
             against = theirs.get(one.row["seed"])
             if against is not None and np.isfinite([one.error, against]).any():
                 runs.append(float(one.error < against) + 0.5 * float(one.error == against))
-    low, high = _interval(_medians(ratio, draws))
+    low, high = clusters.interval(ratio)
     wins = float(np.mean(runs)) if runs else np.nan
     return Pair(*key, name, other, len(runs), wins, float(_median(ratio)), low, high)
-
-
-def _medians(
-    values: Float[np.ndarray, " tasks"], draws: Int[np.ndarray, "draws most"]
-) -> Float[np.ndarray, " draws"]:
-    return np.asarray(_median(np.append(values, np.nan)[draws]))
 
 
 def _median(values: Float[np.ndarray, "*batch tasks"]) -> Any:
@@ -265,16 +276,6 @@ def _median(values: Float[np.ndarray, "*batch tasks"]) -> Any:
     )
     with np.errstate(invalid="ignore"):
         return np.where(low == high, low, (low + high) / 2)
-
-
-def _interval(values: Float[np.ndarray, " draws"]) -> tuple[float, float]:
-    """Percentiles that are values of the sample, since some may be infinite."""
-    known = values[~np.isnan(values)]
-    if not len(known):
-        return np.nan, np.nan
-    ends = [(1 - LEVEL) / 2, (1 + LEVEL) / 2]
-    low, high = np.quantile(known, ends, method="nearest")
-    return float(low), float(high)
 
 
 def _rms(values: Sequence[float]) -> float:

@@ -106,7 +106,7 @@ def long_board(board: Board) -> list[list[str]]:
             line.estimator,
             letter(line.group),
             _digits(line.error),
-            f"{_digits(line.low)} to {_digits(line.high)}",
+            "—" if np.isnan(line.low) else f"{_digits(line.low)} to {_digits(line.high)}",
             _share(line.beats_next),
             "—" if line.bias is None else signed(line.bias, 3),
             _digits(line.raw),

@@ -10,7 +10,9 @@ mixture_bounds  Kolchinsky-Tracey, Taylor expansion, moment matching; pairwise t
 error_bounds    Fano, Hellman-Raviv
 neighbours      Ross, KSG
 kernels         kernel density, resubstitution and leave-one-out
-classifiers     LDA, QDA, EM, logistic regression
+crossfit        what is fitted on some states and judged on others
+gaussians       LDA, QDA, shrunk; with noise that is known
+classifiers     EM, logistic regression, k nearest neighbours, boosted trees
 learned         those that train a network
 own_samples     any of them on samples of one's own: `estimate_class_entropy`
 """
@@ -26,9 +28,11 @@ from gmm_speciation.estimators.base import (
     Samples,
     problem_of,
 )
+from gmm_speciation.estimators.crossfit import CrossFitted
 
 __all__ = [
     "Access",
+    "CrossFitted",
     "Estimator",
     "Kind",
     "LevelEstimator",

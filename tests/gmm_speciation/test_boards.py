@@ -109,6 +109,21 @@ def test_methods_are_compared_on_the_same_draws():
     assert group["far"] > group["near"]
 
 
+def test_one_family_resolves_nothing():
+    """Nor do methods that share tasks of one family alone, or none at all."""
+    one = [task for task in SOME if FAMILIES[task] == FAMILIES["pair-d1"]]
+    rows = [row(name, task, 0, e) for task in one for name, e in (("near", 0.01), ("far", 0.4))]
+    board = ranking(rows)
+    assert [line.group for line in board.standings] == [1, 1]
+    assert all(np.isnan([line.low, line.high]).all() for line in board.standings)
+    assert board.pairs[0].wins == 1
+    apart = [row("here", task, 0, 0.01) for task in SOME[:3]]
+    apart += [row("there", task, 0, 0.4) for task in SOME[3:]]
+    board = ranking(apart)
+    assert [line.group for line in board.standings] == [1, 1]
+    assert not np.isnan([line.low for line in board.standings]).any()
+
+
 def test_the_bootstrap_takes_families_whole():
     """Ten tasks of one family are one cluster: its draws have them all or none of them."""
     draws = resampled(["a"] * 10 + ["b"])
