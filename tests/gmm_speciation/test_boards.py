@@ -284,6 +284,16 @@ def test_parquet_holds_the_same(tmp_path):
     assert {"level", "log_snr", "label", "prior", "x0"} <= set(table.column_names)
 
 
+def test_without_pyarrow_parquet_is_refused_in_a_line(tmp_path, capsys, monkeypatch):
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    words = ["benchmark", "export", "--task", "pair-d1", "--n", "64", "--format", "parquet"]
+    assert cli.main([*words, "--out", str(tmp_path)]) == 2
+    said = capsys.readouterr().err.strip()
+    assert "pip install 'gmm-speciation[parquet]'" in said
+    assert len(said.splitlines()) == 1
+    assert not list(tmp_path.iterdir())
+
+
 GOOD = "task,access,n,seed,estimator,kind,level,entropy\n" + "".join(
     f"pair-d1,noisy,64,0,mine,estimate,{level},0.5\n" for level in range(16)
 )
