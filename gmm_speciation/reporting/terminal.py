@@ -304,7 +304,17 @@ def show(what: RichTable | str, quiet: bool = False) -> None:
     if isinstance(what, str):
         console.print(plain(what), markup=False, soft_wrap=True)
     else:
+        if _needed(what) > console.width:  # the frame gives way before words do
+            what.pad_edge = what.show_edge = False
+            console.width = max(
+                console.width, _needed(what)
+            )  # and lines are broken before cells are lost
         console.print(what)
+
+
+def _needed(table: RichTable) -> int:
+    wide = Console(width=1000)
+    return wide.measure(table).minimum
 
 
 _NUMBER_WIDTH = 20
@@ -326,7 +336,7 @@ def table(
         widest = max((len(row[index]) for row in rows), default=0)
         right = index > 0 and numeric([row[index] for row in rows])
         short = right and widest <= _NUMBER_WIDTH
-        words = [word for row in rows for word in row[index].split()]
+        words = [word for row in [headers, *rows] for word in row[index].split()]
         least = min(max(map(len, words), default=0), _WORD_WIDTH if index else _NAME_WIDTH)
         if short:  # no wider than what stands under it, as far as its words allow
             header = textwrap.fill(header, max(widest, *map(len, header.split()), 1))

@@ -238,3 +238,13 @@ def test_no_ctrl_c_is_lost_while_jax_compiles_and_runs():
                 busy.kill()
         ends.append((busy.returncode, said))
     assert ends == [(130, "error: interrupted\n")] * 30
+
+
+@pytest.mark.parametrize("columns", [20, 60, 79, 80, 81, 120])
+def test_no_number_and_no_word_of_a_table_is_cut(columns, monkeypatch, capsys):
+    monkeypatch.setenv("COLUMNS", str(columns))
+    headers = ["variable", "side", "H(C)", "H at σ_min", "peak σ", "80 % window σ", "half H at σ"]
+    numbers = ["0.672", "0.005±0.005", "0.952±0.030", "0.464–2.67", "0.995±0.019"]
+    terminal.show(terminal.table(headers, [["closed loop", "theory", *numbers]], "digits"))
+    printed = capsys.readouterr().out.split()
+    assert {"variable", "closed", "loop", "theory", *numbers} <= set(printed)
