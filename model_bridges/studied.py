@@ -33,7 +33,7 @@ from model_bridges.guidance import Guidance
 from model_bridges.images.labelled import LabelledImages
 from model_bridges.images.reading import read_parts
 from model_bridges.images.sets import ImageSet, Parts
-from model_bridges.quality import Judge, Quality, Reference, assess
+from model_bridges.quality import FeatureClassifier, Quality, Reference, assess
 from model_bridges.samplers import Method, karras_sigmas, sample
 
 NUM_STEPS = 32
@@ -47,8 +47,8 @@ def scaled_pixels(pixels: UInt8[Tensor, "n c h w"]) -> Float[Tensor, "n c h w"]:
     return pixels.float() / 127.5 - 1
 
 
-def _train_judge(train: LabelledImages) -> Judge:
-    return Judge.train(train.images, train.labels)
+def _train_judge(train: LabelledImages) -> FeatureClassifier:
+    return FeatureClassifier.train(train.images, train.labels)
 
 
 @dataclass(frozen=True, eq=False)
@@ -94,7 +94,7 @@ class StudiedModel:
     decode: Callable[[Tensor], Tensor] | None = None
     from_pictures: Callable[[Tensor], Images] = torch.Tensor.contiguous
     show: Callable[[Images], Tensor] | None = None
-    train_judge: Callable[[LabelledImages], Judge] = _train_judge
+    train_judge: Callable[[LabelledImages], FeatureClassifier] = _train_judge
     folder: Path | None = None
 
     # Data
@@ -243,7 +243,7 @@ class StudiedModel:
         return self.images(self.averaged)
 
     @cached_property
-    def judge(self) -> Judge:
+    def judge(self) -> FeatureClassifier:
         """The classifier of its images.
 
         Raises:

@@ -1,6 +1,6 @@
 """How good drawn images are, in the feature space of a classifier trained on the data.
 
-    judge = Judge.train(digits.train_images, digits.train_labels)
+    judge = FeatureClassifier.train(digits.train_images, digits.train_labels)
     reference = Reference.of(judge, digits.train_images, digits.train_labels)
     quality = assess(images, judge, reference, removed=7)
     quality.frechet, quality.removed_share, quality.balance      # each with its error
@@ -16,17 +16,17 @@ from model_bridges.quality.comparison import (
     at_equal,
     paired_difference,
 )
+from model_bridges.quality.feature_classifier import FeatureClassifier
 from model_bridges.quality.floor import Floor, floor
 from model_bridges.quality.frechet import Moments, frechet_distance
 from model_bridges.quality.jackknife import Jackknifed
-from model_bridges.quality.judge import Judge
 from model_bridges.quality.reference import Reference
 
 __all__ = [
     "EqualComparison",
+    "FeatureClassifier",
     "Floor",
     "Jackknifed",
-    "Judge",
     "Moments",
     "Quality",
     "QualityCurve",

@@ -6,6 +6,7 @@ from typing import Literal
 import numpy as np
 
 from gmm_speciation.estimate import Estimate
+from model_bridges.quality.feature_classifier import FeatureClassifier, Images
 from model_bridges.quality.frechet import sampled_frechet
 from model_bridges.quality.jackknife import (
     NUM_BATCHES,
@@ -13,7 +14,6 @@ from model_bridges.quality.jackknife import (
     batch_index,
     share_estimate,
 )
-from model_bridges.quality.judge import Images, Judge
 from model_bridges.quality.precision_recall import precision_recall
 from model_bridges.quality.reference import Reference
 from model_bridges.quality.shares import class_balance, class_diversity, class_shares
@@ -72,7 +72,7 @@ class Quality:
 
 def assess(
     images: Images,
-    judge: Judge,
+    judge: FeatureClassifier,
     reference: Reference,
     removed: int | None = None,
     num_batches: int = NUM_BATCHES,

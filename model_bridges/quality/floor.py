@@ -10,8 +10,8 @@ import numpy as np
 
 from gmm_speciation.estimate import Estimate
 from model_bridges.quality.assessment import Quality, assess
+from model_bridges.quality.feature_classifier import FeatureClassifier, Images, Labels
 from model_bridges.quality.frechet import Moments, frechet_distance
-from model_bridges.quality.judge import Images, Judge, Labels
 from model_bridges.quality.reference import Reference
 
 
@@ -25,7 +25,7 @@ class Floor:
 
 
 def floor(
-    judge: Judge,
+    judge: FeatureClassifier,
     reference: Reference,
     held_out: Images,
     held_out_labels: Labels,

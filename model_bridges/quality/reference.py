@@ -7,8 +7,8 @@ from functools import cached_property
 import numpy as np
 from jaxtyping import Float, Int
 
+from model_bridges.quality.feature_classifier import FeatureClassifier, Images, Labels
 from model_bridges.quality.frechet import Moments
-from model_bridges.quality.judge import Images, Judge, Labels
 from model_bridges.quality.precision_recall import radii
 from model_bridges.quality.shares import class_traces
 
@@ -29,7 +29,7 @@ class Reference:
     removed: int | None = None
 
     @classmethod
-    def of(cls, judge: Judge, images: Images, labels: Labels) -> "Reference":
+    def of(cls, judge: FeatureClassifier, images: Images, labels: Labels) -> "Reference":
         """Of labelled images.
 
         Raises:

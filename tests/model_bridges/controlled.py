@@ -11,7 +11,7 @@ import torch
 from gmm_speciation import GaussianMixture
 from model_bridges.denoisers.mixture import mixture_denoiser
 from model_bridges.images.sets import ImageSet, Parts
-from model_bridges.quality import Judge
+from model_bridges.quality import FeatureClassifier
 from model_bridges.studied import study_denoiser
 
 WEIGHTS = (0.4, 0.2, 0.2, 0.2)  # the class that is removed has a share of its own
@@ -42,7 +42,9 @@ def judged_mixture():
         "mixture",
         class_names=tuple("abcd"),
         data=Parts(parts[1], parts[0]),
-        train_judge=lambda train: Judge.train(train.images, train.labels, hidden=(24, 6)),
+        train_judge=lambda train: FeatureClassifier.train(
+            train.images, train.labels, hidden=(24, 6)
+        ),
     )
 
 

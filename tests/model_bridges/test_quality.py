@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from model_bridges.quality import (
-    Judge,
+    FeatureClassifier,
     QualityCurve,
     Reference,
     assess,
@@ -24,7 +24,7 @@ R = 20
 
 @pytest.fixture(scope="module")
 def judge(digits):
-    return Judge.train(digits.train_images, digits.train_labels)
+    return FeatureClassifier.train(digits.train_images, digits.train_labels)
 
 
 @pytest.fixture(scope="module")
@@ -40,12 +40,12 @@ def noisy(digits, strength, *, seed=0, num=400, offset=0):
     return (1 - 0.2 * strength) * digits.train_images[chosen] + (0.1 + strength) * noise + offset
 
 
-# Judge
+# FeatureClassifier
 
 
 def test_the_judge_knows_digits(judge, reference, digits):
     start = time.perf_counter()
-    again = Judge.train(digits.train_images, digits.train_labels)
+    again = FeatureClassifier.train(digits.train_images, digits.train_labels)
     seconds = time.perf_counter() - start
     accuracy = judge.accuracy(digits.held_out_images, digits.held_out_labels)
     found = floor(judge, reference, digits.held_out_images, digits.held_out_labels)
@@ -71,7 +71,7 @@ def test_features_lead_to_the_predictions_of_scikit_learn(digits):
     from sklearn.neural_network import MLPClassifier
 
     images, labels = digits.train_images[:400], digits.train_labels[:400]
-    own = Judge.train(images, labels, hidden=(16,), seed=3)
+    own = FeatureClassifier.train(images, labels, hidden=(16,), seed=3)
     features = own.features(digits.held_out_images.numpy())
     assert features.shape == (360, 16)
     assert features.dtype == np.float64
@@ -94,7 +94,7 @@ def test_pixels_beyond_the_training_images_count_as_black_or_white(judge, digits
 
 def test_two_classes_have_two_logits(digits):
     few = digits.train_labels < 2
-    own = Judge.train(digits.train_images[few], digits.train_labels[few], hidden=(8,))
+    own = FeatureClassifier.train(digits.train_images[few], digits.train_labels[few], hidden=(8,))
     assert own.num_classes == 2
     few = digits.held_out_labels < 2
     assert own.accuracy(digits.held_out_images[few], digits.held_out_labels[few]) > 0.95
@@ -103,13 +103,13 @@ def test_two_classes_have_two_logits(digits):
 def test_judges_refuse_what_they_cannot_judge(judge, digits):
     images, labels = digits.train_images, digits.train_labels
     with pytest.raises(ValueError, match="10 images and 9 labels; give one each"):
-        Judge.train(images[:10], labels[:9])
+        FeatureClassifier.train(images[:10], labels[:9])
     with pytest.raises(ValueError, match="classes 0 to C - 1"):
-        Judge.train(images[labels > 0], labels[labels > 0])
+        FeatureClassifier.train(images[labels > 0], labels[labels > 0])
     with pytest.raises(ValueError, match="`hidden`"):
-        Judge.train(images, labels, hidden=())
+        FeatureClassifier.train(images, labels, hidden=())
     with pytest.raises(ValueError, match="all alike"):
-        Judge.train(torch.zeros(20, 4), torch.arange(20) % 2)
+        FeatureClassifier.train(torch.zeros(20, 4), torch.arange(20) % 2)
     with pytest.raises(ValueError, match=r"shape \(n, 1, 8, 8\), as in training; got \(5, 8, 8\)"):
         judge.features(images[:5, 0])
     broken = images[:5].clone()

@@ -33,10 +33,10 @@ _CHUNK = 4096
 
 
 @dataclass(frozen=True, eq=False)
-class Judge:
+class FeatureClassifier:
     """Names classes `0..C-1` of images and gives their features `(n, F)`.
 
-    Build it with `Judge.train`.
+    Build it with `FeatureClassifier.train`.
     """
 
     event_shape: tuple[int, ...]
@@ -49,7 +49,7 @@ class Judge:
     @classmethod
     def train(
         cls, images: Images, labels: Labels, *, hidden: tuple[int, ...] = HIDDEN, seed: int = 0
-    ) -> "Judge":
+    ) -> "FeatureClassifier":
         """Train on labelled images; seconds on small digits.
 
         Args:
