@@ -143,7 +143,7 @@ def run(app: typer.Typer, arguments: Sequence[str] | None = None) -> int:
     return code
 
 
-def _raise_again(lost: "sys.UnraisableHookArgs") -> None:
+def _raise_again(lost: Any) -> None:  # `sys.UnraisableHookArgs`, a name for type checkers only
     """A Ctrl-C that fell into a callback of the interpreter, where it is swallowed, comes once more."""
     if issubclass(lost.exc_type, KeyboardInterrupt):
         # A moment later: raised at once, it would fall into this function and be swallowed again.
