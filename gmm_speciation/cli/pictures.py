@@ -1,4 +1,4 @@
-"""Pictures in the report of `gmm-speciation verify`, by section."""
+"""Pictures in the reports of `verify`, by section, and of `paper`, by study."""
 
 from collections.abc import Callable
 from typing import Any
@@ -10,9 +10,10 @@ from gmm_speciation.curves import ClockedCurve
 from gmm_speciation.entropy import entropy_curve
 from gmm_speciation.estimate import Estimate
 from gmm_speciation.guidance import GuidedCurve
+from gmm_speciation.hopfield import critical_betas
 from gmm_speciation.processes import OrnsteinUhlenbeck
 from gmm_speciation.reduction import ReducedMixture
-from gmm_speciation.verification.guided_runs import kappa_of
+from gmm_speciation.verification.guided_runs import Guided, kappa_of
 
 Pictures = dict[str, tuple[plotting.Figure, str]]
 
@@ -29,9 +30,17 @@ def section_pictures(section: str, study: Any) -> Pictures:
     """
     if section == "asymptotics":
         return _asymptotics()
+    parts: dict[str, Any] = {}
     if section == "guidance":
-        return _guidance(study)
-    return {} if section != "published" else _published(study)
+        parts = {"guided": study.guided, "removals": study}
+    elif section == "published":
+        parts = {"cloning": study.cloning, "hierarchy": study.hierarchy, "line": study.line}
+    return {file: one for part in parts.items() for file, one in study_pictures(*part).items()}
+
+
+def study_pictures(name: str, study: Any) -> Pictures:
+    """File name to picture and caption, of one study by its name; `section_pictures` has several."""
+    return _OF_STUDY[name](study)
 
 
 def _asymptotics() -> Pictures:
@@ -56,10 +65,7 @@ def _asymptotics() -> Pictures:
             plotting.plot_limit(*_limit(asymptotics.EqualMeans(), _variances)),
             "Curves around t_S = ¼ log(d/8), and their law; variances ½ and 1½.",
         ),
-        "clock-windows": (
-            plotting.plot_clock_windows(asymptotics.clock_windows(np.geomspace(10, 1e12, 120))),
-            "One window on two clocks: on that of VP it closes like 1/log d, on that of VE it stays.",
-        ),
+        **study_pictures("clocks", asymptotics.clock_windows(np.geomspace(10, 1e12, 120))),
         "scaling": (
             plotting.plot_scaling(fits),
             "Speciation times against log d and the fitted lines, slopes with 95 % intervals.",
@@ -90,24 +96,7 @@ def _limit(
     return law.curve(offset), curves
 
 
-def _published(study: Any) -> Pictures:
-    return {
-        "cloning": (
-            plotting.plot_cloning(study.cloning),
-            "Biroli et al. 2024, Fig. 1: clones of two classes; 95 % bars.",
-        ),
-        "hierarchy": (
-            plotting.plot_hierarchy(study.hierarchy),
-            "A tree of depth four on a line, each level ten times closer than the one above.",
-        ),
-        "four-points": (
-            plotting.plot_four_points(study.line),
-            "Points at −8, −4, 6, 8 under the linear DDPM schedule; time is its step.",
-        ),
-    }
-
-
-def _guidance(study: Any) -> Pictures:
+def _guided(study: Guided) -> Pictures:
     return {
         "guided-information": (
             plotting.plot_guided(
@@ -125,9 +114,22 @@ def _guidance(study: Any) -> Pictures:
             plotting.plot_interval_gain(study.gains, study.window),
             "Guidance in one window of κ alone, against the window's place.",
         ),
-        "negative-prompting": (
-            plotting.plot_divergence(study.levels, study.divergence, study.information),
-            "Where negative prompting leaves the mixture without the class; 95 % bands.",
+    }
+
+
+def _hopfield(study: Any) -> Pictures:
+    found, network = study.bifurcations, study.network
+    betas = critical_betas(network.num_patterns)
+    return {
+        "bifurcations": (
+            plotting.plot_bifurcations([found], betas, network.largest),
+            f"{network.num_patterns} equidistant patterns: overlap of the fixed points with one of them; "
+            "minima solid, saddles dashed.",
+        ),
+        "hysteresis": (
+            plotting.plot_loops(study.loops),
+            "Retrieval swept up (dashed) and down (solid) in β_eff: a loop where the transition is of first "
+            "order, none for two patterns.",
         ),
     }
 
@@ -151,3 +153,40 @@ def _thinned(curve: GuidedCurve, dim: int) -> GuidedCurve:
         "kappa",
         curve.method,
     )
+
+
+# File names, pictures and captions of a study.
+_OF_STUDY: dict[str, Callable[[Any], Pictures]] = {
+    "guided": _guided,
+    "hopfield": _hopfield,
+    "removals": lambda study: {
+        "negative-prompting": (
+            plotting.plot_divergence(study.levels, study.divergence, study.information),
+            "Where negative prompting leaves the mixture without the class; 95 % bands.",
+        )
+    },
+    "cloning": lambda study: {
+        "cloning": (
+            plotting.plot_cloning(study),
+            "Biroli et al. 2024, Fig. 1: clones of two classes; 95 % bars.",
+        )
+    },
+    "hierarchy": lambda study: {
+        "hierarchy": (
+            plotting.plot_hierarchy(study),
+            "A tree of depth four on a line, each level ten times closer than the one above.",
+        )
+    },
+    "line": lambda study: {
+        "four-points": (
+            plotting.plot_four_points(study),
+            "Points at −8, −4, 6, 8 under the linear DDPM schedule; time is its step.",
+        )
+    },
+    "clocks": lambda study: {
+        "clock-windows": (
+            plotting.plot_clock_windows(study),
+            "One window on two clocks: on that of VP it closes like 1/log d, on that of VE it stays.",
+        )
+    },
+}

@@ -72,6 +72,13 @@ def _judged(rows: list[dict[str, Any]]) -> Any:
     """Claims of a verification, checks of a model: what was claimed, measured, and the verdict."""
     from gmm_speciation.reporting.tables import NONE, Table
 
+    def predicted(row: dict[str, Any]) -> str:
+        value = row.get("predicted", row.get("expected", NONE))
+        if not isinstance(value, float):
+            return str(value)
+        sign = {"at most": "≤ ", "at least": "≥ "}.get(str(row.get("relation")), "")
+        return f"{sign}{value:.6g}"
+
     def measured(row: dict[str, Any]) -> str:
         value, half = row.get("measured"), row.get("half_width")
         if isinstance(value, dict):  # an estimate
@@ -87,7 +94,7 @@ def _judged(rows: list[dict[str, Any]]) -> Any:
         [
             [
                 str(row.get("claim", "")),
-                str(row.get("predicted", row.get("expected", NONE))),
+                predicted(row),
                 measured(row),
                 str(row.get("verdict", NONE)),
             ]

@@ -14,7 +14,6 @@ from gmm_speciation.reporting.terminal import Out, Quiet, Seed
 if TYPE_CHECKING:
     from gmm_speciation.reporting.claims import Claim
 
-_RELATIONS = {"equal": "", "at least": "≥ ", "at most": "≤ "}
 _HEADERS = ["claim", "predicted", "tolerance", "measured", "tells apart", "holds"]
 _LEGEND = (
     "A claim holds (yes) where the whole interval lies within the "
@@ -52,7 +51,7 @@ def verify(
     terminal.use_float64()
     import jax
 
-    from gmm_speciation.reporting.claims import Verdict
+    from gmm_speciation.reporting.claims import Verdict, claim_record
     from gmm_speciation.reporting.tables import PLUS_MINUS, Table
     from gmm_speciation.verification import SECTIONS
 
@@ -105,21 +104,7 @@ def verify(
                 report.figure(figure, file, caption)
         result = {
             "provenance": terminal.stamp(seed, {"num_samples": num_samples}),
-            "claims": [
-                {
-                    "claim": one.statement,
-                    "source": one.source,
-                    "measured_by": one.how,
-                    "predicted": one.predicted,
-                    "measured": one.measured,
-                    "tolerance": one.tolerance,
-                    "tells_apart": one.tells_apart,
-                    "verdict": one.verdict,
-                    "relation": one.relation,
-                    "expected": one.expected,
-                }
-                for one in every
-            ],
+            "claims": [claim_record(one) for one in every],
         }
         return report, result
 
@@ -129,10 +114,12 @@ def verify(
 
 
 def _row(claim: "Claim") -> list[str]:
+    from gmm_speciation.reporting.claims import predicted_words
+
     apart = claim.tells_apart
     return [
         claim.statement,
-        f"{_RELATIONS[claim.relation]}{claim.predicted:.6g}",
+        predicted_words(claim),
         f"{claim.tolerance:.2g}" if claim.tolerance else "—",
         format(claim.measured),
         "a bound" if apart is None else f"{100 * apart:.2g} %",

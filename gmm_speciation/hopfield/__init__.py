@@ -6,11 +6,13 @@ potts           critical temperatures of equidistant patterns
 landscape       the energy in the span of the patterns
 continuation    branches of fixed points, around folds
 bifurcation     minima followed over beta: measured critical temperatures
+hysteresis      retrieval swept up and down in beta: a loop where the transition is of first order
 transitions     the same axis with the entropic criteria of diffusion
 """
 
 from gmm_speciation.hopfield.bifurcation import Branch, Network, PatternBifurcations
 from gmm_speciation.hopfield.energy import as_mixture, energy, retrieve
+from gmm_speciation.hopfield.hysteresis import Loop, hysteresis_loop
 from gmm_speciation.hopfield.patterns import (
     beta_from_effective,
     digit_patterns,
@@ -36,6 +38,7 @@ __all__ = [
     "Branch",
     "CriticalBetas",
     "EntropicTransitions",
+    "Loop",
     "Network",
     "PatternBifurcations",
     "as_mixture",
@@ -46,6 +49,7 @@ __all__ = [
     "energy",
     "equidistant_patterns",
     "equidistant_transitions",
+    "hysteresis_loop",
     "load_patterns",
     "mean_squared_distance",
     "pattern_transitions",

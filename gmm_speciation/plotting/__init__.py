@@ -26,7 +26,7 @@ from gmm_speciation.plotting.guidance import (
     plot_guided,
     plot_interval_gain,
 )
-from gmm_speciation.plotting.hopfield import plot_bifurcations, plot_transitions
+from gmm_speciation.plotting.hopfield import plot_bifurcations, plot_loops, plot_transitions
 from gmm_speciation.plotting.published import (
     plot_clones,
     plot_cloning,
@@ -74,6 +74,7 @@ __all__ = [
     "plot_interval_gain",
     "plot_limit",
     "plot_log_law",
+    "plot_loops",
     "plot_scaling",
     "plot_sizes",
     "plot_transitions",

@@ -1,6 +1,6 @@
 """Pictures of a modern Hopfield network: its branches, and all transitions on the axis beta_eff."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -13,6 +13,7 @@ from gmm_speciation.hopfield import (
     Branch,
     CriticalBetas,
     EntropicTransitions,
+    Loop,
     PatternBifurcations,
 )
 from gmm_speciation.plotting.style import COLOURS, DASHES, band, finish, panels, styled
@@ -63,6 +64,27 @@ def plot_bifurcations(
         axes.plot([], [], color="#777777", linestyle=DASHES[1], label="unstable")
         axes.plot([], [], "o", color="#222222", markersize=5, label="measured")
         _beta_axis(axes, first, largest)
+        axes.set_ylabel("overlap with the pattern")
+        finish(figure, axes, None)
+    return figure
+
+
+def plot_loops(loops: Mapping[str, Loop]) -> Figure:
+    """Overlap of retrieval swept up (dashed) and down (solid) in beta_eff, by name of the patterns.
+
+    Raises:
+        ValueError: If there is no loop.
+    """
+    if not loops:
+        raise ValueError("`loops` must hold at least one loop; got none.")
+    figure, (axes,) = panels((1.4,))
+    with styled():
+        for index, (name, loop) in enumerate(loops.items()):
+            colour = COLOURS[index % len(COLOURS)]
+            axes.plot(loop.beta_eff, loop.down, color=colour, label=name)
+            axes.plot(loop.beta_eff, loop.up, color=colour, linestyle=DASHES[1])
+        ends = np.array([loop.beta_eff[[0, -1]] for loop in loops.values()])
+        _beta_axis(axes, ends.min(), ends.max())
         axes.set_ylabel("overlap with the pattern")
         finish(figure, axes, None)
     return figure

@@ -23,7 +23,7 @@ import numpy as np
 from gmm_speciation.estimate import Estimate
 from gmm_speciation.reporting.tables import Table
 
-_RELATIONS = ("equal", "at most", "at least")
+_SIGNS = {"equal": "", "at most": "≤ ", "at least": "≥ "}  # by relation
 HOW_CLAIMS_ARE_JUDGED = (
     "± is the half-width of the 95 % interval. *yes*: the whole interval lies inside what is expected; "
     "*no*: wholly outside; *open*: it does not decide."
@@ -74,7 +74,7 @@ class Claim:
     expected: Verdict = Verdict.YES
 
     def __post_init__(self):
-        if self.relation not in _RELATIONS:
+        if self.relation not in _SIGNS:
             raise ValueError(
                 f"`relation` must be equal, at most or at least; got {self.relation!r}."
             )
@@ -134,11 +134,31 @@ def equal(statement: str, measured: Estimate, expected: float, tolerance: float)
     return Claim(statement, expected, measured, tolerance)
 
 
+def predicted_words(claim: Claim) -> str:
+    """The number that is claimed, with ≥ or ≤ where it is a bound."""
+    return f"{_SIGNS[claim.relation]}{claim.predicted:.6g}"
+
+
+def claim_record(claim: Claim) -> dict[str, Any]:
+    """What a `result.json` holds of a claim of the theory or of a paper."""
+    return {
+        "claim": claim.statement,
+        "source": claim.source,
+        "measured_by": claim.how,
+        "predicted": claim.predicted,
+        "measured": claim.measured,
+        "tolerance": claim.tolerance,
+        "tells_apart": claim.tells_apart,
+        "verdict": claim.verdict,
+        "relation": claim.relation,
+        "expected": claim.expected,
+    }
+
+
 def _expected(claim: Claim) -> str:
     if claim.relation == "equal":
         return f"{claim.predicted:.4g} ± {claim.tolerance:g}"
-    sign = "≤" if claim.relation == "at most" else "≥"
-    return f"{sign} {claim.predicted:g}"
+    return predicted_words(claim)
 
 
 def check_rows(claims: Sequence[Claim]) -> Table:

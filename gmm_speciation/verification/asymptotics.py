@@ -29,8 +29,8 @@ def claims(key: PRNGKeyArray, num_samples: int) -> list[Claim]:
     """Widths, slopes, orders of approach, and the points of many classes."""
     keys = jax.random.split(key, 4)
     return [
-        _width(keys[0], num_samples),
-        *_slopes(keys[1], num_samples),
+        width_claim(keys[0], num_samples),
+        *slope_claims(keys[1], num_samples),
         *_orders(),
         *_points(keys[2], num_samples),
         _random_energy(keys[3], num_samples),
@@ -45,7 +45,8 @@ def _drawn(law: GaussianMixture, times: np.ndarray, key, num_points: int) -> Ent
     return curve(law, np.asarray(_CLOCK.log_snr(times)), normals(num_points, axes), key)
 
 
-def _width(key, num_samples) -> Claim:
+def width_claim(key, num_samples) -> Claim:
+    """The width of dH/dt on the clock, whatever d."""
     dim = 64
     times = np.log(dim) / 2 + np.linspace(-1.3, 1.5, 29)
     drawn = _drawn(families.symmetric_pair(dim), times, key, num_samples // 16).on(_CLOCK)
@@ -63,7 +64,8 @@ def _width(key, num_samples) -> Claim:
     )
 
 
-def _slopes(key, num_samples) -> list[Claim]:
+def slope_claims(key, num_samples) -> list[Claim]:
+    """How speciation times grow with log d."""
     separated, equal = asymptotics.SeparatedMeans(), asymptotics.EqualMeans()
     dims = np.array([64, 256, 1024, 2048])
     lever = np.log(dims) - np.log(dims).mean()

@@ -21,7 +21,7 @@ _TIME = "Stančević et al. 2025, arXiv 2504.13612"
 
 def control_claims(key: PRNGKeyArray, num_samples: int, found: Study) -> list[Claim]:
     """Removal, strong guidance, grids."""
-    return [*_removal(found), *_strong(key, num_samples), *_entropic_time()]
+    return [*_removal(found), *strong_claims(key, num_samples), *_entropic_time()]
 
 
 def _removal(found: Study) -> list[Claim]:
@@ -101,7 +101,8 @@ def _removal(found: Study) -> list[Claim]:
     return claims
 
 
-def _strong(key, num_samples) -> list[Claim]:
+def strong_claims(key, num_samples) -> list[Claim]:
+    """Confidence, differential entropy, a component that splits."""
     pair = families.symmetric_pair(4)
     times = np.asarray(CLOCK.time(np.linspace(-9, 6, 121)))
     claims = []

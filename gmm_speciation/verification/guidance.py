@@ -26,7 +26,7 @@ from gmm_speciation.samplers import observe
 from gmm_speciation.verification.backward import means_backward
 from gmm_speciation.verification.controlling import control_claims
 from gmm_speciation.verification.draws import averaged
-from gmm_speciation.verification.guided_runs import CLOCK, DIMS, Study, kappa_of
+from gmm_speciation.verification.guided_runs import CLOCK, DIMS, Guided, Study, kappa_of
 from gmm_speciation.verification.identities import mixture as general_mixture
 from gmm_speciation.verification.rows import row, with_error
 
@@ -41,10 +41,10 @@ _SOURCE = "closed form of constant guidance"
 def claims(key: PRNGKeyArray, num_samples: int, found: Study) -> list[Claim]:
     """Information, intervals, removal, strong guidance, grids."""
     return [
-        *_closed_form(found),
+        *closed_form_claims(found.guided),
         *_any_mixture(key, num_samples),
         *_many_classes(key, num_samples),
-        *_intervals(found),
+        *_intervals(found.guided),
         *control_claims(key, num_samples, found),
     ]
 
@@ -67,7 +67,8 @@ def _loss(odds):
     return np.logaddexp(0, -odds)
 
 
-def _closed_form(found: Study) -> list[Claim]:
+def closed_form_claims(found: Guided) -> list[Claim]:
+    """Cross-entropies and commitment of constant guidance."""
     claims = []
     for (dim, scale), run in found.runs.items():
         kappa = kappa_of(run.curve.clock, dim)
@@ -236,7 +237,7 @@ def _many_classes(key, num_samples) -> list[Claim]:
     ]
 
 
-def _intervals(found: Study) -> list[Claim]:
+def _intervals(found: Guided) -> list[Claim]:
     more, less = (interval_gain(w, np.geomspace(0.01, 4.0, 10)) for w in (1.02, 0.98))
     price = float(exact.binary_mmse(more.read_out)) * (more.scale - 1)
     claims = [
@@ -263,10 +264,10 @@ def _intervals(found: Study) -> list[Claim]:
             tolerance=0.3 * float(truth.cross_entropy.value[at]),
         )
     )
-    return [*claims, *_window(found.window)]
+    return [*claims, *window_claims(found.window)]
 
 
-def _window(window: tuple[float, float]) -> list[Claim]:
+def window_claims(window: tuple[float, float]) -> list[Claim]:
     """What guidance does inside and on either side of the window of the unguided information.
 
     Two measures: how far the commitment moves in log-SNR, and the cross-entropy left at kappa = 4. The

@@ -36,8 +36,8 @@ _SHOWN = (0.5, 1.0, 1.5, 2.0, 4.0, 8.0)
 _STRENGTHS = (0.1, 0.3, 1.0, 3.0)
 
 
-class Study(eqx.Module):
-    """What was run: closed forms on kappa, trajectories in d dimensions, removals of a class."""
+class Guided(eqx.Module):
+    """Closed forms on kappa, and trajectories in d dimensions."""
 
     curves: dict[float, GuidedCurve]  # by scale
     runs: dict[tuple[int, float], control.GuidedRun]  # by dimension and scale
@@ -45,6 +45,12 @@ class Study(eqx.Module):
     interval: tuple[float, float]  # of kappa
     window: tuple[float, float]  # kappa: the central 80 % of the information
     gains: list[IntervalGain]
+
+
+class Study(eqx.Module):
+    """What was run: guided trajectories, removals of a class."""
+
+    guided: Guided
     removals: dict[str, control.Removal]
     levels: Float[np.ndarray, " T"]  # log-SNR
     divergence: dict[float, Estimate]  # of negative prompting by strength, nats per unit log-SNR
@@ -66,9 +72,9 @@ def law_to_thin() -> GaussianMixture:
     return GaussianMixture.isotropic(means, 0.3, [0.3, 0.3, 0.2, 0.2])
 
 
-def study(key: PRNGKeyArray, num_samples: int) -> Study:
-    """Run the experiments on a quarter to a half of `num_samples` trajectories each."""
-    count, many = max(num_samples // 4, 128), max(num_samples // 2, 128)
+def guided_study(key: PRNGKeyArray, num_samples: int) -> Guided:
+    """Guided trajectories, half of `num_samples` each, and the closed forms beside them."""
+    many = max(num_samples // 2, 128)
     grid = np.geomspace(0.002, 8.0, 241)
     runs = {}
     for dim in DIMS:
@@ -98,6 +104,19 @@ def study(key: PRNGKeyArray, num_samples: int) -> Study:
         brentq(lambda k, h=h: float(exact.binary_entropy(k)) - h * np.log(2), 1e-4, 20)
         for h in (0.9, 0.1)
     )
+    return Guided(
+        {scale: guided_curve(scale, kappa) for scale in _SHOWN},
+        runs,
+        limited,
+        ends,
+        window,  # type: ignore[arg-type]
+        [interval_gain(scale, np.geomspace(0.01, 4.0, 10)) for scale in (1.01, 2.0, 4.0, 8.0)],
+    )
+
+
+def study(key: PRNGKeyArray, num_samples: int) -> Study:
+    """All experiments; a class is removed on half of `num_samples` trajectories each."""
+    count = max(num_samples // 4, 128)
     law, levels = law_to_thin(), np.linspace(-6, 8, 29)
     prompts = {strength: NegativePrompt(0, strength) for strength in (0.3, 1.0, 3.0)}
     divergence = {
@@ -106,12 +125,7 @@ def study(key: PRNGKeyArray, num_samples: int) -> Study:
     }
     of_class = entropy_curve(law, levels[::-1], partition=[0, 1, 1, 1], num_samples=4096, key=key)
     return Study(
-        {scale: guided_curve(scale, kappa) for scale in _SHOWN},
-        runs,
-        limited,
-        ends,
-        window,  # type: ignore[arg-type]
-        [interval_gain(scale, np.geomspace(0.01, 4.0, 10)) for scale in (1.01, 2.0, 4.0, 8.0)],
+        guided_study(key, num_samples),
         _removals(law, key, count),
         levels,
         divergence,

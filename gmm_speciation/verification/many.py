@@ -27,10 +27,10 @@ def claims(key: PRNGKeyArray, num_samples: int) -> list[Claim]:
         *_equidistant(key, num_samples),
         *_orthogonal_signals(),
         _many_classes(),
-        *_symmetric_point(),
+        *symmetric_point_claims(),
         *_shells(key, num_samples),
         *_variances(),
-        _collapse(key),
+        collapse_claim(key),
     ]
 
 
@@ -102,7 +102,8 @@ def _many_classes() -> Claim:
     )
 
 
-def _symmetric_point() -> list[Claim]:
+def symmetric_point_claims() -> list[Claim]:
+    """Where the symmetric point of K classes turns."""
     found = []
     for num_classes in (3, 10):
         law = families.equidistant(num_classes, num_classes, 5.0, variance=0.0)
@@ -204,7 +205,7 @@ def _line_entropy(
     return sum(quad(integrand, *piece, epsabs=1e-14, epsrel=1e-12)[0] for piece in pairwise(edges))
 
 
-def _collapse(key) -> Claim:
+def collapse_claim(key) -> Claim:
     """Posteriors over the training points, every point drawn of the distribution and noised.
 
     The squared norm of the noisy state and of the noise have known means, `d v` and `d`: control variates.

@@ -1,5 +1,7 @@
 """Modern Hopfield networks: critical temperatures, and retrieval as denoising."""
 
+from collections.abc import Sequence
+
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import PRNGKeyArray
@@ -10,10 +12,10 @@ from gmm_speciation.reporting.claims import Claim
 from gmm_speciation.verification.rows import row
 
 
-def claims(key: PRNGKeyArray, num_samples: int) -> list[Claim]:
-    """Critical temperatures and the retrieval step; nothing here is random."""
+def critical_claims(counts: Sequence[int]) -> list[Claim]:
+    """The three critical temperatures for these numbers of equidistant patterns."""
     found = []
-    for num_patterns in (3, 10):
+    for num_patterns in counts:
         predicted = hopfield.critical_betas(num_patterns)
         network = hopfield.Network(hopfield.equidistant_patterns(num_patterns, num_patterns))
         tracked = network.pattern(0)
@@ -33,6 +35,11 @@ def claims(key: PRNGKeyArray, num_samples: int) -> list[Claim]:
                     tolerance=1e-3,
                 )
             )
+    return found
+
+
+def claims(key: PRNGKeyArray, num_samples: int) -> list[Claim]:
+    """Critical temperatures and the retrieval step; nothing here is random."""
     rng = np.random.default_rng(2)
     patterns = rng.normal(size=(7, 5))
     patterns /= np.linalg.norm(patterns, axis=-1, keepdims=True)
@@ -41,7 +48,7 @@ def claims(key: PRNGKeyArray, num_samples: int) -> list[Claim]:
     mean = np.asarray(denoiser(families.empirical(patterns), jnp.asarray(state), 1.0, beta**-0.5))
     worst = int(np.argmax(np.abs(step - mean)))
     return [
-        *found,
+        *critical_claims((3, 10)),
         *_potts(),
         row(
             "one retrieval step is the denoiser at σ² = 1/β: the coordinate that differs most",

@@ -47,11 +47,14 @@ def claims(key: PRNGKeyArray, num_samples: int) -> list[Claim]:
     return [
         *_channel(key, num_samples),
         *_capacity(),
-        *_peak(key, num_samples),
-        _spectral(key, num_samples),
-        *_bifurcation(),
-        *_cloning(key, num_samples),
+        *peak_claims(key, num_samples),
+        *criteria_claims(key, num_samples),
     ]
+
+
+def criteria_claims(key: PRNGKeyArray, num_samples: int) -> list[Claim]:
+    """Spectral, curvature, drift and cloning."""
+    return [_spectral(key, num_samples), *_bifurcation(), *_cloning(key, num_samples)]
 
 
 def _channel(key, num_samples) -> list[Claim]:
@@ -133,7 +136,9 @@ def _mmse(kappa: float) -> float:
     return quad(integrand, -12, 12, epsabs=1e-13, limit=200)[0] / np.sqrt(2 * np.pi)
 
 
-def _peak(key, num_samples) -> list[Claim]:
+def peak_claims(key, num_samples) -> list[Claim]:
+    """Where dH/dt peaks and half of the entropy is left."""
+
     def place(mmse) -> float:
         best = minimize_scalar(
             lambda k: -k * mmse(k), bounds=(1.0, 2.0), method="bounded", options={"xatol": 1e-9}

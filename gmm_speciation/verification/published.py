@@ -43,13 +43,14 @@ def study(key: PRNGKeyArray, num_samples: int) -> Study:
 def claims(key: PRNGKeyArray, num_samples: int, found: Study) -> list[Claim]:
     """Clones, the hierarchy, the four points."""
     return [
-        *_cloning(found.cloning),
-        *_hierarchy(found.hierarchy, key, num_samples),
-        *_line(found.line),
+        *cloning_claims(found.cloning),
+        *hierarchy_claims(found.hierarchy, key, num_samples),
+        *line_claims(found.line),
     ]
 
 
-def _cloning(figure: CloningFigure) -> list[Claim]:
+def cloning_claims(figure: CloningFigure) -> list[Claim]:
+    """Where clones part, and how far they follow the exact probability."""
     claims = []
     for index, dim in enumerate(figure.dims):
         speciation = np.log(dim) / 2
@@ -104,7 +105,8 @@ def _place(figure: CloningFigure, index: int) -> Estimate:
     return Estimate(place, information**-0.5)
 
 
-def _hierarchy(found: DeepHierarchy, key, num_samples) -> list[Claim]:
+def hierarchy_claims(found: DeepHierarchy, key, num_samples) -> list[Claim]:
+    """The chain rule, and where every level is decided."""
     chain = found.chain
     worst = np.unravel_index(np.abs(chain.gap).argmax(), chain.gap.shape)
     claims = [
@@ -146,7 +148,7 @@ def _hierarchy(found: DeepHierarchy, key, num_samples) -> list[Claim]:
     return claims
 
 
-def _line(found: FourPoints) -> list[Claim]:
+def line_claims(found: FourPoints) -> list[Claim]:
     """Peaks of -8..8 against differences of entropies that scipy integrates, from the betas alone."""
     alphas = np.cumprod(1 - np.linspace(1e-4, 2e-2, 1000))
     claims = []
