@@ -64,7 +64,8 @@ def paper(
         return
     count = num_samples or (1024 if quick else 8192)
     settings = Settings(jax.random.key(seed), count, quick, patterns)
-    rows, studies = [], {}
+    rows: list[Any] = []
+    studies: dict[str, Any] = {}
     with terminal.progress(len(chosen.parts), quiet) as steps:
         for part in chosen.parts:
             steps.step(part.name)

@@ -28,6 +28,8 @@ _GIVES_NONE = "the paper gives none in its abstract; theory: "
 _LEVELS = "abstract: partitions resolve levels of abstraction"
 _GUIDANCE = "abstract: guidance redistributes information over time"
 _CONTROL = "abstract: a basis for time-localized control"
+_HALF = 1.0440133  # kappa at which half of log 2 is left
+_LEAF = 0.01  # variance of a leaf
 _NEAR = 0.25  # of t_S on either side
 _DIMS = (10**2, 10**4, 10**7, 10**12)
 _RATE = {
@@ -126,20 +128,24 @@ def _two_clocks(settings: Settings) -> Found:
 
 
 def _partitions(settings: Settings) -> Found:
-    found = deep_hierarchy()
+    found = deep_hierarchy(variance=_LEAF)
     claims = hierarchy_claims(found, settings.key, settings.num_samples)
     names = list(found.criteria)
     levels = [found.criteria[name]["half entropy"].log_snr for name in names]
-    for above, below, high, low in zip(names, names[1:], levels, levels[1:], strict=False):
-        assert high is not None  # each level has one
-        assert low is not None
+    halves = np.square(found.distances) / 4
+    # Half is left at kappa = halves / (sigma^2 + variance inside a class); the levels below are inside.
+    inside = np.append(np.cumsum(halves[::-1])[::-1][1:], 0.0) + _LEAF
+    expected = -np.log(halves / _HALF - inside)
+    for index, (name, level) in enumerate(zip(names, levels, strict=True)):
+        assert level is not None  # each level has one
         claims.append(
             row(
-                f"{below.partition(',')[0]} is decided 2 log 10 after {above.partition(',')[0]}",
+                f"{name.partition(',')[0]} of four is half decided at log-SNR",
                 _SOURCE,
-                "half-entropy points of each level's own decision, log-SNR; ten times closer",
-                2 * np.log(10),
-                float(low.value - high.value),
+                "half-entropy point of its own decision; each level ten times closer than the one above",
+                float(expected[index]),
+                float(level.value),
+                tolerance=0.02,
             )
         )
     return Found(rows_of(claims, _HIERARCHY), {"hierarchy": found})
