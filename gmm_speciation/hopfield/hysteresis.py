@@ -12,6 +12,7 @@ The sweeps are iterations `xi <- X^T softmax(beta X xi)`, which share nothing wi
 import equinox as eqx
 import numpy as np
 from jaxtyping import Float
+from scipy.special import softmax
 
 from gmm_speciation.checks import ArrayLike
 from gmm_speciation.hopfield.landscape import Landscape
@@ -61,9 +62,9 @@ def hysteresis_loop(patterns: ArrayLike, index: int, beta_eff: ArrayLike) -> Loo
 
     def settled(eta: np.ndarray, b: float) -> np.ndarray:
         for _ in range(_MAX_STEPS):
-            step = landscape.residual(eta, b)
-            eta = eta - step
-            if np.linalg.norm(step) < _STILL:
+            before = eta
+            eta = softmax(b * (landscape.patterns @ eta + landscape.tilts)) @ landscape.patterns
+            if np.linalg.norm(eta - before) < _STILL:
                 break
         return eta
 
