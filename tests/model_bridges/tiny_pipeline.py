@@ -255,9 +255,12 @@ def draw(pipe, scale=3.0, prompts=("a cat", "a dog"), **options):
     if "prompt" not in taken:
         given |= {"class_labels": [LABELS[prompt] for prompt in prompts], "output_type": "pt"}
     given = {key: value for key, value in given.items() if key in taken}
-    return pipe(
+    found = pipe(
         guidance_scale=scale, generator=generator, **{"num_inference_steps": 6, **given, **options}
-    ).images
+    )
+    return torch.as_tensor(
+        found.images
+    )  # older versions give the pictures of labels as numpy arrays
 
 
 def further(pipe, prompt):
