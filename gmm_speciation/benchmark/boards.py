@@ -9,9 +9,12 @@ A method stands by its median over the tasks that apply to it, a number of its o
 places for no third one. How sure the number is says a bootstrap over families of tasks, and over the tasks
 of each, since like tasks err alike. Two methods are compared on the same draws: how often one is nearer the
 truth, and the median over tasks of the log ratio of their errors, with its interval by the same bootstrap;
-where that holds 0 they are not resolved. One family alone says nothing of others: there is no interval then,
-and nothing is resolved. Going down a board, a method that is not resolved from the first of its group is in
-that group.
+where that holds 0 they are not resolved. Going down a board, a method that is not resolved from the first
+of its group is in that group.
+
+A handful of families says little of others: of two methods that are equally good one is nearer in all of F
+families by chance with probability 2^(1 - F), below 5 % from six on. With fewer there is no interval, and
+nothing is resolved.
 """
 
 from collections import defaultdict
@@ -27,6 +30,7 @@ from gmm_speciation.estimators.base import Access, Kind
 
 LEVEL = 0.95
 _BOOTSTRAPS = 2000
+_FEWEST = 6  # families
 _SMALLEST = 1e-6  # of a relative error; the truth itself is known to 1e-4 nats
 
 
@@ -51,7 +55,7 @@ class Standing(NamedTuple):
     estimator: str
     group: int  # from 1; methods of one group are not resolved from its first
     error: float  # over H(C), median over tasks
-    low: float  # its 95 % interval; NaN where tasks are of one family
+    low: float  # its 95 % interval; NaN where tasks are of few families
     high: float
     beats_next: float | None  # share of paired runs nearer the truth than the next line
     bias: float | None  # over H(C), mean
@@ -102,7 +106,7 @@ class _Clusters(NamedTuple):
 
     def interval(self, values: Float[np.ndarray, " tasks"]) -> tuple[float, float]:
         """Of the median, by percentiles that are values of the sample, since some may be infinite."""
-        if len(set(self.families[~np.isnan(values)])) < 2:
+        if len(set(self.families[~np.isnan(values)])) < _FEWEST:
             return np.nan, np.nan
         medians = np.asarray(_median(np.append(values, np.nan)[self.draws]))
         ends = [(1 - LEVEL) / 2, (1 + LEVEL) / 2]
