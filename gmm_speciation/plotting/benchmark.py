@@ -62,12 +62,13 @@ def plot_sizes(families: Mapping[str, Mapping[str, Mapping[int, float]]]) -> Fig
         for axes, (family, of) in zip(parts, families.items(), strict=False):
             for name, line in of.items():
                 index = names.index(name)
+                turn = index // len(COLOURS)  # no two alike in colour and mark
                 (handles[name],) = axes.plot(
                     list(line),
                     [max(e, _FLOOR) if np.isfinite(e) else np.nan for e in line.values()],
                     color=COLOURS[index % len(COLOURS)],
-                    linestyle=DASHES[index // len(COLOURS) % len(DASHES)],
-                    marker=_MARKERS[index % len(_MARKERS)],
+                    linestyle=DASHES[turn % len(DASHES)],
+                    marker=_MARKERS[(index + turn) % len(_MARKERS)],
                     markersize=4,
                     linewidth=1.3,
                 )
@@ -88,7 +89,9 @@ def plot_sizes(families: Mapping[str, Mapping[str, Mapping[int, float]]]) -> Fig
             fontsize=7,
             frameon=False,
         )
-        figure.supxlabel("number of samples n", fontsize=10)
+        for axes in parts[len(families) - 2 : len(families)]:
+            axes.tick_params(labelbottom=True)
+            axes.set_xlabel("number of samples n")
         figure.supylabel("error of H over H(C)", fontsize=10)
     return figure
 
