@@ -4,7 +4,7 @@
     python benchmarks/boards.py
 
 What the folder says is stored in `results/` (`boards.json`, and every cell in `cells.csv.gz`); the boards of
-README.md, `estimators.md` with a section an estimator and `tasks.md` with a section a task are rendered from
+README.md, `methods.md` with a section an estimator and `tasks.md` with a section a task are rendered from
 there alone, and can be made again at any time without measuring.
 """
 
@@ -50,7 +50,7 @@ def main(
     with gzip.open(results / "cells.csv.gz", "rt", encoding="utf-8", newline="") as file:
         errors = errors_by_task(csv.DictReader(file))
     place(page, "boards", boards(stored))
-    page.with_name("estimators.md").write_text(estimator_pages(stored, errors), encoding="utf-8")
+    page.with_name("methods.md").write_text(estimator_pages(stored, errors), encoding="utf-8")
     page.with_name("tasks.md").write_text(task_pages(stored, errors), encoding="utf-8")
 
 
@@ -119,7 +119,7 @@ def estimator_pages(
 ) -> str:
     """A section an estimator: what it is told, what it costs, where it wins and where it fails."""
     parts = [
-        "# Estimators\n\nMade by `benchmarks/boards.py` from `results/`; errors are over H(C).\n"
+        "# Every estimator\n\nMade by `benchmarks/boards.py` from `results/`; errors are over H(C).\n"
     ]
     lines: Lines = content["boards"]
     for name, one in ESTIMATORS.items():
@@ -166,7 +166,7 @@ def task_pages(
     """A section a task: its curve, how its truth is known, and who is nearest."""
     estimates = {line["estimator"] for line in content["boards"] if line["kind"] == "estimate"}
     parts = [
-        "# Tasks\n\nMade by `benchmarks/boards.py` from the shipped truths and `results/`. A bar is H(C|X) "
+        "# Every task\n\nMade by `benchmarks/boards.py` from the shipped truths and `results/`. A bar is H(C|X) "
         "at one of 16 noise levels, from signal to noise, a full one H(C).\n"
     ]
     for id, task in TASKS.items():

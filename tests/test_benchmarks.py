@@ -145,7 +145,7 @@ def test_the_pages_show_the_stored_results(modules, tmp_path):
     copy.write_text(source.read_text())
     estimators.main(tmp_path / "nowhere", BENCHMARKS / "results", copy)
     boards.main(tmp_path / "nowhere", BENCHMARKS / "results", copy)
-    for name in ("README.md", "estimators.md", "tasks.md"):
+    for name in ("README.md", "methods.md", "tasks.md"):
         assert (tmp_path / name).read_text() == (BENCHMARKS / name).read_text()
     for stored in (BENCHMARKS / "results").glob("speed-*.json"):
         (tmp_path / stored.name).write_text(stored.read_text())
