@@ -166,8 +166,8 @@ def task_pages(
     """A section a task: its curve, how its truth is known, and who is nearest."""
     estimates = {line["estimator"] for line in content["boards"] if line["kind"] == "estimate"}
     parts = [
-        "# Every task\n\nMade by `benchmarks/boards.py` from the shipped truths and `results/`. A bar is H(C|X) "
-        "at one of 16 noise levels, from signal to noise, a full one H(C).\n"
+        "# Every task\n\nMade by `benchmarks/boards.py` from the shipped truths and `results/`. A bar is "
+        "H(C|X) at one of 16 noise levels, from signal to noise, a full one H(C).\n"
     ]
     for id, task in TASKS.items():
         curve = truth(task)
