@@ -50,8 +50,7 @@ def export(path: Path, task_id: str, access: str, num_samples: int, seed: int) -
 
     Raises:
         ValueError: If task or access is unknown, the access holds no samples, the task begins at more of
-        them, or
-            the suffix is not one of `SUFFIXES`; or if pyarrow is missing for Parquet.
+            them, or the suffix is not one of `SUFFIXES`; or if pyarrow is missing for Parquet.
     """
     if path.suffix not in SUFFIXES:
         raise ValueError(f"Samples are written as {', '.join(SUFFIXES)}; got {path.name!r}.")
@@ -132,10 +131,15 @@ def read_answers(path: Path) -> list[dict[str, Any]]:
     """The rows of a file of answers, as those of a sweep.
 
     Raises:
-        ValueError: If a column, a level or a number is missing, is said twice or is not finite, or a name is
-            unknown or is one of the registry's.
+        ValueError: If it is no text, a column, a level or a number is missing, is said twice or is not
+            finite, or a name is unknown or is one of the registry's.
     """
-    text = read_bytes(path, _LARGEST).decode("utf-8-sig")
+    try:
+        text = read_bytes(path, _LARGEST).decode("utf-8-sig")
+    except UnicodeDecodeError:
+        raise ValueError(
+            f"{path.name} is no CSV in UTF-8; answers have the columns {', '.join(_REQUIRED)}."
+        ) from None
     reader = csv.DictReader(io.StringIO(text, newline=""))
     missing = [name for name in _REQUIRED if name not in (reader.fieldnames or ())]
     if missing:

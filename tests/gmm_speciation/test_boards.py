@@ -332,6 +332,9 @@ def test_answers_that_do_not_fit_are_named(tmp_path, says):
     path.write_text(BAD[says])
     with pytest.raises(ValueError, match=says):
         read_answers(path)
+    path.write_bytes(b"PK\x03\x04\xa4")  # such as the samples themselves
+    with pytest.raises(ValueError, match="is no CSV in UTF-8"):
+        read_answers(path)
 
 
 def test_the_command_estimates_ones_own_samples(tmp_path, capsys):
