@@ -239,6 +239,7 @@ class GaussianMixture(eqx.Module):
         # Never so small that the square of its inverse overflows.
         root = jnp.maximum(info.eps * length, info.tiny**0.25)
         floor = root**2 + info.eps**2 * self.covariance.largest_eigenvalue()
+        floor = jax.lax.stop_gradient(floor)  # where all means are one its length has no derivative
         return self.covariance.map(lambda eigenvalue: jnp.maximum(eigenvalue, floor))
 
     def precision(self) -> Covariance:
@@ -321,9 +322,11 @@ class GaussianMixture(eqx.Module):
             else:
                 square = jnp.take_along_axis(squares, likeliest[..., None], -1)[..., 0]
             log_joint = (self.log_weights + log_constant(precision))[likeliest] - square / 2
-            return log_joint - jnp.max(jax.nn.log_softmax(log_odds, -1), -1)
+            others = log_odds - jnp.take_along_axis(log_odds, likeliest[..., None], -1)
+            return log_joint + jnp.log(jnp.sum(jnp.exp(others), -1))
 
-        if form is None:
+        # Odds of two are those of the second: where the first is the sharper one its density cancels.
+        if form is None or (self.num_components == 2 and not precision.shared):
             return of_likeliest(*self._squared_log_odds(precision, self.centred(x)))
         # Outside the branches of the form: beside its product, both would wait for y in memory.
         common = precision.flattest()
@@ -331,8 +334,9 @@ class GaussianMixture(eqx.Module):
 
         def of_common(log_odds: Array) -> Array:
             # Not `logsumexp`, whose guard of infinities keeps XLA from one pass over the data.
-            log_sum = jnp.max(log_odds, -1) - jnp.max(jax.nn.log_softmax(log_odds, -1), -1)
-            return log_constant(common)[0] - square / 2 + log_sum
+            largest = jax.lax.stop_gradient(jnp.max(log_odds, -1))
+            total = jnp.sum(jnp.exp(log_odds - largest[..., None]), -1)
+            return log_constant(common)[0] - square / 2 + largest + jnp.log(total)
 
         return form(x, self.centre, of_common, of_likeliest)
 

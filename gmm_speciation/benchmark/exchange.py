@@ -192,6 +192,8 @@ def _row(
             raise ValueError(f"{where}: `{name}` must be a number at every level.") from None
         if not np.isfinite(values).all():
             raise ValueError(f"{where}: `{name}` must be finite at every level.")
+        if name in ("stderr", "seconds") and min(values) < 0:
+            raise ValueError(f"{where}: `{name}` must not be negative; got {min(values):g}.")
         return values
 
     seconds = column("seconds")

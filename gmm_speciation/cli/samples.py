@@ -42,17 +42,18 @@ def estimate(
     if exported:  # in units of unit total variance, which only its log-SNR is in
         options.pop("sigma")
         clean = str(arrays["access"]) == "clean"
-    shares = np.bincount(arrays["labels"].ravel()) / arrays["labels"].size
-    prior_entropy = entropy_of_prior(np.asarray(options.get("prior", shares), float))
     rows: list[list[str]] = []
     for name in method or ["ross", "qda", "logistic"]:
         found = estimate_class_entropy(
             x, arrays["labels"], method=name, clean=clean, seed=seed, **options
         )
+        shares = np.bincount(arrays["labels"].ravel()) / arrays["labels"].size
+        prior_entropy = entropy_of_prior(np.asarray(options.get("prior", shares), float))
         if isinstance(found, EntropyCurve):
             entropy, levels = found.entropy, np.asarray(found.log_snr)
         else:
-            entropy, levels = found, options.get("log_snr", np.asarray(np.nan))
+            sigma = np.asarray(options.get("sigma", np.nan))
+            entropy, levels = found, options.get("log_snr", -2 * np.log(sigma))
         values, half = (np.atleast_1d(part) for part in (entropy.value, entropy.half_width()))
         note = trust_note(name, values, prior_entropy)
         rows += [

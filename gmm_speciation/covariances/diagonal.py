@@ -40,7 +40,8 @@ class Diagonal(Covariance):
     def quadratic(self, r: Batch, index: Int[Array, "*_"] | None = None) -> Float[Array, "*batch"]:
         if self.shared:
             return product(r**2, self.variances[0])
-        return jnp.sum(r**2 * self.variances[index], -1)
+        own = self.variances[index]
+        return jnp.sum(r**2 * (own if own.ndim == r.ndim else as_row(own, r)), -1)
 
     def weighted_apply(
         self, y: Batch, offsets: Offsets, weights: Weights, *, sum_to_one: bool = False

@@ -216,8 +216,10 @@ def _checked(
         )
     if x.size == 0 or not np.isfinite(x).all():
         raise ValueError("`x` must hold finite numbers; drop samples with NaN or infinity.")
-    if labels.dtype.kind not in "iu" or labels.min() < 0:
+    if labels.dtype.kind not in "iu":
         raise ValueError(f"`labels` must be integers 0..C-1; got {labels.dtype}.")
+    if labels.min() < 0:
+        raise ValueError(f"`labels` must be integers 0..C-1; got a smallest of {labels.min()}.")
     labels = np.broadcast_to(labels.astype(int), x.shape[:-1])
     if prior is None:
         check_labels(labels.ravel(), "`labels` must be 0..C-1 without gaps; or give `prior`.")

@@ -101,10 +101,12 @@ def windows(
         typer.Option(
             metavar="FOLDER|CLASS",
             help="Give the steps of a scheduler of diffusers that lie inside, too: that of a pipeline's "
-            "folder, or a class with its own settings.",
+            "folder, or a class, with the settings of the model where it is a pipeline.",
         ),
     ] = None,
-    steps: Annotated[int, typer.Option(min=1, help="Steps that the scheduler takes.")] = 50,
+    steps: Annotated[
+        int | None, typer.Option(min=1, help="Steps that the scheduler takes; 50 by default.")
+    ] = None,
     out: Annotated[
         Path | None, typer.Option("--out", metavar="FILE", help="Write the JSON here as well.")
     ] = None,
@@ -117,15 +119,14 @@ def windows(
         raise ValueError(f"`--mass` must lie inside (0, 1); got {mass}.")
     from gmm_speciation.reporting.records import to_json
     from model_bridges.entropy.report import windows_record
-    from model_bridges.pipelines.schedulers import levels_of, scheduler_of
 
-    stepped = None if scheduler is None else scheduler_of(scheduler)
-    if stepped is not None:
-        levels_of(stepped, steps)  # what it refuses, it refuses before the work
+    if steps is not None and scheduler is None:
+        raise ValueError("`--steps` are those of a scheduler; name it by `--scheduler`.")
+    stepped = None if scheduler is None else _scheduler(scheduler, request, steps or 50)
     result, rank, _ = _measure(request, "tracking", theory=False)
     if rank > 0:
         return
-    record = windows_record(result, mass, force, stepped, steps)
+    record = windows_record(result, mass, force, stepped, steps or 50)
     text = json.dumps(to_json(record), indent=1, ensure_ascii=False)
     print(text)  # the result itself, with and without `--json` and `--quiet`
     if out is not None:
@@ -135,6 +136,28 @@ def windows(
         print(f"error: the window of {name} means nothing: {reason}", file=sys.stderr)
     if nothing and not force:
         raise typer.Exit(3)
+
+
+def _scheduler(named: str, request: Request, steps: int) -> Any:
+    """The scheduler, refused before any work if it cannot take these steps."""
+    from model_bridges.digits.text import FOLDER
+    from model_bridges.pipelines.parts import Source
+    from model_bridges.pipelines.schedulers import levels_of, scheduler_of
+
+    kind, _, path = request.model.partition(":")
+    own = None
+    if kind in ("sd", "diffusers"):
+        own = Source(path, request.revision, not request.fetch).settings("scheduler")
+    elif request.model == "digits-text":
+        own = Source(str(FOLDER)).settings("scheduler")
+    elif not Path(named).is_dir():
+        print(
+            f"note: {request.model} is no pipeline, so {named} has the defaults of its class.",
+            file=sys.stderr,
+        )
+    found = scheduler_of(named, own)
+    levels_of(found, steps)
+    return found
 
 
 def _measure(

@@ -264,7 +264,7 @@ def _steps_inside(interval: GuidanceInterval, scheduler: Any, num_steps: int) ->
         inside = interval.timesteps(scheduler, num_steps)
     except ValueError as error:
         inside = {"reason": str(error)}
-    return {"class": type(scheduler).__name__, **inside}
+    return {"class": type(scheduler).__name__, "settings": dict(scheduler.config), **inside}
 
 
 def entropy_record(result: Measurement) -> dict[str, Any]:

@@ -116,6 +116,9 @@ class GuidanceInterval(tuple[float, float]):
     def timesteps(self, scheduler: Any, num_steps: int = 50) -> dict[str, Any]:
         """What `steps` says of a scheduler of diffusers, and its guided `timesteps`, the noisiest first.
 
+        A step has one timestep; what schedulers of second order evaluate besides, in the middle of a step
+        or at its end, is not among them. Settings matter: give the scheduler of your pipeline.
+
         Raises:
             ValueError: If the scheduler is unknown or cannot take this number of steps, or none of them
                 lies inside.

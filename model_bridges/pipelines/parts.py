@@ -243,7 +243,7 @@ class Source:
             remedy = (
                 "Give a folder in the layout of diffusers, with safetensors."
                 if self.is_folder or not self.local_files_only
-                else "It is neither a folder nor in the local cache; pass `fetch=True` "
+                else "It is neither a folder nor in the local cache; pass `fetch=True` (`--fetch`) "
                 "(`local_files_only=False` to `pipelines.load`) to fetch it from the hub, or fetch it "
                 "first with `hf download`."
             )

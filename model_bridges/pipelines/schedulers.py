@@ -21,6 +21,7 @@ A class that is not in `KNOWN` is refused by name: what its states are is not gu
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from numbers import Integral
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -194,10 +195,19 @@ def levels_of(scheduler: Any, num_steps: int) -> list[tuple[float, float]]:
     The scheduler itself stays where it is. Second evaluations of a step are left out.
 
     Raises:
-        ValueError: As `level_at`; if it cannot take this number of steps.
+        ValueError: As `level_at`; if it is no scheduler or cannot take this number of steps.
     """
-    name, _ = identified(scheduler)
-    family_of(name, scheduler.config)
+    if isinstance(scheduler, type) or not hasattr(scheduler, "set_timesteps"):
+        raise ValueError(
+            "A scheduler of diffusers must be given as an object, such as `pipe.scheduler`; got "
+            f"{scheduler!r}."
+        )
+    if isinstance(num_steps, bool) or not isinstance(num_steps, Integral) or num_steps < 1:
+        raise ValueError(
+            f"The number of steps must be a whole number of at least 1; got {num_steps!r}."
+        )
+    name, settings = identified(scheduler)
+    family_of(name, settings)
     scheduler = type(scheduler).from_config(scheduler.config)
     try:
         scheduler.set_timesteps(num_steps)
@@ -215,18 +225,19 @@ def levels_of(scheduler: Any, num_steps: int) -> list[tuple[float, float]]:
     return found
 
 
-def scheduler_of(name: str) -> Any:
-    """A scheduler of diffusers: that of a pipeline, or a class with its own settings.
+def scheduler_of(name: str, own: Mapping[str, Any] | None = None) -> Any:
+    """A scheduler of diffusers: that of a pipeline, or of a class.
 
     Args:
         name: A pipeline's folder, or one of `KNOWN`.
+        own: Settings of a class, those of the pipeline that is sampled; its defaults if `None`.
 
     Raises:
         ValueError: If it is neither, or the folder holds no scheduler of `KNOWN`.
     """
     import diffusers
 
-    settings: Mapping[str, Any] = {}
+    settings = own or {}
     if Path(name).is_dir():
         settings = Source(name).settings("scheduler")
         name = str(settings.get("_class_name"))

@@ -314,6 +314,9 @@ BAD = {
     "level 3 of": GOOD + "pair-d1,noisy,64,0,mine,estimate,3,0.5\n",
     "levels 0 to 15 once each": "\n".join(GOOD.splitlines()[:-1]),
     "must be finite": GOOD.replace("0.5", "nan"),
+    "`seconds` must not be negative": GOOD.replace("entropy\n", "entropy,seconds\n").replace(
+        "0.5\n", "0.5,-1\n"
+    ),
     "must be a number": GOOD.replace("0.5", "half"),
     "Did you mean 'pair-d1'": GOOD.replace("pair-d1", "pair-d11"),
     "Unknown access": GOOD.replace("noisy", "loud"),
@@ -359,3 +362,12 @@ def test_the_command_estimates_ones_own_samples(tmp_path, capsys):
     np.savez(tmp_path / "bare.npz", x=x)
     assert cli.main(["benchmark", "estimate", str(tmp_path / "bare.npz")]) == 2
     assert "lacks labels" in capsys.readouterr().err
+    for wrong in (labels - 1, labels + 0.5, labels.astype(str)):
+        np.savez(tmp_path / "wrong.npz", x=x, labels=wrong)
+        assert cli.main(["benchmark", "estimate", str(tmp_path / "wrong.npz")]) == 2
+        said = capsys.readouterr().err
+        assert "`labels` must be integers 0..C-1" in said
+        assert len(said.splitlines()) == 1
+    np.savez(tmp_path / "level.npz", x=x, labels=labels, sigma=0.5)
+    assert cli.main(["benchmark", "estimate", str(tmp_path / "level.npz"), "--method", "qda"]) == 0
+    assert "1.386" in capsys.readouterr().out

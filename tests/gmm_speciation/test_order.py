@@ -20,29 +20,30 @@ WIDTHS = {np.float32: 2e-6, np.float64: 1e-12}
 def parameters(kind, shared, dim, variances, dtype, seed=0):
     """Arguments of a constructor, rounded, and the covariances `(K, d, d)` of these."""
     rng = np.random.default_rng([seed, dim])
-    means = rng.normal(size=(K, dim)).astype(dtype)
+    means = rng.normal(size=(len(variances), dim)).astype(dtype)
+    number = len(means)
     v = np.asarray(variances)[:1] if shared else np.asarray(variances)
     if kind == "isotropic":
         given = (v[0] if shared else v).astype(dtype)
         dense = np.asarray(given, float).reshape(-1, 1, 1) * np.eye(dim)
-        return means, (given,), np.broadcast_to(dense, (K, dim, dim))
+        return means, (given,), np.broadcast_to(dense, (number, dim, dim))
     if kind == "diagonal":
         given = (v[:, None] * np.exp(rng.uniform(-1, 1, size=(len(v), dim)))).astype(dtype)
         dense = given.astype(float)[:, :, None] * np.eye(dim)
-        return means, (given[0] if shared else given,), np.broadcast_to(dense, (K, dim, dim))
+        return means, (given[0] if shared else given,), np.broadcast_to(dense, (number, dim, dim))
     if kind == "full":
         root = rng.normal(size=(len(v), dim, dim))
         given = root @ root.swapaxes(1, 2) / dim + 0.3 * np.eye(dim)
         given = (given * v[:, None, None]).astype(dtype)
         given = (given + given.swapaxes(1, 2)) / 2
         dense = given.astype(float)
-        return means, (given[0] if shared else given,), np.broadcast_to(dense, (K, dim, dim))
+        return means, (given[0] if shared else given,), np.broadcast_to(dense, (number, dim, dim))
     factors = (rng.normal(size=(len(v), dim, 1)) * np.sqrt(v)[:, None, None]).astype(dtype)
     across = v.astype(dtype)
     dense = factors.astype(float) @ factors.astype(float).swapaxes(1, 2)
     dense = dense + across.astype(float)[:, None, None] * np.eye(dim)
     arguments = (factors[0], across[0]) if shared else (factors, across)
-    return means, arguments, np.broadcast_to(dense, (K, dim, dim))
+    return means, arguments, np.broadcast_to(dense, (number, dim, dim))
 
 
 def points(means, covariances, dtype, count=200):
@@ -69,7 +70,13 @@ def dense(means, covariances, weights, x):
     return np.exp(joint - log_prob[:, None]), log_prob
 
 
-@pytest.mark.parametrize("variances", [(1e-8, 1, 1, 1), (1, 1e-4, 1e-8, 1)])
+def prior(number):
+    return np.arange(1.0, number + 1) * 2 / (number * (number + 1))
+
+
+@pytest.mark.parametrize(
+    "variances", [(1e-8, 1, 1, 1), (1, 1e-4, 1e-8, 1), (1, 1e8), (1e8, 1), (1e-8, 1)]
+)
 @pytest.mark.parametrize("shared", [False, True])
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("dtype", WIDTHS)
@@ -78,7 +85,7 @@ def test_posteriors_and_densities_are_those_of_float64(dtype, kind, shared, vari
         if kind in ("full", "low_rank") and dim == 1:
             continue
         means, given, covariances = parameters(kind, shared, dim, variances, dtype)
-        weights, x = np.array([0.1, 0.2, 0.3, 0.4]), points(means, covariances, dtype)
+        weights, x = prior(len(means)), points(means, covariances, dtype)
         posterior, log_prob = dense(means, covariances, weights, x)
         with width(dtype):
             mixture = getattr(gs.GaussianMixture, kind)(means, *given, weights)
@@ -95,20 +102,28 @@ def test_posteriors_and_densities_are_those_of_float64(dtype, kind, shared, vari
         np.testing.assert_allclose(ours_log, log_prob, rtol=scale, atol=scale)
 
 
+ORDERS = {
+    (1e-6, 1e-3, 1, 1): ([2, 1, 0, 3], [0, 3, 2, 1], [2, 3, 0, 1]),
+    (1, 1e6): ([1, 0],),
+}
+
+
+@pytest.mark.parametrize("variances", ORDERS)
 @pytest.mark.parametrize("shared", [False, True])
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("dtype", WIDTHS)
-def test_every_order_of_the_components_gives_the_same(dtype, kind, shared):
-    means, given, covariances = parameters(kind, shared, 6, (1e-6, 1e-3, 1, 1), dtype)
-    weights, x = np.array([0.1, 0.2, 0.3, 0.4]), points(means, covariances, dtype)
+def test_every_order_of_the_components_gives_the_same(dtype, kind, shared, variances):
+    means, given, covariances = parameters(kind, shared, 6, variances, dtype)
+    weights, x = prior(len(means)), points(means, covariances, dtype)
 
     def laws(order):
         moved = given if shared else tuple(part[order] for part in given)
         mixture = getattr(gs.GaussianMixture, kind)(means[order], *moved, weights[order])
-        labels = gs.Partition(np.array([0, 1, 0, 1])[order])
+        labels = gs.Partition((np.arange(len(means)) % 2)[order])
         return {
             "posterior": mixture.posterior(x)[:, np.argsort(order)],
             "log_prob": mixture.log_prob(x),
+            "gradient": jax.vmap(jax.grad(mixture.log_prob))(x),
             "score": mixture.score(x),
             "class_posterior": gs.class_posterior(mixture, x, labels),
             "class_scores": gs.class_scores(mixture, x, labels),
@@ -117,8 +132,12 @@ def test_every_order_of_the_components_gives_the_same(dtype, kind, shared):
         }
 
     with width(dtype):
-        first = laws(np.arange(K))
-        for order in ([2, 1, 0, 3], [0, 3, 2, 1], [2, 3, 0, 1]):  # one program for all
+        first = laws(np.arange(len(means)))
+        size = np.abs(first["score"]).max()
+        np.testing.assert_allclose(
+            first["gradient"], first["score"], atol=20 * WIDTHS[dtype] * size
+        )
+        for order in ORDERS[variances]:  # one program for all
             for name, ours in laws(np.array(order)).items():
                 truth = np.asarray(first[name])
                 size = max(1.0, np.abs(truth).max())
@@ -339,3 +358,20 @@ def test_scores_beside_a_narrow_component(dtype, kind):
     size = np.einsum("nk,nkd->nd", posterior, np.abs(residual / variances[None]))
     sharpest = np.sqrt(1 / variances.min())
     np.testing.assert_array_less(np.abs(score - truth), 20 * WIDTHS[dtype] * (size + sharpest))
+
+
+@pytest.mark.parametrize("kind", ["isotropic", "diagonal"])
+@pytest.mark.parametrize("means", [[[1.0, 2.0]], [[1.0, 2.0]] * 3])
+def test_derivatives_by_the_means_where_all_means_are_one(kind, means):
+    x, means = jnp.array([0.3, -1.0]), jnp.array(means)
+    variances = jnp.array([[2.0], [3.0], [4.0]])[: len(means)] * jnp.ones((1, 2))
+    given = variances[:, 0] if kind == "isotropic" else variances
+
+    def log_prob(means):
+        return getattr(gs.GaussianMixture, kind)(means, given).log_prob(x)
+
+    gradient = jax.grad(log_prob)(means)
+    residual = np.asarray(x) - np.asarray(means)
+    joint = -np.sum(residual**2 / variances + np.log(np.asarray(variances)), -1) / 2
+    share = np.exp(joint - np.logaddexp.reduce(joint))
+    np.testing.assert_allclose(gradient, share[:, None] * residual / variances, rtol=1e-5)

@@ -150,6 +150,7 @@ def test_pictures_in_class_folders_are_data(tmp_path):
         (["entropy", TOY], "comes without data"),
         (["windows", "digits", "--mass", "1.5"], "inside (0, 1)"),
         (["windows", "digits", "--scheduler", "Euler"], "Unknown scheduler"),
+        (["windows", "digits", "--steps", "20"], "name it by `--scheduler`"),
         (["entropy", "nothing:here"], "could not be found"),
     ],
 )
