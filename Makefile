@@ -7,7 +7,7 @@ PYTEST := $(VENV)/bin/python -m pytest
 # Bytecode is kept: without it every start compiles the packages, their type checks and the tests anew.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo test test-slow lint format pictures pages docs notebooks bench bench-estimators clean
+.PHONY: demo test test-slow lint format pictures pages papers docs notebooks bench bench-estimators clean
 
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -53,6 +53,13 @@ pages: demo  ## Outputs, figures and tables in the README and docs/, from fresh 
 	$(VENV)/bin/gmm-speciation verify --quiet --out out/verify
 	$(VENV)/bin/gmm-speciation verify --guidance --quiet --out out/verify-guidance
 	$(VENV)/bin/python docs/render.py --store out
+
+papers: $(STAMP)  ## The papers as commands, their stored rows and pages: an hour.
+	for one in biroli2024 handke2026 koulischer2023 wu2024; do $(VENV)/bin/gmm-speciation paper $$one --quiet --out out/papers/$$one || exit 1; done
+	$(VENV)/bin/model-bridges paper handke2026 --samples 96 --quiet --folder out/papers-run/handke2026 --out out/papers/handke2026-models
+	$(VENV)/bin/model-bridges paper handke2025 --samples 96 --quiet --folder out/papers-run/handke2025 --out out/papers/handke2025
+	$(VENV)/bin/model-bridges paper koulischer2025 --samples 200 --quiet --folder out/papers-run/koulischer2025 --out out/papers/koulischer2025
+	$(VENV)/bin/python docs/render.py --store-papers out/papers
 
 docs: $(STAMP)  ## The documentation site, in out/docs; warnings are errors.
 	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[docs]"

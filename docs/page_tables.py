@@ -5,6 +5,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
+
 DOCS = Path(__file__).parent
 
 
@@ -139,6 +141,61 @@ def _paper(page: str) -> str:
     return _markdown(["claim", "predicted", "measured, ± 95 %", "tolerance", "holds"], rows)
 
 
+def runs() -> dict[str, dict]:
+    """Stored runs of `paper`, by file name."""
+    folder = DOCS.parent / "benchmarks" / "results" / "papers"
+    return {
+        path.stem: json.loads(path.read_text(encoding="utf-8"))
+        for path in sorted(folder.glob("*.json"))
+    }
+
+
+def _runs(_: str) -> str:
+    rows = []
+    for content in runs().values():
+        verdicts = [one["verdict"] for one in content["claims"]]
+        counts = [f"{verdicts.count(v)} {v}" for v in ("yes", "no", "open") if v in verdicts]
+        rows.append([content["title"], f"`{content['provenance']['command']}`", ", ".join(counts)])
+    return _markdown(["paper", "command", "verdict"], rows)
+
+
+def _run(name: str) -> str:
+    """One stored run: its rows, what does not hold and why, its pictures."""
+    content = runs()[name]
+    relation = {"equal": "", "at least": "≥ ", "at most": "≤ "}
+    rows, failed = [], []
+    for one in content["claims"]:
+        low, high = (
+            float(end) if end is not None else np.nan for end in one["measured"]["interval_95"]
+        )
+        value, half = one["measured"]["value"], (high - low) / 2
+        measured = (
+            "not defined" if value is None else f"{value:.5g}" + (f" ± {half:.2g}" if half else "")
+        )
+        predicted = f"{relation[one['relation']]}{one['predicted']:.5g}"
+        rows.append(
+            [one["claim"], one["where"], predicted, one["predicted_by"], measured, one["verdict"]]
+        )
+        if one["verdict"] == "no":
+            failed.append(f"- {one['claim']}" + (f": {one['note']}" if one["note"] else ""))
+    headers = ["claim", "where", "predicted", "predicted by", "measured, ± 95 %", "holds"]
+    origin = content["provenance"]
+    parts = [
+        f"`{origin['command']}`, {origin['date'][:10]}. {content['about']}",
+        _markdown(headers, rows),
+    ]
+    if failed:
+        parts.append("What does not hold:\n\n" + "\n".join(failed))
+    pictures = dict.fromkeys(one["figure"] for one in content["claims"])
+    where = DOCS / "pictures" / "papers"
+    parts += [
+        f"![{figure}](../pictures/papers/{figure}.png)"
+        for figure in pictures
+        if figure and (where / f"{figure}.png").exists()
+    ]
+    return "\n\n".join(parts)
+
+
 def _overhead(_: str) -> str:
     path = DOCS.parent / "benchmarks" / "results" / "overhead-cpu.json"
     content = json.loads(path.read_text(encoding="utf-8"))
@@ -165,5 +222,7 @@ def _markdown(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 TABLES: dict[str, Callable[[str], str]] = {
     "papers": _papers,
     "paper": _paper,
+    "runs": _runs,
+    "run": _run,
     "overhead": _overhead,
 }

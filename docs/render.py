@@ -12,6 +12,7 @@ A ```python block whose first line is `# NAME.py` is a file of the reader's, and
 
     python docs/render.py [PAGE ...]            fill in everything that is made at once
     python docs/render.py --store out           take over what long commands wrote there, then fill in
+    python docs/render.py --store-papers out/papers   the same of runs of `paper`, a folder each
 """
 
 import argparse
@@ -21,6 +22,7 @@ import json
 import os
 import re
 import shlex
+import shutil
 import sys
 import tempfile
 import traceback
@@ -143,11 +145,34 @@ def store(out: Path) -> None:
         (RESULTS / printed.name).write_text(kept_lines + "\n", encoding="utf-8")
 
 
+def store_papers(out: Path) -> None:
+    """Take over runs of `paper`, a folder each: rows without their bulk, pictures that rows name."""
+    kept = ("claim", "where", "predicted", "predicted_by", "relation", "tolerance", "measured")
+    kept += ("verdict", "expected", "measured_by", "command", "figure", "note")
+    target, pictures = ROOT / "benchmarks" / "results" / "papers", DOCS / "pictures" / "papers"
+    for folder in (target, pictures):
+        folder.mkdir(parents=True, exist_ok=True)
+    for result in sorted(out.glob("*/result.json")):
+        content = json.loads(result.read_text(encoding="utf-8"))
+        claims = [{key: claim[key] for key in kept} for claim in content["claims"]]
+        for claim in claims:
+            claim["measured"] = {key: claim["measured"][key] for key in ("value", "interval_95")}
+            picture = result.parent / f"{claim['figure']}.png"
+            if claim["figure"] and picture.exists():
+                shutil.copyfile(picture, pictures / picture.name)
+        content = {key: content[key] for key in ("format", "title", "about", "provenance")}
+        text = json.dumps(content | {"claims": claims}, indent=1, ensure_ascii=False)
+        (target / f"{result.parent.name}.json").write_text(text + "\n", encoding="utf-8")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("page", nargs="*", type=Path)
     parser.add_argument("--store", type=Path, metavar="OUT")
+    parser.add_argument("--store-papers", type=Path, metavar="OUT")
     given = parser.parse_args()
+    if given.store_papers is not None:
+        store_papers(given.store_papers)
     if given.store is not None:
         store(given.store)
     failed = 0

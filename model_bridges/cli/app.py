@@ -1,4 +1,4 @@
-"""`model-bridges crosscheck | entropy | windows | guidance | remove | train | convert | show` from the shell.
+"""`model-bridges crosscheck | entropy | windows | guidance | remove | paper | train | convert | show`.
 
 torch and JAX load inside a command, so `--help` is fast; commands compute in double precision where
 precision is asked for.
@@ -18,6 +18,7 @@ from gmm_speciation.reporting.terminal import Quiet, Seed
 from model_bridges.cli.crosscheck import crosscheck
 from model_bridges.cli.entropy import entropy, windows
 from model_bridges.cli.guidance import guidance, remove
+from model_bridges.cli.paper import paper
 
 app = terminal.application(
     "model-bridges",
@@ -106,6 +107,11 @@ model-bridges guidance digits --section intervals --scale 3
     remove: """
 model-bridges remove digits --class 7 --out out/remove  # ten processor minutes
 model-bridges remove digits --kind DNG --kind NP --strengths 0.5,1,2
+""",
+    paper: """
+model-bridges paper handke2026 --quick --out out/handke2026
+model-bridges paper handke2026 --edm2 cond.safetensors,uncond.safetensors --plan
+model-bridges paper koulischer2025 --model my_module:denoiser --data MNIST --folder run
 """,
 }
 for command, examples in EXAMPLES.items():

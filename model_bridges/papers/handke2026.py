@@ -1,0 +1,283 @@
+"""Handke et al. 2026, "The entropic signature of class speciation in diffusion models", arXiv 2602.09651.
+
+On a trained model: decisions by the paper's read-out and class against class, read-outs on a mixture where
+the truth is known, partitions, guidance.
+"""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import partial
+from itertools import pairwise
+
+import numpy as np
+
+from gmm_speciation import families
+from gmm_speciation.entropy import entropy_curve
+from gmm_speciation.estimate import Estimate
+from gmm_speciation.partitions import Partition
+from gmm_speciation.reporting.claims import Claim, at_least, equal
+from gmm_speciation.reporting.papers import Place
+from model_bridges.control.information import SCALES, GuidedInformation, guided_information
+from model_bridges.control.interval_search import IntervalSearch, search_intervals
+from model_bridges.crosscheck.theory import can_be_fitted, mixture_model
+from model_bridges.denoisers.counted import CountingDenoiser
+from model_bridges.denoisers.mixture import mixture_denoiser
+from model_bridges.entropy.measure import MeasuredVariable, Measurement
+from model_bridges.entropy.windows import guidance_interval
+from model_bridges.papers.decisions import (
+    MASS,
+    OURS,
+    PAPERS_WAY,
+    along_trajectories,
+    decide,
+    decision_claims,
+    decision_cost,
+    levels_of,
+    order_claim,
+    samples_of,
+    window_claim,
+)
+from model_bridges.papers.parts import Cost, Found, Paper, Settings, Subject
+from model_bridges.samplers import karras_sigmas
+
+_NONE = "the paper gives no number in its abstract; "
+_STAND_IN = "stand-in for EDM2-XS and SD 1.5"
+_WAYS = (OURS, "tracking-ratio", PAPERS_WAY)
+_TRUTH, _BUDGET = 0.03, 0.05  # tolerances: nats; share of H(C)
+_FEW = 20  # trajectories of a guided run, quick
+_GUIDED_LEVELS = (16, 48)
+_GUIDED_RUNS = len(SCALES) + 3 + 2  # scales, intervals, feedback
+_DRAWN = (40, 500)  # images of an interval
+
+
+def _whose(subject: Subject) -> str:
+    if subject.preset is None:
+        return f"on {subject.name}, {_STAND_IN}"
+    return f"on {subject.name}, at the paper's settings; partitions and prompts are ours"
+
+
+def run(subjects: Sequence[Subject], settings: Settings) -> Found:
+    """All rows."""
+    found = Found()
+    _read_outs(found, settings)
+    for subject in subjects:
+        _decisions(found, subject, settings)
+        if subject.preset is None:  # the released models have too many classes to track together
+            curve = _partitions(found, subject, settings)
+            _guidance(found, subject, guidance_interval(curve, MASS), settings)
+    return found
+
+
+def _read_outs(found: Found, settings: Settings) -> None:
+    """The read-outs at the paper's levels, on two Gaussians whose entropy is known."""
+    law, dim = families.symmetric_pair(16), 16
+    denoiser = CountingDenoiser(mixture_denoiser(law, sigma_range=(0.002, 80.0)))
+    result = along_trajectories(
+        denoiser,
+        {"component": Partition.trivial(2)},
+        _WAYS,
+        karras_sigmas(64, 0.002, 80.0).numpy()[::-1].copy(),
+        settings.of(96, 1000),
+        settings,
+        "two Gaussians",
+    )
+    place = Place(
+        "the tracked posterior (section not cited here)",
+        "theory: exact entropy of two Gaussians",
+    )
+    curves = result.variables["component"].curves
+    exact = entropy_curve(law, curves[OURS].log_snr)
+    for way, curve in curves.items():
+        found.add(place, _truth(way, dim, curve, np.asarray(exact.entropy.value)))
+
+
+def _truth(way: str, dim: int, curve, exact: np.ndarray) -> Claim:
+    assert curve.batches is not None  # it was sampled
+    window = (exact > 0.1 * curve.prior_entropy) & (exact < 0.9 * curve.prior_entropy)
+    by_batch = (np.asarray(curve.batches.entropy) - exact)[:, window].mean(1)
+    return equal(
+        f"read-out '{way}' on two Gaussians, d = {dim}: H minus the exact one, mean over the window [nats]",
+        Estimate.from_samples(by_batch),
+        0.0,
+        _TRUTH,
+    )
+
+
+def _decisions(found: Found, subject: Subject, settings: Settings) -> None:
+    """Every pair and group on its own."""
+    whose = _whose(subject)
+    places = (
+        Place("abstract: entropy isolates a narrow regime", f"{_NONE}the bound is ours; {whose}"),
+        Place("the paper's read-out", f"{_NONE}class against class is the other side; {whose}"),
+        Place("abstract: a narrow regime", f"theory: mixture fitted to the data; {whose}"),
+    )
+    levels = Place(
+        "abstract: partitions resolve levels of abstraction", f"{_NONE}the order is ours; {whose}"
+    )
+    by_family: dict[str, list[MeasuredVariable]] = {}
+    for choice in (*subject.pairs, *subject.groups):
+        name = f"{subject.name}, {choice.family}: {choice.groups}"
+        settings.progress.step(name)
+        variable = decide(subject, choice, settings)
+        by_family.setdefault(choice.family, []).append(variable)
+        for place, claim in zip(places, decision_claims(name, variable), strict=True):
+            if claim is not None:
+                found.add(place, claim)
+    chains = (("far", "middle", "near"), tuple(one.family for one in subject.groups))
+    for families_of in chains:
+        known = [name for name in families_of if name in by_family]
+        for first, later in pairwise(known):
+            statement = f"{subject.name}: {first} is decided at higher noise than {later} [log σ]"
+            found.add(levels, order_claim(statement, by_family[first], by_family[later]))
+
+
+def _partitions(found: Found, subject: Subject, settings: Settings):
+    """All classes and their groupings in one pass; returns the curve of the classes."""
+    model, whose = subject.model, _whose(subject)
+    settings.progress.step(f"{subject.name}: all classes and their groupings")
+    single = Partition(np.arange(len(model.class_names)), names=model.class_names)
+    result = along_trajectories(
+        model.denoiser,
+        {model.class_name: single, **model.partitions},
+        (OURS, "gap", "gap-unconditional"),
+        levels_of(subject, settings),
+        samples_of(subject, settings),
+        settings,
+        subject.name,
+        "all",
+    )
+    main = result.variables[model.class_name]
+    name = f"{subject.name}, {len(model.class_names)} classes"
+    found.add(
+        Place("abstract: entropy isolates a narrow regime", f"{_NONE}the bound is ours; {whose}"),
+        window_claim(name, main.curves[OURS], "class against class"),
+    )
+    found.add(
+        Place("the entropy rate from score differences", f"theory: ∫ dH = H(C); {whose}"),
+        *(_budget(name, main, way) for way in ("gap", "gap-unconditional") if way in main.curves),
+    )
+    levels = Place(
+        "abstract: partitions resolve levels of abstraction", f"{_NONE}the order is ours; {whose}"
+    )
+    for one in result.comparisons:
+        if one.half_entropy is not None:
+            found.add(
+                levels,
+                at_least(
+                    f"{subject.name}: {one.coarse} is decided at higher noise than {one.fine} [log σ]",
+                    one.half_entropy,
+                    0.0,
+                ),
+            )
+    found.pictures[f"{subject.file}-classes"] = (
+        partial(_plot_curves, result),
+        f"Class entropy along trajectories of {subject.name}: all classes and their groupings.",
+    )
+    return main.curves[OURS]
+
+
+def _budget(name: str, found: MeasuredVariable, way: str) -> Claim:
+    curve = found.curves[way]
+    form = "Bayes form" if way == "gap" else "the paper's form, against the unconditional model"
+    return equal(
+        f"{name}: ∫ dH over all levels is H(C), {form} [nats]",
+        curve.entropy[0].map(lambda left: curve.prior_entropy - left),
+        curve.prior_entropy,
+        _BUDGET * curve.prior_entropy,
+    )
+
+
+def _plot_curves(result: Measurement):
+    from gmm_speciation import plotting
+
+    return plotting.plot_curve({name: one.curves[OURS] for name, one in result.variables.items()})
+
+
+def _guidance(
+    found: Found, subject: Subject, window: tuple[float, float], settings: Settings
+) -> None:
+    """Cross-entropy along guided trajectories, and what an interval is worth in pictures."""
+    model, whose = subject.model, _whose(subject)
+    model.check_guided()
+    information = guided_information(
+        model,
+        window,
+        theory=mixture_model(model, settings.seed) if can_be_fitted(model) else None,
+        num_paths=settings.drawn(_FEW, 150),
+        num_levels=settings.of(*_GUIDED_LEVELS),
+        seed=settings.seed,
+        progress=settings.progress,
+    )
+    picture = f"{subject.file}-guided"
+    moved = Place(
+        "abstract: guidance redistributes information over time",
+        f"theory: closed form, identities, fitted mixture; the paper gives none; {whose}",
+        figure=picture,
+    )
+    control = Place(
+        "abstract: a basis for time-localized control", f"{_NONE}the bounds are ours; {whose}"
+    )
+    for claim in information.checks:
+        if "feedback" in claim.statement or "P_min" in claim.statement or "τ of" in claim.statement:
+            continue  # constants of another paper
+        found.add(control if claim.statement.startswith("share of") else moved, _of(subject, claim))
+    found.pictures[picture] = (
+        partial(_plot_guided, information),
+        f"Cross-entropy along guided trajectories of {subject.name}; dashed: the fitted mixture.",
+    )
+    settings.progress.step(f"{subject.name}: intervals")
+    search: IntervalSearch = search_intervals(
+        model,
+        window,
+        samples_of(subject, settings)
+        * len(levels_of(subject, settings))
+        * model.denoiser.num_classes,
+        num_images=settings.drawn(*_DRAWN),
+        seed=settings.seed,
+        progress=settings.progress,
+    )
+    found.add(control, *(_of(subject, claim) for claim in search.checks))
+
+
+def _of(subject: Subject, claim: Claim) -> Claim:
+    return replace(claim, statement=f"{subject.name}: {claim.statement}")
+
+
+def _plot_guided(found: GuidedInformation):
+    from model_bridges.control.plotting import plot_guided
+
+    return plot_guided(found)
+
+
+def plan(subjects: Sequence[Subject], settings: Settings) -> list[Cost]:
+    """Evaluations of the network, part by part."""
+    costs = [Cost("read-outs on two Gaussians (no network)", 0)]
+    for subject in subjects:
+        many = len(subject.pairs) + len(subject.groups)
+        costs.append(
+            Cost(f"{subject.name}: {many} decisions", many * decision_cost(subject, settings))
+        )
+        num_classes = subject.model.denoiser.num_classes
+        if subject.preset is None:
+            every = decision_cost(subject, settings, num_classes)
+            costs.append(Cost(f"{subject.name}: all classes and their groupings", every))
+            paths = settings.drawn(_FEW, 150) * settings.of(*_GUIDED_LEVELS)
+            guided = _GUIDED_RUNS * paths * (num_classes + 3)
+            costs.append(Cost(f"{subject.name}: guided trajectories", guided))
+            drawn = (
+                14 * settings.drawn(*_DRAWN) * 31 * 2
+            )  # ten intervals and four others, 32 levels
+            costs.append(Cost(f"{subject.name}: intervals judged by images", drawn))
+    return costs
+
+
+PAPER = Paper(
+    "Handke et al. 2026 on trained models",
+    "arXiv 2602.09651",
+    "Claims are those of the abstract. The paper's partitions, prompts and seeds are not public: pairs, "
+    "groups and prompts are this package's, each with its reason in `class_pairs.json` or "
+    "`prompt_pairs.json`. Without --edm2 and --sd the shipped models stand in, and rows say so. Mixtures: "
+    "`gmm-speciation paper handke2026`.",
+    run,
+    plan,
+)
