@@ -1,5 +1,6 @@
 """`model-bridges paper`: the claims of one paper on trained models as rows."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -65,6 +66,7 @@ def paper(
     terminal.use_float64()
     from gmm_speciation.reporting.paper_pages import finish_paper, show_plan
     from model_bridges.papers import PAPERS, Settings
+    from model_bridges.papers.selections import one_a_family
 
     terminal.check_place(out, folder)
     chosen = pick(name, PAPERS, "paper")
@@ -88,6 +90,8 @@ def paper(
     with terminal.progress(quiet=quiet) as bar:
         bar.step("loading the models")
         subjects = _subjects(name, study, edm2, sd, bar.say)
+        if quick and samples is None:
+            subjects = [replace(one, pairs=one_a_family(one.pairs)) for one in subjects]
         settings = Settings(quick, seed, folder, samples, bar)
         if not plan:
             found = chosen.run(subjects, settings)

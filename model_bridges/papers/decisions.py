@@ -85,7 +85,7 @@ def along_trajectories(
         partitions=partitions,
         seed=settings.seed,
         # Few samples in large chunks: a shipped network is fast only on many states at once.
-        chunk_size=max(1, min(_LARGEST_CHUNK, num // (8 if num < 128 else 16))),
+        chunk_size=max(1, min(_LARGEST_CHUNK, num // (6 if num < 128 else 16))),
     )
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", TrustWarning)  # verdicts say it

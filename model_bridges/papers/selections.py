@@ -6,6 +6,7 @@ pairs of ImageNet's classes in three families (near, middle, far) and groups of 
 """
 
 import json
+from collections.abc import Sequence
 from importlib.resources import files
 from typing import NamedTuple
 
@@ -31,6 +32,6 @@ def prompts() -> list[str]:
     return list(dict.fromkeys(sides))
 
 
-def one_a_family(chosen: list[Choice]) -> list[Choice]:
+def one_a_family(chosen: Sequence[Choice]) -> list[Choice]:
     """The first of every family."""
     return list({one.family: one for one in reversed(chosen)}.values())[::-1]

@@ -38,8 +38,6 @@ def check_rows(rows):
     [
         ("biroli2024", "table of speciation times", 6),
         ("handke2026", "VP against VE", 4),
-        ("handke2026", "partitions", 7),
-        ("koulischer2023", "critical β and hysteresis of equidistant patterns", 13),
     ],
 )
 def test_a_part_gives_rows(paper, part, least):
