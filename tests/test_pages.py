@@ -83,3 +83,18 @@ def test_the_papers_rows_are_those_of_the_last_run():
     for paper in page_tables.PAPERS:
         assert page_tables.claims_of(paper), paper.title
         assert all(claim["verdict"] == claim["expected"] for claim in page_tables.claims_of(paper))
+
+
+def test_stored_runs_of_papers_are_whole():
+    """Every row says where, by whom and how; claims that do not hold are listed on the page."""
+    import page_tables
+
+    found = page_tables.runs()
+    assert sum(len(content["claims"]) for content in found.values()) >= 40
+    for name, content in found.items():
+        table = page_tables.make(f"run:{name}")
+        assert any(f"<!-- table: run:{name} -->" in text for text in TEXTS.values()), name
+        for one in content["claims"]:
+            assert all(one[k] for k in ("claim", "where", "predicted_by", "measured_by", "command"))
+            assert one["verdict"] in ("yes", "no", "open")
+            assert one["verdict"] != "no" or f"- {one['claim']}" in table

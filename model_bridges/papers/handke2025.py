@@ -30,6 +30,7 @@ from model_bridges.papers.decisions import (
 )
 from model_bridges.papers.parts import Cost, Found, Paper, Settings, Subject
 
+_TRACKED = "tracking along trajectories of the model, class against class"
 _EARLY, _LAST = 0.9, 0.1  # of the schedule's steps
 _VANISHES = 0.05  # of the information
 _PLACES = 0.3  # log-SNR
@@ -42,10 +43,11 @@ def run(subjects: Sequence[Subject], settings: Settings) -> Found:
     found.add(
         Place(
             "one-dimensional mixture at −8, −4, 6, 8 (figure)",
-            "theory: exact integrals; the figure's values are not printed in the paper's text",
+            "theory: exact integrals; the values of the paper's figure could not be read",
             "gmm-speciation verify --section published",
             "four-points",
         ),
+        "",
         *line_claims(line),
     )
 
@@ -98,12 +100,13 @@ def _classes(found: Found, subject: Subject, settings: Settings) -> None:
     )
     clock = DDPM.linear()
     steps = clock.time_range[1]
-    found.add(stages, *_stages(subject, result, clock, steps))
+    found.add(stages, _TRACKED, *_stages(subject, result, clock, steps))
     curves = {name: one.curves[OURS] for name, one in result.variables.items()}
     order = sorted(curves, key=lambda name: float(half_point(curves[name]).value))
     apart = compare_windows(curves[order[0]], curves[order[-1]]).half_entropy
     found.add(
         differ,
+        f"{_TRACKED}; paired by trajectory",
         at_least(
             f"{subject.name}: classes are decided at different noise, earliest minus latest [log σ]",
             or_nan(lambda: _raised(apart)),
@@ -115,6 +118,7 @@ def _classes(found: Found, subject: Subject, settings: Settings) -> None:
         if one.theory is not None and np.isfinite(place := float(half_point(one.theory).value)):
             found.add(
                 theory,
+                _TRACKED,
                 equal(
                     f"{subject.name}, {name}: half decided at log-SNR, fitted mixture against model",
                     half_point(curves[name]),

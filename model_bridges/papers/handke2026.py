@@ -41,6 +41,7 @@ from model_bridges.papers.parts import Cost, Found, Paper, Settings, Subject
 from model_bridges.samplers import karras_sigmas
 
 _NONE = "the paper gives no number in its abstract; "
+_TRACKED = "tracking along trajectories of the model"
 _STAND_IN = "stand-in for EDM2-XS and SD 1.5"
 _WAYS = (OURS, "tracking-ratio", PAPERS_WAY)
 _TRUTH, _BUDGET = 0.03, 0.05  # tolerances: nats; share of H(C)
@@ -88,7 +89,7 @@ def _read_outs(found: Found, settings: Settings) -> None:
     curves = result.variables["component"].curves
     exact = entropy_curve(law, curves[OURS].log_snr)
     for way, curve in curves.items():
-        found.add(place, _truth(way, dim, curve, np.asarray(exact.entropy.value)))
+        found.add(place, _TRACKED, _truth(way, dim, curve, np.asarray(exact.entropy.value)))
 
 
 def _truth(way: str, dim: int, curve, exact: np.ndarray) -> Claim:
@@ -122,13 +123,13 @@ def _decisions(found: Found, subject: Subject, settings: Settings) -> None:
         by_family.setdefault(choice.family, []).append(variable)
         for place, claim in zip(places, decision_claims(name, variable), strict=True):
             if claim is not None:
-                found.add(place, claim)
+                found.add(place, _TRACKED, claim)
     chains = (("far", "middle", "near"), tuple(one.family for one in subject.groups))
     for families_of in chains:
         known = [name for name in families_of if name in by_family]
         for first, later in pairwise(known):
             statement = f"{subject.name}: {first} is decided at higher noise than {later} [log σ]"
-            found.add(levels, order_claim(statement, by_family[first], by_family[later]))
+            found.add(levels, _TRACKED, order_claim(statement, by_family[first], by_family[later]))
 
 
 def _partitions(found: Found, subject: Subject, settings: Settings):
@@ -150,10 +151,12 @@ def _partitions(found: Found, subject: Subject, settings: Settings):
     name = f"{subject.name}, {len(model.class_names)} classes"
     found.add(
         Place("abstract: entropy isolates a narrow regime", f"{_NONE}the bound is ours; {whose}"),
+        _TRACKED,
         window_claim(name, main.curves[OURS], "class against class"),
     )
     found.add(
         Place("the entropy rate from score differences", f"theory: ∫ dH = H(C); {whose}"),
+        "denoisers compared along trajectories of the model, integrated over all levels",
         *(_budget(name, main, way) for way in ("gap", "gap-unconditional") if way in main.curves),
     )
     levels = Place(
@@ -163,6 +166,7 @@ def _partitions(found: Found, subject: Subject, settings: Settings):
         if one.half_entropy is not None:
             found.add(
                 levels,
+                f"{_TRACKED}; paired by trajectory",
                 at_least(
                     f"{subject.name}: {one.coarse} is decided at higher noise than {one.fine} [log σ]",
                     one.half_entropy,
@@ -220,7 +224,8 @@ def _guidance(
     for claim in information.checks:
         if "feedback" in claim.statement or "P_min" in claim.statement or "τ of" in claim.statement:
             continue  # constants of another paper
-        found.add(control if claim.statement.startswith("share of") else moved, _of(subject, claim))
+        place = control if claim.statement.startswith("share of") else moved
+        found.add(place, "guided trajectories of one noise, classes tracked", _of(subject, claim))
     found.pictures[picture] = (
         partial(_plot_guided, information),
         f"Cross-entropy along guided trajectories of {subject.name}; dashed: the fitted mixture.",
@@ -236,7 +241,8 @@ def _guidance(
         seed=settings.seed,
         progress=settings.progress,
     )
-    found.add(control, *(_of(subject, claim) for claim in search.checks))
+    how = "images of one noise, judged by a classifier trained on the data"
+    found.add(control, how, *(_of(subject, claim) for claim in search.checks))
 
 
 def _of(subject: Subject, claim: Claim) -> Claim:

@@ -74,7 +74,8 @@ def _rows(found: Found, subject: Subject, result: Removal, settings: Settings) -
         place = _WHERE[kind]
         place = replace(place, origin=f"{place.origin}; {whose}", command=command, figure=picture)
         named = (replace(one, statement=f"{subject.name}: {one.statement}") for one in claims)
-        found.add(place, *named)
+        how = f"{result.num_images} images of one noise, judged by a classifier trained on the data"
+        found.add(place, how, *named)
 
     for claim in result.checks:
         text = claim.statement

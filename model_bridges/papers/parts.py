@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -70,8 +70,9 @@ class Found:
     rows: list[PaperRow] = field(default_factory=list)
     pictures: dict[str, tuple[Callable[[], Any], str]] = field(default_factory=dict)
 
-    def add(self, place: Place, *claims: Claim) -> None:
-        self.rows += [PaperRow(one, place) for one in claims]
+    def add(self, place: Place, how: str, *claims: Claim) -> None:
+        """Claims at one place, and how they were measured where they do not say it."""
+        self.rows += [PaperRow(replace(one, how=one.how or how), place) for one in claims]
 
 
 class Cost(NamedTuple):
