@@ -138,7 +138,7 @@ def _subjects(
             pairs, groups = choices("imagenet"), choices("imagenet groups")
             found.append(Subject("EDM2-XS", opened, pairs, groups, "handke2026-edm2"))
         if sd:
-            fetch = {"fetch": True} if study.fetch else {}
+            fetch: dict[str, Any] = {"fetch": True} if study.fetch else {}
             opened = open_model(f"sd:{sd}", prompts=prompts(), **placed, **fetch)
             found.append(Subject("SD 1.5", opened, choices("prompts"), (), "handke2026-sd15"))
         return found
