@@ -130,7 +130,7 @@ def _subjects(
     from model_bridges.papers import Subject
     from model_bridges.papers.selections import choices, one_a_family, prompts
 
-    placed = {"device": study.device, "dtype": study.dtype, "say": say}
+    placed: dict[str, Any] = {"device": study.device, "dtype": study.dtype, "say": say}
     if edm2 or sd:
         found = []
         if edm2:
@@ -143,7 +143,11 @@ def _subjects(
             found.append(Subject("SD 1.5", opened, choices("prompts"), (), "handke2026-sd15"))
         return found
     names = (study.model,) if study.model else STAND_INS[paper]
-    read = {"data": study.data, "train_data": study.train_data, "split": study.data is not None}
+    read: dict[str, Any] = {
+        "data": study.data,
+        "train_data": study.train_data,
+        "split": study.data is not None,
+    }
     found = []
     for name in names:
         opened = open_model(name, **placed, **read)
