@@ -137,9 +137,13 @@ def half_point(curve: EntropyCurve) -> Estimate:
 
 
 def window_share(curve: EntropyCurve) -> Estimate:
-    """Share of the levels' range in log sigma that the window of 80 % of the information takes."""
+    """Share of the levels' range in log sigma that the window of 80 % of the information takes.
+
+    Not defined where less than half is decided: the window of next to nothing is narrow, too.
+    """
 
     def width() -> Estimate:
+        curve.crossing(curve.prior_entropy / 2)
         window = curve.window(MASS)
         # Both ends have errors; taken as independent, as their correlation is not kept.
         return window.high - window.low
@@ -154,7 +158,15 @@ def window_claim(name: str, curve: EntropyCurve, way: str) -> Claim:
         f"{name}: 80 % of the decision takes at most half of the range in log σ, {way}",
         window_share(curve),
         NARROW,
+        doubt(curve),
     )
+
+
+def doubt(curve: EntropyCurve) -> str:
+    """What speaks against a curve of a model; nothing where its checks hold."""
+    if curve.trust is None or curve.trust.ok:
+        return ""
+    return f"the curve cannot be trusted: {curve.trust.reasons}"
 
 
 def decision_claims(name: str, found: MeasuredVariable) -> tuple[Claim, Claim | None, Claim | None]:

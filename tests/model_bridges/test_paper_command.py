@@ -7,19 +7,22 @@ import numpy as np
 import pytest
 from controlled import law, serve, written
 
+from gmm_speciation.curves import EntropyCurve
+from gmm_speciation.estimate import Estimate
 from gmm_speciation.reporting.claims import Verdict
 from model_bridges.classes.groups import read_selection
 from model_bridges.cli import main
 from model_bridges.cli.paper import STAND_INS
 from model_bridges.denoisers.mixture import mixture_denoiser
 from model_bridges.edm2.imagenet import vocabulary
-from model_bridges.papers import PAPERS, Settings, Subject, handke2026
+from model_bridges.papers import PAPERS, Settings, Subject, handke2026, selections
 from model_bridges.papers.decisions import (
     OURS,
     PAPERS_WAY,
     decide,
     decision_claims,
     half_point,
+    window_claim,
     window_share,
 )
 from model_bridges.papers.parts import Found
@@ -165,6 +168,30 @@ def test_twelve_pairs_of_prompts_are_classes_that_can_be_named():
         assert one.reason
         assert all(side.strip() in prompts() for side in one.groups.split("|"))
     assert len(set(prompts())) == len(prompts())
+
+
+def test_a_decision_that_is_not_made_has_no_window():
+    """An almost flat curve loses 80 % of next to nothing in a narrow window."""
+    levels = np.linspace(4.0, -4.0, 40)
+    flat = np.log(2) - 0.01 / (1 + np.exp(-8 * levels))
+    curve = EntropyCurve(
+        levels, Estimate.exact(flat), Estimate.exact(np.zeros(40)), float(np.log(2)), "made up"
+    )
+    assert np.isnan(float(window_share(curve).value))
+    assert window_claim("x", curve, "y").verdict == Verdict.OPEN
+
+
+@pytest.mark.slow
+def test_prompts_of_a_pipeline_are_decided(folder, tmp_path, monkeypatch, capsys):
+    pairs = [Choice("object", "a cat | a dog", "x"), Choice("style", "a cat | a car", "x")]
+    monkeypatch.setattr(selections, "choices", lambda kind: pairs)
+    words = ["paper", "handke2026", "--sd", str(folder), "--quick", "--samples", "6"]
+    assert main([*words, "--folder", str(tmp_path / "run"), "--out", str(tmp_path / "out")]) == 0
+    rows = json.loads((tmp_path / "out" / "result.json").read_text())["claims"]
+    assert sum(row["claim"].startswith("SD 1.5, ") for row in rows) == 4
+    assert not any("stand-in" in row["predicted_by"] for row in rows)
+    assert main([*words, "--plan"]) == 0
+    assert "4,608" in capsys.readouterr().out
 
 
 def test_the_command_writes_and_show_reads_back(tmp_path, capsys, monkeypatch):
