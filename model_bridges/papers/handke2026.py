@@ -44,6 +44,17 @@ _NONE = "the paper gives no number in its abstract; "
 _TRACKED = "tracking along trajectories of the model"
 _STAND_IN = "stand-in for EDM2-XS and SD 1.5"
 _WAYS = (OURS, "tracking-ratio", PAPERS_WAY)
+# Why a claim need not hold, by what its statement says.
+_WHY = {
+    PAPERS_WAY: "the unconditional stands for the complement, of which the class itself is half here",
+    "against the unconditional model": "at little noise two networks differ by their errors, not by "
+    "information",
+    "inside the window": "guidance moves the commitment to more noise than the window of unguided "
+    "information, so part of its effect falls before it",
+    "at more noise": "the same: what guidance does before the window decides early",
+    "at less noise": "what guidance does after the window sharpens a decision that is made",
+    "fitted mixture": "the network is not the mixture: one Gaussian a class",
+}
 _TRUTH, _BUDGET = 0.03, 0.05  # tolerances: nats; share of H(C)
 _FEW = 20  # trajectories of a guided run, quick
 _GUIDED_LEVELS = (16, 48)
@@ -96,12 +107,13 @@ def _truth(way: str, dim: int, curve, exact: np.ndarray) -> Claim:
     assert curve.batches is not None  # it was sampled
     window = (exact > 0.1 * curve.prior_entropy) & (exact < 0.9 * curve.prior_entropy)
     by_batch = (np.asarray(curve.batches.entropy) - exact)[:, window].mean(1)
-    return equal(
+    found = equal(
         f"read-out '{way}' on two Gaussians, d = {dim}: H minus the exact one, mean over the window [nats]",
         Estimate.from_samples(by_batch),
         0.0,
         _TRUTH,
     )
+    return replace(found, note=_WHY[way] if way == PAPERS_WAY else "")
 
 
 def _decisions(found: Found, subject: Subject, settings: Settings) -> None:
@@ -182,13 +194,15 @@ def _partitions(found: Found, subject: Subject, settings: Settings):
 
 def _budget(name: str, found: MeasuredVariable, way: str) -> Claim:
     curve = found.curves[way]
+    why = "" if way == "gap" else _WHY["against the unconditional model"]
     form = "Bayes form" if way == "gap" else "the paper's form, against the unconditional model"
-    return equal(
+    claim = equal(
         f"{name}: ∫ dH over all levels is H(C), {form} [nats]",
         curve.entropy[0].map(lambda left: curve.prior_entropy - left),
         curve.prior_entropy,
         _BUDGET * curve.prior_entropy,
     )
+    return replace(claim, note=why)
 
 
 def _plot_curves(result: Measurement):
@@ -246,6 +260,9 @@ def _guidance(
 
 
 def _of(subject: Subject, claim: Claim) -> Claim:
+    """The claim with the model's name, and the reason that is known for its failure."""
+    why = next((text for part, text in _WHY.items() if part in claim.statement), "")
+    claim = replace(claim, note=f"{claim.note}; {why}" if claim.note and why else claim.note or why)
     return replace(claim, statement=f"{subject.name}: {claim.statement}")
 
 

@@ -107,7 +107,7 @@ def _rows(found: Found, subject: Subject, result: Removal, settings: Settings) -
                     f"{_PRICES[metric]}: difference of shares",
                     share_difference(front.area, result.num_images),
                     0.0,
-                    "mean over the logarithm of the price; the offset of the published form never gets there",
+                    "mean over the logarithm of the price; without its distance offset",
                 ),
             )
     strongest, gentle = published.points[-1], result.curves[NP].points[-1]
