@@ -41,6 +41,7 @@ from model_bridges.papers.parts import Cost, Found, Paper, Settings, Subject
 from model_bridges.samplers import karras_sigmas
 
 _NONE = "the paper gives no number in its abstract; "
+_CONTROL = "abstract: a basis for time-localized control"
 _TRACKED = "tracking along trajectories of the model"
 _STAND_IN = "stand-in for EDM2-XS and SD 1.5"
 _WAYS = (OURS, "tracking-ratio", PAPERS_WAY)
@@ -53,11 +54,14 @@ _WHY = {
     "information, so part of its effect falls before it",
     "at more noise": "the same: what guidance does before the window decides early",
     "at less noise": "what guidance does after the window sharpens a decision that is made",
+    "paper's read-out": "against the whole model the question is one class or anything, decided at less noise",
+    "than digit": "loop and parity are not what digits divide by first",
+    "than prompt": "loop and parity are not what digits divide by first",
     "fitted mixture": "the network is not the mixture: one Gaussian a class",
 }
 _TRUTH, _BUDGET = 0.03, 0.05  # tolerances: nats; share of H(C)
 _FEW = 20  # trajectories of a guided run, quick
-_GUIDED_LEVELS = (16, 48)
+_GUIDED_LEVELS = (12, 48)
 _GUIDED_RUNS = len(SCALES) + 3 + 2  # scales, intervals, feedback
 _DRAWN = (40, 500)  # images of an interval
 
@@ -72,11 +76,14 @@ def run(subjects: Sequence[Subject], settings: Settings) -> Found:
     """All rows."""
     found = Found()
     _read_outs(found, settings)
-    for subject in subjects:
+    for index, subject in enumerate(subjects):
         _decisions(found, subject, settings)
         if subject.preset is None:  # the released models have too many classes to track together
             curve = _partitions(found, subject, settings)
-            _guidance(found, subject, guidance_interval(curve, MASS), settings)
+            interval = guidance_interval(curve, MASS)
+            _guidance(found, subject, interval, settings)
+            if index == 0 or not settings.quick:
+                _intervals(found, subject, interval, settings)
     return found
 
 
@@ -113,7 +120,7 @@ def _truth(way: str, dim: int, curve, exact: np.ndarray) -> Claim:
         0.0,
         _TRUTH,
     )
-    return replace(found, note=_WHY[way] if way == PAPERS_WAY else "")
+    return _why(found)
 
 
 def _decisions(found: Found, subject: Subject, settings: Settings) -> None:
@@ -135,7 +142,7 @@ def _decisions(found: Found, subject: Subject, settings: Settings) -> None:
         by_family.setdefault(choice.family, []).append(variable)
         for place, claim in zip(places, decision_claims(name, variable), strict=True):
             if claim is not None:
-                found.add(place, _TRACKED, claim)
+                found.add(place, _TRACKED, _why(claim))
     chains = (("far", "middle", "near"), tuple(one.family for one in subject.groups))
     for families_of in chains:
         known = [name for name in families_of if name in by_family]
@@ -162,7 +169,11 @@ def _partitions(found: Found, subject: Subject, settings: Settings):
     main = result.variables[model.class_name]
     name = f"{subject.name}, {len(model.class_names)} classes"
     found.add(
-        Place("abstract: entropy isolates a narrow regime", f"{_NONE}the bound is ours; {whose}"),
+        Place(
+            "abstract: entropy isolates a narrow regime",
+            f"{_NONE}the bound is ours; {whose}",
+            figure=f"{subject.file}-classes",
+        ),
         _TRACKED,
         window_claim(name, main.curves[OURS], "class against class"),
     )
@@ -179,10 +190,12 @@ def _partitions(found: Found, subject: Subject, settings: Settings):
             found.add(
                 levels,
                 f"{_TRACKED}; paired by trajectory",
-                at_least(
-                    f"{subject.name}: {one.coarse} is decided at higher noise than {one.fine} [log σ]",
-                    one.half_entropy,
-                    0.0,
+                _why(
+                    at_least(
+                        f"{subject.name}: {one.coarse} is decided at higher noise than {one.fine} [log σ]",
+                        one.half_entropy,
+                        0.0,
+                    )
                 ),
             )
     found.pictures[f"{subject.file}-classes"] = (
@@ -194,7 +207,6 @@ def _partitions(found: Found, subject: Subject, settings: Settings):
 
 def _budget(name: str, found: MeasuredVariable, way: str) -> Claim:
     curve = found.curves[way]
-    why = "" if way == "gap" else _WHY["against the unconditional model"]
     form = "Bayes form" if way == "gap" else "the paper's form, against the unconditional model"
     claim = equal(
         f"{name}: ∫ dH over all levels is H(C), {form} [nats]",
@@ -202,7 +214,7 @@ def _budget(name: str, found: MeasuredVariable, way: str) -> Claim:
         curve.prior_entropy,
         _BUDGET * curve.prior_entropy,
     )
-    return replace(claim, note=why)
+    return _why(claim)
 
 
 def _plot_curves(result: Measurement):
@@ -214,7 +226,7 @@ def _plot_curves(result: Measurement):
 def _guidance(
     found: Found, subject: Subject, window: tuple[float, float], settings: Settings
 ) -> None:
-    """Cross-entropy along guided trajectories, and what an interval is worth in pictures."""
+    """Cross-entropy along guided trajectories."""
     model, whose = subject.model, _whose(subject)
     model.check_guided()
     information = guided_information(
@@ -232,9 +244,7 @@ def _guidance(
         f"theory: closed form, identities, fitted mixture; the paper gives none; {whose}",
         figure=picture,
     )
-    control = Place(
-        "abstract: a basis for time-localized control", f"{_NONE}the bounds are ours; {whose}"
-    )
+    control = Place(_CONTROL, f"{_NONE}the bounds are ours; {whose}")
     for claim in information.checks:
         if "feedback" in claim.statement or "P_min" in claim.statement or "τ of" in claim.statement:
             continue  # constants of another paper
@@ -244,6 +254,14 @@ def _guidance(
         partial(_plot_guided, information),
         f"Cross-entropy along guided trajectories of {subject.name}; dashed: the fitted mixture.",
     )
+
+
+def _intervals(
+    found: Found, subject: Subject, window: tuple[float, float], settings: Settings
+) -> None:
+    """What an interval is worth in pictures."""
+    model = subject.model
+    control = Place(_CONTROL, f"{_NONE}the bounds are ours; {_whose(subject)}")
     settings.progress.step(f"{subject.name}: intervals")
     search: IntervalSearch = search_intervals(
         model,
@@ -260,10 +278,14 @@ def _guidance(
 
 
 def _of(subject: Subject, claim: Claim) -> Claim:
-    """The claim with the model's name, and the reason that is known for its failure."""
-    why = next((text for part, text in _WHY.items() if part in claim.statement), "")
-    claim = replace(claim, note=f"{claim.note}; {why}" if claim.note and why else claim.note or why)
-    return replace(claim, statement=f"{subject.name}: {claim.statement}")
+    """The claim with the model's name."""
+    return _why(replace(claim, statement=f"{subject.name}: {claim.statement}"))
+
+
+def _why(claim: Claim) -> Claim:
+    """The claim with the reason that is known for its failure."""
+    known = next((text for part, text in _WHY.items() if part in claim.statement), "")
+    return replace(claim, note="; ".join(filter(None, (claim.note, known))))
 
 
 def _plot_guided(found: GuidedInformation):
@@ -287,10 +309,10 @@ def plan(subjects: Sequence[Subject], settings: Settings) -> list[Cost]:
             paths = settings.drawn(_FEW, 150) * settings.of(*_GUIDED_LEVELS)
             guided = _GUIDED_RUNS * paths * (num_classes + 3)
             costs.append(Cost(f"{subject.name}: guided trajectories", guided))
-            drawn = (
-                14 * settings.drawn(*_DRAWN) * 31 * 2
-            )  # ten intervals and four others, 32 levels
-            costs.append(Cost(f"{subject.name}: intervals judged by images", drawn))
+            # Ten intervals and four others at 32 levels.
+            drawn = 14 * settings.drawn(*_DRAWN) * 31 * 2
+            if subject is subjects[0] or not settings.quick:
+                costs.append(Cost(f"{subject.name}: intervals judged by images", drawn))
     return costs
 
 
