@@ -54,7 +54,7 @@ _WHY = {
     "information, so part of its effect falls before it",
     "at more noise": "the same: what guidance does before the window decides early",
     "at less noise": "what guidance does after the window sharpens a decision that is made",
-    "paper's read-out": "against the whole model the question is one class or anything, decided at less noise",
+    "paper's read-out": "against the whole model the question is one class or any, decided later",
     "than digit": "loop and parity are not what digits divide by first",
     "than prompt": "loop and parity are not what digits divide by first",
     "fitted mixture": "the network is not the mixture: one Gaussian a class",
@@ -284,7 +284,8 @@ def _of(subject: Subject, claim: Claim) -> Claim:
 
 def _why(claim: Claim) -> Claim:
     """The claim with the reason that is known for its failure."""
-    known = next((text for part, text in _WHY.items() if part in claim.statement), "")
+    words = "" if "identity" in claim.statement else claim.statement
+    known = next((text for part, text in _WHY.items() if part in words), "")
     return replace(claim, note="; ".join(filter(None, (claim.note, known))))
 
 
