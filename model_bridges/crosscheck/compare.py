@@ -28,15 +28,9 @@ from gmm_speciation.estimate import Estimate
 from gmm_speciation.mixtures import GaussianMixture
 from gmm_speciation.partitions import Partition
 from gmm_speciation.progress import Parts, Progress
-from gmm_speciation.speciation import (
-    SpeciationPoint,
-    between_class_eigenvalue,
-    entropic_point,
-    half_entropy_point,
-    spectral_point,
-    top_eigenvalue,
-)
+from gmm_speciation.speciation import SpeciationPoint
 from model_bridges.crosscheck.checks import verdicts
+from model_bridges.crosscheck.criteria import both_sides, distribution_points
 from model_bridges.crosscheck.results import CrossCheck, VariableCheck
 from model_bridges.crosscheck.theory import FittedMixture
 from model_bridges.crosscheck.tracked_job import track_in_folder
@@ -62,6 +56,7 @@ from model_bridges.tracking.calibration import (
     accuracy,
     calibration_error,
     cross_entropy,
+    inside,
     reliability,
 )
 from model_bridges.tracking.forward import track
@@ -119,7 +114,7 @@ def compare(
     record = _tracked(denoiser, data, partitions, sigmas, num_paths, seed, progress, folder)
     groupings = {class_name: Partition.trivial(denoiser.num_classes), **partitions}
     sums = merged_posterior(record, data.images, groupings)
-    top = spectral_point(top_eigenvalue(mixture))
+    whole = distribution_points(mixture)
     variables = {
         name: _variable(
             name,
@@ -127,7 +122,7 @@ def compare(
             evidence(sums, name, record.sigmas, partition.is_trivial),
             partition,
             mixture,
-            top,
+            whole,
             dict((bounds or {}).get(name, {})),
             num_samples,
             seed,
@@ -148,13 +143,12 @@ def compare(
         }
     main = variables[class_name]
     window = main.tracked.window(0.8).sigma
-    inside = np.flatnonzero((record.sigmas >= window[0]) & (record.sigmas <= window[1]))
     return CrossCheck(
         data.law,
         record,
         variables,
         conditional,
-        _pooled_reliability(record, inside),
+        _pooled_reliability(record, inside(record, window)),
         data.images if data.pictures is None else data.pictures,
         mixture,
         fit,
@@ -219,7 +213,7 @@ def _variable(
     found: Evidence,
     partition: Partition,
     mixture: GaussianMixture,
-    top: SpeciationPoint,
+    whole: dict[str, SpeciationPoint],
     bounds: dict[str, Estimate],
     num_samples: int,
     seed: int,
@@ -234,16 +228,7 @@ def _variable(
     )
     tracked = trusted(tracked_curve(record, partition), found)
     tracked.trust.warn(f"The curve of {name}", stacklevel=4)
-    points = {
-        "spectral, theory": top,
-        "spectral between classes, theory": spectral_point(
-            between_class_eigenvalue(mixture, partition)
-        ),
-        "entropic peak, theory": entropic_point(theory),
-        "entropic peak, model": entropic_point(tracked),
-        "half entropy, theory": half_entropy_point(theory),
-        "half entropy, model": half_entropy_point(tracked),
-    }
+    points = both_sides(whole, mixture, record, partition, theory, tracked, num_samples, seed)
     free = record.excess is not None
     return VariableCheck(
         name,

@@ -12,7 +12,9 @@ from gmm_speciation.reporting.claims import HOW_CLAIMS_ARE_JUDGED, check_records
 from gmm_speciation.reporting.explorer import Frames
 from gmm_speciation.reporting.report import Report
 from gmm_speciation.reporting.tables import ERRORS, NONE, Table
+from gmm_speciation.speciation import SpeciationPoint
 from model_bridges.crosscheck import plotting
+from model_bridges.crosscheck.criteria import COMPARABLE, NOT_MEASURED
 from model_bridges.crosscheck.results import CrossCheck, VariableCheck
 from model_bridges.crosscheck.theory import FittedMixture
 from model_bridges.entropy.trust import HOW_TRUST_IS_JUDGED, trust_record, trust_rows
@@ -47,15 +49,29 @@ def summary_rows(result: CrossCheck) -> Table:
 
 
 def points_rows(check: VariableCheck) -> Table:
-    """Headers and rows: speciation criteria of one variable."""
+    """Headers and rows: speciation criteria of one variable, theory beside model, as noise scales."""
     rows = []
-    for name, point in check.points.items():
-        time = point.on(VarianceExploding())
-        if point.log_snr is None or time is None:
-            rows.append([name, NONE, point.reason or ""])
-        else:
-            rows.append([name, f"{point.log_snr:.3f}", f"{time:.3f}"])
-    return Table(["criterion", "log-SNR λ", "noise σ"], rows)
+    for name, comparable in COMPARABLE.items():
+        sides = [check.points[f"{name}, {side}"] for side in ("theory", "model")]
+        missing = [point.reason for point in sides if point.log_snr is None]
+        reasons = [reason for reason in missing if reason and reason != NOT_MEASURED]
+        rows.append(
+            [name, *map(_sigma, sides), _distance(*sides), "; ".join([comparable, *reasons])]
+        )
+    headers = ["criterion", "theory σ", "model σ", "λ model − theory", "comparable?"]
+    return Table(headers, rows)
+
+
+def _sigma(point: SpeciationPoint) -> str:
+    time = point.on(VarianceExploding())
+    return NONE if time is None else f"{time:.3f}"
+
+
+def _distance(theory: SpeciationPoint, model: SpeciationPoint) -> str:
+    """Of points from different draws: their errors are independent."""
+    if theory.log_snr is None or model.log_snr is None:
+        return NONE
+    return f"{model.log_snr - theory.log_snr:.3f}"
 
 
 def pairs_rows(result: CrossCheck) -> Table:

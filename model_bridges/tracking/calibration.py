@@ -44,10 +44,10 @@ def calibration_error(
     Args:
         record: Of labelled images.
         partition: Variable; the single classes by default.
-        window: Give the mean over the levels between these two noise scales, one number, instead.
+        window: Give the mean over the levels of `inside`, one number, instead.
 
     Raises:
-        ValueError: If there are no labels or fewer than two images, or no level is in the window.
+        ValueError: If there are no labels or fewer than two images.
     """
     labels, chosen = record.group_labels(partition), record.partition(partition)
     images = np.arange(len(labels))
@@ -59,10 +59,15 @@ def calibration_error(
     samples = record.extrapolate(paired)
     if window is None:
         return record.estimate(samples)
-    inside = (record.sigmas >= window[0]) & (record.sigmas <= window[1])
-    if not inside.any():
-        raise ValueError(f"`window` must hold a level; got {window[0]:.3g} to {window[1]:.3g}.")
-    return record.estimate(samples[inside].mean(0, keepdims=True))[0]
+    return record.estimate(samples[inside(record, window)].mean(0, keepdims=True))[0]
+
+
+def inside(record: TrackedPosterior, window: tuple[float, float]) -> Int[np.ndarray, " n"]:
+    """Levels between two noise scales; where they lie between two levels, that nearest to their middle."""
+    found = np.flatnonzero((record.sigmas >= window[0]) & (record.sigmas <= window[1]))
+    if len(found):
+        return found
+    return np.abs(np.log(record.sigmas) - np.log(window).mean()).argmin(keepdims=True)
 
 
 def accuracy(record: TrackedPosterior, partition: PartitionLike = None) -> Estimate:

@@ -1,0 +1,141 @@
+"""A third-party network on MNIST: trained with diffusers' own recipe, cross-checked with the theory.
+
+    python benchmarks/mnist.py train PATH_TO_MNIST [--out out/mnist] [--steps 1200]
+    python benchmarks/mnist.py check PATH_TO_MNIST [--out out/mnist] [--images 200]
+
+`train` follows diffusers' script for unconditional images: `UNet2DModel` predicts the noise of a
+`DDPMScheduler` with linear betas, AdamW, a cosine schedule after a warm-up, `EMAModel`. Classes come by
+`num_class_embeds`; one more stands for no class, and takes the place of a tenth of the labels. Nothing here
+comes from our own training, and `check` gives the network as anyone would: by `mnist:denoiser`. The data stay
+where they are and the weights in `--out`; the numbers of the report go to `benchmarks/results/mnist-cpu.json`.
+"""
+
+import json
+import os
+import sys
+import time
+from pathlib import Path
+from typing import Annotated, Any
+
+import torch
+import typer
+from diffusers import DDPMScheduler, UNet2DModel
+from diffusers.optimization import get_cosine_schedule_with_warmup
+from diffusers.training_utils import EMAModel
+
+import model_bridges as mb
+from gmm_speciation.reporting import records
+from model_bridges.cli import main as model_bridges
+from model_bridges.images import read_mnist
+
+HERE = Path(__file__).parent
+NUM_CLASSES, NULL, SIZE = 10, 10, 28
+DROPPED = 0.1  # share of the labels that the null class replaces
+BATCH, RATE = 64, 1e-3
+KEPT = ("law", "model", "num_images", "num_paths", "evaluations", "theory", "checks", "trust")
+FOLDER = "MNIST_MODEL"  # environment variable: where `denoiser` finds the network
+
+app = typer.Typer(help=__doc__, add_completion=False)
+Data = Annotated[Path, typer.Argument(metavar="PATH", help="Folder of MNIST's IDX files.")]
+Out = Annotated[Path, typer.Option("--out", help="Folder of the network and the reports.")]
+
+
+def denoiser() -> mb.Denoiser:
+    """The trained network, for `mnist:denoiser`."""
+    folder = Path(os.environ.get(FOLDER, "out/mnist"))
+    unet = UNet2DModel.from_pretrained(folder, subfolder="unet").eval().requires_grad_(False)
+    schedule = DDPMScheduler.from_pretrained(folder, subfolder="scheduler")
+    card = json.loads((folder / "training.json").read_text())
+    return mb.from_epsilon(
+        lambda x, step, label: unet(x, step, class_labels=label).sample,
+        schedule.alphas_cumprod,
+        event_shape=(1, SIZE, SIZE),
+        num_classes=NUM_CLASSES,
+        unconditional_label=NULL,
+        provenance=f"UNet2DModel of diffusers, {card['parameters']} parameters, {card['steps']} steps",
+    )
+
+
+@app.command()
+def train(data: Data, out: Out = Path("out/mnist"), steps: int = 1200, seed: int = 0) -> None:
+    """Train the network on the training part of the data."""
+    images = read_mnist(data).train
+    torch.manual_seed(seed)
+    unet = UNet2DModel(
+        sample_size=SIZE,
+        in_channels=1,
+        out_channels=1,
+        layers_per_block=1,
+        block_out_channels=(16, 32, 64),
+        down_block_types=("DownBlock2D",) * 3,
+        up_block_types=("UpBlock2D",) * 3,
+        norm_num_groups=8,
+        num_class_embeds=NUM_CLASSES + 1,
+    )
+    schedule = DDPMScheduler(num_train_timesteps=1000, beta_schedule="linear")
+    optimizer = torch.optim.AdamW(
+        unet.parameters(), lr=RATE, betas=(0.95, 0.999), weight_decay=1e-6
+    )
+    rate = get_cosine_schedule_with_warmup(optimizer, min(500, steps // 5), steps)
+    average = EMAModel(unet.parameters(), decay=0.9999, use_ema_warmup=True, power=3 / 4)
+    unet.train()
+    start, losses = time.process_time(), []
+    for step in range(steps):
+        index = torch.randint(len(images.labels), (BATCH,))
+        clean, labels = images.images[index], images.labels[index]
+        labels = torch.where(torch.rand(BATCH) < DROPPED, NULL, labels)
+        noise, times = torch.randn_like(clean), torch.randint(1000, (BATCH,))
+        noisy = schedule.add_noise(clean, noise, times)
+        loss = torch.nn.functional.mse_loss(unet(noisy, times, class_labels=labels).sample, noise)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(unet.parameters(), 1.0)
+        optimizer.step()
+        rate.step()
+        optimizer.zero_grad()
+        average.step(unet.parameters())
+        losses.append(float(loss.detach()))
+        if (step + 1) % 100 == 0:
+            print(f"step {step + 1}: loss {sum(losses[-100:]) / 100:.4f}", flush=True)
+    average.copy_to(unet.parameters())
+    unet.save_pretrained(out / "unet")
+    schedule.save_pretrained(out / "scheduler")
+    card = {"steps": steps, "batch": BATCH, "learning_rate": RATE, "seed": seed}
+    card |= {"parameters": unet.num_parameters(), "images": len(images.labels)}
+    card |= {"processor_seconds": time.process_time() - start}
+    card |= {"loss_of_the_last_100_steps": sum(losses[-100:]) / len(losses[-100:])}
+    (out / "training.json").write_text(json.dumps(card, indent=1) + "\n")
+
+
+@app.command()
+def check(
+    data: Data,
+    out: Out = Path("out/mnist"),
+    images: int = 200,
+    levels: int = 40,
+    results: Annotated[Path, typer.Option(help="Folder of the numbers.")] = HERE / "results",
+) -> None:
+    """Cross-check the network with the theory, and keep the numbers of the report."""
+    os.environ[FOLDER] = str(out.resolve())
+    sys.path.insert(0, str(HERE))
+    start, place = time.process_time(), out / "crosscheck"
+    arguments = ["crosscheck", "mnist:denoiser", "--data", str(data), "--images", str(images)]
+    arguments += ["--levels", str(levels), "--paths", "1", "--folder", str(out / "run")]
+    code = model_bridges([*arguments, "--out", str(place)])
+    if code:
+        raise typer.Exit(code)
+    record = json.loads((place / "result.json").read_text())
+    kept: dict[str, Any] = {key: record[key] for key in KEPT}
+    pairs, main = record["pairs"], record["variables"]["class"]
+    kept["pairs"] = {k: v for k, v in pairs.items() if "slope" in k or "resid" in k or "corr" in k}
+    kept |= {"trees": record["trees"], "points": main["points"], "budget": main["budget"]}
+    kept["processor_seconds"] = time.process_time() - start
+    kept["training"] = json.loads((out / "training.json").read_text())
+    stamp = records.provenance("benchmarks/mnist.py", packages=("torch", "diffusers"))
+    stamp |= {"threads": torch.get_num_threads()}
+    results.mkdir(parents=True, exist_ok=True)
+    text = json.dumps({"stamp": stamp, **kept}, indent=1)
+    (results / "mnist-cpu.json").write_text(text + "\n")
+
+
+if __name__ == "__main__":
+    app()

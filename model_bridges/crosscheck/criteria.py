@@ -1,0 +1,147 @@
+"""Speciation criteria of the fitted mixture beside those of the model, and which of them can be compared.
+
+    spectral           sigma^2 = Lambda, the largest eigenvalue of the mixture's covariance
+    between classes    the same of the class means
+    bifurcation        the maximum of log p_t that continues pure noise loses its stability
+    entropic           largest rate -dH/dlambda
+    half entropy       H(C|X) = H(C) / 2
+    cloning            phi = E sum_c p(c|x)^2 has gone 0.55 of the way from chance to certainty
+
+The first three are properties of a distribution, and nothing of a network is measured for them. The others
+are functionals of the class posterior: on the mixture's side of its closed form, on the model's of the
+tracked one. phi is what two reverse runs from one state agree by where that posterior is calibrated (Biroli
+et al. 2024, arXiv 2402.18491); the runs themselves are the estimator "clones".
+"""
+
+from collections.abc import Callable
+
+import jax
+import numpy as np
+
+from gmm_speciation.covariances import Full
+from gmm_speciation.curves import EntropyCurve
+from gmm_speciation.mixtures import GaussianMixture
+from gmm_speciation.partitions import Partition
+from gmm_speciation.speciation import (
+    CLONE_SHARE,
+    SpeciationPoint,
+    between_class_eigenvalue,
+    cloning_point,
+    curvature_point,
+    entropic_point,
+    half_entropy_point,
+    spectral_point,
+    top_eigenvalue,
+)
+from model_bridges.tracking.readouts import curve_of
+from model_bridges.tracking.tracked import Chain, PartitionLike, TrackedPosterior, group_log_sum
+
+NOT_MEASURED = "nothing of a network is measured for it"
+POSTERIOR = "yes: of the closed-form and of the tracked posterior"
+# Whether a model's point is the same quantity as the theory's, and of what.
+COMPARABLE = {
+    "spectral": "no: of the data's covariance",
+    "spectral between classes": "no: of the data's class means",
+    "bifurcation": "no: of log p of the fitted mixture",
+    "entropic peak": "yes: of the rate by the closed form and by the denoiser gap",
+    "half entropy": POSTERIOR,
+    "cloning": POSTERIOR,
+}
+LARGEST = 1_000_000  # numbers in covariances of which a bifurcation is followed: a minute
+
+
+def distribution_points(mixture: GaussianMixture) -> dict[str, SpeciationPoint]:
+    """The points of the whole distribution, which are those of every grouping of its classes."""
+    covariance = mixture.covariance
+    numbers = mixture.num_components * mixture.dim**2
+    if isinstance(covariance, Full) and not covariance.shared and numbers > LARGEST:
+        words = f"not followed with {mixture.num_components} covariances of {mixture.dim}² numbers"
+        bifurcation = SpeciationPoint(None, words)
+    else:
+        bifurcation = curvature_point(mixture)
+    return {"spectral": spectral_point(top_eigenvalue(mixture)), "bifurcation": bifurcation}
+
+
+def both_sides(
+    whole: dict[str, SpeciationPoint],
+    mixture: GaussianMixture,
+    record: TrackedPosterior,
+    partition: Partition,
+    theory: EntropyCurve,
+    tracked: EntropyCurve,
+    num_samples: int,
+    seed: int,
+) -> dict[str, SpeciationPoint]:
+    """Every criterion of one grouping by "NAME, theory" and "NAME, model", in the order of `COMPARABLE`.
+
+    Args:
+        whole: Points of the whole distribution, by name.
+        mixture, record, partition: The two sides, and the classes.
+        theory, tracked: Their entropy curves.
+        num_samples: Draws of X for the theory's clones.
+        seed: Of these.
+    """
+    lowest, highest = float(record.log_snr[-1]), float(record.log_snr[0])
+    found: dict[str, SpeciationPoint] = {
+        f"{name}, theory": point for name, point in whole.items()
+    } | {
+        "spectral between classes, theory": spectral_point(
+            between_class_eigenvalue(mixture, partition)
+        ),
+        "cloning, theory": _or_reason(
+            lambda: cloning_point(
+                mixture,
+                partition=partition,
+                log_snr_range=(lowest, highest),
+                num_samples=num_samples,
+                key=jax.random.key(seed),
+            )
+        ),
+        "cloning, model": _or_reason(lambda: tracked_cloning_point(record, partition)),
+    }
+    for side, curve in (("theory", theory), ("model", tracked)):
+        found[f"entropic peak, {side}"] = entropic_point(curve)
+        found[f"half entropy, {side}"] = _or_reason(lambda curve=curve: half_entropy_point(curve))
+    missing = SpeciationPoint(None, NOT_MEASURED)
+    names = [f"{name}, {side}" for name in COMPARABLE for side in ("theory", "model")]
+    return {name: found.get(name, missing) for name in names}
+
+
+def tracked_cloning_point(
+    record: TrackedPosterior, partition: PartitionLike = None, share: float = CLONE_SHARE
+) -> SpeciationPoint:
+    """Where `E sum_c p_c^2` of the tracked posterior has gone `share` of the way from chance to 1.
+
+    `1 - sum_c p_c^2` is an entropy too (of order 2): its curve has batches of images, and the point their
+    error.
+
+    Raises:
+        ValueError: If it is there at the noisiest level already.
+    """
+    chosen = record.partition(partition)
+    with np.errstate(divide="ignore"):
+        chance = float(np.exp(2 * group_log_sum(np.log(record.prior), chosen)).sum())
+
+    def disagreement(chain: Chain) -> np.ndarray:
+        return 1 - np.exp(2 * group_log_sum(chain.log_posterior, chosen)).sum(-1)
+
+    values = record.extrapolate(disagreement)
+    slope = -np.gradient(values, record.log_snr, axis=0)
+    curve = curve_of(record, values, slope, 1 - chance, "order-2 entropy of tracking")
+    level = (1 - share) * (1 - chance)
+    least = float(np.min(curve.entropy.value))
+    if least > level:
+        return SpeciationPoint(
+            None,
+            f"clones agree with probability {1 - least:.4g} at λ = {record.log_snr[0]:.4g}, the cleanest "
+            f"level looked at: {1 - level:.4g} is needed",
+        )
+    return SpeciationPoint(curve.crossing(level))
+
+
+def _or_reason(find: Callable[[], SpeciationPoint]) -> SpeciationPoint:
+    """The point, or why there is none on these levels."""
+    try:
+        return find()
+    except ValueError as error:
+        return SpeciationPoint(None, str(error))
