@@ -7,7 +7,7 @@
 `DDPMScheduler` with linear betas, AdamW, a cosine schedule after a warm-up, `EMAModel`. Classes come by
 `num_class_embeds`; one more stands for no class, and takes the place of a tenth of the labels. Nothing here
 comes from our own training, and `check` gives the network as anyone would: by `mnist:denoiser`. The data stay
-where they are and the weights in `--out`; the numbers of the report go to `benchmarks/results/mnist-cpu.json`.
+where they are, the weights in `--out`, and the numbers of the report in `benchmarks/results/mnist-cpu.json`.
 """
 
 import json

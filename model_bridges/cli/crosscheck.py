@@ -11,6 +11,7 @@ import typer
 from gmm_speciation.lookup import pick
 from gmm_speciation.reporting.terminal import Out
 from model_bridges.cli.options import Request, with_options
+from model_bridges.cli.planning import show_plan
 
 COVARIANCES = ("isotropic", "diagonal", "full")
 
@@ -67,6 +68,10 @@ def crosscheck(
             raise ValueError(
                 f"Generate at least {least} images, every class twice; got {request.generate}."
             )
+        if request.plan:
+            plan = _plan(model, partitions, request, settings, bar)
+            show_plan(plan, request)
+            return
         model = with_samples(model, request, bar, split=True)
         model = model.first(request.images)
         with warnings.catch_warnings():
@@ -105,3 +110,34 @@ def crosscheck(
         "told apart from the outside in": tree_rows(result, names),
     }
     terminal.finish(tables, write, out, request.quiet, note=ERRORS, narrow=True)
+
+
+def _plan(model: Any, partitions: dict[str, Any], request: Request, settings: Any, bar: Any) -> Any:
+    """The plan of the tracking pass, and of the samples that it averages over."""
+    import numpy as np
+
+    from model_bridges.cli.planning import plan_jobs, unseen
+    from model_bridges.crosscheck.tracked_job import TrackedJob
+    from model_bridges.entropy.problem import problem
+
+    if request.generate is None:
+        found = model.first(request.images)
+        data = model.states(found.averaged, request.seed)
+        states, labels = data.images, data.labels
+    else:  # half of the samples are fitted, unless something else is
+        fitted = model.data is not None and model.data.train is not None
+        count = request.generate if fitted else (request.generate + 1) // 2
+        states, labels = unseen(model.denoiser, min(count, request.images or count), request.seed)
+    bar.step("timing the network")
+    given = problem(
+        model.denoiser,
+        states,
+        labels,
+        sigmas=np.geomspace(*model.denoiser.sigma_range, settings.num_levels),
+        partitions=partitions,
+        seed=request.seed,
+        max_batch=request.max_batch,
+    )
+    note = "Fitting the mixture, a classifier of noisy images and the theory's curves come on top"
+    jobs = lambda p: {"tracking": TrackedJob(p, settings.num_paths)}  # noqa: E731
+    return plan_jobs(request, given, jobs, request.generate, note)

@@ -20,6 +20,7 @@ from gmm_speciation.files import write_text
 from gmm_speciation.lookup import pick
 from gmm_speciation.reporting.terminal import Out
 from model_bridges.cli.options import Request, with_options
+from model_bridges.cli.planning import show_plan
 
 CLASS_SAMPLES = 3
 Preset = Annotated[
@@ -43,6 +44,9 @@ def entropy(
     terminal.check_place(out)
     quiet = request.quiet
     result, rank, sampled = _measure(request, estimators, preset)
+    if request.plan:
+        show_plan(result, request)
+        return
     samples = []
     if sampled:  # again with other classes for the groups: how much do they matter?
         known = all("tracking" in variable.curves for variable in result.variables.values())
@@ -124,6 +128,9 @@ def windows(
         raise ValueError("`--steps` are those of a scheduler; name it by `--scheduler`.")
     stepped = None if scheduler is None else _scheduler(scheduler, request, steps or 50)
     result, rank, _ = _measure(request, "tracking", theory=False)
+    if request.plan:
+        show_plan(result, request)
+        return
     if rank > 0:
         return
     record = windows_record(result, mass, force, stepped, steps or 50)
@@ -174,14 +181,13 @@ def _measure(
     """
     terminal.use_float64()
     import numpy as np
-    import torch
 
     from model_bridges.cli.inputs import chosen, own_rank, studied_model, with_samples
+    from model_bridges.cli.planning import plan_jobs, unseen
     from model_bridges.crosscheck.theory import can_be_fitted, closed_form
     from model_bridges.denoisers.subset import ClassSubset
     from model_bridges.entropy.curve import ESTIMATORS, NEED_UNCONDITIONAL
-    from model_bridges.entropy.measure import measure
-    from model_bridges.entropy.own_samples import SamplingJob
+    from model_bridges.entropy.measure import jobs_of, measure
     from model_bridges.entropy.presets import PRESETS
     from model_bridges.entropy.problem import problem
     from model_bridges.entropy.trust import TrustWarning
@@ -227,10 +233,12 @@ def _measure(
         if num_trajectories is not None:
             # The trajectories are the samples: nothing is drawn beforehand.
             bar.step("trajectories")
-            labels = SamplingJob(denoiser, num_trajectories, seed=request.seed).labels()
-            states = torch.zeros(1, *denoiser.event_shape)
-            states = states.expand(num_trajectories, *denoiser.event_shape)
+            states, labels = unseen(denoiser, num_trajectories, request.seed)
             law = f"{num_trajectories} trajectories of the model, classes in turn"
+        elif request.plan and request.generate is not None:
+            count = min(request.generate, request.images or request.generate)
+            states, labels = unseen(denoiser, count, request.seed)
+            law = f"{count} samples to come"
         else:
             model = with_samples(model, request, bar)
             bar.step("images")
@@ -246,6 +254,11 @@ def _measure(
             seed=request.seed,
             max_batch=request.max_batch,
         )
+        if request.plan:
+            drawn = None if num_trajectories is not None else request.generate
+            options = (names, num_trajectories is not None, request.paths or 1, clone_steps)
+            bar.step("timing the network")
+            return plan_jobs(request, given, lambda p: jobs_of(p, *options), drawn), rank, sampled
         closed = None
         if theory and can_be_fitted(model):
             bar.step("fitting the theory's mixture")

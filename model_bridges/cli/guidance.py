@@ -12,6 +12,7 @@ from gmm_speciation.lookup import pick
 from gmm_speciation.reporting.tables import ERRORS, NONE, Table
 from gmm_speciation.reporting.terminal import Out
 from model_bridges.cli.options import Study, with_options
+from model_bridges.cli.planning import show_plan
 
 # At least two images in each of the twenty batches that errors come from.
 Drawn = Annotated[int, typer.Option("--images", metavar="N", min=40, help="Images of each run.")]
@@ -57,6 +58,9 @@ def remove(
             None if strengths is None else sorted(terminal.numbers(strengths, "--strengths", float))
         )
         chosen = dict.fromkeys(names or STRENGTHS, own)
+    if request.plan:
+        show_plan(_removal_plan(request, label, images, steps, chosen), request)
+        return
     runs = 3 + sum(len(own or STRENGTHS[name]) for name, own in (chosen or STRENGTHS).items())
     with terminal.progress(runs, quiet) as bar:
         model = _model(request, bar, label)
@@ -115,6 +119,11 @@ def guidance(
     from model_bridges.control.study import SECTIONS, check_mass, study_guidance
     from model_bridges.crosscheck.theory import mixture_model
 
+    if request.plan:
+        raise ValueError(
+            "`--plan` cannot count what guidance takes: its intervals and grids follow from the window that "
+            "it finds first. Plan `windows` or `remove`."
+        )
     quiet, seed = request.quiet, request.seed
     terminal.check_place(out, request.folder)
     known = dict.fromkeys(SECTIONS, "")
@@ -162,17 +171,41 @@ def guidance(
     terminal.finish(tables, write, out, quiet, note=ERRORS, narrow=True)
 
 
+def _removal_plan(
+    request: Study, label: int, images: int, steps: int, kinds: dict[str, Any] | None
+) -> Any:
+    from model_bridges.cli.inputs import studied_model
+    from model_bridges.cli.planning import sampling_work
+    from model_bridges.control.removal_plan import removal_works
+    from model_bridges.entropy.plan import plan_of
+
+    with terminal.progress(quiet=request.quiet) as bar:
+        bar.step("loading the model")
+        model = studied_model(request, split=True, say=bar.say)
+        _check_removed(model, label)
+        bar.step("timing the network")
+        works = removal_works(model, label, num_images=images, num_steps=steps, strengths=kinds)
+        if request.generate is not None:
+            works = [sampling_work(model.denoiser, request.generate), *works]
+        note = "Training the judge and judging come on top"
+        return plan_of(works, model.denoiser, images, request.devices, note)
+
+
+def _check_removed(model: Any, removed: int) -> None:
+    model.check_guided()
+    if removed >= model.denoiser.num_classes:
+        raise ValueError(
+            f"'--class' must be one of 0 to {model.denoiser.num_classes - 1}; got {removed}."
+        )
+
+
 def _model(request: Study, bar: Any, removed: int = 0) -> Any:
     """The model with data to judge its pictures by, and its judge."""
     from model_bridges.cli.inputs import studied_model, with_samples
 
     bar.step("loading the model")
     model = studied_model(request, split=True, say=bar.say)
-    model.check_guided()
-    if removed >= model.denoiser.num_classes:
-        raise ValueError(
-            f"'--class' must be one of 0 to {model.denoiser.num_classes - 1}; got {removed}."
-        )
+    _check_removed(model, removed)
     model = with_samples(model, request, bar, split=True)
     model = replace(model, folder=request.folder)
     bar.step("training the judge")

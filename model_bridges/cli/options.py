@@ -64,6 +64,13 @@ class Study:
         str, typer.Option(help="Of the network: auto, float32, bfloat16 or float16.")
     ] = "auto"
     compile: Annotated[bool, typer.Option("--compile", help="Compile the network.")] = False
+    plan: Annotated[
+        bool,
+        typer.Option("--plan", help="Say in ten seconds what it will take here, and stop."),
+    ] = False
+    devices: Annotated[
+        int, typer.Option(metavar="D", min=1, help="Of the plan: on D devices like this one.")
+    ] = 1
     seed: Seed = 0
     quiet: Quiet = False
 

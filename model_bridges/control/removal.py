@@ -71,7 +71,7 @@ SHOWN = 20  # images of each kind in a picture
 _MAX_POSTERIOR = 0.9
 _MAX_LOG_ODDS = math.log(_MAX_POSTERIOR / (1 - _MAX_POSTERIOR))
 _MANY = 16  # classes above which tracking all of them is left out
-_DOUBLINGS = 5  # of the last strength of a grid, at most
+DOUBLINGS = 5  # of the last strength of a grid, at most
 _EXPLODED = 10.0  # times the Frechet distance unguided, or of held-out images
 
 
@@ -214,9 +214,7 @@ def remove_class(
     num_classes = model.denoiser.num_classes
     if not 0 <= removed < num_classes:
         raise ValueError(f"The class must be one of 0 to {num_classes - 1}; got {removed}.")
-    chosen: dict[str, Sequence[float] | None] = dict(strengths or dict.fromkeys(STRENGTHS))
-    if strengths is None and num_classes > _MANY:
-        del chosen[CLASSES]
+    chosen = chosen_kinds(strengths, num_classes)
     unknown = sorted(set(chosen) - set(STRENGTHS))
     if unknown:
         raise ValueError(f"kinds are {', '.join(STRENGTHS)}; got {', '.join(unknown)}.")
@@ -260,8 +258,8 @@ def remove_class(
             pictures[f"{name}, {strength:g}"] = images[shown]
             if grid is None and not wanted:
                 end = _end(points[-1], unguided, true)
-                ends[name] = end or f"doubled {_DOUBLINGS} times"
-                if end is None and len(used) <= given + _DOUBLINGS:
+                ends[name] = end or f"doubled {DOUBLINGS} times"
+                if end is None and len(used) <= given + DOUBLINGS:
                     wanted.append(2 * strength)
         evaluations[name] = cost
         curves[name] = QualityCurve(name, np.array(used), tuple(points))
@@ -290,6 +288,16 @@ def remove_class(
         pictures,
         _checks(unguided, curves, comparisons, num_images),
     )
+
+
+def chosen_kinds(
+    strengths: Mapping[str, Sequence[float] | None] | None, num_classes: int
+) -> dict[str, Sequence[float] | None]:
+    """The kinds and their strengths; without any, all kinds that so many classes allow."""
+    chosen: dict[str, Sequence[float] | None] = dict(strengths or dict.fromkeys(STRENGTHS))
+    if strengths is None and num_classes > _MANY:
+        del chosen[CLASSES]
+    return chosen
 
 
 def _end(point: Quality, unguided: Quality, true: Floor) -> str | None:

@@ -65,11 +65,21 @@ def fitting_batch(run: Callable[[int], object], device: torch.device) -> int | N
     free = free_memory(device)
     if free is None:
         return None
+    base, state = held_by(run)
+    room = (SHARE * free - base) / state
+    return 1 << max(0, int(room).bit_length() - 1) if room >= 1 else 1
+
+
+def held_by(run: Callable[[int], object]) -> tuple[int, int]:
+    """`(base, state)`: bytes that the work of a batch holds at its fullest, `base + batch * state`.
+
+    Args:
+        run: Does the work of a batch of so many states; called with 1 and 2.
+    """
     peaks = []
     for batch in (1, 2):
         with _Held() as held:
             run(batch)
         peaks.append(held.peak)
     state = max(peaks[1] - peaks[0], 1)
-    room = (SHARE * free - (peaks[0] - state)) / state
-    return 1 << max(0, int(room).bit_length() - 1) if room >= 1 else 1
+    return peaks[0] - state, state

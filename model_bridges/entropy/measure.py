@@ -29,7 +29,7 @@ from model_bridges.entropy.trust import Trust
 from model_bridges.entropy.trust_checks import trusted
 from model_bridges.entropy.windows import WindowDifference, compare_windows
 from model_bridges.runs.folder import run_job
-from model_bridges.runs.jobs import BatchSums, Job
+from model_bridges.runs.jobs import BatchSums
 from model_bridges.tracking.pointwise import Pointwise, pointwise_of
 
 DEFAULT_ESTIMATORS = ("tracking", "gap", "elbo", "clones")
@@ -119,15 +119,7 @@ def measure(
         OSError: As `run_job`.
     """
     _check(problem, estimators)
-    jobs: dict[str, Job] = {}
-    if any(name in READOUTS for name in estimators):
-        jobs["tracking"] = TrackingJob(problem, num_paths, trajectories)
-    if "gap-sampled" in estimators:
-        jobs["sampled gap"] = SampledGapJob(problem)
-    if "elbo" in estimators:
-        jobs["elbo"] = ElboJob(problem)
-    if "clones" in estimators:
-        jobs["clones"] = CloneJob(problem, num_steps=clone_steps)
+    jobs = jobs_of(problem, estimators, trajectories, num_paths, clone_steps)
     merged, costs = {}, []
     for kind, job in jobs.items():
         progress.step(kind)
@@ -155,6 +147,26 @@ def measure(
         costs,
         None if trajectories else problem.x0,
     )
+
+
+def jobs_of(
+    problem: Problem,
+    estimators: Sequence[str],
+    trajectories: bool = False,
+    num_paths: int = 1,
+    clone_steps: int = 64,
+) -> dict[str, Any]:
+    """The jobs that these estimators read, by kind. Arguments as `measure`."""
+    jobs: dict[str, Any] = {}
+    if any(name in READOUTS for name in estimators):
+        jobs["tracking"] = TrackingJob(problem, num_paths, trajectories)
+    if "gap-sampled" in estimators:
+        jobs["sampled gap"] = SampledGapJob(problem)
+    if "elbo" in estimators:
+        jobs["elbo"] = ElboJob(problem)
+    if "clones" in estimators:
+        jobs["clones"] = CloneJob(problem, num_steps=clone_steps)
+    return jobs
 
 
 def _check(problem: Problem, estimators: Sequence[str]) -> None:
