@@ -29,6 +29,16 @@ Preset = Annotated[
 ]
 
 
+DropBelow = Annotated[
+    float,
+    typer.Option(
+        "--drop-below",
+        metavar="P",
+        help="Leave classes of a path out from where their posterior is below P, such as 1e-5.",
+    ),
+]
+
+
 @with_options(Request)
 def entropy(
     request: Request,
@@ -38,12 +48,13 @@ def entropy(
         typer.Option("--estimators", help="Names with commas; 'all' for every one that applies."),
     ] = "tracking,gap,elbo,clones",
     preset: Preset = None,
+    drop_below: DropBelow = 0.0,
     out: Out = None,
 ) -> None:
     """Class entropy of a model against the noise: curve, rate, peak and window of every partition."""
     terminal.check_place(out)
     quiet = request.quiet
-    result, rank, sampled = _measure(request, estimators, preset)
+    result, rank, sampled = _measure(request, estimators, preset, drop_below=drop_below)
     if request.plan:
         show_plan(result, request)
         return
@@ -54,7 +65,8 @@ def entropy(
         for index in range(len(samples), CLASS_SAMPLES):
             folder = None if request.folder is None else request.folder / f"classes-{index}"
             again = replace(request, folder=folder)
-            samples.append(_measure(again, "tracking", theory=False, sample=index)[0])
+            more = {"theory": False, "sample": index, "drop_below": drop_below}
+            samples.append(_measure(again, "tracking", **more)[0])
     if rank > 0:  # the first process of a launch reports for all
         return
     from gmm_speciation.reporting.tables import ERRORS, Table
@@ -62,6 +74,7 @@ def entropy(
         comparison_rows,
         cost_rows,
         curve_rows,
+        elimination_rows,
         entropy_record,
         entropy_report,
         sample_rows,
@@ -77,6 +90,7 @@ def entropy(
                 dict(zip(dependence.headers, row, strict=True)) for row in dependence.rows
             ]
         arguments = vars(request) | {"estimators": estimators, "preset": preset}
+        arguments |= {"drop_below": drop_below}
         record["provenance"] = terminal.stamp(
             request.seed, arguments, ("torch", "diffusers", "safetensors")
         )
@@ -88,6 +102,7 @@ def entropy(
         "paired differences in log σ, coarse minus fine": comparison_rows(result.comparisons),
         "trust; checks that are not a plain yes": trust_rows(result.trusts),
         f"{result.evaluations:,} network evaluations": cost_rows(result),
+        "classes left out": elimination_rows(result),
     }
     terminal.finish(tables, write, out, quiet, note=ERRORS, narrow=True)
 
@@ -111,6 +126,7 @@ def windows(
     steps: Annotated[
         int | None, typer.Option(min=1, help="Steps that the scheduler takes; 50 by default.")
     ] = None,
+    drop_below: DropBelow = 0.0,
     out: Annotated[
         Path | None, typer.Option("--out", metavar="FILE", help="Write the JSON here as well.")
     ] = None,
@@ -127,7 +143,7 @@ def windows(
     if steps is not None and scheduler is None:
         raise ValueError("`--steps` are those of a scheduler; name it by `--scheduler`.")
     stepped = None if scheduler is None else _scheduler(scheduler, request, steps or 50)
-    result, rank, _ = _measure(request, "tracking", theory=False)
+    result, rank, _ = _measure(request, "tracking", theory=False, drop_below=drop_below)
     if request.plan:
         show_plan(result, request)
         return
@@ -174,6 +190,7 @@ def _measure(
     *,
     theory: bool = True,
     sample: int = 0,
+    drop_below: float = 0.0,
 ) -> tuple[Any, int, bool]:
     """The measurement, the rank of this process, and whether classes were sampled.
 
@@ -258,7 +275,9 @@ def _measure(
             drawn = None if num_trajectories is not None else request.generate
             options = (names, num_trajectories is not None, request.paths or 1, clone_steps)
             bar.step("timing the network")
-            return plan_jobs(request, given, lambda p: jobs_of(p, *options), drawn), rank, sampled
+            note = "Leaving classes out takes less than this" if drop_below else ""
+            plan = plan_jobs(request, given, lambda p: jobs_of(p, *options), drawn, note)
+            return plan, rank, sampled
         closed = None
         if theory and can_be_fitted(model):
             bar.step("fitting the theory's mixture")
@@ -272,6 +291,7 @@ def _measure(
                 trajectories=num_trajectories is not None,
                 num_paths=request.paths or 1,
                 clone_steps=clone_steps,
+                drop_below=drop_below,
                 theory=closed,
                 progress=bar,
             )

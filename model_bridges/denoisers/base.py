@@ -21,7 +21,7 @@ from typing import Any, Protocol, final, runtime_checkable
 
 import numpy as np
 import torch
-from jaxtyping import Float, Shaped
+from jaxtyping import Bool, Float, Shaped
 from torch import Tensor
 
 from model_bridges.denoisers.arrays import as_levels, as_states
@@ -209,7 +209,12 @@ def check_finite(
 
 
 def class_raw(
-    denoiser: Denoiser, x: Float[Tensor, "B *event"], sigma: Sigma, *, max_batch: int = 1024
+    denoiser: Denoiser,
+    x: Float[Tensor, "B *event"],
+    sigma: Sigma,
+    *,
+    max_batch: int = 1024,
+    wanted: Bool[Tensor, "B C"] | None = None,
 ) -> Float[Tensor, "C B *event"]:
     """Raw outputs of all classes for the same noisy states: one shared noise for all of them.
 
@@ -218,6 +223,7 @@ def class_raw(
         x: Noisy states.
         sigma: Their noise level, a number or one a state.
         max_batch: Largest batch given to the network at once.
+        wanted: Classes of each state to evaluate, one at least; the others are 0.
 
     Raises:
         ValueError: If `max_batch < 1`, and as the denoiser.
@@ -226,7 +232,12 @@ def class_raw(
     if max_batch < 1:
         raise ValueError(f"`max_batch` must be at least 1; got {max_batch}.")
     levels = as_levels(sigma)
-    rows = torch.arange(denoiser.num_classes * len(x), device=x.device)
+    size = denoiser.num_classes * len(x)
+    rows = (
+        torch.arange(size, device=x.device)
+        if wanted is None
+        else wanted.T.flatten().nonzero()[:, 0]
+    )
     outputs = []
     for chunk in rows.split(max_batch):
         state = chunk % len(x)
@@ -238,6 +249,8 @@ def class_raw(
         except NotFiniteError as error:
             raise error.at(int(state[error.image])) from None
     whole = outputs[0] if len(outputs) == 1 else torch.cat(outputs)
+    if len(rows) < size:
+        whole = whole.new_zeros(size, *whole.shape[1:]).index_copy_(0, rows, whole)
     return whole.reshape(denoiser.num_classes, *x.shape)
 
 

@@ -30,6 +30,7 @@ from model_bridges.entropy.trust_checks import trusted
 from model_bridges.entropy.windows import WindowDifference, compare_windows
 from model_bridges.runs.folder import run_job
 from model_bridges.runs.jobs import BatchSums
+from model_bridges.tracking.elimination import EliminationInterval
 from model_bridges.tracking.pointwise import Pointwise, pointwise_of
 
 DEFAULT_ESTIMATORS = ("tracking", "gap", "elbo", "clones")
@@ -55,6 +56,7 @@ class MeasuredVariable:
     cross_entropy: Estimate | None = None  # on the levels of "tracking"
     step_error: Estimate | None = None  # of the tracked entropy, before extrapolation
     clones: CloneAgreement | None = None
+    elimination: EliminationInterval | None = None  # on the levels of "tracking"
     points: Pointwise | None = None
 
     @property
@@ -99,6 +101,7 @@ def measure(
     trajectories: bool = False,
     num_paths: int = 1,
     clone_steps: int = 64,
+    drop_below: float = 0.0,
     theory: Callable[[Partition, np.ndarray], EntropyCurve] | None = None,
     progress: Progress = SILENT,
 ) -> Measurement:
@@ -111,6 +114,7 @@ def measure(
         trajectories: Track along trajectories that the model generates, with the labels as classes.
         num_paths: Noise paths of each image, for tracking.
         clone_steps: Levels of the clones' sampler.
+        drop_below: Classes of a path are left out of tracking from where their posterior falls below it.
         theory: The closed-form curve of a partition on given log-SNR.
         progress: Told of each kind of job and of its chunks.
 
@@ -119,7 +123,13 @@ def measure(
         OSError: As `run_job`.
     """
     _check(problem, estimators)
-    jobs = jobs_of(problem, estimators, trajectories, num_paths, clone_steps)
+    ratios = [name for name in estimators if name in ("tracking-ratio", "tracking-forced")]
+    if drop_below and ratios:
+        raise ValueError(
+            f"{', '.join(ratios)} need every class to the end, and `drop_below` leaves some out; use one of "
+            "the two."
+        )
+    jobs = jobs_of(problem, estimators, trajectories, num_paths, clone_steps, drop_below)
     merged, costs = {}, []
     for kind, job in jobs.items():
         progress.step(kind)
@@ -155,11 +165,12 @@ def jobs_of(
     trajectories: bool = False,
     num_paths: int = 1,
     clone_steps: int = 64,
+    drop_below: float = 0.0,
 ) -> dict[str, Any]:
     """The jobs that these estimators read, by kind. Arguments as `measure`."""
     jobs: dict[str, Any] = {}
     if any(name in READOUTS for name in estimators):
-        jobs["tracking"] = TrackingJob(problem, num_paths, trajectories)
+        jobs["tracking"] = TrackingJob(problem, num_paths, trajectories, drop_below=drop_below)
     if "gap-sampled" in estimators:
         jobs["sampled gap"] = SampledGapJob(problem)
     if "elbo" in estimators:
@@ -223,6 +234,7 @@ def _variable(
         if key in sums.totals:
             result["cross_entropy"] = sums.evaluate(lambda means: means[key])[0]
         result["step_error"] = jobs["tracking"].step_error(sums, name)
+        result["elimination"] = jobs["tracking"].elimination(sums, name)
         rows = sums.rows.get(f"posterior {name}")
         if rows is not None:
             levels, total = sums.pilot.totals["levels"], problem.prior_entropy(partition)

@@ -98,6 +98,34 @@ def cost_rows(result: Measurement) -> Table:
     return Table(["work", "evaluations", "seconds here", "evaluations per second"], rows)
 
 
+def elimination_rows(result: Measurement) -> Table:
+    """Headers and rows: what the classes left out of tracking can do to each entropy, level by level."""
+    headers = ["variable", "σ", "H", "H can lie in", "mass left out", "own class left out"]
+    rows = []
+    for name, variable in result.variables.items():
+        found = variable.elimination
+        if found is None:
+            continue
+        curve = variable.main
+        width = np.asarray(found.upper.value - found.lower.value)
+        # The widest, and those about the decision.
+        half = int(np.abs(np.asarray(curve.entropy.value) - curve.prior_entropy / 2).argmin())
+        for level in dict.fromkeys([0, half, int(width.argmax())]):
+            low, high = float(found.lower.value[level]), float(found.upper.value[level])
+            true = NONE if found.true_dropped is None else f"{found.true_dropped[level]:.4f}"
+            rows.append(
+                [
+                    name,
+                    f"{curve.sigma[level]:.3g}",
+                    f"{curve.entropy[level]:.3f}",
+                    f"{low:.3f} to {high:.3f}",
+                    f"{found.dropped[level]:.4f}",
+                    true,
+                ]
+            )
+    return Table(headers, rows)
+
+
 def clone_rows(variable: MeasuredVariable) -> Table:
     """Headers and rows: agreement of clones and the bounds on H at each level."""
     found = variable.clones
@@ -171,6 +199,14 @@ def entropy_report(result: Measurement, title: str) -> Report:
         )
     report.text("## Cost and discretisation")
     report.table(*cost_rows(result))
+    left = elimination_rows(result)
+    if left.rows:
+        report.text(
+            "## Classes left out\n\nFrom where the posterior of a class fell below the bound, a path was no "
+            "longer asked for it. If the posterior is calibrated, H lies in these intervals on the average; "
+            "then as many paths leave their own class out as there is mass left out."
+        )
+        report.table(*left, caption=ERRORS)
     report.text(_bias_text(result))
     return report
 
@@ -282,6 +318,7 @@ def entropy_record(result: Measurement) -> dict[str, Any]:
             "names": variable.partition.names,
             "cross_entropy": variable.cross_entropy,
             "step_error": variable.step_error,
+            "elimination": variable.elimination,
             "clones": clones
             and {
                 "sigmas": clones.sigmas,

@@ -28,6 +28,7 @@ from model_bridges.entropy.levels import place_levels
 from model_bridges.entropy.linear_bounds import wiener_errors
 from model_bridges.entropy.problem import ProblemJob
 from model_bridges.runs.jobs import NUM_BATCHES, Arrays, BatchSums, ChunkSums, counted, merge
+from model_bridges.tracking.elimination import EliminationInterval, left_out
 from model_bridges.tracking.forward import track
 from model_bridges.tracking.generated import generated_posterior
 from model_bridges.tracking.readouts import (
@@ -55,6 +56,7 @@ class TrackingJob(ProblemJob):
         trajectories: Track along trajectories of the labels' classes that the model generates, one an
             image, in place of the images. Levels must be given.
         keep_posteriors: Keep the posteriors of single paths as rows.
+        drop_below: As of `track`; the read-outs of ratios to the unconditional model need all classes.
     """
 
     kind = "tracking"
@@ -62,12 +64,23 @@ class TrackingJob(ProblemJob):
     num_paths: int = 1
     trajectories: bool = False
     keep_posteriors: bool = True
+    drop_below: float = 0.0
+
+    def settings(self) -> dict[str, Any]:
+        found = super().settings()
+        if not self.drop_below:  # as a run of before has it
+            del found["drop_below"]
+        return found
 
     def __post_init__(self) -> None:
         if self.trajectories and (self.problem.labels is None or self.problem.sigmas is None):
             raise ValueError(
                 "Trajectories of the model need the class of each, `labels`, and the levels of the "
                 "sampler, `sigmas`, such as `karras_sigmas(64)`."
+            )
+        if self.trajectories and self.drop_below:
+            raise ValueError(
+                "`drop_below` leaves classes of noised images out; trajectories of the model keep all."
             )
 
     @counted
@@ -112,6 +125,7 @@ class TrackingJob(ProblemJob):
                 p.denoiser, size, labels=labels, first=images.start, **options
             )
         options |= {"num_paths": self.num_paths, "first": images.start}
+        options |= {"drop_below": self.drop_below}
         return track(p.denoiser, p.x0[images], labels, **options), p.x0[images]
 
     def curve(self, merged: BatchSums, name: str, estimator: str = "tracking") -> EntropyCurve:
@@ -171,6 +185,23 @@ class TrackingJob(ProblemJob):
         # Trajectories are paths of their ends up to the sampler's step, which the mmse form would show.
         single = self.problem.partitions[name].is_trivial and not self.trajectories
         return evidence(merged, name, merged.pilot.totals["levels"], single)
+
+    def elimination(self, merged: BatchSums, name: str) -> EliminationInterval | None:
+        """What the classes left out can do to one partition's entropy; None where all were kept."""
+        keys = {key: f"{key} {name}" for key in ("candidates", "dropped", "true dropped")}
+        if keys["candidates"] not in merged.totals:
+            return None
+        found = {
+            key: merged.evaluate(lambda means, place=place: means[place])[0]
+            for key, place in keys.items()
+            if place in merged.totals
+        }
+        return EliminationInterval.of(
+            found["candidates"],
+            found["dropped"],
+            found.get("true dropped"),
+            self.problem.partitions[name].num_classes,
+        )
 
     def step_error(self, merged: BatchSums, name: str) -> Estimate:
         """Entropy of the fine chain minus that of the coarse one, `(L,)`: what extrapolation corrects."""
@@ -235,6 +266,8 @@ def quantities(
     }
     if record.excess is not None:
         result["unconditional"] = result["bayes"] + record.excess * scale
+    if record.kept is not None:
+        result |= left_out(record, chosen)
     if record.log_ratio is not None:
         result["ratio"] = ratio_entropy(record, chosen)
         if record.labels is not None:

@@ -36,6 +36,7 @@ from model_bridges.denoisers.base import UNCONDITIONAL, Denoiser, NotFiniteError
 from model_bridges.denoisers.checks import check_data, check_levels, class_weights
 from model_bridges.denoisers.devices import brought
 from model_bridges.tracking.distances import Outputs, distances, step_between
+from model_bridges.tracking.elimination import among_kept, candidates, moved_on
 from model_bridges.tracking.tracked import Chain, TrackedPosterior
 
 
@@ -74,6 +75,7 @@ def track(
     max_batch: int = 1024,
     progress: Progress | Parts | None = None,
     paths: Float[Tensor, "L N *event"] | None = None,
+    drop_below: float = 0.0,
 ) -> TrackedPosterior:
     """Track every image through the noise, all classes at once, in one pass over the model.
 
@@ -94,10 +96,12 @@ def track(
         max_batch: Largest batch given to the network.
         progress: Told of the steps that are done; a `Progress`, or a function `(done, in all)`.
         paths: States to track along, in the order of increasing levels, in place of noised images.
+        drop_below: Classes of a path are left out from where their posterior falls below it
+            (`elimination`); 0 keeps all.
 
     Raises:
-        ValueError: If a shape, a level, a label, the prior or a partition does not fit, or
-            `num_paths < 1`.
+        ValueError: If a shape, a level, a label, the prior or a partition does not fit, `num_paths < 1`, or
+            `drop_below` is no bound of K probabilities, in [0, 1 / K).
         NotFiniteError: If the network gives NaN or infinity; names level, class, image and dtype.
     """
     levels = check_levels(sigmas, denoiser.sigma_range)
@@ -107,6 +111,11 @@ def track(
     x0, labels = check_data(denoiser, x0, labels)
     if num_paths < 1:
         raise ValueError(f"`num_paths` must be at least 1; got {num_paths}.")
+    if not 0 <= drop_below < 1 / num_classes:
+        raise ValueError(
+            f"`drop_below` must lie in [0, {1 / num_classes:.3g}), below equal odds of {num_classes} "
+            f"classes; got {drop_below}."
+        )
     x0 = x0.repeat_interleave(num_paths, 0)
     labels = None if labels is None else labels.repeat_interleave(num_paths)
     if paths is not None and paths.shape != (len(levels), *x0.shape):
@@ -132,6 +141,7 @@ def track(
             torch.from_numpy(weights).log().to(clean.device),
             chosen,
             max_batch,
+            drop_below,
         )
         try:
             for row in tracked:
@@ -164,8 +174,9 @@ def track(
         partitions=chosen,
         provenance=denoiser.provenance,
         seed=seed,
-        evaluations=len(x0) * len(levels) * (num_classes + denoiser.has_unconditional),
+        evaluations=int(parts["evaluated"].sum()),
         num_paths=num_paths,
+        kept=parts.get("kept"),
     )
 
 
@@ -178,33 +189,45 @@ def _track(
     log_prior: Float[Tensor, " K"],
     partitions: Mapping[str, Partition],
     max_batch: int,
+    drop_below: float = 0.0,
 ) -> Iterator[dict[str, Tensor]]:
     """What each level says about one chunk, from sigma_max down."""
     top = len(levels) - 1
-    fine = log_prior.expand(len(clean), -1)
+    fine = torch.log_softmax(log_prior.expand(len(clean), -1), 1)
     coarse = {top: fine}
     ratio = torch.zeros_like(fine)  # of every class to the unconditional model
+    kept = torch.ones_like(fine, dtype=torch.bool)
     for i in range(top, -1, -1):
         x, sigma = path[i], float(levels[i])
         skip, out = (float(c) for c in denoiser.coefficients(sigma))
-        raw = class_raw(denoiser, x, sigma, max_batch=max_batch)
+        chains = among = {"fine": fine, "coarse": coarse.pop(i)}
+        wanted = None
+        if drop_below > 0:
+            kept = candidates(kept, list(chains.values()), drop_below)
+            among = {name: among_kept(chain, kept) for name, chain in chains.items()}
+            wanted = kept if labels is None else kept.scatter(1, labels[:, None], True)
+        raw = class_raw(denoiser, x, sigma, max_batch=max_batch, wanted=wanted)
         free = denoiser.raw(x, sigma, UNCONDITIONAL) if denoiser.has_unconditional else None
-        fine, half = torch.log_softmax(fine, 1), torch.log_softmax(coarse.pop(i), 1)
-        chains = {"fine": fine, "coarse": half}
         # To the next level, and to that after it for the coarse chain.
         ahead = [j for j in (i - 1, i - 2) if j >= 0]
         steps = [step_between(x, path[j], skip, sigma, float(levels[j])) for j in ahead]
         outputs = Outputs(raw, out, clean - skip * x, free, labels)
-        found = distances(outputs, chains, partitions, steps)
+        found = distances(outputs, among, partitions, steps)
         moved = [found.pop(f"step {place}") for place in range(len(steps))]
         moved_free = [found.pop(f"free step {place}", None) for place in range(len(steps))]
         found |= {f"{name} log_posterior": chain for name, chain in chains.items()}
-        yield found | ({} if free is None else {"log_ratio": ratio})
+        evaluated = torch.full_like(fine[:, 0], raw.shape[0]) if wanted is None else wanted.sum(1)
+        found["evaluated"] = evaluated + denoiser.has_unconditional
+        yield (
+            found
+            | ({} if free is None or wanted is not None else {"log_ratio": ratio})
+            | ({} if wanted is None else {"kept": kept})
+        )
         if i > 0:
-            fine = fine + moved[0]
+            fine = moved_on(chains["fine"], moved[0], kept)
             if moved_free[0] is not None:
                 ratio = ratio + moved[0] - moved_free[0][:, None]
         if i == top:
             coarse[i - 1] = fine  # the other coarse chain starts with one fine step
         if i > 1:
-            coarse[i - 2] = half + moved[1]
+            coarse[i - 2] = moved_on(chains["coarse"], moved[1], kept)

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from scipy.special import logsumexp, xlogy
 
 from gmm_speciation.estimate import Estimate
@@ -60,6 +60,7 @@ class TrackedPosterior:
     num_paths: int = 1  # of each image; path i belongs to image i // num_paths
     log_ratio: Float[np.ndarray, "L N K"] | None = None  # sum of log p(x'|x,c) / p(x'|x), D_u for p
     path_law: str = "forward-noised images"
+    kept: Bool[np.ndarray, "L N K"] | None = None  # candidates, where classes were left out
 
     def extrapolate(self, quantity: Callable[[Chain], Distances]) -> Distances:
         """`2 q(fine) - q(coarse)`: its mean over images is right to second order in the step.

@@ -78,7 +78,7 @@ def test_the_table_has_a_row_a_criterion_and_says_what_compares(checked):
     theory, model = (
         checked.main.points[f"cloning, {side}"].log_snr for side in ("theory", "model")
     )
-    assert float(rows["cloning"][2].split("±")[0]) == pytest.approx(
+    assert float(rows["cloning"][2].split("±")[0].replace("−", "-")) == pytest.approx(
         float(model.value - theory.value), abs=1e-3
     )
     for name, row in rows.items():
