@@ -105,9 +105,9 @@ def crosscheck(
         f"{model.name}, {result.law}; noise σ, {model.units}": summary_rows(result),
         "checks": check_rows(result.checks),
         "trust; checks that are not a plain yes": trust_rows(result.trusts),
-        f"speciation criteria of the {result.main.name}": points_rows(result.main),
         "half-entropy points λ of all pairs of classes": pairs_rows(result),
         "told apart from the outside in": tree_rows(result, names),
+        f"speciation criteria of the {result.main.name}": points_rows(result.main),
     }
     terminal.finish(tables, write, out, request.quiet, note=ERRORS, narrow=True)
 

@@ -8,6 +8,7 @@ from scipy.optimize import brentq
 
 import gmm_speciation as gs
 import model_bridges as mb
+from gmm_speciation.reporting.tables import NONE
 from model_bridges.crosscheck.criteria import COMPARABLE, NOT_MEASURED, tracked_cloning_point
 from model_bridges.crosscheck.report import crosscheck_record, points_rows
 from model_bridges.crosscheck.study import crosscheck
@@ -82,7 +83,7 @@ def test_the_table_has_a_row_a_criterion_and_says_what_compares(checked):
         float(model.value - theory.value), abs=1e-3
     )
     for name, row in rows.items():
-        assert row[3].startswith("yes") == (row[1] != "–") == (row[2] != "–"), name
+        assert row[3].startswith("yes") == (row[1] != NONE) == (row[2] != NONE), name
     assert set(crosscheck_record(checked)["variables"]["class"]["points"]) == {
         f"{name}, {side}" for name in COMPARABLE for side in ("theory", "model")
     }
