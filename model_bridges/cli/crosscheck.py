@@ -129,11 +129,12 @@ def _plan(model: Any, partitions: dict[str, Any], request: Request, settings: An
         count = request.generate if fitted else (request.generate + 1) // 2
         states, labels = unseen(model.denoiser, min(count, request.images or count), request.seed)
     bar.step("timing the network")
+    low, high = map(float, model.denoiser.sigma_range)
     given = problem(
         model.denoiser,
         states,
         labels,
-        sigmas=np.geomspace(*model.denoiser.sigma_range, settings.num_levels),
+        sigmas=np.geomspace(low, high, settings.num_levels),
         partitions=partitions,
         seed=request.seed,
         max_batch=request.max_batch,

@@ -65,8 +65,8 @@ def entropy(
         for index in range(len(samples), CLASS_SAMPLES):
             folder = None if request.folder is None else request.folder / f"classes-{index}"
             again = replace(request, folder=folder)
-            more = {"theory": False, "sample": index, "drop_below": drop_below}
-            samples.append(_measure(again, "tracking", **more)[0])
+            other = _measure(again, "tracking", theory=False, sample=index, drop_below=drop_below)
+            samples.append(other[0])
     if rank > 0:  # the first process of a launch reports for all
         return
     from gmm_speciation.reporting.tables import ERRORS, Table

@@ -52,7 +52,10 @@ def plan_jobs(
     """
     from model_bridges.entropy.plan import plan_of, planned
 
-    works = [planned(kind, lambda p, kind=kind: jobs(p)[kind], given) for kind in jobs(given)]
+    def of(kind: str) -> Callable[[Any], Any]:
+        return lambda problem: jobs(problem)[kind]
+
+    works = [planned(kind, of(kind), given) for kind in jobs(given)]
     if drawn is not None:
         works = [sampling_work(given.denoiser, drawn), *works]
     return plan_of(works, given.denoiser, request.max_batch, request.devices, note)

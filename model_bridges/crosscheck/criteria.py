@@ -14,6 +14,7 @@ et al. 2024, arXiv 2402.18491); the runs themselves are the estimator "clones".
 """
 
 from collections.abc import Callable
+from functools import partial
 
 import jax
 import numpy as np
@@ -89,7 +90,8 @@ def both_sides(
             between_class_eigenvalue(mixture, partition)
         ),
         "cloning, theory": _or_reason(
-            lambda: cloning_point(
+            partial(
+                cloning_point,
                 mixture,
                 partition=partition,
                 log_snr_range=(lowest, highest),
@@ -97,11 +99,11 @@ def both_sides(
                 key=jax.random.key(seed),
             )
         ),
-        "cloning, model": _or_reason(lambda: tracked_cloning_point(record, partition)),
+        "cloning, model": _or_reason(partial(tracked_cloning_point, record, partition)),
     }
     for side, curve in (("theory", theory), ("model", tracked)):
         found[f"entropic peak, {side}"] = entropic_point(curve)
-        found[f"half entropy, {side}"] = _or_reason(lambda curve=curve: half_entropy_point(curve))
+        found[f"half entropy, {side}"] = _or_reason(partial(half_entropy_point, curve))
     missing = SpeciationPoint(None, NOT_MEASURED)
     names = [f"{name}, {side}" for name in COMPARABLE for side in ("theory", "model")]
     return {name: found.get(name, missing) for name in names}

@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from gmm_speciation.reporting.tables import Table
-from model_bridges.denoisers.arrays import as_levels
+from model_bridges.denoisers.arrays import as_levels, as_states
 from model_bridges.denoisers.base import (
     UNCONDITIONAL,
     Denoiser,
@@ -51,7 +51,7 @@ class WithoutNetwork(Wrapped):
 
     def raw(self, x: States, sigma: Sigma, label: Label) -> Tensor:
         """What makes `D` the posterior mean of a Gaussian about the mean of its class."""
-        low, high = self.sigma_range
+        x, (low, high) = as_states(x), self.sigma_range
         width = (low * high) ** 0.5
         skip, out = self.coefficients(sigma)
         means = torch.zeros_like(x).flatten(1)

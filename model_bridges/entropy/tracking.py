@@ -188,20 +188,15 @@ class TrackingJob(ProblemJob):
 
     def elimination(self, merged: BatchSums, name: str) -> EliminationInterval | None:
         """What the classes left out can do to one partition's entropy; None where all were kept."""
-        keys = {key: f"{key} {name}" for key in ("candidates", "dropped", "true dropped")}
-        if keys["candidates"] not in merged.totals:
+        if f"candidates {name}" not in merged.totals:
             return None
-        found = {
-            key: merged.evaluate(lambda means, place=place: means[place])[0]
-            for key, place in keys.items()
-            if place in merged.totals
-        }
-        return EliminationInterval.of(
-            found["candidates"],
-            found["dropped"],
-            found.get("true dropped"),
-            self.problem.partitions[name].num_classes,
-        )
+
+        def mean(key: str) -> Estimate:
+            return merged.evaluate(lambda means: means[f"{key} {name}"])[0]
+
+        true = mean("true dropped") if f"true dropped {name}" in merged.totals else None
+        num_classes = self.problem.partitions[name].num_classes
+        return EliminationInterval.of(mean("candidates"), mean("dropped"), true, num_classes)
 
     def step_error(self, merged: BatchSums, name: str) -> Estimate:
         """Entropy of the fine chain minus that of the coarse one, `(L,)`: what extrapolation corrects."""
