@@ -34,7 +34,7 @@ from model_bridges.denoisers.base import (
 )
 from model_bridges.denoisers.counted import CountingDenoiser
 from model_bridges.denoisers.devices import brought, home
-from model_bridges.denoisers.memory import free_memory, held_by
+from model_bridges.denoisers.memory import SHARE, free_memory, held_by
 from model_bridges.entropy.levels import NUM_IMAGES
 from model_bridges.entropy.problem import Problem
 
@@ -228,7 +228,7 @@ def probe_speed(
 
     base, state = held_by(run)
     free = free_memory(device)
-    most = max_batch if free is None else min(max_batch, max(1, int((free / 2 - base) / state)))
+    most = max_batch if free is None else min(max_batch, max(1, int((SHARE * free - base) / state)))
     start, batch, best = time.perf_counter(), 1, (0.0, 1)
     while True:
         begun = time.perf_counter()
