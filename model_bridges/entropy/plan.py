@@ -153,12 +153,12 @@ def in_time(seconds: float) -> str:
     """Two units at most."""
     if seconds < 60:
         return f"{seconds:.1f} s"
-    minutes, hours = round(seconds / 60), round(seconds / 3600)
+    minutes = round(seconds / 60)
     if minutes < 60:
         return f"{minutes} min"
-    if hours < 48:
+    if minutes < 48 * 60:
         return f"{minutes // 60} h {minutes % 60} min"
-    return f"{hours / 24:,.1f} days"
+    return f"{seconds / 86400:,.1f} days"
 
 
 def in_bytes(size: int) -> str:

@@ -58,7 +58,7 @@ def test_a_plan_adds_up_and_whole_chunks_go_to_devices():
     assert alone.total_seconds == pytest.approx(100 / 50 + 1000 / 50 + 20)
     assert shared.total_seconds == pytest.approx(100 / 50 + (1000 / 50 + 20) * 3 / 10)
     assert shared.record()["evaluations"] == 1100
-    assert [in_time(s) for s in (0.5, 90, 3700, 2e6)] == [
+    assert [in_time(s) for s in (0.5, 90.0, 3700.0, 2e6)] == [
         "0.5 s",
         "2 min",
         "1 h 2 min",
