@@ -83,6 +83,8 @@ def plot_loops(loops: Mapping[str, Loop]) -> Figure:
             colour = COLOURS[index % len(COLOURS)]
             axes.plot(loop.beta_eff, loop.down, color=colour, label=name)
             axes.plot(loop.beta_eff, loop.up, color=colour, linestyle=DASHES[1])
+        for name, dashes in (("swept down, from the pattern", DASHES[0]), ("swept up", DASHES[1])):
+            axes.plot([], [], color="0.4", linestyle=dashes, label=name)
         ends = np.array([loop.beta_eff[[0, -1]] for loop in loops.values()])
         _beta_axis(axes, ends.min(), ends.max())
         axes.set_ylabel("overlap with the pattern")
