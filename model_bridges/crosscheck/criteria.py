@@ -48,18 +48,21 @@ COMPARABLE = {
     "half entropy": POSTERIOR,
     "cloning": POSTERIOR,
 }
-LARGEST = 1_000_000  # numbers in covariances of which a bifurcation is followed: a minute
+LARGEST = 1_000_000  # numbers in covariances of which points are searched for: a minute
+
+
+def _too_large(mixture: GaussianMixture) -> SpeciationPoint | None:
+    """No point, and why, where a search would take long: d^2 products for each draw and component."""
+    own = isinstance(mixture.covariance, Full) and not mixture.covariance.shared
+    if not own or mixture.num_components * mixture.dim**2 <= LARGEST:
+        return None
+    words = f"not followed with {mixture.num_components} covariances of {mixture.dim}² numbers"
+    return SpeciationPoint(None, words)
 
 
 def distribution_points(mixture: GaussianMixture) -> dict[str, SpeciationPoint]:
     """The points of the whole distribution, which are those of every grouping of its classes."""
-    covariance = mixture.covariance
-    numbers = mixture.num_components * mixture.dim**2
-    if isinstance(covariance, Full) and not covariance.shared and numbers > LARGEST:
-        words = f"not followed with {mixture.num_components} covariances of {mixture.dim}² numbers"
-        bifurcation = SpeciationPoint(None, words)
-    else:
-        bifurcation = curvature_point(mixture)
+    bifurcation = _too_large(mixture) or curvature_point(mixture)
     return {"spectral": spectral_point(top_eigenvalue(mixture)), "bifurcation": bifurcation}
 
 
@@ -89,7 +92,8 @@ def both_sides(
         "spectral between classes, theory": spectral_point(
             between_class_eigenvalue(mixture, partition)
         ),
-        "cloning, theory": _or_reason(
+        "cloning, theory": _too_large(mixture)
+        or _or_reason(
             partial(
                 cloning_point,
                 mixture,
