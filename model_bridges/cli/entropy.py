@@ -173,13 +173,13 @@ def _scheduler(named: str, request: Request, steps: int) -> Any:
         own = Source(path, request.revision, not request.fetch).settings("scheduler")
     elif request.model == "digits-text":
         own = Source(str(FOLDER)).settings("scheduler")
-    elif not Path(named).is_dir():
+    found = scheduler_of(named, own)
+    levels_of(found, steps)
+    if own is None and not Path(named).is_dir():
         print(
             f"note: {request.model} is no pipeline, so {named} has the defaults of its class.",
             file=sys.stderr,
         )
-    found = scheduler_of(named, own)
-    levels_of(found, steps)
     return found
 
 
