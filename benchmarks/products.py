@@ -8,7 +8,7 @@ the data: in place, because a fresh array can cost more than the traffic. "Discr
 """
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 
 import jax
@@ -160,25 +160,24 @@ def rows(sizes: Sizes) -> Iterator[Row]:
             against="K (n,d)@(d,d)",
             target=1.1,
         )
-    for dtype in dtypes():
-        for k in sizes.num_components:
+    work: Callable[[int, type], Measured]
+    for kind, work, against, target, reason in (
+        (
+            "score",
+            score,
+            f"{PRODUCT} + (n,K)@(K,d)",
+            1.15,
+            "centring, and the term linear in x, read the data once more each",
+        ),
+        ("log-density", density, "posterior", 2.0, "its common square reads the data once more"),
+    ):
+        for dtype, k in itertools.product(dtypes(), sizes.num_components):
             yield Row(
                 SECTION,
-                f"isotropic score, d = {d}, {dtype.__name__}",
+                f"isotropic {kind}, d = {d}, {dtype.__name__}",
                 f"K = {k}",
-                partial(score, k, dtype),
-                against=f"{PRODUCT} + (n,K)@(K,d)",
-                target=1.15,
-                reason="centring, and the term linear in x, read the data once more each",
-            )
-    for dtype in dtypes():
-        for k in sizes.num_components:
-            yield Row(
-                SECTION,
-                f"isotropic log-density, d = {d}, {dtype.__name__}",
-                f"K = {k}",
-                partial(density, k, dtype),
-                against="posterior",
-                target=2.0,
-                reason="its common square reads the data once more",
+                partial(work, k, dtype),
+                against=against,
+                target=target,
+                reason=reason,
             )

@@ -304,17 +304,15 @@ def show(what: RichTable | str, quiet: bool = False) -> None:
     if isinstance(what, str):
         console.print(plain(what), markup=False, soft_wrap=True)
     else:
-        if _needed(what) > console.width:  # the frame gives way before words do
+        if _needed(what) > console.width:
+            # The frame gives way before words do, and lines are broken before cells are lost.
             what.pad_edge = what.show_edge = False
-            console.width = max(
-                console.width, _needed(what)
-            )  # and lines are broken before cells are lost
+            console.width = max(console.width, _needed(what))
         console.print(what)
 
 
 def _needed(table: RichTable) -> int:
-    wide = Console(width=1000)
-    return wide.measure(table).minimum
+    return Console(width=1000).measure(table).minimum  # of a narrow one no more than its width
 
 
 _NUMBER_WIDTH = 20

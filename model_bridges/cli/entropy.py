@@ -56,7 +56,8 @@ def entropy(
     quiet = request.quiet
     result, rank, sampled = _measure(request, estimators, preset, drop_below=drop_below)
     if request.plan:
-        show_plan(result, request)
+        if rank == 0:
+            show_plan(result, request)
         return
     samples = []
     if sampled:  # again with other classes for the groups: how much do they matter?
@@ -145,7 +146,8 @@ def windows(
     stepped = None if scheduler is None else _scheduler(scheduler, request, steps or 50)
     result, rank, _ = _measure(request, "tracking", theory=False, drop_below=drop_below)
     if request.plan:
-        show_plan(result, request)
+        if rank == 0:
+            show_plan(result, request)
         return
     if rank > 0:
         return

@@ -288,7 +288,7 @@ def test_exported_samples_are_those_that_estimators_get(tmp_path):
 
 
 def test_parquet_holds_the_same(tmp_path):
-    parquet = pytest.importorskip("pyarrow.parquet")
+    parquet = pytest.importorskip("pyarrow.parquet", reason="needs the extra `parquet`")
     export(tmp_path / "a.parquet", "pair-d1", "noisy", 64, 0)
     table = parquet.read_table(tmp_path / "a.parquet")
     assert table.num_rows == 16 * 64
