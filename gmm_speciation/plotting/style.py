@@ -184,10 +184,17 @@ def legend_above(
     axes: Axes | None = None,
     **options: Any,
 ) -> None:
-    """One legend in rows over the panels, where it hides nothing; of one panel only, if given."""
+    """One legend in rows over the panels, where it hides nothing; of one panel only, if given.
+
+    Its columns are as many as asked for, or as few as the width of the figure has room for.
+    """
     of = () if axes is None else axes.get_legend_handles_labels()
     where: dict[str, Any] = {"loc": "outside upper left", "alignment": "left"}
-    figure.legend(*of, **where, ncols=ncols, title=title, **options)
+    for columns in range(ncols, 0, -1):
+        legend = figure.legend(*of, **where, ncols=columns, title=title, **options)
+        if columns == 1 or legend.get_window_extent().width <= figure.bbox.width:
+            return
+        legend.remove()
 
 
 def finish(figure: Figure, upper: Axes, title: str | None, ncols: int = 3) -> None:

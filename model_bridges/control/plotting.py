@@ -12,6 +12,7 @@ from matplotlib.transforms import Bbox
 from torch import Tensor
 
 from gmm_speciation.plotting import COLOURS, band, mark_exits, noise_axis, panels, styled
+from gmm_speciation.plotting.style import legend_above
 from model_bridges.control.information import GuidedInformation
 from model_bridges.control.interval_search import IntervalSearch
 from model_bridges.control.removal import Removal
@@ -123,12 +124,11 @@ def plot_removal(result: Removal) -> Figure:
             axes.set_xlabel(label)
         figure.axes[0].set_ylabel(f"images of class {result.removed} that are left  [%]")
         figure.axes[0].set_ylim(bottom=-0.5)
-        figure.legend(
-            loc="outside upper left",
-            ncols=3,
-            alignment="left",
-            title="Numbers: strengths. Bars: 95 % of each point; all share their noise, so differences are "
+        legend_above(
+            figure,
+            "Numbers: strengths. Bars: 95 % of each point; all share their noise, so differences are "
             "known better.",
+            3,
         )
         _placed(figure, labels)
     return figure
@@ -229,7 +229,7 @@ def plot_guided(result: GuidedInformation) -> Figure:
         mark_exits(axes)
         axes.set_ylabel("cross-entropy E[−log p(c|x)]  [nats]")
         noise_axis(axes, axes, curve.clock)
-        figure.legend(loc="outside upper left", ncols=4, alignment="left")
+        legend_above(figure, ncols=4)
     return figure
 
 
@@ -321,12 +321,7 @@ def plot_grids(result: TimeGrids, floor: float | None = None) -> Figure:
             axes.yaxis.set_minor_formatter(NullFormatter())
             axes.set_xlabel(f"noise levels, {method}")
         panels_[0].set_ylabel("Fréchet distance  [squared feature units]")
-        figure.legend(
-            loc="outside upper left",
-            ncols=4,
-            alignment="left",
-            title="levels equally spaced in (Karras: in σ to the power 1/7)",
-        )
+        legend_above(figure, "levels equally spaced in (Karras: in σ to the power 1/7)", 4)
     return figure
 
 

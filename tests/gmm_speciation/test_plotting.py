@@ -7,6 +7,7 @@ import pytest
 from gmm_speciation import plotting
 from gmm_speciation.curves import EntropyCurve
 from gmm_speciation.estimate import Estimate
+from gmm_speciation.plotting import style
 from gmm_speciation.processes import DDPM, OrnsteinUhlenbeck, VarianceExploding
 
 LOG_SNR = np.linspace(4.0, -8.0, 60)
@@ -110,3 +111,15 @@ def test_style_does_not_leak_and_bad_input_is_named():
     clocks = {str(p): logistic_curve().on(p) for p in (OrnsteinUhlenbeck(), VarianceExploding())}
     with pytest.raises(ValueError, match="one process"):
         plotting.plot_clock(clocks)
+
+
+@pytest.mark.parametrize("words", [1, 4, 8])
+def test_no_legend_is_cut_at_the_edge_of_its_figure(words):
+    figure, (axes,) = style.panels((1.0,))
+    for number in range(9):
+        axes.plot([0, 1], [0, number], label=f"{number} " + "feedback " * words)
+    style.legend_above(figure, ncols=4)
+    figure.canvas.draw()
+    (legend,) = figure.legends
+    assert legend.get_window_extent().x1 <= figure.bbox.x1
+    assert len(legend.get_texts()) == 9
