@@ -152,16 +152,22 @@ def _by_products(vectors: Float[Array, "K r"]) -> tuple[Array, Array]:
     return fast, jnp.any(apart & (fast < 4 * jnp.finfo(vectors.dtype).eps ** (1 / 3) * sums))
 
 
+_FEW = 32  # vectors whose pairs cost no more than a choice between two ways
+
+
 def class_spread(
-    log_posterior: Float[Array, "n K"], vectors: Float[Array, "K r"], partition: Partition
-) -> Float[Array, " n"]:
-    """`sum_c p(c) |a_c - a|^2` for vectors a_k that do not depend on the draw.
+    vectors: Float[Array, "K r"], partition: Partition
+) -> Callable[[Float[Array, "n K"]], Float[Array, " n"]]:
+    """`sum_c p(c) |a_c - a|^2` as a function of log p(k), for vectors a_k that do not depend on the draw.
 
     `a_c`, `a` are the posterior means of a_k inside class c and over all. By pairs of vectors; by moments
     of the centred ones where they are many in few dimensions, unless some lie far closer to each other than
     to the centre.
     """
     vectors = vectors - vectors.mean(0, keepdims=True)
+    if not partition.is_trivial or len(vectors) <= max(vectors.shape[1] + 1, _FEW):
+        distances = squared_distances(vectors)
+        return lambda log_posterior: pair_spread(log_posterior, distances, partition)
 
     def by_pairs(log_posterior: Array, vectors: Array) -> Array:
         return pair_spread(log_posterior, squared_distances(vectors), partition)
@@ -172,7 +178,5 @@ def class_spread(
         squares = product(posterior, jnp.sum(vectors**2, -1)[:, None])[:, 0]
         return jnp.maximum(squares - jnp.sum(mean**2, -1), 0.0)
 
-    if not partition.is_trivial or len(vectors) <= vectors.shape[1] + 1:
-        return by_pairs(log_posterior, vectors)
     close = _by_products(vectors)[1]
-    return jax.lax.cond(close, by_pairs, by_moments, log_posterior, vectors)
+    return lambda log_posterior: jax.lax.cond(close, by_pairs, by_moments, log_posterior, vectors)

@@ -129,7 +129,8 @@ def graded_levels(
             nu = jnp.asarray(mixture.radial_dof, dtype)
             normals = jnp.zeros((flat.shape[0], 0), dtype)
             radial, log_density = jnp.sqrt(nu / 2) * jnp.expm1(flat), -nu / 2 * (jnp.expm1(t) - t)
-        statistics = mixture.statistics(level, normals, radial, jnp.full(flat.shape, k), partition)
+        component = jnp.full(flat.shape, k)
+        statistics = mixture.statistics(level, partition)(normals, radial, component)
         weight = jnp.exp(log_density) * half[:, None]
         total = jnp.sum(product(weight, jnp.asarray(rules[:, 0], dtype)))
 

@@ -129,19 +129,19 @@ def _resolved(mixture: ReducedMixture, log_snr: Array, refinement: int) -> Array
 def _levels(mixture, log_snr, partition, refinement, normals, radial, weights) -> LevelStatistics:
     component_weights = mixture.weights
 
-    def at_component(level, k):
+    def at_component(statistics, k):
         def chunk(args):
             z, u, w = args
-            component = jnp.full(z.shape[:1], k)
-            statistics = mixture.statistics(level, z, u, component, partition)
-            return jax.tree.map(lambda values: product(values, w), statistics)
+            found = statistics(z, u, jnp.full(z.shape[:1], k))
+            return jax.tree.map(lambda values: product(values, w), found)
 
         return jax.tree.map(
             lambda sums: sums.sum(0), jax.lax.map(chunk, (normals, radial, weights))
         )
 
     def at(level):
-        one = jax.lax.map(lambda k: at_component(level, k), jnp.arange(mixture.num_components))
+        statistics = mixture.statistics(level, partition)
+        one = jax.lax.map(lambda k: at_component(statistics, k), jnp.arange(mixture.num_components))
         sums = jax.tree.map(lambda values: product(component_weights, values), one)
         resolved = _resolved(mixture, level, refinement)
 

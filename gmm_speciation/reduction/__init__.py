@@ -109,7 +109,7 @@ def reduced_statistics(
         ValueError: If the partition does not fit the mixture.
     """
     partition = as_partition(partition, mixture.num_components)
-    return mixture.statistics(log_snr, normals, radial, component, partition)
+    return mixture.statistics(log_snr, partition)(normals, radial, component)
 
 
 @np.errstate(over="ignore")

@@ -5,6 +5,7 @@ one standardised chi-square `u = (chi^2 - nu) / sqrt(2 nu)`.
 """
 
 import abc
+from collections.abc import Callable
 from typing import Any
 
 import equinox as eqx
@@ -16,6 +17,10 @@ from jaxtyping import Array, Float, Int
 from gmm_speciation.mixtures import GaussianMixture
 from gmm_speciation.partitions import Partition
 from gmm_speciation.posteriors import PosteriorStatistics, entropy_of
+
+Statistics = Callable[
+    [Float[Array, "n r"], Float[Array, " n"], Int[Array, " n"]], PosteriorStatistics
+]
 
 
 class NotReducibleError(ValueError):
@@ -87,22 +92,14 @@ class ReducedMixture(eqx.Module):
         """Largest eigenvalue of the covariance of the whole mixture (concrete values only)."""
 
     @abc.abstractmethod
-    def statistics(
-        self,
-        log_snr: Float[Array, ""],
-        normals: Float[Array, "n r"],
-        radial: Float[Array, " n"],
-        component: Int[Array, " n"],
-        partition: Partition,
-    ) -> PosteriorStatistics:
-        """Entropy, rate and agreement of the exact posterior at given base variables.
+    def statistics(self, log_snr: Float[Array, ""], partition: Partition) -> Statistics:
+        """Entropy, rate and agreement of the exact posterior at one noise level, as a function of
 
-        Args:
-            log_snr: One noise level.
-            normals: Standard normals, `r = num_normals`.
-            radial: Standardised chi-square `(chi^2 - nu) / sqrt(2 nu)`; ignored where nu = 0.
-            component: Which component made each draw.
-            partition: The classes.
+            normals: Standard normals `(n, r)`, `r = num_normals`;
+            radial: Standardised chi-square `(chi^2 - nu) / sqrt(2 nu)`, `(n,)`; ignored where nu = 0;
+            component: Which component made each draw, `(n,)`.
+
+        What does not depend on the draws is worked out before.
         """
 
 

@@ -80,18 +80,22 @@ class EquidistantReduction(PairReduction):
         s, score = self.snr(log_snr)
         return s / 2, 2 * score
 
-    def statistics(self, log_snr, normals, radial, component, partition):
+    def statistics(self, log_snr, partition):
         s, score = self.snr(log_snr)
-        own = jax.nn.one_hot(component, self.num_components, dtype=normals.dtype)
-        log_posterior = jax.nn.log_softmax(s * own + safe_sqrt(s) * normals, -1)
-        # Orthogonal score directions: |a_k|^2 = 1 and a_j . a_k = 0 up to a common shift.
-        squares = 2 * log_posterior
-        log_class = partition.log_sum(log_posterior)
-        inside = jnp.exp(
-            partition.log_sum(squares) - jnp.where(jnp.isfinite(log_class), log_class, 0.0)
-        )
-        spread = jnp.sum(inside, -1) - jnp.sum(jnp.exp(squares), -1)
-        return statistics_of(log_posterior, score * spread, partition)
+
+        def statistics(normals, radial, component):
+            own = jax.nn.one_hot(component, self.num_components, dtype=normals.dtype)
+            log_posterior = jax.nn.log_softmax(s * own + safe_sqrt(s) * normals, -1)
+            # Orthogonal score directions: |a_k|^2 = 1 and a_j . a_k = 0 up to a common shift.
+            squares = 2 * log_posterior
+            log_class = partition.log_sum(log_posterior)
+            inside = jnp.exp(
+                partition.log_sum(squares) - jnp.where(jnp.isfinite(log_class), log_class, 0.0)
+            )
+            spread = jnp.sum(inside, -1) - jnp.sum(jnp.exp(squares), -1)
+            return statistics_of(log_posterior, score * spread, partition)
+
+        return statistics
 
     def total_top_eigenvalue(self) -> float:
         return float(self.variance + self.distance**2 / (2 * self.num_components))

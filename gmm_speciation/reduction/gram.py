@@ -14,37 +14,32 @@ from scipy.optimize import brentq
 
 from gmm_speciation.covariances import product, safe_sqrt
 
-Axes = tuple[np.ndarray, np.ndarray]
 
-
-def principal_axes(means: Float[Array | np.ndarray, "K m"]) -> Axes:
+def principal_axes(means: Float[Array | np.ndarray, "K m"]) -> tuple[np.ndarray, np.ndarray]:
     """`(points, frame)`, `(K, r)` and `(r, m)`: means less their mean are `points @ frame`, the rows of
     the frame orthonormal, as far as the digits of the means reach."""
     rows = np.asarray(means, float)
     scale = np.max(np.abs(rows), initial=0.0) or 1.0
     rows = rows / scale
-    # The triangle of the long side first: the decomposition is then of K x K numbers.
-    frame, triangle = _tall_qr((rows - rows.mean(0)).T)
+    # Triangles of the long side first, in blocks: the decomposition is then of K x K numbers. Small products
+    # start no threads, which on a busy machine wait for each other far longer than the work takes, and
+    # stay in the way of JAX's own for a while.
+    width, length = rows.shape
+    num = max(1, length // (64 * width))
+    size = -(-length // num)
+    tall = np.pad((rows - rows.mean(0)).T, ((0, num * size - length), (0, 0)))
+    inner, triangles = np.linalg.qr(tall.reshape(num, size, width))
+    outer, triangle = np.linalg.qr(triangles.reshape(-1, width))
     left, singular, right = np.linalg.svd(triangle.T, full_matrices=False)
     resolution = max(
         4 * float(jnp.finfo(jnp.promote_types(means.dtype, jnp.float32)).eps),
         max(rows.shape) * float(np.finfo(float).eps),
     )
     keep = singular > resolution * max(singular[0], 0.0)
-    return left[:, keep] * singular[keep] * scale, right[keep] @ frame.T
-
-
-def _tall_qr(matrix: Float[np.ndarray, "m K"]) -> Axes:
-    """`(Q, R)` in blocks of rows and then of their triangles: small ones start no threads, which on a
-    busy machine wait for each other far longer than the work takes."""
-    length, width = matrix.shape
-    num = max(1, length // (64 * width))
-    size = -(-length // num)
-    padded = np.concatenate([matrix, np.zeros((num * size - length, width))])
-    inner, triangles = np.linalg.qr(padded.reshape(num, size, width))
-    outer, triangle = np.linalg.qr(triangles.reshape(-1, width))
-    frame = inner @ outer.reshape(num, inner.shape[2], outer.shape[1])
-    return frame.reshape(num * size, outer.shape[1])[:length], triangle
+    rank = int(keep.sum())
+    turned = (outer @ right[keep].T).reshape(num, inner.shape[2], rank)
+    frame = (inner @ turned).reshape(num * size, rank)[:length]
+    return left[:, keep] * singular[keep] * scale, frame.T
 
 
 def traced_axes(means: Float[Array, "K m"]) -> tuple[Float[Array, "K r"], Float[Array, "r m"]]:
@@ -66,6 +61,8 @@ def eigenspace_cores(
     """One Gram matrix a distinct eigenvalue, of the columns of the frame that have it."""
     order = np.argsort(eigenvalues, kind="stable")
     distinct, starts = np.unique(eigenvalues[order], return_index=True)
+    if len(distinct) == 1:  # rows of the frame are orthonormal
+        return np.eye(len(frame))[None], distinct
     blocks = np.split(frame[:, order], starts[1:], axis=1)
     return np.stack([block @ block.T for block in blocks]), distinct
 

@@ -51,7 +51,7 @@ class RadialReduction(ReducedMixture):
     def gram(self) -> Float[Array, "K K"]:
         return gram_of(self.points)
 
-    def statistics(self, log_snr, normals, radial, component, partition):
+    def statistics(self, log_snr, partition):
         alpha, sigma = variance_preserving(log_snr)
         info = jnp.finfo(self.points.dtype)
         longest = jnp.maximum(
@@ -63,36 +63,40 @@ class RadialReduction(ReducedMixture):
         gap = alpha**2 * (self.variances[:, None] - self.variances[None, :])
         excess = jnp.where(gap == 0, 0.0, gap / v[None, :])
         steps = alpha * (self.points[:, None, :] - self.points[None, :, :])  # m_k - m_j
-        own_scale = jnp.sqrt(v[component])[:, None]
-        # |y - m_j|^2 / v_j - |y - m_k|^2 / v_k with y = m_k + sqrt(v_k) z.
-        z_squared = jnp.sum(normals**2, -1)[:, None]
-        linear = jnp.einsum(
-            "nr,njr->nj", own_scale * normals, steps[component], precision="highest"
-        )
-        squared_step = jnp.sum(steps**2, -1)[component]
-        quadratic = z_squared * excess[component]
-        quadratic += (2 * linear + squared_step) / v[None, :]
+        squared_steps = jnp.sum(steps**2, -1)
         # chi^2_nu excess - d log(1 + excess), with chi^2 = nu + sqrt(2 nu) u.
         nu = jnp.asarray(self.radial_dof, v.dtype)
         # Of the larger variance over the smaller: the inverse of a ratio rounds to 0.
         log_ratio = jnp.log1p(jnp.maximum(excess, 0.0))
         log_ratio = log_ratio - log_ratio.T
         smooth = nu * (excess - log_ratio) - self.num_normals * log_ratio
-        fluctuation = jnp.sqrt(2 * nu) * radial[:, None] * excess[component]
-        logits = -(quadratic + smooth[component] + fluctuation) / 2
-        log_posterior = jax.nn.log_softmax(add_row(logits, self.log_weights), -1)
-        # Scores relative to that of the component itself: -(x - m_j) / v_j, in the span and across.
         inverse_gap = -excess / v[:, None]  # 1 / v_k - 1 / v_j
-        position = alpha * self.points[component] + own_scale * normals
-        within = within_class(log_posterior, partition) - jnp.exp(log_posterior)[None]
-        shift = jnp.einsum("cnj,nj->cn", within, inverse_gap[component], precision="highest")
-        offset = product(within, alpha * self.points / v[:, None])
-        in_span = jnp.sum((shift[..., None] * position[None] + offset) ** 2, -1)
-        chi_squared = jnp.maximum(nu + jnp.sqrt(2 * nu) * radial, 0.0)
-        across = (v[component] * chi_squared)[None, :] * shift**2
-        class_probability = jnp.exp(partition.log_sum(log_posterior)).T
-        spread = sigma**2 * jnp.sum(class_probability * (in_span + across), 0)
-        return statistics_of(log_posterior, spread, partition)
+
+        def statistics(normals, radial, component):
+            own_scale = jnp.sqrt(v[component])[:, None]
+            # |y - m_j|^2 / v_j - |y - m_k|^2 / v_k with y = m_k + sqrt(v_k) z.
+            z_squared = jnp.sum(normals**2, -1)[:, None]
+            linear = jnp.einsum(
+                "nr,njr->nj", own_scale * normals, steps[component], precision="highest"
+            )
+            quadratic = z_squared * excess[component]
+            quadratic += (2 * linear + squared_steps[component]) / v[None, :]
+            fluctuation = jnp.sqrt(2 * nu) * radial[:, None] * excess[component]
+            logits = -(quadratic + smooth[component] + fluctuation) / 2
+            log_posterior = jax.nn.log_softmax(add_row(logits, self.log_weights), -1)
+            # Scores relative to that of the component itself: -(x - m_j) / v_j, in the span and across.
+            position = alpha * self.points[component] + own_scale * normals
+            within = within_class(log_posterior, partition) - jnp.exp(log_posterior)[None]
+            shift = jnp.einsum("cnj,nj->cn", within, inverse_gap[component], precision="highest")
+            offset = product(within, alpha * self.points / v[:, None])
+            in_span = jnp.sum((shift[..., None] * position[None] + offset) ** 2, -1)
+            chi_squared = jnp.maximum(nu + jnp.sqrt(2 * nu) * radial, 0.0)
+            across = (v[component] * chi_squared)[None, :] * shift**2
+            class_probability = jnp.exp(partition.log_sum(log_posterior)).T
+            spread = sigma**2 * jnp.sum(class_probability * (in_span + across), 0)
+            return statistics_of(log_posterior, spread, partition)
+
+        return statistics
 
     def total_top_eigenvalue(self) -> float:
         weights = np.asarray(self.weights, float)

@@ -13,6 +13,8 @@ up to the identity. With S = A A^T the statistic given component k is `A_k + z`.
 Axes: K components, r rank of the centred means, E eigenvalues.
 """
 
+from collections.abc import Callable
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -137,15 +139,19 @@ class SharedReduction(PairReduction):
         """Component means of the statistic, in which the noise is standard normal."""
         return self._factor(self.metric(log_snr)[0])
 
-    def statistics(self, log_snr, normals, radial, component, partition):
+    def statistics(self, log_snr, partition):
         locations = self.locations(log_snr)
-        # Relative to the component that made the draw: its own logit stays of order one.
-        linear = product(normals, locations.T)
         distance = squared_distances(locations)
-        own = jnp.take_along_axis(linear, component[:, None], -1)
-        logits = linear - own - distance[component] / 2
-        log_posterior = jax.nn.log_softmax(add_row(logits, self.log_weights), -1)
-        return self._of_posterior(log_snr, log_posterior, partition)
+        of_posterior = self._of_posterior(log_snr, partition)
+
+        def statistics(normals, radial, component):
+            # Relative to the component that made the draw: its own logit stays of order one.
+            linear = product(normals, locations.T)
+            own = jnp.take_along_axis(linear, component[:, None], -1)
+            logits = linear - own - distance[component] / 2
+            return of_posterior(jax.nn.log_softmax(add_row(logits, self.log_weights), -1))
+
+        return statistics
 
     def coordinates(self, x: Float[Array, "n d"], offsets: Float[Array, "K d"]) -> Array:
         """Coordinates `(n, r)` of centred states in the span of the means: one product with the data.
@@ -179,12 +185,13 @@ class SharedReduction(PairReduction):
         state = signal * coordinates + noise * normals
         form = ContrastForm.of_shared(locations, self.log_weights, lambda a: a)
         log_posterior = form(state, near=jax.nn.log_softmax)
-        return self._of_posterior(log_snr, log_posterior, partition)
+        return self._of_posterior(log_snr, partition)(log_posterior)
 
-    def _of_posterior(self, log_snr, log_posterior: Array, partition: Partition):
-        scores = self._factor(self.metric(log_snr)[1])
-        spread = class_spread(log_posterior, scores, partition)
-        return statistics_of(log_posterior, spread, partition)
+    def _of_posterior(
+        self, log_snr, partition: Partition
+    ) -> Callable[[Array], PosteriorStatistics]:
+        spread = class_spread(self._factor(self.metric(log_snr)[1]), partition)
+        return lambda log_posterior: statistics_of(log_posterior, spread(log_posterior), partition)
 
     def representative(self) -> GaussianMixture | None:
         count, rank = self.core.shape[:2]

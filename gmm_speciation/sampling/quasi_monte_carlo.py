@@ -122,11 +122,10 @@ def _replicates(mixture, log_snr, partition, draws, mesh):
 
     def own(mixture, log_snr, draws):
         def at(level):
+            statistics = mixture.statistics(level, partition)
+
             def replicate(one):
-                statistics = mixture.statistics(
-                    level, one.normals, one.radial, one.component, partition
-                )
-                return jax.tree.map(jnp.mean, statistics)
+                return jax.tree.map(jnp.mean, statistics(one.normals, one.radial, one.component))
 
             return jax.lax.map(replicate, draws)
 

@@ -16,6 +16,7 @@ from theory_contracts import assert_within, random_mixtures
 import gmm_speciation as gs
 from gmm_speciation.inference import score_spread
 from gmm_speciation.posteriors import PosteriorStatistics, class_spread, pair_spread
+from gmm_speciation.reduction import reduced_statistics
 from gmm_speciation.sampling.averages import NUM_BATCHES, Chunks, Source, level_averages
 from gmm_speciation.sampling.monte_carlo import _Draws, data_levels, posterior_statistics
 
@@ -134,7 +135,7 @@ def test_spread_keeps_its_digits_where_a_class_is_certain():
     line = jnp.array([[0.0], [1.0], [2.0]])
     for found in (
         pair_spread(log_posterior, distances, gs.Partition([0, 1, 1])),
-        class_spread(log_posterior, line, gs.Partition([0, 1, 1])),
+        class_spread(line, gs.Partition([0, 1, 1]))(log_posterior),
     ):
         np.testing.assert_allclose(found, 2e-30 * 1.5**2, rtol=1e-12)
 
@@ -173,7 +174,9 @@ def test_every_product_asks_for_full_precision(name, key):
     if mixture.covariance.shared or name == "isotropic":
         reduced = gs.reduce(mixture)
         base = jnp.ones((8, reduced.num_normals)), jnp.ones(8), component
-        functions["reduction"] = lambda m: reduced.statistics(jnp.asarray(0.3), *base, PARTITION)
+        functions["reduction"] = lambda m: reduced_statistics(
+            reduced, jnp.asarray(0.3), *base, PARTITION
+        )
     for what, function in functions.items():
         found = list(_products(jax.make_jaxpr(function)(mixture).jaxpr))
         assert found or what in ("moments", "reduction"), f"no product in {what}"
