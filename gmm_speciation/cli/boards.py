@@ -46,7 +46,13 @@ def finish(
     tables = {
         title_of(board): Table(SHORT_HEADERS, short_board(board)) for board in summary.largest
     }
-    terminal.finish({**tables, **(more or {})}, write, out, quiet)
+    note = (
+        "error/H(C): root mean square error over H(C), the median over tasks. Estimators of one group are "
+        "not resolved from its first."
+    )
+    terminal.finish(
+        {**tables, **(more or {})}, write, out, quiet, note=note if summary.boards else ""
+    )
 
 
 def _report(summary: Summary, title: str) -> Any:

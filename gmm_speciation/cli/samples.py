@@ -77,7 +77,13 @@ def estimate(
 def export_samples(
     task: Annotated[list[str], typer.Option(help="A task, or module:function. Repeatable.")],
     num_samples: Annotated[str, typer.Option("--num-samples", "--n", metavar="N,…")] = "256",
-    access: Annotated[str, typer.Option(help="noisy or clean.")] = "noisy",
+    access: Annotated[
+        str,
+        typer.Option(
+            help="What an estimator is given: noisy (one draw at each noise level) or clean (samples of "
+            "the data; it adds the known noise itself)."
+        ),
+    ] = "noisy",
     seeds: Annotated[int, typer.Option(min=1, help="How many draws of each.")] = 1,
     form: Annotated[str, typer.Option("--format", help="npz, csv or parquet.")] = "npz",
     seed: Seed = 0,
