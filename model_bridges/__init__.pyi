@@ -35,6 +35,7 @@ from .entropy.gap import InformationBudget as InformationBudget
 from .entropy.gap import gap_curve as gap_curve
 from .entropy.gap import information_budget as information_budget
 from .entropy.levels import adaptive_sigmas as adaptive_sigmas
+from .entropy.own_samples import on_own_samples as on_own_samples
 from .entropy.pairs import Pairs as Pairs
 from .entropy.tree import DecisionTree as DecisionTree
 from .entropy.tree import decision_tree as decision_tree

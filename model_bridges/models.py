@@ -4,7 +4,8 @@
     "digits-text"      the shipped text-to-image model of the same digits, prompts as classes
     "edm2:COND,UNCOND" published EDM2 weights, official or converted files (`edm2.load`)
     "diffusers:PATH_OR_REPO", short "sd:..."   a pipeline of diffusers, of the families of
-                       `pipelines.families`, with prompts or labels as classes
+                       `pipelines.families`, with prompts or labels as classes; or a single safetensors
+                       file, with `config=FOLDER`
     "module:function"  whatever `function()` of an importable module returns, if it is a denoiser
 
 A pipeline in memory stands for itself (`pipelines.from_pipeline`). Names are resolved when `load` or
@@ -54,7 +55,7 @@ def load(
         dtype: "auto", "float32", "bfloat16" or "float16", see `devices`; evidence is float64 with all.
         compile: Compile the network.
         say: Called with the line that says what "auto" took.
-        **options: Of pipelines: `classes`, `class_names`, `variant`, `revision` and the others of
+        **options: Of pipelines: `classes`, `class_names`, `config`, `variant`, `revision` and the others of
             `pipelines.load` and `pipelines.from_pipeline`.
 
     Raises:

@@ -166,13 +166,19 @@ def windows(
 def _scheduler(named: str, request: Request, steps: int) -> Any:
     """The scheduler, refused before any work if it cannot take these steps."""
     from model_bridges.digits.text import FOLDER
-    from model_bridges.pipelines.parts import Source
+    from model_bridges.pipelines.parts import Source, open_source
     from model_bridges.pipelines.schedulers import levels_of, scheduler_of
 
     kind, _, path = request.model.partition(":")
     own = None
     if kind in ("sd", "diffusers"):
-        own = Source(path, request.revision, not request.fetch).settings("scheduler")
+        source = open_source(
+            path,
+            config=request.config,
+            revision=request.revision,
+            local_files_only=not request.fetch,
+        )
+        own = source.settings("scheduler")
     elif request.model == "digits-text":
         own = Source(str(FOLDER)).settings("scheduler")
     found = scheduler_of(named, own)

@@ -53,7 +53,7 @@ def studied_model(options: Study, *, split: bool = False, say: Say = SILENT.say)
         raise ValueError(
             "Give `--data` or `--generate`, not both: an average has one distribution."
         )
-    asked = {name: getattr(options, name) for name in ("variant", "revision", "fetch")}
+    asked = {name: getattr(options, name) for name in ("config", "variant", "revision", "fetch")}
     model = study(
         options.model,
         data=options.data,

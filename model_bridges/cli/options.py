@@ -41,6 +41,13 @@ class Study:
     prompt: Annotated[
         list[str] | None, typer.Option(help="Class of a text-to-image model. Repeat it.")
     ] = None
+    config: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FOLDER",
+            help="Of a pipeline in a single file: one of its kind, for what it is.",
+        ),
+    ] = None
     variant: Annotated[
         str | None, typer.Option(metavar="NAME", help="Of a pipeline's weights, such as fp16.")
     ] = None

@@ -30,7 +30,7 @@ from model_bridges.crosscheck.theory import fit_of, fitted_mixture
 from model_bridges.denoisers.arrays import Images, Labels
 from model_bridges.denoisers.base import Denoiser
 from model_bridges.denoisers.checks import check_data
-from model_bridges.entropy.curve import ESTIMATORS, entropy_curve
+from model_bridges.entropy.curve import ESTIMATORS, data_of, entropy_curve
 from model_bridges.images.labelled import LabelledImages
 from model_bridges.studied import StudiedModel
 
@@ -86,25 +86,7 @@ def critical_times(
             `StudiedModel` with them, and as `entropy_curve`.
     """
     pick(method, dict.fromkeys(ESTIMATORS), "method")
-    denoiser: Denoiser
-    if isinstance(model, StudiedModel):
-        if x0 is not None or labels is not None:
-            raise ValueError("A StudiedModel brings its data; give it others by `with_data`.")
-        data = model.states(model.averaged, seed)
-        x0, labels, denoiser = data.images, data.labels, model.denoiser
-        if isinstance(partition, str):
-            partition = pick(partition, model.partitions, "grouping")
-    elif isinstance(partition, str):
-        raise ValueError(
-            f"Only a StudiedModel knows groupings by name; got {partition!r}. Give a `Partition`."
-        )
-    elif x0 is None:
-        raise ValueError(
-            "A denoiser alone has no data: give `x0`, and `labels` where there are any, or a model with its "
-            "data, `mb.study(name, data=...)`."
-        )
-    else:
-        denoiser = model
+    denoiser, x0, labels, partition = data_of(model, x0, labels, partition, seed)
     curve = entropy_curve(
         denoiser, x0, labels, estimator=method, partition=partition, seed=seed, **options
     )

@@ -21,6 +21,7 @@ from numpy.typing import ArrayLike
 from torch import Tensor
 
 from gmm_speciation.curves import EntropyCurve
+from gmm_speciation.lookup import pick
 from gmm_speciation.partitions import Partition
 from gmm_speciation.progress import Parts, Progress
 from model_bridges.denoisers.arrays import Images, Labels
@@ -35,6 +36,7 @@ from model_bridges.entropy.sampled_gap import SampledGapJob
 from model_bridges.entropy.tracking import TrackingJob, merged_posterior
 from model_bridges.entropy.trust_checks import trusted
 from model_bridges.runs.folder import run_job
+from model_bridges.studied import StudiedModel
 from model_bridges.tracking.forward import track
 from model_bridges.tracking.readouts import forced_prior_curve, ratio_curve, tracked_curve
 from model_bridges.tracking.tracked import PartitionLike, TrackedPosterior
@@ -52,12 +54,12 @@ NEED_LABELS = ("gap-sampled", "tracking-forced")
 
 
 def entropy_curve(
-    denoiser: Denoiser,
-    x0: Images,
+    model: Denoiser | StudiedModel,
+    x0: Images | None = None,
     labels: Labels | None = None,
     *,
     estimator: str = "tracking",
-    partition: Partition | Sequence[int] | None = None,
+    partition: Partition | Sequence[int] | str | None = None,
     seed: int = 0,
     run: str | Path | None = None,
     sigmas: ArrayLike | None = None,
@@ -71,11 +73,12 @@ def entropy_curve(
     call warns with `TrustWarning`.
 
     Args:
-        denoiser: The model.
-        x0: Clean data.
+        model: A `StudiedModel`, which brings its data; or a denoiser.
+        x0: Clean data of a denoiser.
         labels: True classes; "gap-sampled" and "tracking-forced" need them.
         estimator: One of those of the module; "tracking" by default.
-        partition: Groups of classes; every class its own by default.
+        partition: Groups of classes, or the name of those that a `StudiedModel` knows; every class its own
+            by default.
         seed: Of everything random.
         run: Folder of a long run, which can be killed and continued (see `runs`).
         sigmas, prior, max_batch: As in `track`. Without a folder, the estimators of one pass take 64
@@ -84,9 +87,10 @@ def entropy_curve(
 
     Raises:
         ValueError: If the estimator is unknown or needs what is not there, there are fewer than two
-            images, the folder holds another run, and as `track`.
+            images, the folder holds another run, and as `data_of` and `track`.
         OSError: If the disk is full or the device is lost.
     """
+    denoiser, x0, labels, partition = data_of(model, x0, labels, partition, seed)
     x0, labels = check_data(denoiser, x0, labels)
     _check(denoiser, x0, labels, estimator)
     if run is None and estimator in READOUTS:
@@ -122,6 +126,37 @@ def entropy_curve(
     read = {"estimator": estimator} if isinstance(job, TrackingJob) else {}
     curve = job.curve(merged, name, **read)
     return _told(trusted(curve, job.evidence(merged, name), estimator))
+
+
+def data_of(
+    model: Denoiser | StudiedModel,
+    x0: Images | None,
+    labels: Labels | None,
+    partition: Partition | Sequence[int] | str | None,
+    seed: int = 0,
+) -> tuple[Denoiser, Images, Labels | None, Partition | Sequence[int] | None]:
+    """The denoiser with its data and grouping: those of a `StudiedModel`, or those given.
+
+    Raises:
+        ValueError: If the grouping is unknown, a denoiser comes without data or a `StudiedModel` with them.
+    """
+    if isinstance(model, StudiedModel):
+        if x0 is not None or labels is not None:
+            raise ValueError("A StudiedModel brings its data; give it others by `with_data`.")
+        data = model.states(model.averaged, seed)
+        if isinstance(partition, str):
+            partition = pick(partition, model.partitions, "grouping")
+        return model.denoiser, data.images, data.labels, partition
+    if isinstance(partition, str):
+        raise ValueError(
+            f"Only a StudiedModel knows groupings by name; got {partition!r}. Give a `Partition`."
+        )
+    if x0 is None:
+        raise ValueError(
+            "A denoiser alone has no data: give `x0`, and `labels` where there are any, or a model with its "
+            "data, `mb.study(name, data=...)`, or on samples of its own, `mb.on_own_samples`."
+        )
+    return model, x0, labels, partition
 
 
 def _told(curve: EntropyCurve) -> EntropyCurve:

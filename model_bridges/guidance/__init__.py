@@ -32,8 +32,9 @@ from gmm_speciation.guidance import (
 )
 from model_bridges.guidance.base import Class, Denoise, Guided, denoise_at
 from model_bridges.guidance.callbacks import interval_callback
+from model_bridges.guidance.evaluations import PROMPT, UNWANTED
 from model_bridges.guidance.guiders import as_guider
-from model_bridges.guidance.pipelines import PROMPT, UNWANTED, on_pipeline
+from model_bridges.guidance.pipelines import on_pipeline
 
 __all__ = [
     "PROMPT",

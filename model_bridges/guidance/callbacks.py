@@ -4,7 +4,8 @@ import inspect
 from typing import Any
 
 from gmm_speciation.guidance import Interval, Unguided
-from model_bridges.guidance.pipelines import PIPELINES, half, known_pipeline
+from model_bridges.guidance.evaluations import half
+from model_bridges.guidance.pipelines import PIPELINES, TWICE, known_pipeline
 from model_bridges.pipelines.schedulers import level_at
 
 
@@ -32,6 +33,8 @@ def interval_callback(pipe: Any, low: float | int, high: float | int) -> Any:
     if halved is None:
         can = "callback_on_step_end" in inspect.signature(type(pipe).__call__).parameters
         reason = "cannot halve all that {} gives to its network" if can else "has no place in {}"
+        if name in TWICE:
+            reason = "does not reach the `true_cfg_scale` of {}"
         raise ValueError(f"A callback {reason.format(name)}. Use `on_pipeline`.")
     tensors = list(halved)
 

@@ -10,7 +10,6 @@ pipeline, for outputs are affine in posterior means at one x; packed latents are
 """
 
 import functools
-import inspect
 import threading
 from collections.abc import Mapping
 from typing import Any, cast
@@ -20,7 +19,8 @@ from torch import Tensor
 
 from gmm_speciation.guidance import AbstractGuidance as Guidance
 from model_bridges.guidance.base import Class, Threaded
-from model_bridges.guidance.pipelines import PROMPT, UNWANTED
+from model_bridges.guidance.evaluations import PROMPT, UNWANTED, inputs_of
+from model_bridges.pipelines.networks import check_memoryless
 from model_bridges.pipelines.schedulers import family_of, identified, level_at
 
 PREDICTIONS: dict[Class, str] = {
@@ -83,6 +83,12 @@ def _guider_of(kind: type) -> Any:
         def set_state(self, step: int, num_inference_steps: int, timestep: Any) -> None:
             super().set_state(step, num_inference_steps, timestep)
             self.labels, self.states = [], None
+            if getattr(self.pipe, "guider", self) is not self:
+                raise ValueError(
+                    "This guider was made for another pipeline, whose scheduler is its clock: "
+                    "make one for this with `as_guider`."
+                )
+            check_memoryless("transformer", getattr(self.pipe, "transformer", None))
             if step == 0:
                 self.threaded, self.thread = Threaded(self.guidance), threading.get_ident()
             elif self.thread != threading.get_ident():
@@ -149,6 +155,11 @@ def _guider_of(kind: type) -> Any:
             return self.prepare_inputs({k: v for k, v in given.items() if v is not None})
 
         def prepare_models(self, denoiser: torch.nn.Module) -> None:
+            if getattr(denoiser, "_compiled_call_impl", None) is not None:
+                raise ValueError(
+                    "A network that was compiled in place runs as it was then and shows nobody its states; "
+                    "give the pipeline `torch.compile(network)`."
+                )
             super().prepare_models(denoiser)
             self.hook = denoiser.register_forward_pre_hook(self._note, with_kwargs=True)
 
@@ -158,7 +169,7 @@ def _guider_of(kind: type) -> Any:
         def _note(self, network: Any, args: Any, kwargs: dict[str, Any]) -> None:
             """The states, the first of the network's inputs."""
             if threading.get_ident() == self.thread:
-                given = inspect.signature(network.forward).bind(*args, **kwargs).arguments
+                given = inputs_of(network).bind(*args, **kwargs).arguments
                 self.states = next(iter(given.values()))
 
         def forward(self, **raw: Tensor) -> Any:

@@ -27,7 +27,7 @@ from model_bridges.denoisers.parametrisation import from_epsilon, from_flow, fro
 from model_bridges.pipelines.families import FAMILIES, Family, Rows
 from model_bridges.pipelines.latent_diffusion import LatentDiffusion
 from model_bridges.pipelines.opened import Opened, from_disk, in_memory
-from model_bridges.pipelines.parts import Source
+from model_bridges.pipelines.parts import open_source
 from model_bridges.pipelines.prompts import check_prompts, check_tokens
 from model_bridges.pipelines.schedulers import family_of
 from model_bridges.pipelines.schedules import alphas_cumprod
@@ -101,6 +101,7 @@ def load(
     *,
     embeddings: Float[Tensor, "K S E"] | None = None,
     empty_embedding: Float[Tensor, "S E"] | None = None,
+    config: str | Path | None = None,
     revision: str | None = None,
     variant: str | None = None,
     local_files_only: bool = True,
@@ -116,12 +117,16 @@ def load(
     """A pipeline on disk or on the hub as a denoiser; `model_index.json` says which family it is.
 
     Args:
-        path_or_repo: A folder in the layout of diffusers, or `owner/name` on the hub.
+        path_or_repo: A folder in the layout of diffusers, `owner/name` on the hub, or a single safetensors
+            file.
         prompts: One a class; names only where `embeddings` are given.
         embeddings: Ready embeddings of the prompts of a Stable Diffusion 1 or 2; the text encoder is not
             read then.
         empty_embedding: That of the empty prompt, to go with them; without it there is no
             unconditional part.
+        config: Of a single file: a folder or repository of a pipeline of its kind, for the configuration of
+            its parts and for what the file does not have. If `None`, where diffusers has that of such
+            files, which `local_files_only=False` fetches.
         revision: Commit, tag or branch on the hub; pin it.
         variant: Of the files of weights, such as "fp16".
         local_files_only: Use what is on this machine; `False` fetches from the hub.
@@ -136,7 +141,13 @@ def load(
     """
     if prompts is not None:
         prompts = check_prompts(prompts)
-    source = Source(str(path_or_repo), revision, local_files_only, variant)
+    source = open_source(
+        str(path_or_repo),
+        config=config,
+        revision=revision,
+        local_files_only=local_files_only,
+        variant=variant,
+    )
     if embeddings is None and empty_embedding is not None:
         raise ValueError("`empty_embedding` goes with `embeddings`; got it alone.")
     opened = from_disk(source, device, dtype)

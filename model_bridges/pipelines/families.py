@@ -41,7 +41,7 @@ class Family:
             are labels.
         labels: Key of the network's configuration with the number of its labels.
         null_class: Whether the label after the last one is no class.
-        foreign: Of `parts.FOREIGN`, those that this family gives.
+        foreign: Of `networks.FOREIGN`, those that this family gives.
         former: Further names that the network's class has in files.
         longest: Most tokens of a prompt that the pipeline reads.
         channels: Channels of the network's input for one of the state.

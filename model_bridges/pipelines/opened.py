@@ -14,7 +14,8 @@ import torch
 
 from model_bridges.pipelines.families import Family, Size, family_of_pipeline, kind_of
 from model_bridges.pipelines.latents import LatentScale, latent_scale
-from model_bridges.pipelines.parts import Source, check_network
+from model_bridges.pipelines.networks import check_memoryless, check_network
+from model_bridges.pipelines.parts import Source
 from model_bridges.pipelines.schedulers import identified
 
 DEFAULT_SIZE = 128  # of latents, where the network's configuration says none: FLUX
@@ -84,6 +85,12 @@ def in_memory(pipe: Any) -> Opened:
         )
     network: Any = part
     check_network(family, dict(network.config))
+    check_memoryless(family.network, network)
+    if getattr(network, "encoder_hid_proj", None) is not None:
+        raise ValueError(
+            f"`{family.network}` is prompted by images, too (an IP adapter), which are not known here. "
+            "`pipe.unload_ip_adapter()` leaves the prompts."
+        )
     for name in (family.network, *family.text_parts, "vae"):
         if isinstance(getattr(pipe, name, None), torch.nn.Module):
             getattr(pipe, name).eval()
@@ -142,7 +149,7 @@ def from_disk(source: Source, device: torch.device | str, dtype: torch.dtype) ->
 
     return Opened(
         family,
-        f"{source.name}@{source.revision}" if source.revision else source.name,
+        source.title,
         network,
         scheduler,
         scale,

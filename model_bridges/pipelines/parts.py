@@ -8,7 +8,6 @@ seconds.
 
 import re
 import sys
-from collections.abc import Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,15 +19,19 @@ from gmm_speciation.reading import read_json
 from model_bridges.checkpoints.errors import MissingExtraError
 from model_bridges.pipelines.configurations import check_configuration, check_files, check_size
 from model_bridges.pipelines.families import Family
+from model_bridges.pipelines.networks import check_network, check_weights
+from model_bridges.pipelines.single_files import SingleFile, read_shapes, repository_of
 
 LICENCE_NOTICE = (
     "{name}: these weights have a licence of their own, on their model card; Stable Diffusion's "
     "(CreativeML OpenRAIL-M) restricts what they may be used for."
 )
-# Inputs that a network of text and time does not have: other pipelines.
-FOREIGN = ("addition_embed_type", "class_embed_type", "encoder_hid_dim_type", "time_cond_proj_dim")
 _VARIANT = re.compile(r"(?:diffusion_pytorch_model|model)\.([^.]+?)(?:-\d+-of-\d+)?\.safetensors$")
-SINGLE_FILES = (".safetensors", ".ckpt", ".pt", ".pth", ".bin", ".gguf")
+SINGLE_FILE_REMEDY = (
+    "Give `config`, the folder of a pipeline of its kind in the layout of diffusers, which needs no weights "
+    "(`--config FOLDER`), or `fetch=True` (`--fetch`) to let diffusers fetch the one that it takes it for."
+)
+OTHER_FILES = (".ckpt", ".pt", ".pth", ".bin", ".gguf")
 _announced: set[str] = set()
 
 
@@ -42,27 +45,24 @@ class Source:
         revision: Commit, tag or branch on the hub.
         local_files_only: Use what is on this machine, fetch nothing.
         variant: Of the files of weights, such as "fp16"; in a folder, of those parts that have it.
-
-    Raises:
-        ValueError: If it is a single file of weights.
+        file: A single file of weights, whose parts count before those of `name`.
     """
 
     name: str
     revision: str | None = None
     local_files_only: bool = True
     variant: str | None = None
-
-    def __post_init__(self) -> None:
-        if self.name.endswith(SINGLE_FILES) and not self.is_folder:
-            raise ValueError(
-                f"{self.name!r} is a single file of weights, which does not say what its networks are. "
-                "Convert it once: `StableDiffusionPipeline.from_single_file(path).save_pretrained(folder)`, "
-                "with the class that it is of; give the folder, or the pipeline itself to `from_pipeline`."
-            )
+    file: SingleFile | None = None
 
     @property
     def is_folder(self) -> bool:
         return Path(self.name).is_dir()
+
+    @property
+    def title(self) -> str:
+        """In words."""
+        name = f"{self.name}@{self.revision}" if self.revision else self.name
+        return name if self.file is None else f"{self.file.path} with {name}"
 
     @property
     def _options(self) -> dict[str, Any]:
@@ -107,6 +107,8 @@ class Source:
             kind: Any = DDPMScheduler if part == "scheduler" else UNet2DModel
             loaded = kind.load_config(self.name, subfolder=part, **self._options)
         check_configuration(part, loaded)
+        if part == "scheduler" and self.file is not None:
+            self.file.check_scheduler(loaded)
         return dict(loaded)
 
     def network(self, family: Family, dtype: torch.dtype) -> Any:
@@ -184,6 +186,18 @@ class Source:
         return tokenizer
 
     def _network(self, kind: Any, part: str, dtype: torch.dtype) -> Any:
+        if self.file is not None and self.file.holds(part, kind.__name__):
+            with self._reading(part):
+                if kind.__module__.startswith("diffusers"):
+                    network = self.file.model(part, kind, dtype)
+                else:
+                    network = self.file.text_encoder(part, self.index()[0])
+        else:
+            network = self._of_layout(kind, part, dtype)
+        check_weights(f"{self.title}, `{part}`", network)
+        return network.eval().requires_grad_(False)
+
+    def _of_layout(self, kind: Any, part: str, dtype: torch.dtype) -> Any:
         options: dict[str, Any] = {"subfolder": part, "use_safetensors": True, **self._options}
         options["variant"] = self._variant(part)
         if kind.__module__.startswith("diffusers"):
@@ -204,8 +218,7 @@ class Source:
                 f"{self.name}/{part} must hold every tensor of a {kind.__name__} with its "
                 f"config.json; {len(lacking)} are missing or of another shape, {lacking[0]} first."
             )
-        check_weights(f"{self.name}/{part}", network)
-        return network.eval().requires_grad_(False)
+        return network
 
     def _variant(self, part: str) -> str | None:
         """The variant to ask for: in a folder, none where the part has only plain files.
@@ -242,78 +255,71 @@ class Source:
         ) as error:  # a damaged file makes diffusers and transformers say many things
             remedy = (
                 "Give a folder in the layout of diffusers, with safetensors."
-                if self.is_folder or not self.local_files_only
+                if self.is_folder or self.file is not None or not self.local_files_only
                 else "It is neither a folder nor in the local cache; pass `fetch=True` (`--fetch`) "
                 "(`local_files_only=False` to `pipelines.load`) to fetch it from the hub, or fetch it "
                 "first with `hf download`."
             )
             reason = " ".join(str(error).split())[:300]
             raise ValueError(
-                f"{self.name}: could not read `{part}` ({reason}). {remedy}"
+                f"{self.title}: could not read `{part}` ({reason}). {remedy}"
             ) from error
 
 
-def check_network(family: Family, settings: Mapping[str, Any]) -> None:
-    """Refuse the networks of other pipelines.
+def open_source(
+    name: str,
+    *,
+    config: str | Path | None = None,
+    revision: str | None = None,
+    local_files_only: bool = True,
+    variant: str | None = None,
+) -> Source:
+    """A folder, a repository, or a single file with the folder or repository of its configuration.
 
     Args:
-        family: The pipeline's.
-        settings: The network's configuration.
+        name: One of the three.
+        config: Of a single file; without one diffusers says which repository, where it may be fetched.
+        revision, local_files_only, variant: As `Source`; of a single file's configuration.
 
     Raises:
-        ValueError: If it takes further inputs, or gives neither its state nor that with a variance.
+        ValueError: If a single file is a pickle or is not there, if its configuration is not, or one is given
+            to what is no single file.
     """
-    part = family.network
-    foreign = [
-        name for name in FOREIGN if settings.get(name) is not None and name not in family.foreign
-    ]
-    if foreign:
+    single = not Path(name).is_dir() and name.endswith((".safetensors", *OTHER_FILES))
+    if not single:
+        if config is not None:
+            raise ValueError(
+                f"`config` goes with a single file of weights; {name!r} has its own. Leave it out."
+            )
+        return Source(name, revision, local_files_only, variant)
+    if name.endswith(OTHER_FILES):
         raise ValueError(
-            f"`{part}` must take no more than its pipeline gives it; this one has {', '.join(foreign)}: "
-            "another kind of pipeline. Wrap it yourself with `from_epsilon` or `from_velocity`."
+            f"{name!r} is no safetensors file, and pickles are not read. Convert it where you trust it: "
+            "`StableDiffusionPipeline.from_single_file(path).save_pretrained(folder)`, with its own class; "
+            "give the folder, or the pipeline itself to `from_pipeline`."
         )
-    channels = (
-        settings.get("in_channels", 4),
-        settings.get("out_channels") or settings.get("in_channels", 4),
+    shapes = read_shapes(Path(name))
+    if config is None and local_files_only:
+        raise ValueError(f"{name!r} does not say what its networks are. {SINGLE_FILE_REMEDY}")
+    where = str(repository_of(Path(name), shapes) if config is None else config)
+    folder = Path(where)
+    if not folder.is_dir():
+        try:
+            from huggingface_hub import snapshot_download
+
+            found = snapshot_download(
+                where,
+                revision=revision,
+                local_files_only=local_files_only,
+                allow_patterns=["*.json", "*.txt", "*.model"],
+            )
+        except Exception as error:  # the hub's client says many things
+            reason = " ".join(str(error).split())[:300]
+            raise ValueError(
+                f"`config` must be a folder, or a repository that is on this machine or is fetched; could "
+                f"not read {where!r} ({reason}). {SINGLE_FILE_REMEDY}"
+            ) from error
+        folder = Path(found)
+    return Source(
+        where, revision, local_files_only, variant, SingleFile(Path(name), folder, shapes)
     )
-    if channels[1] not in (channels[0], 2 * channels[0]):
-        raise ValueError(
-            f"`{part}` must return what it takes; got {channels[0]} channels in and {channels[1]} "
-            "out, as networks for inpainting, depth or upscaling have."
-        )
-    if "sample_size" not in settings and part != "unet":
-        return
-    levels = len(settings.get("block_out_channels") or ())
-    size = settings.get("sample_size")
-    sizes = size if isinstance(size, list | tuple) else (size, size)
-    fits = [isinstance(n, int) and n >= 2 ** max(levels - 1, 0) for n in sizes]
-    if not (len(fits) == 2 and all(fits)):
-        raise ValueError(
-            f"`sample_size` in the configuration of `{part}` must be a whole number, or two, of at least "
-            f"{2 ** max(levels - 1, 0)} for its {levels} levels; got {size!r}."
-        )
-
-
-def check_weights(name: str, network: torch.nn.Module) -> None:
-    """Refuse weights that are damaged, or integers of a quantised file read as if they were the weights.
-
-    Raises:
-        ValueError: If a tensor has values that are not finite, or a matrix whole numbers only; if all
-            matrices are zero.
-    """
-    matrices = [(key, value) for key, value in network.named_parameters() if value.ndim > 1]
-    for key, value in network.named_parameters():
-        if not value.isfinite().all():
-            raise ValueError(
-                f"{name} must hold finite weights; {key} has others. The file is damaged."
-            )
-    for key, value in matrices:
-        if value.any() and not (value != value.round()).any():
-            raise ValueError(
-                f"{name} must hold floating weights; {key} has whole numbers only, as a quantised file "
-                "has. Give the weights themselves."
-            )
-    if not any(value.any() for _, value in matrices):
-        raise ValueError(
-            f"{name}: all its matrices are zero. The file is damaged, or was never trained."
-        )

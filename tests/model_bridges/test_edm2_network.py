@@ -86,7 +86,11 @@ def test_xs_configuration_has_the_published_names_and_shapes():
     [(128, 125), (192, 280), (256, 498), (320, 777), (384, 1119), (448, 1523)],
 )
 def test_every_published_size_has_its_number_of_parameters(model_channels, millions, img_channels):
-    """XS to XXL, Table 2 of arXiv 2312.02696, in millions."""
+    """XS to XXL, in millions: the counts of Karras et al. 2024 (arXiv 2312.02696) as others quote them.
+
+    S and XXL in Table 1 of Kynkaanniemi et al. 2024 (arXiv 2404.07724), XS to L in the tables of SiDA (Zhou
+    et al. 2024), which round XL and XXL to 1.1 and 1.5 thousand.
+    """
     with torch.device("meta"):
         network = EDM2Network(64, img_channels, 1000, model_channels=model_channels)
     assert abs(sum(p.numel() for p in network.parameters()) / 1e6 - millions) < 1

@@ -307,8 +307,6 @@ def test_what_is_in_no_family_is_refused_by_name(pipe, tmp_path):
     (tmp_path / "model_index.json").write_text('{"_class_name": "KandinskyPipeline"}')
     with pytest.raises(ValueError, match=r"got KandinskyPipeline,.*from_epsilon"):
         mb.load(f"diffusers:{tmp_path}", prompts=PROMPTS)
-    with pytest.raises(ValueError, match="from_single_file"):
-        mb.load("sd:some/model.safetensors", prompts=PROMPTS)
 
 
 def test_a_folder_of_one_variant_says_so_and_is_read(copy):

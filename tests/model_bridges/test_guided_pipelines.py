@@ -20,7 +20,8 @@ from tiny_pipeline import change, close, draw, further, made_as
 from model_bridges import guidance
 from model_bridges.entropy.windows import GuidanceInterval
 from model_bridges.guidance import PROMPT, UNWANTED, ClassifierFree, on_pipeline
-from model_bridges.guidance.pipelines import PIPELINES, half
+from model_bridges.guidance.evaluations import half
+from model_bridges.guidance.pipelines import PIPELINES
 from model_bridges.pipelines.schedulers import KNOWN, noise_range
 
 # Its old schedulers warn about NumPy and about their own defaults.

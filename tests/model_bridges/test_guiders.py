@@ -8,6 +8,7 @@ import copy
 import threading
 
 import diffusers
+import numpy as np
 import pytest
 import torch
 from diffusers.guiders import BaseGuidance, ClassifierFreeGuidance
@@ -162,6 +163,40 @@ def test_what_a_guider_lacks_is_said():
     made.update_components(scheduler=Own.from_config(made.scheduler.config))
     with pytest.raises(ValueError, match=r"got .*Own, whose noise"):
         as_guider(ClassifierFree(PROMPT, 3.0), made)
+
+
+def test_a_guider_is_of_its_pipeline(pair):
+    """Its clock is the scheduler of the pipeline that it was made for."""
+    _, made = pair
+    guider = as_guider(ClassifierFree(PROMPT, 3.0), made)
+    own = run(made, guider)
+    other = copy.deepcopy(made)
+    other.scheduler.register_to_config(shift=1.0)
+    with pytest.raises(ValueError, match="made for another pipeline"):
+        run(other, as_guider(ClassifierFree(PROMPT, 3.0), made))
+    close(run(made, guider), own)
+    assert torch.equal(run(copy.deepcopy(made)), own)  # with its guider
+
+
+def test_scales_of_prompts_and_several_pictures_of_each(pair):
+    _, made = pair
+    given = {"num_images_per_prompt": 2}
+    own = {scale: run(made, ClassifierFreeGuidance(scale), **given) for scale in (2.0, 6.0)}
+    drawn = run(made, as_guider(ClassifierFree(PROMPT, np.array([2.0, 6.0])), made), **given)
+    close(drawn, torch.cat([own[2.0][:2], own[6.0][2:]]))
+
+
+def test_a_network_that_was_compiled(pair):
+    _, made = pair
+    part = "unet" if hasattr(made, "unet") else "transformer"
+    guider = as_guider(ClassifierFree(PROMPT, 3.0), made)
+    own, network = run(made, guider), getattr(made, part)
+    made.update_components(**{part: torch.compile(network, backend="eager")})
+    close(run(made, guider), own)
+    made.update_components(**{part: network})
+    network.compile(backend="eager")
+    with pytest.raises(ValueError, match="compiled in place"):
+        run(made, guider)
 
 
 def test_a_guider_is_of_one_thread():

@@ -255,9 +255,14 @@ def draw(pipe, scale=3.0, prompts=("a cat", "a dog"), **options):
     if "prompt" not in taken:
         given |= {"class_labels": [LABELS[prompt] for prompt in prompts], "output_type": "pt"}
     given = {key: value for key, value in given.items() if key in taken}
-    found = pipe(
-        guidance_scale=scale, generator=generator, **{"num_inference_steps": 6, **given, **options}
-    )
+    given |= {"guidance_scale": scale}
+    if "true_cfg_scale" in taken:  # FLUX: its `guidance_scale` is an input of the network
+        given |= {
+            "guidance_scale": 1.0,
+            "true_cfg_scale": scale,
+            "negative_prompt": [""] * len(prompts),
+        }
+    found = pipe(generator=generator, **{"num_inference_steps": 6, **given, **options})
     return torch.as_tensor(
         found.images
     )  # older versions give the pictures of labels as numpy arrays

@@ -1,0 +1,90 @@
+"""Networks that are what a pipeline's class lets expect: no further inputs, no memory, no damage."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+
+from model_bridges.pipelines.families import Family
+
+# Inputs that a network of text and time does not have: other pipelines.
+FOREIGN = ("addition_embed_type", "class_embed_type", "encoder_hid_dim_type", "time_cond_proj_dim")
+
+
+def check_network(family: Family, settings: Mapping[str, Any]) -> None:
+    """Refuse the networks of other pipelines.
+
+    Args:
+        family: The pipeline's.
+        settings: The network's configuration.
+
+    Raises:
+        ValueError: If it takes further inputs, or gives neither its state nor that with a variance.
+    """
+    part = family.network
+    foreign = [
+        name for name in FOREIGN if settings.get(name) is not None and name not in family.foreign
+    ]
+    if foreign:
+        raise ValueError(
+            f"`{part}` must take no more than its pipeline gives it; this one has {', '.join(foreign)}: "
+            "another kind of pipeline. Wrap it yourself with `from_epsilon` or `from_velocity`."
+        )
+    channels = (
+        settings.get("in_channels", 4),
+        settings.get("out_channels") or settings.get("in_channels", 4),
+    )
+    if channels[1] not in (channels[0], 2 * channels[0]):
+        raise ValueError(
+            f"`{part}` must return what it takes; got {channels[0]} channels in and {channels[1]} "
+            "out, as networks for inpainting, depth or upscaling have."
+        )
+    if "sample_size" not in settings and part != "unet":
+        return
+    levels = len(settings.get("block_out_channels") or ())
+    size = settings.get("sample_size")
+    sizes = size if isinstance(size, list | tuple) else (size, size)
+    fits = [isinstance(n, int) and n >= 2 ** max(levels - 1, 0) for n in sizes]
+    if not (len(fits) == 2 and all(fits)):
+        raise ValueError(
+            f"`sample_size` in the configuration of `{part}` must be a whole number, or two, of at least "
+            f"{2 ** max(levels - 1, 0)} for its {levels} levels; got {size!r}."
+        )
+
+
+def check_memoryless(part: str, network: Any) -> None:
+    """Refuse a network whose output depends on what it was asked before.
+
+    Raises:
+        ValueError: If it has a cache of diffusers.
+    """
+    if getattr(network, "is_cache_enabled", False):
+        raise ValueError(
+            f"the cache of `{part}` answers with what was computed at other steps; call "
+            f"`pipe.{part}.disable_cache()` first."
+        )
+
+
+def check_weights(name: str, network: torch.nn.Module) -> None:
+    """Refuse weights that are damaged, or integers of a quantised file read as if they were the weights.
+
+    Raises:
+        ValueError: If a tensor has values that are not finite, or a matrix whole numbers only; if all
+            matrices are zero.
+    """
+    matrices = [(key, value) for key, value in network.named_parameters() if value.ndim > 1]
+    for key, value in network.named_parameters():
+        if not value.isfinite().all():
+            raise ValueError(
+                f"{name} must hold finite weights; {key} has others. The file is damaged."
+            )
+    for key, value in matrices:
+        if value.any() and not (value != value.round()).any():
+            raise ValueError(
+                f"{name} must hold floating weights; {key} has whole numbers only, as a quantised file "
+                "has. Give the weights themselves."
+            )
+    if not any(value.any() for _, value in matrices):
+        raise ValueError(
+            f"{name}: all its matrices are zero. The file is damaged, or was never trained."
+        )

@@ -1,0 +1,192 @@
+"""Pipelines as their users have them: compiled, in half precision, offloaded, with caches and adapters.
+
+What is measured and how they are guided is as without; what would be another model is refused by name.
+"""
+
+import copy
+import threading
+
+import accelerate
+import diffusers
+import numpy as np
+import pytest
+import torch
+from tiny_pipeline import close, draw, flux, made_as, stable_diffusion_3, states
+
+import model_bridges as mb
+from model_bridges import guidance
+from model_bridges.guidance import PROMPT, ClassifierFree, Interval, on_pipeline
+from model_bridges.guidance.pipelines import PIPELINES
+
+pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
+PROMPTS = ("a cat", "a dog")
+TEXT = [
+    name
+    for name in sorted(PIPELINES)
+    if not any(part in name for part in ("Img2Img", "Inpaint", "ControlNet", "Adapter", "DiT"))
+]
+
+
+def in_place(pipe):
+    pipe.unet.compile(backend="eager")
+
+
+def as_another(pipe):
+    pipe.unet = torch.compile(pipe.unet, backend="eager")
+
+
+def offloaded(pipe):
+    for part in (pipe.unet, pipe.text_encoder, pipe.vae):
+        accelerate.cpu_offload(part, execution_device=torch.device("cpu"))
+
+
+def hooked(pipe):
+    pipe.unet.register_forward_hook(lambda module, args, output: None)
+
+
+def cast_by_layer(pipe):
+    pipe.unet.enable_layerwise_casting(storage_dtype=torch.float16, compute_dtype=torch.float32)
+
+
+@pytest.mark.parametrize("change", [in_place, as_another, offloaded, hooked])
+def test_a_network_in_use_is_the_same(pipe, change):
+    """Used before, within and after guidance: what was traced at one time is not kept for another."""
+    plain, options = copy.deepcopy(pipe), {"num_inference_steps": 4}
+    used = copy.deepcopy(pipe)
+    change(used)
+    own = {scale: draw(plain, scale, **options) for scale in (3.0, 9.0)}
+    for _ in range(2):
+        close(draw(used, 9.0, **options), own[9.0])
+        with on_pipeline(used, ClassifierFree(PROMPT, 3.0)):
+            close(draw(used, 9.0, **options), own[3.0])
+    with on_pipeline(used, Interval(ClassifierFree(PROMPT, 3.0), 1e3, 1e4)):
+        alone = draw(used, 9.0, **options)
+    close(alone, draw(plain, 1.0, **options))
+    x, label = states(2, 1.0), torch.arange(2)
+    read = mb.from_pipeline(used, PROMPTS)
+    close(read(x, 1.0, label), mb.from_pipeline(plain, PROMPTS)(x, 1.0, label))
+    close(mb.load(used, prompts=PROMPTS)(x, 1.0, label), read(x, 1.0, label))
+
+
+def test_what_is_stored_in_half_computes_as_it_says(pipe):
+    used = copy.deepcopy(pipe)
+    cast_by_layer(used)
+    x, label = states(2, 1.0), torch.arange(2)
+    read = mb.from_pipeline(used, PROMPTS)(x, 1.0, label)
+    whole = mb.from_pipeline(pipe, PROMPTS)(x, 1.0, label)
+    assert read.dtype == torch.float32
+    assert (read - whole).abs().max() < 1e-2 * whole.abs().max()
+
+
+@pytest.mark.parametrize("name", TEXT)
+def test_in_half_precision(pipe, name):
+    """The pipeline's own mixture in bfloat16, to its rounding."""
+    made, options = made_as(name, copy.deepcopy(pipe))
+    made = made.to(torch.bfloat16)
+    own = draw(made, 3.0, **options).float()
+    with on_pipeline(made, ClassifierFree(PROMPT, 3.0)):
+        guided = draw(made, 9.0, **options).float()
+    other = draw(made, 9.0, **options).float()
+    assert (guided - own).norm() < 0.1 * (other - own).norm()
+
+
+@pytest.mark.parametrize("name", TEXT)
+def test_scales_of_prompts_and_several_pictures_of_each(pipe, name):
+    """Each prompt is drawn as if all were at its scale, its pictures together."""
+    made, options = made_as(name, pipe)
+    given = {"num_images_per_prompt": 2, "num_inference_steps": 4, **options}
+    own = {scale: draw(made, scale, **given) for scale in (2.0, 6.0)}
+    with on_pipeline(made, ClassifierFree(PROMPT, np.array([2.0, 6.0]))):
+        drawn = draw(made, 9.0, **given)
+    assert len(drawn) == 4
+    close(drawn, torch.cat([own[2.0][:2], own[6.0][2:]]))
+
+
+def test_two_flux_pipelines_in_turn():
+    """They share their transformer, in two threads, one step each."""
+    first = flux()
+    second = diffusers.FluxPipeline(
+        **{**first.components, "scheduler": copy.deepcopy(first.scheduler)}
+    )
+    second.set_progress_bar_config(disable=True)
+    kinds = {
+        first: ClassifierFree(PROMPT, 5.0),
+        second: guidance.Feedback.tracked(PROMPT, num_steps=6),
+    }
+    alone, found, turn = {}, {}, threading.Barrier(2, timeout=60)
+
+    def run(one, **options):
+        with on_pipeline(one, kinds[one]):
+            return draw(one, **options)
+
+    def wait(pipe, index, step, given):
+        turn.wait()
+        return given
+
+    def go(one):
+        found[one] = run(one, callback_on_step_end=wait)
+
+    for one in kinds:
+        alone[one] = run(one)
+    threads = [threading.Thread(target=go, args=(one,)) for one in kinds]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert all(torch.equal(found[one], alone[one]) for one in kinds)
+    assert (alone[first] - alone[second]).abs().max() > 1e-3
+
+
+def test_flux_says_how_it_is_called():
+    pipe = flux()
+    for given in ({"negative_prompt": None}, {"true_cfg_scale": 1.0}):
+        with (
+            pytest.raises(ValueError, match=r"`true_cfg_scale` above 1 and a `negative_prompt`"),
+            on_pipeline(pipe, ClassifierFree(PROMPT, 3.0)),
+        ):
+            draw(pipe, **given)
+
+
+def test_a_network_with_a_memory_is_refused():
+    pipe = flux()
+    pipe.transformer.enable_cache(diffusers.FirstBlockCacheConfig(threshold=0.5))
+    with pytest.raises(ValueError, match=r"`pipe\.transformer\.disable_cache\(\)`"):
+        mb.from_pipeline(pipe, PROMPTS, size=(16, 16))
+    with (
+        pytest.raises(ValueError, match=r"`pipe\.transformer\.disable_cache\(\)`"),
+        on_pipeline(pipe, ClassifierFree(PROMPT, 3.0)),
+    ):
+        pass
+    pipe.transformer.disable_cache()
+    mb.from_pipeline(pipe, PROMPTS, size=(16, 16))
+
+
+def test_what_acts_besides_the_two_outputs_is_refused(pipe):
+    made = stable_diffusion_3()
+    given = {
+        "skip_guidance_layers": [0],
+        "skip_layer_guidance_start": 0.0,
+        "skip_layer_guidance_stop": 1.0,
+        "latents": torch.zeros(2, 4, 8, 8),  # halves that are equal
+    }
+    with (
+        pytest.raises(ValueError, match="skip_guidance_layers"),
+        on_pipeline(made, ClassifierFree(PROMPT, 3.0)),
+    ):
+        draw(made, prompts=["a cat"] * 2, **given)
+    made.transformer.encoder_hid_proj = torch.nn.Identity()
+    with pytest.raises(ValueError, match="unload_ip_adapter"):
+        mb.from_pipeline(made, PROMPTS)
+
+
+def test_a_loop_without_a_progress_bar_is_not_taken_for_guided(pipe):
+    class Own(diffusers.StableDiffusionPipeline):
+        def __call__(self, prompt, guidance_scale=7.5):
+            return self.unet(torch.zeros(2, 4, 8, 8), 3, torch.zeros(2, 5, 16)).sample
+
+    made = Own(**pipe.components, requires_safety_checker=False)
+    with (
+        pytest.raises(ValueError, match=r"Own did not ask its `unet`.*nothing was guided"),
+        on_pipeline(made, ClassifierFree(PROMPT, 3.0)),
+    ):
+        made("a cat")
