@@ -216,7 +216,7 @@ class TwiceRun(Run):
         inputs = self._bound(args, kwargs)
         states = inputs[self.state]
         if self.first is None:
-            self.both = {PROMPT: inputs}
+            self.both: dict[Class, dict[str, Any]] = {PROMPT: inputs}
             self.inputs = inputs
             self._check()
             # In half precision the step that the network is given is rounded.

@@ -155,11 +155,13 @@ class SingleFile:
         _need_accelerate()
         made: Any = getattr(diffusers, pipeline)
         taken = inspect.signature(made.__init__).parameters
-        absent = {
+        absent: dict[str, Any] = {
             name: None
             for name, value in taken.items()
             if value.default in (value.empty, None) and name not in ("self", part)
         }
+        if "requires_safety_checker" in taken:
+            absent["requires_safety_checker"] = False
         shown = logging.is_progress_bar_enabled()
         logging.disable_progress_bar()
         try:
