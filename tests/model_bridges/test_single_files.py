@@ -121,7 +121,7 @@ def test_it_is_what_diffusers_makes_of_the_file(written):
     )
     x, label = states(2, 1.0), torch.arange(2)
     read = mb.load(f"sd:{file}", prompts=PROMPTS, config=bare)
-    assert torch.equal(read(x, 1.0, label), mb.from_pipeline(pipe, PROMPTS)(x, 1.0, label))
+    close(read(x, 1.0, label), mb.from_pipeline(pipe, PROMPTS)(x, 1.0, label))
 
 
 def test_the_file_counts_before_the_folder_and_what_it_lacks_is_the_folders(written):
@@ -162,7 +162,7 @@ def test_the_file_counts_before_the_folder_and_what_it_lacks_is_the_folders(writ
                     "model.diffusion_model.out.2.mine": t.pop("model.diffusion_model.out.2.bias"),
                 }
             ),
-            r"`unet` .*every tensor; 1 are missing, conv_out\.bias",
+            r"`unet` .*every tensor; some are missing",
         ),
         (
             lambda t: t["model.diffusion_model.out.2.bias"].fill_(float("nan")),
