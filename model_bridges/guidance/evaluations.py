@@ -177,12 +177,12 @@ class Run:
         attention = getattr(pipe, "cross_attention_kwargs", None)
         attention = attention or self.given.get("joint_attention_kwargs") or {}
         options |= {"prompt_2": None, "prompt_3": None, "lora_scale": attention.get("scale")}
+        options["do_classifier_free_guidance"] = False
         with torch.no_grad():
             text, second, *others = pipe.encode_prompt(
                 prompt=self.unwanted,
                 device=states.device,
                 num_images_per_prompt=1,
-                do_classifier_free_guidance=False,
                 **{name: value for name, value in options.items() if name in encode},
             )
         found = self._named(text, second, *others)
