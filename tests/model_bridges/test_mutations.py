@@ -22,6 +22,7 @@ from gmm_speciation.reporting.records import load_curve, load_result
 from model_bridges import pipelines
 from model_bridges.images import cifar, folders, idx, parts
 from model_bridges.pipelines.latents import latent_scale
+from model_bridges.pipelines.parts import Source
 
 FAST, SLOW = 24, 400  # of each of five kinds
 SECONDS = 5.0
@@ -253,7 +254,7 @@ def test_a_mutated_configuration_is_read_or_refused_in_one_line(pipeline, tmp_pa
 
     def load():
         pipelines.load(folder, PROMPTS, embeddings=table)
-        source = pipelines.Source(str(folder))
+        source = Source(str(folder))
         latent_scale(source.settings("vae"))
         source.autoencoder()
 
@@ -297,7 +298,7 @@ def test_a_number_that_no_network_has_is_named_with_its_key(pipeline, tmp_path, 
 
     def load():
         pipelines.load(folder, PROMPTS, embeddings=table)
-        pipelines.Source(str(folder)).autoencoder()
+        Source(str(folder)).autoencoder()
 
     with pytest.raises(ValueError, match="configuration") as error:
         load()

@@ -21,6 +21,7 @@ import gmm_speciation as gs
 import model_bridges as mb
 from model_bridges import pipelines as stable_diffusion
 from model_bridges.denoisers.parametrisation import Schedule
+from model_bridges.pipelines.parts import Source
 from model_bridges.pipelines.schedules import alphas_cumprod
 
 SCALED_LINEAR = {
@@ -119,7 +120,7 @@ def test_a_perfect_network_gives_the_posterior_mean(copy, monkeypatch, predictio
     else:
         rewrite_json(configuration, prediction_type=prediction)
     network = ExactUNet(exact, schedule, prediction)
-    monkeypatch.setattr(stable_diffusion.Source, "network", lambda self, family, dtype: network)
+    monkeypatch.setattr(Source, "network", lambda self, family, dtype: network)
     wrapped = stable_diffusion.load(
         copy,
         PROMPTS,
