@@ -129,16 +129,26 @@ def _papers(where: str) -> str:
 
 def _paper(page: str) -> str:
     (paper,) = (one for one in PAPERS if one.page == page)
-    relation = {"equal": "", "at least": "≥ ", "at most": "≤ "}
     rows = []
     for one in claims_of(paper):
-        low, high = (float(end) for end in one["measured"]["interval_95"])
-        half = (high - low) / 2
-        measured = f"{one['measured']['value']:.6g}" + (f" ± {half:.2g}" if half else "")
-        verdict = one["verdict"] + (", as is known" if one["expected"] == "no" else "")
-        predicted = f"{relation[one['relation']]}{one['predicted']:.6g}"
-        rows.append([one["claim"], predicted, measured, f"{one['tolerance']:.2g}", verdict])
+        predicted, measured, tolerance = _numbers(one)
+        rows.append([one["claim"], predicted, measured, tolerance, _verdict(one)])
     return _markdown(["claim", "predicted", "measured, ± 95 %", "tolerance", "holds"], rows)
+
+
+def _numbers(claim: dict) -> tuple[str, str, str]:
+    """Predicted, measured and tolerance in words."""
+    relation = {"equal": "", "at least": "≥ ", "at most": "≤ "}[claim["relation"]]
+    ends = (np.nan if end is None else float(end) for end in claim["measured"]["interval_95"])
+    value, half = claim["measured"]["value"], -np.subtract(*ends) / 2
+    measured = "not defined"
+    if value is not None:
+        measured = f"{value:.6g}" + (f" ± {half:.2g}" if half else "")
+    return f"{relation}{claim['predicted']:.6g}", measured, f"{claim['tolerance']:.2g}"
+
+
+def _verdict(claim: dict) -> str:
+    return claim["verdict"] + (", as is known" if claim["expected"] == "no" else "")
 
 
 def runs() -> dict[str, dict]:
@@ -160,33 +170,49 @@ def _runs(_: str) -> str:
 
 
 def _run(name: str) -> str:
-    """One stored run: its rows, what does not hold and why, its pictures."""
+    """One stored run: its rows, those of `verify` for the page of its name, what does not hold, its pictures.
+
+    A claim of both is one row, that of the run; another verdict in `verify` is said in it.
+    """
     content = runs()[name]
-    relation = {"equal": "", "at least": "≥ ", "at most": "≤ "}
-    rows, failed = [], []
-    for one in content["claims"]:
-        low, high = (
-            float(end) if end is not None else np.nan for end in one["measured"]["interval_95"]
-        )
-        value, half = one["measured"]["value"], (high - low) / 2
-        measured = (
-            "not defined" if value is None else f"{value:.5g}" + (f" ± {half:.2g}" if half else "")
-        )
-        predicted = f"{relation[one['relation']]}{one['predicted']:.5g}"
-        rows.append(
-            [one["claim"], one["where"], predicted, one["predicted_by"], measured, one["verdict"]]
-        )
+    page = [paper for paper in PAPERS if paper.page == name]
+    verified = {one["claim"]: one for paper in page for one in claims_of(paper)}
+    own = {one["claim"] for one in content["claims"]}
+    alone = [
+        one | {"where": one["source"], "predicted_by": "theory", "note": "", "figure": ""}
+        for claim, one in verified.items()
+        if claim not in own
+    ]
+    claims, rows, failed = [*content["claims"], *alone], [], []
+    for one in claims:
+        predicted, measured, tolerance = _numbers(one)
+        verdict, again = _verdict(one), _verdict(verified.get(one["claim"], one))
+        if again != verdict:
+            verdict += f"; `verify`: {again}"
+        row = [one["claim"], one["where"], predicted, one["predicted_by"], measured, tolerance]
+        rows.append([*row, verdict])
         if one["verdict"] == "no":
             failed.append(f"- {one['claim']}" + (f": {one['note']}" if one["note"] else ""))
-    headers = ["claim", "where", "predicted", "predicted by", "measured, ± 95 %", "holds"]
-    origin = content["provenance"]
-    parts = [
-        f"`{origin['command']}`, {origin['date'][:10]}. {content['about']}",
-        _markdown(headers, rows),
+    headers = [
+        "claim",
+        "where",
+        "predicted",
+        "predicted by",
+        "measured, ± 95 %",
+        "tolerance",
+        "holds",
     ]
+    origin = content["provenance"]
+    parts = [f"`{origin['command']}`, {origin['date'][:10]}. {content['about']}"]
+    for paper in page:
+        if shared := len(verified) - len(alone):
+            parts.append(f"{shared} rows are rows of `{paper.command}`, too, which draws anew.")
+        if alone:
+            parts.append(f"The last {len(alone)} rows are those of `{paper.command}` alone.")
+    parts.append(_markdown(headers, rows))
     if failed:
         parts.append("What does not hold:\n\n" + "\n".join(failed))
-    pictures = dict.fromkeys(one["figure"] for one in content["claims"])
+    pictures = dict.fromkeys(one["figure"] for one in claims)
     where = DOCS / "pictures" / "papers"
     parts += [
         f"![{figure}](../pictures/papers/{figure}.png)"

@@ -85,6 +85,30 @@ def test_the_papers_rows_are_those_of_the_last_run():
         assert all(claim["verdict"] == claim["expected"] for claim in page_tables.claims_of(paper))
 
 
+def test_a_claim_of_a_run_and_of_verify_is_one_row_with_both_verdicts(monkeypatch):
+    import page_tables
+
+    pages = {paper.page: paper for paper in page_tables.PAPERS}
+    verified = page_tables.claims_of
+    for name in page_tables.runs().keys() & pages.keys():
+        rows = page_tables.make(f"run:{name}").partition("| --- |")[2].splitlines()
+        shown = [
+            row[2:].partition(" | ")[0] for row in rows if row.startswith("| ") and "---" not in row
+        ]
+        every = [*page_tables.runs()[name]["claims"], *verified(pages[name])]
+        wanted = {one["claim"].replace("|", "\\|") for one in every}
+        assert sorted(shown) == sorted(wanted), name
+    (other,) = (one for one in verified(pages["wu2024"]) if "640" in one["claim"])
+    assert other["verdict"] == "yes"
+    changed = lambda paper: [  # noqa: E731
+        one | {"verdict": "open" if one == other else one["verdict"]} for one in verified(paper)
+    ]
+    monkeypatch.setattr(page_tables, "claims_of", changed)
+    (row,) = (row for row in page_tables.make("run:wu2024").splitlines() if "640" in row)
+    assert row.endswith("| yes; `verify`: open |")
+    assert page_tables.make("run:wu2024").count("`verify`: ") == 1
+
+
 def test_stored_runs_of_papers_are_whole():
     """Every row says where, by whom and how; claims that do not hold are listed on the page."""
     import page_tables

@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 from jaxtyping import Float
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from gmm_speciation.estimate import Estimate
@@ -36,7 +37,7 @@ def plot_guided(
     with styled():
         for scale, curve in curves.items():
             style: dict[str, Any] = {"color": colour[scale]}
-            upper.plot(curve.clock, curve.cross_entropy.value, label=f"w = {scale:g}", **style)
+            upper.plot(curve.clock, curve.cross_entropy.value, label=f"guidance scale {scale:g}", **style)
             lower.plot(curve.clock, curve.clock * curve.rate.value, **style)
         for marker, (name, (scale, curve)) in zip("osD^v", (points or {}).items(), strict=False):
             low, high = curve.cross_entropy.interval()
@@ -50,22 +51,27 @@ def plot_guided(
                 markersize=4,
                 capsize=2,
                 elinewidth=1,
-                label=name,
+                label=f"simulated, {name}",
                 markerfacecolor="white",
                 zorder=3,
             )
-        if window is not None:
-            for axes in (upper, lower):
-                axes.axvspan(*window, color="#888888", alpha=0.13, linewidth=0)
+        _shaded(upper, lower, window)
         clock = next(iter(curves.values())).clock
         lower.set_xscale("log")
         lower.set_xlim(clock[-1], clock[0])
         lower.set_xlabel("κ = α²|m|²/(σ² + α²s²)        signal  →  noise")
-        upper.set_ylabel("E[−log p(c|x)]  [nats]")
-        lower.set_ylabel("−κ dCE/dκ  [nats]")
+        upper.set_ylabel("cross-entropy CE\nE[−log p(c|x)]  [nats]")
+        lower.set_ylabel("its rate −κ dCE/dκ\n[nats]")
         upper.set_ylim(bottom=0)
         finish(figure, upper, title)
     return figure
+
+
+def _shaded(upper: Axes, lower: Axes, window: tuple[float, float] | None) -> None:
+    """The window in both panels, named once."""
+    if window is not None:
+        for axes, label in ((upper, "most of the unguided information"), (lower, None)):
+            axes.axvspan(*window, color="#888888", alpha=0.13, linewidth=0, label=label)
 
 
 def plot_interval_gain(
@@ -90,16 +96,16 @@ def plot_interval_gain(
                 "linestyle": DASHES[index % len(DASHES)],
             }
             per = gain.scale - 1
-            upper.plot(gain.place, gain.gain_per_kappa / per, label=f"w = {gain.scale:g}", **style)
+            upper.plot(gain.place, gain.gain_per_kappa / per, label=f"guidance scale {gain.scale:g}", **style)
             lower.plot(gain.place, gain.shift_per_log_kappa / per, **style)
-        if window is not None:
-            for axes in (upper, lower):
-                axes.axvspan(*window, color="#888888", alpha=0.13, linewidth=0)
+        _shaded(upper, lower, window)
         lower.set_xscale("log")
         lower.set_xlim(max(g.high[-1] for g in gains), min(g.low[0] for g in gains))
         lower.set_xlabel("κ of the guided window        signal  →  noise")
-        upper.set_ylabel(f"fall of CE at κ = {gains[0].read_out:g}\nper unit κ and w − 1  [nats]")
-        lower.set_ylabel("shift of the commitment\nper guided log κ and w − 1")
+        upper.set_ylabel(
+            f"fall of the cross-entropy at κ = {gains[0].read_out:g},\nper guided κ and scale − 1  [nats]"
+        )
+        lower.set_ylabel("shift of the commitment,\nper guided log κ and scale − 1")
         for axes in (upper, lower):
             axes.set_ylim(bottom=0)
         finish(figure, upper, title)

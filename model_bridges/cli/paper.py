@@ -49,6 +49,10 @@ def paper(
             min=4, metavar="N", help="Trajectories and images of a run; as the paper, few if quick."
         ),
     ] = None,
+    levels: Annotated[
+        int | None,
+        typer.Option(min=4, metavar="N", help="Noise levels of a trajectory; as above."),
+    ] = None,
     folder: Annotated[
         Path | None,
         typer.Option("--folder", "--run", metavar="DIR", help="Killed, a run continues there."),
@@ -92,7 +96,7 @@ def paper(
         subjects = _subjects(name, study, edm2, sd, bar.say)
         if quick and samples is None:
             subjects = [replace(one, pairs=one_a_family(one.pairs)) for one in subjects]
-        settings = Settings(quick, seed, folder, samples, bar)
+        settings = Settings(quick, seed, folder, samples, levels, bar)
         if not plan:
             found = chosen.run(subjects, settings)
     if plan:
@@ -102,11 +106,11 @@ def paper(
         show_plan(chosen.title, headers, rows, quiet)
         return
     arguments = {"paper": name, "models": [one.name for one in subjects], "quick": quick}
-    arguments |= {"samples": samples, "device": device, "dtype": dtype}
+    arguments |= {"samples": samples, "levels": levels, "device": device, "dtype": dtype}
     packages = ("torch", "diffusers", "transformers", "scikit-learn", "safetensors")
     finish_paper(
         f"{chosen.title} ({chosen.reference})",
-        chosen.about,
+        f"{chosen.about} {chosen.scale(subjects, settings)}",
         found.rows,
         lambda: {key: (draw(), words) for key, (draw, words) in found.pictures.items()},
         terminal.stamp(seed, arguments, packages),

@@ -216,12 +216,18 @@ def plot_guided(result: GuidedInformation) -> Figure:
             result.feedback.items(), ("#555555", "#a0a0a0"), strict=True
         ):
             curve = run.curve
-            band(axes, curve.clock, curve.cross_entropy, colour=colour, linestyle=":", label=name)
+            words = name.replace("feedback, τ =", "feedback guidance, temperature")
+            band(axes, curve.clock, curve.cross_entropy, colour=colour, linestyle=":", label=words)
         if result.theory:
             axes.plot([], [], color="#777777", linestyle=(0, (4, 2)), label="fitted mixture")
         low, high = (-2 * np.log(end) for end in result.window)
         axes.axvspan(
-            high, low, color="#888888", alpha=0.13, linewidth=0, label="window of the curve"
+            high,
+            low,
+            color="#888888",
+            alpha=0.13,
+            linewidth=0,
+            label="80 % of the unguided information",
         )
         axes.axhline(curve.prior, color="#555555", linewidth=0.9, linestyle=":")
         # At scale ½ the tails are heavy; the others start from the prior and fall.

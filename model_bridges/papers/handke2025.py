@@ -187,6 +187,15 @@ def plan(subjects: Sequence[Subject], settings: Settings) -> list[Cost]:
     ]
 
 
+def scale(subjects: Sequence[Subject], settings: Settings) -> str:
+    """How near to the paper's settings a run is."""
+    runs = ", ".join(
+        f"{one.name} {samples_of(one, settings)} trajectories of {len(levels_of(one, settings))} noise levels"
+        for one in subjects
+    )
+    return f"Run: {runs}; the paper's network has 1000 steps, its number of trajectories is not known here."
+
+
 PAPER = Paper(
     "Handke et al. 2025 on trained models",
     "arXiv 2506.10433",
@@ -194,4 +203,5 @@ PAPER = Paper(
     "--model, else the digits stand in, on the steps of the paper's linear schedule.",
     run,
     plan,
+    scale,
 )

@@ -234,7 +234,7 @@ def _guidance(
         window,
         theory=mixture_model(model, settings.seed) if can_be_fitted(model) else None,
         num_paths=settings.drawn(_FEW, 150),
-        num_levels=settings.of(*_GUIDED_LEVELS),
+        num_levels=settings.levels(*_GUIDED_LEVELS),
         seed=settings.seed,
         progress=settings.progress,
     )
@@ -260,7 +260,7 @@ def _intervals(
     found: Found, subject: Subject, window: tuple[float, float], settings: Settings
 ) -> None:
     """What an interval is worth in pictures."""
-    model = subject.model
+    model = replace(subject.model, folder=settings.place(subject.name, "intervals"))
     control = Place(_CONTROL, f"{_NONE}the bounds are ours; {_whose(subject)}")
     settings.progress.step(f"{subject.name}: intervals")
     search: IntervalSearch = search_intervals(
@@ -307,7 +307,7 @@ def plan(subjects: Sequence[Subject], settings: Settings) -> list[Cost]:
         if subject.preset is None:
             every = decision_cost(subject, settings, num_classes)
             costs.append(Cost(f"{subject.name}: all classes and their groupings", every))
-            paths = settings.drawn(_FEW, 150) * settings.of(*_GUIDED_LEVELS)
+            paths = settings.drawn(_FEW, 150) * settings.levels(*_GUIDED_LEVELS)
             guided = _GUIDED_RUNS * paths * (num_classes + 3)
             costs.append(Cost(f"{subject.name}: guided trajectories", guided))
             # Ten intervals and four others at 32 levels.
@@ -315,6 +315,24 @@ def plan(subjects: Sequence[Subject], settings: Settings) -> list[Cost]:
             if subject is subjects[0] or not settings.quick:
                 costs.append(Cost(f"{subject.name}: intervals judged by images", drawn))
     return costs
+
+
+def scale(subjects: Sequence[Subject], settings: Settings) -> str:
+    """How near to the paper's settings a run is."""
+    runs = "; ".join(
+        f"{one.name} {samples_of(one, settings)} and {len(levels_of(one, settings))}"
+        for one in subjects
+    )
+    words = (
+        f"Trajectories of a decision and their levels: {runs}; the paper's: 3000 and 64 with EDM2-XS, 400 "
+        "and 100 with SD 1.5."
+    )
+    if all(one.preset for one in subjects):
+        return words
+    return (
+        f"{words} Guided: {settings.drawn(_FEW, 150)} trajectories of {settings.levels(*_GUIDED_LEVELS)} "
+        f"levels; intervals: {settings.drawn(*_DRAWN)} images; the paper's numbers are not known here."
+    )
 
 
 PAPER = Paper(
@@ -326,4 +344,5 @@ PAPER = Paper(
     "`gmm-speciation paper handke2026`.",
     run,
     plan,
+    scale,
 )

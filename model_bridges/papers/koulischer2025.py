@@ -53,7 +53,7 @@ def run(subjects: Sequence[Subject], settings: Settings) -> Found:
             subject.model,
             removed,
             num_images=settings.drawn(*_IMAGES),
-            num_steps=settings.of(*_STEPS),
+            num_steps=settings.levels(*_STEPS),
             strengths=_QUICK if settings.quick else None,
             seed=settings.seed,
             folder=settings.place(subject.name, "removal"),
@@ -151,9 +151,22 @@ def plan(subjects: Sequence[Subject], settings: Settings) -> list[Cost]:
         step = 1 + sum(
             len(grid) * (every if "classes" in kind else 2) for kind, grid in strengths.items()
         )
-        images = settings.drawn(*_IMAGES) * (settings.of(*_STEPS) - 1)
+        images = settings.drawn(*_IMAGES) * (settings.levels(*_STEPS) - 1)
         found.append(Cost(f"{one.name}: a class removed, every kind and strength", images * step))
     return found
+
+
+def scale(subjects: Sequence[Subject], settings: Settings) -> str:
+    """How near to the paper's settings a run is."""
+    kinds = (
+        "a few strengths"
+        if settings.quick
+        else "strengths that are doubled until the class is gone"
+    )
+    return (
+        f"{settings.drawn(*_IMAGES)} images a strength, {settings.levels(*_STEPS)} noise levels, {kinds}; "
+        "how many images, steps and classes the paper took is not known here."
+    )
 
 
 PAPER = Paper(
@@ -164,4 +177,5 @@ PAPER = Paper(
     "and their prompts for Stable Diffusion. The published form is that of its code on CIFAR-10.",
     run,
     plan,
+    scale,
 )

@@ -45,6 +45,7 @@ class Settings:
     seed: int = 0
     folder: Path | None = None
     num_samples: int | None = None  # trajectories and images of a run
+    num_levels: int | None = None  # noise levels of a trajectory
     progress: Progress = SILENT
 
     def of(self, small: int, large: int) -> int:
@@ -54,6 +55,10 @@ class Settings:
     def drawn(self, small: int, large: int) -> int:
         """Images or trajectories: as many as were asked for, between the two."""
         return max(small, min(large, self.num_samples or self.of(small, large)))
+
+    def levels(self, small: int, large: int) -> int:
+        """Noise levels of a trajectory: as asked for, or one of two numbers."""
+        return self.num_levels or self.of(small, large)
 
     def place(self, *names: str) -> Path | None:
         """A subfolder of the run; names may hold what no file name does."""
@@ -83,10 +88,11 @@ class Cost(NamedTuple):
 
 
 class Paper(NamedTuple):
-    """A paper: what it is, what of it is not public, and what runs it and says its cost."""
+    """A paper: what it is, what of it is not public, what runs it, what it costs, how near it comes."""
 
     title: str
     reference: str
     about: str
     run: Callable[[Sequence[Subject], Settings], Found]
     plan: Callable[[Sequence[Subject], Settings], list[Cost]]
+    scale: Callable[[Sequence[Subject], Settings], str]

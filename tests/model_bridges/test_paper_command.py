@@ -212,6 +212,40 @@ def test_the_command_writes_and_show_reads_back(tmp_path, capsys, monkeypatch):
     plan = json.loads(capsys.readouterr().out)["plan"]
     # 24 trajectories, 24 levels, one to draw, four classes and the whole.
     assert plan[1]["evaluations of the network"] == f"{24 * 24 * 6:,}"
+    assert "20 trajectories of 24 noise levels; the paper's network has 1000" in record["about"]
+    assert main([*words, "--levels", "7", "--plan", "--json"]) == 0
+    plan = json.loads(capsys.readouterr().out)["plan"]
+    assert plan[1]["evaluations of the network"] == f"{24 * 7 * 6:,}"
+
+
+@pytest.mark.parametrize("name", PAPERS)
+def test_a_run_says_how_near_to_the_paper_it_is(name, subject):
+    """What was run is said in numbers, whatever was asked for; what is not known of the paper, too."""
+    words = PAPERS[name].scale([subject], Settings(num_samples=137, num_levels=43))
+    assert "137" in words
+    assert "43" in words
+    assert "not known" in words
+    if name == "handke2026":
+        released = PAPERS[name].scale(
+            [Subject("EDM2-XS", subject.model, (), (), "handke2026-edm2")], Settings()
+        )
+        assert "EDM2-XS 3000 and 64" in released  # as the paper
+        assert "Guided" not in released
+
+
+def test_intervals_of_a_run_continue_in_its_folder(subject, tmp_path):
+    """The images of an interval are read from the folder and not drawn again."""
+    settings = Settings(quick=True, num_samples=40, folder=tmp_path)
+    found = [Found(), Found()]
+    spent = []
+    for one in found:
+        before = subject.model.denoiser.evaluations
+        handke2026._intervals(one, subject, (0.5, 2.0), settings)
+        spent.append(subject.model.denoiser.evaluations - before)
+    assert spent[0] > 10 * 40 * 31
+    assert spent[1] < spent[0] / 100
+    for first, again in zip(*(one.rows for one in found), strict=True):
+        assert str(first.claim.measured) == str(again.claim.measured)
 
 
 @pytest.mark.parametrize(
