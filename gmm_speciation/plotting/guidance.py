@@ -37,7 +37,9 @@ def plot_guided(
     with styled():
         for scale, curve in curves.items():
             style: dict[str, Any] = {"color": colour[scale]}
-            upper.plot(curve.clock, curve.cross_entropy.value, label=f"guidance scale {scale:g}", **style)
+            upper.plot(
+                curve.clock, curve.cross_entropy.value, label=f"guidance scale {scale:g}", **style
+            )
             lower.plot(curve.clock, curve.clock * curve.rate.value, **style)
         for marker, (name, (scale, curve)) in zip("osD^v", (points or {}).items(), strict=False):
             low, high = curve.cross_entropy.interval()
@@ -96,7 +98,12 @@ def plot_interval_gain(
                 "linestyle": DASHES[index % len(DASHES)],
             }
             per = gain.scale - 1
-            upper.plot(gain.place, gain.gain_per_kappa / per, label=f"guidance scale {gain.scale:g}", **style)
+            upper.plot(
+                gain.place,
+                gain.gain_per_kappa / per,
+                label=f"guidance scale {gain.scale:g}",
+                **style,
+            )
             lower.plot(gain.place, gain.shift_per_log_kappa / per, **style)
         _shaded(upper, lower, window)
         lower.set_xscale("log")
