@@ -1,13 +1,15 @@
-"""A third-party network on MNIST: trained with diffusers' own recipe, cross-checked with the theory.
+"""A third-party network on MNIST: trained with diffusers' own recipe, cross-checked with the theory, guided.
 
     python benchmarks/mnist.py train PATH_TO_MNIST [--out out/mnist] [--steps 1200]
     python benchmarks/mnist.py check PATH_TO_MNIST [--out out/mnist] [--images 200]
+    python benchmarks/mnist.py remove PATH_TO_MNIST [--out out/mnist] [--images 200] [--label 7]
 
 `train` follows diffusers' script for unconditional images: `UNet2DModel` predicts the noise of a
 `DDPMScheduler` with linear betas, AdamW, a cosine schedule after a warm-up, `EMAModel`. Classes come by
 `num_class_embeds`; one more stands for no class, and takes the place of a tenth of the labels. Nothing here
-comes from our own training, and `check` gives the network as anyone would: by `mnist:denoiser`. The data stay
-where they are, the weights in `--out`, and the numbers of the report in `benchmarks/results/mnist-cpu.json`.
+comes from our own training, and the commands take the network as anyone's: by `mnist:denoiser`. The data stay
+where they are, the weights in `--out`, and the numbers of the reports in `mnist-cpu.json` and
+`mnist-removal-cpu.json` of `benchmarks/results`.
 """
 
 import json
@@ -38,6 +40,7 @@ FOLDER = "MNIST_MODEL"  # environment variable: where `denoiser` finds the netwo
 app = typer.Typer(help=__doc__, add_completion=False)
 Data = Annotated[Path, typer.Argument(metavar="PATH", help="Folder of MNIST's IDX files.")]
 Out = Annotated[Path, typer.Option("--out", help="Folder of the network and the reports.")]
+Results = Annotated[Path, typer.Option(help="Folder of the numbers.")]
 
 
 def denoiser() -> mb.Denoiser:
@@ -112,29 +115,64 @@ def check(
     out: Out = Path("out/mnist"),
     images: int = 200,
     levels: int = 40,
-    results: Annotated[Path, typer.Option(help="Folder of the numbers.")] = HERE / "results",
+    results: Results = HERE / "results",
 ) -> None:
     """Cross-check the network with the theory, and keep the numbers of the report."""
-    os.environ[FOLDER] = str(out.resolve())
-    sys.path.insert(0, str(HERE))
-    start, place = time.process_time(), out / "crosscheck"
-    arguments = ["crosscheck", "mnist:denoiser", "--data", str(data), "--images", str(images)]
-    arguments += ["--levels", str(levels), "--paths", "1", "--folder", str(out / "run")]
-    code = model_bridges([*arguments, "--out", str(place)])
-    if code:
-        raise typer.Exit(code)
-    record = json.loads((place / "result.json").read_text())
+    arguments = ["--images", str(images), "--levels", str(levels), "--paths", "1"]
+    record, stamp = _run("crosscheck", data, out, arguments)
     kept: dict[str, Any] = {key: record[key] for key in KEPT}
     pairs, main = record["pairs"], record["variables"]["class"]
     kept["pairs"] = {k: v for k, v in pairs.items() if "slope" in k or "resid" in k or "corr" in k}
     kept |= {"trees": record["trees"], "points": main["points"], "budget": main["budget"]}
-    kept["processor_seconds"] = time.process_time() - start
-    kept["training"] = json.loads((out / "training.json").read_text())
+    _keep(results / "mnist-cpu.json", {"stamp": stamp, **kept})
+
+
+@app.command()
+def remove(
+    data: Data,
+    out: Out = Path("out/mnist"),
+    images: int = 200,
+    steps: int = 24,
+    label: int = 7,
+    results: Results = HERE / "results",
+) -> None:
+    """Remove a class by negative prompting, safe latent and dynamic negative guidance."""
+    arguments = ["--class", str(label), "--images", str(images), "--steps", str(steps)]
+    for kind in ("NP", "SLD", "DNG"):
+        arguments += ["--kind", kind]
+    record, stamp = _run("remove", data, out, arguments)
+    left = ("format", "provenance")
+    kept = {key: value for key, value in record.items() if key not in left}
+    _keep(results / "mnist-removal-cpu.json", {"stamp": stamp, **kept})
+
+
+def _run(
+    command: str, data: Path, out: Path, arguments: list[str]
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """What a command of `model-bridges` on the network writes, and where it comes from."""
+    os.environ[FOLDER] = str(out.resolve())
+    sys.path.insert(0, str(HERE))
+    start, place = time.process_time(), out / command
+    words = [
+        command,
+        "mnist:denoiser",
+        "--data",
+        str(data),
+        "--folder",
+        str(out / f"{command}-run"),
+    ]
+    code = model_bridges([*words, *arguments, "--out", str(place)])
+    if code:
+        raise typer.Exit(code)
     stamp = records.provenance("benchmarks/mnist.py", packages=("torch", "diffusers"))
-    stamp |= {"threads": torch.get_num_threads()}
-    results.mkdir(parents=True, exist_ok=True)
-    text = json.dumps({"stamp": stamp, **kept}, indent=1)
-    (results / "mnist-cpu.json").write_text(text + "\n")
+    stamp |= {"threads": torch.get_num_threads(), "processor_seconds": time.process_time() - start}
+    stamp["training"] = json.loads((out / "training.json").read_text())
+    return json.loads((place / "result.json").read_text()), stamp
+
+
+def _keep(path: Path, content: dict[str, Any]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(content, indent=1) + "\n")
 
 
 if __name__ == "__main__":

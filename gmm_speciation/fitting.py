@@ -11,12 +11,19 @@ the mean variance v of the rest: `U (Lambda - v I) U^T + v I`, the maximum-likel
 principal components (Tipping & Bishop 1999, eqs. 7 and 8).
 """
 
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float, Int
 
 from gmm_speciation.checks import ArrayLike, as_numpy, check_labels, require
+from gmm_speciation.covariances import Full
 from gmm_speciation.mixtures import GaussianMixture
+from gmm_speciation.parameters import finite_means, shared_if_equal
 
 KINDS = ("isotropic", "diagonal", "full", "low-rank")
 SHRINKAGES = np.array([0, 1e-6, 1e-5, 1e-4, 3e-4, 1e-3, 3e-3, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1])
@@ -72,33 +79,90 @@ def fit(
         )
     else:
         rho = float(shrinkage)
-    totals = np.bincount(labels, counts)
-    of_class = [labels == c for c in range(len(totals))]
-    means = np.stack([np.average(x[own], 0, counts[own].astype(x.dtype)) for own in of_class])
-    # Scaled so that the covariance of a group is R^T R.
-    share = counts / (totals.sum() if shared else totals[labels])
-    residuals = (x - means[labels]) * np.sqrt(share).astype(x.dtype)[:, None]
-    groups = [residuals] if shared else [residuals[own] for own in of_class]
-    if min(len(group) for group in groups) < 2:
-        raise ValueError(
-            "A class with a single point has no covariance; use `shared=True` or drop the class."
-        )
-    weights = totals / totals.sum()
-    if rank is not None:
-        parts = [_principal(group, rank, rho) for group in groups]
-        factors, variance = (np.stack(part) for part in zip(*parts, strict=True))
-        return GaussianMixture.low_rank(means, factors[0] if shared else factors, variance, weights)
-    if covariance == "full":
-        matrices = np.stack([group.T @ group for group in groups])
-        traces = np.trace(matrices, axis1=1, axis2=2)[:, None, None] / x.shape[1]
-        shrunk = (1 - rho) * matrices + rho * traces * np.eye(x.shape[1])
-        return GaussianMixture.full(means, shrunk[0] if shared else shrunk, weights)
-    variances = np.stack([(group**2).sum(0) for group in groups])
-    average = variances.mean(1)
-    if covariance == "isotropic":
-        return GaussianMixture.isotropic(means, average[0] if shared else average, weights)
-    shrunk = (1 - rho) * variances + rho * average[:, None]
-    return GaussianMixture.diagonal(means, shrunk[0] if shared else shrunk, weights)
+    return Scatter.of(x, labels, counts, shared).mixture(covariance, rho, rank)
+
+
+@dataclass(frozen=True, eq=False)
+class Scatter:
+    """What every fit to the same points starts from: means, weights, residuals R_c with `S_c = R_c^T R_c`.
+
+    Each S_c is factorised once, for all shrinkages and ranks; one group of residuals is that of all classes.
+    """
+
+    means: Float[np.ndarray, "C d"]
+    weights: Float[np.ndarray, " C"]
+    residuals: list[Float[np.ndarray, "_ d"]]
+
+    @classmethod
+    def of(
+        cls,
+        x: Float[np.ndarray, "n d"],
+        labels: Int[np.ndarray, " n"],
+        counts: Float[np.ndarray, " n"],
+        shared: bool = False,
+    ) -> "Scatter":
+        """Of points that count `counts` times. Errors as `fit`."""
+        totals = np.bincount(labels, counts)
+        of_class = [labels == c for c in range(len(totals))]
+        means = np.stack([np.average(x[own], 0, counts[own].astype(x.dtype)) for own in of_class])
+        share = counts / (totals.sum() if shared else totals[labels])
+        residuals = (x - means[labels]) * np.sqrt(share).astype(x.dtype)[:, None]
+        groups = [residuals] if shared else [residuals[own] for own in of_class]
+        if min(len(group) for group in groups) < 2:
+            raise ValueError(
+                "A class with a single point has no covariance; use `shared=True` or drop the class."
+            )
+        return cls(means, totals / totals.sum(), groups)
+
+    @cached_property
+    def _complete(self) -> list[tuple[Float[np.ndarray, " d"], Float[np.ndarray, "d d"]]]:
+        """Eigenvalues, increasing, and eigenvectors as columns."""
+        return [np.linalg.eigh((r := group.astype(float)).T @ r) for group in self.residuals]
+
+    @cached_property
+    def _leading(self) -> list[tuple[Float[np.ndarray, " m"], Float[np.ndarray, "d m"]]]:
+        """The same, decreasing, of those that are not 0; no d x d array where points are fewer."""
+        count, dim = max(map(len, self.residuals)), self.means.shape[1]
+        if count >= dim:
+            return [(values[::-1].clip(0), axes[:, ::-1]) for values, axes in self._complete]
+        parts = [np.linalg.svd(group, full_matrices=False) for group in self.residuals]
+        return [(singular**2, axes.T) for _, singular, axes in parts]
+
+    def mixture(
+        self, covariance: str, rho: float = 0.0, rank: int | None = None
+    ) -> GaussianMixture:
+        """The fit of one kind, shrinkage and rank. Arguments as `fit`."""
+        means, dim = self.means, self.means.shape[1]
+
+        def each(parts: Sequence[Any]) -> Any:
+            stack = np.stack(parts).astype(means.dtype)
+            return stack[0] if len(stack) < len(means) else stack
+
+        if covariance == "low-rank":
+            assert rank is not None  # as `fit` found
+            squares = [float(np.sum(group**2)) for group in self.residuals]
+            found = [
+                _principal(values, axes, total, rank, rho)
+                for (values, axes), total in zip(self._leading, squares, strict=True)
+            ]
+            factors, variance = zip(*found, strict=True)
+            return GaussianMixture.low_rank(means, each(factors), each(variance), self.weights)
+        if covariance == "full":
+            # Eigenvectors as columns, and below each its eigenvalue.
+            rows = [
+                np.vstack([axes, (1 - rho) * values.clip(0) + rho * values.sum() / dim])
+                for values, axes in self._complete
+            ]
+            stack = np.asarray(shared_if_equal(np.stack(rows).astype(means.dtype)))
+            family = Full(jnp.asarray(stack[:, -1]), jnp.asarray(stack[:, :-1]))
+            return GaussianMixture.of(finite_means(means), self.weights, family)
+        variances = [(group**2).sum(0) for group in self.residuals]
+        if covariance == "isotropic":
+            return GaussianMixture.isotropic(
+                means, each([v.mean() for v in variances]), self.weights
+            )
+        shrunk = [(1 - rho) * v + rho * v.mean() for v in variances]
+        return GaussianMixture.diagonal(means, each(shrunk), self.weights)
 
 
 def best_shrinkage(
@@ -125,16 +189,9 @@ def best_shrinkage(
     scores = np.empty((num_folds, len(SHRINKAGES)))
     for f in range(num_folds):
         train, held_out = fold != f, fold == f
+        scatter = Scatter.of(x[train], labels[train], counts[train], shared)
         for i, rho in enumerate(SHRINKAGES):
-            model = fit(
-                x[train],
-                labels[train],
-                covariance,
-                sample_weight=counts[train],
-                shrinkage=float(rho),
-                shared=shared,
-                rank=rank,
-            )
+            model = scatter.mixture(covariance, float(rho), rank)
             log_prob = np.asarray(model.log_prob(jnp.asarray(x[held_out])), float)
             scores[f, i] = log_prob @ counts[held_out] / counts.sum()
     mean = scores.sum(0)
@@ -142,17 +199,20 @@ def best_shrinkage(
 
 
 def _principal(
-    residuals: Float[np.ndarray, "n d"], rank: int, rho: float
+    values: Float[np.ndarray, " m"],
+    axes: Float[np.ndarray, "d m"],
+    total: float,
+    rank: int,
+    rho: float,
 ) -> tuple[Float[np.ndarray, "d r"], float]:
-    """Factor and variance of `F F^T + v I` for the shrunk covariance `R^T R`; no d x d array."""
-    dim = residuals.shape[1]
-    _, singular, axes = np.linalg.svd(residuals, full_matrices=False)
-    kept = min(rank, len(singular))
-    total, leading = np.sum(residuals**2), singular[:kept] ** 2
+    """Factor and variance of `F F^T + v I` for the shrunk covariance of these eigenvalues and trace."""
+    dim = len(axes)
+    kept = min(rank, len(values))
+    leading = values[:kept]
     variance = (1 - rho) * max(total - leading.sum(), 0.0) / (dim - kept) + rho * total / dim
     excess = (1 - rho) * leading + rho * total / dim - variance
-    factor = np.zeros((dim, rank), residuals.dtype)
-    factor[:, :kept] = axes[:kept].T * np.sqrt(np.maximum(excess, 0.0))
+    factor = np.zeros((dim, rank))
+    factor[:, :kept] = axes[:, :kept] * np.sqrt(np.maximum(excess, 0.0))
     return factor, variance
 
 

@@ -87,7 +87,7 @@ class GaussianMixture(eqx.Module):
                 weights do not sum to 1, or a value is NaN.
         """
         mu = parameters.finite_means(means)
-        return cls._build(mu, weights, Isotropic(parameters.variances(variance, mu)))
+        return cls.of(mu, weights, Isotropic(parameters.variances(variance, mu)))
 
     @classmethod
     def diagonal(
@@ -110,7 +110,7 @@ class GaussianMixture(eqx.Module):
                 f"`variances` must have shape {mu.shape} or {mu.shape[1:]}; got {v.shape}."
             )
         v = require(v, (known(v) >= 0).all(), "`variances` must not be negative.")
-        return cls._build(
+        return cls.of(
             mu, weights, Diagonal(parameters.shared_if_equal(known(v).reshape(-1, mu.shape[1])))
         )
 
@@ -153,7 +153,7 @@ class GaussianMixture(eqx.Module):
         )
         # Eigenvalues below 0 by rounding are 0.
         spectrum = jnp.asarray(known(spectrum).clip(0.0), mu.dtype)
-        return cls._build(mu, weights, Full(spectrum, covariance.basis))
+        return cls.of(mu, weights, Full(spectrum, covariance.basis))
 
     @classmethod
     def low_rank(
@@ -189,10 +189,13 @@ class GaussianMixture(eqx.Module):
             part if len(part) == count else jnp.broadcast_to(part, (count, *part.shape[1:]))
             for part in (stack, v)
         )
-        return cls._build(mu, weights, LowRank.from_factors(stack, v))
+        return cls.of(mu, weights, LowRank.from_factors(stack, v))
 
     @classmethod
-    def _build(cls, means: Array, weights: ArrayLike | None, covariance: Covariance):
+    def of(
+        cls, means: Array, weights: ArrayLike | None, covariance: Covariance
+    ) -> "GaussianMixture":
+        """Of finite means `(K, d)`, weights `(K,)` and a covariance that is factorised already."""
         extent = parameters.extent(means, covariance.largest_eigenvalue())
         means = parameters.in_range(means, extent)
         centre = parameters.short_centre(means)

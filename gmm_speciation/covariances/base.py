@@ -125,5 +125,9 @@ class Covariance(eqx.Module):
     def colour(self, normals: Batch, offsets: Offsets, component: jax.Array) -> Batch:
         """`nu_k + Sigma_k^{1/2} z` for given base normals z: differentiable in the parameters."""
         root = self.map(lambda eigenvalue: safe_sqrt(eigenvalue))
+        return offsets[component] + root.own_apply(normals, 0 * offsets, component)
+
+    def own_apply(self, y: Batch, offsets: Offsets, component: Int[Array, "*_"]) -> Batch:
+        """`A_k (y - nu_k)` with the `component` k of each row."""
         chosen = jax.nn.one_hot(component, offsets.shape[0], dtype=offsets.dtype)
-        return offsets[component] + root.weighted_apply(normals, 0 * offsets, chosen)
+        return self.weighted_apply(y, offsets, chosen)

@@ -10,7 +10,15 @@ from jaxtyping import Array, Float, Int
 from gmm_speciation.checks import known
 from gmm_speciation.covariances.base import Covariance, SpectralFunction
 from gmm_speciation.covariances.contrasts import ContrastForm
-from gmm_speciation.covariances.products import Batch, Offsets, Weights, add_row, as_row, product
+from gmm_speciation.covariances.products import (
+    Batch,
+    Offsets,
+    Weights,
+    add_row,
+    as_row,
+    by_group,
+    product,
+)
 
 
 class Full(Covariance):
@@ -42,7 +50,7 @@ class Full(Covariance):
     def largest_eigenvalue(self) -> Float[Array, ""]:
         return jnp.asarray(known(self.spectrum).max(), self.spectrum.dtype)
 
-    def _apply_one(self, index, r: Array) -> Array:
+    def apply_one(self, index, r: Array) -> Array:
         """`A_index r` for rows r."""
         basis = self.basis[index]
         return product(product(r, basis) * as_row(self.spectrum[index], r), basis.T)
@@ -52,7 +60,7 @@ class Full(Covariance):
     ) -> ContrastForm | None:
         if not self.shared:
             return None
-        return ContrastForm.of_shared(offsets, log_weights, lambda nu: self._apply_one(0, nu))
+        return ContrastForm.of_shared(offsets, log_weights, lambda nu: self.apply_one(0, nu))
 
     def quadratic(self, r: Batch, index: Int[Array, "*_"] | None = None) -> Float[Array, "*batch"]:
         one = 0 if self.shared else index
@@ -64,17 +72,22 @@ class Full(Covariance):
     ) -> Batch:
         if self.shared:
             whole = y if sum_to_one else weights.sum(-1, keepdims=True) * y
-            return self._apply_one(0, whole - product(weights, offsets))
+            return self.apply_one(0, whole - product(weights, offsets))
 
         def add(total, args):
             index, offset, weight = args
-            return total + self._apply_one(index, weight[..., None] * add_row(y, -offset)), None
+            return total + self.apply_one(index, weight[..., None] * add_row(y, -offset)), None
 
         steps = (jnp.arange(self.num_matrices), offsets, jnp.moveaxis(weights, -1, 0))
         return jax.lax.scan(add, jnp.zeros_like(y), steps)[0]
 
+    def own_apply(self, y: Batch, offsets: Offsets, component: Int[Array, "*_"]) -> Batch:
+        if self.shared:
+            return self.apply_one(0, y - offsets[component])
+        return by_group(self.apply_one, y - offsets[component], component, len(offsets))
+
     def gram(self, offsets: Offsets) -> Float[Array, "K K"]:
-        return product(self._apply_one(0, offsets), offsets.T)
+        return product(self.apply_one(0, offsets), offsets.T)
 
     def matrices(self, dim: int) -> Float[Array, "_ d d"]:
         return product(self.basis * self.spectrum[:, None, :], self.basis.mT)

@@ -26,7 +26,7 @@ from jaxtyping import Array, Float, Int
 from gmm_speciation.checks import known
 from gmm_speciation.covariances.base import Covariance, SpectralFunction
 from gmm_speciation.covariances.contrasts import ContrastForm
-from gmm_speciation.covariances.products import Batch, Offsets, Weights, add_row, product
+from gmm_speciation.covariances.products import Batch, Offsets, Weights, add_row, by_group, product
 from gmm_speciation.programs import program
 
 
@@ -90,7 +90,7 @@ class LowRank(Covariance):
         along = product(r, axes)
         return along, r - product(along, axes.T)
 
-    def _apply_one(self, index, r: Array) -> Array:
+    def apply_one(self, index, r: Array) -> Array:
         """`A_index r` for rows r."""
         along, rest = self._split(index, r)
         inside = product(product(along, self.core[index]), self.axes[index].T)
@@ -105,7 +105,7 @@ class LowRank(Covariance):
     ) -> ContrastForm | None:
         if not self.shared:
             return None
-        return ContrastForm.of_shared(offsets, log_weights, lambda nu: self._apply_one(0, nu))
+        return ContrastForm.of_shared(offsets, log_weights, lambda nu: self.apply_one(0, nu))
 
     def squares(self, y: Batch, offsets: Offsets) -> tuple[Weights, Weights]:
         def whitened(index, offset):
@@ -135,14 +135,19 @@ class LowRank(Covariance):
     ) -> Batch:
         if self.shared:
             whole = y if sum_to_one else weights.sum(-1, keepdims=True) * y
-            return self._apply_one(0, whole - product(weights, offsets))
+            return self.apply_one(0, whole - product(weights, offsets))
 
         def add(total, args):
             index, offset, weight = args
-            return total + self._apply_one(index, weight[..., None] * add_row(y, -offset)), None
+            return total + self.apply_one(index, weight[..., None] * add_row(y, -offset)), None
 
         steps = (jnp.arange(self.num_matrices), offsets, jnp.moveaxis(weights, -1, 0))
         return jax.lax.scan(add, jnp.zeros_like(y), steps)[0]
+
+    def own_apply(self, y: Batch, offsets: Offsets, component: Int[Array, "*_"]) -> Batch:
+        if self.shared:
+            return self.apply_one(0, y - offsets[component])
+        return by_group(self.apply_one, y - offsets[component], component, len(offsets))
 
     def gram(self, offsets: Offsets) -> Float[Array, "K K"]:
         along, rest = self._split(0, offsets)

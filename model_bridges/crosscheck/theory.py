@@ -23,7 +23,7 @@ from torch import Tensor
 
 from gmm_speciation.curves import EntropyCurve
 from gmm_speciation.entropy import entropy_curve
-from gmm_speciation.fitting import best_shrinkage, fit
+from gmm_speciation.fitting import Scatter, best_shrinkage, fit
 from gmm_speciation.inference import log_class_posterior
 from gmm_speciation.mixtures import GaussianMixture
 from gmm_speciation.partitions import Partition
@@ -110,7 +110,8 @@ def _chosen(
     rank_in_class = np.arange(len(x)) - np.repeat(np.cumsum(counts) - counts, counts)
     left_out, kept = (order[rank_in_class % LEFT_OUT == 0], order[rank_in_class % LEFT_OUT != 0])
     judged = rng.permutation(left_out)[:MOST_JUDGED]
-    spectral = np.sqrt(between_class_eigenvalue(fit(x[kept], labels[kept], "isotropic")))
+    scatter = Scatter.of(x[kept], labels[kept], np.ones(len(kept)))
+    spectral = np.sqrt(between_class_eigenvalue(scatter.mixture("isotropic")))
     low, high = np.clip([spectral / 10, 2 * spectral], *sigma_range)
     levels = np.geomspace(low, high, NUM_LEVELS) if high > low else np.array([low])
     noised = [
@@ -127,8 +128,7 @@ def _chosen(
     ):
         name = kind if rank is None else f"rank {rank}"
         for rho in SHRINKAGES if kind != "isotropic" else (0.0,):
-            mixture = fit(x[kept], labels[kept], kind, rank=rank, shrinkage=rho)
-            found = (score(mixture), kind, rank, rho)
+            found = (score(scatter.mixture(kind, rho, rank)), kind, rank, rho)
             best[name] = max(best.get(name, found), found, key=lambda one: one[0])
     _, kind, rank, rho = max(best.values(), key=lambda one: one[0])
     return kind, rank, rho, {name: found[0] for name, found in best.items()}

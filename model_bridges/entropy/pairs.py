@@ -29,6 +29,7 @@ from scipy.interpolate import PchipInterpolator
 from scipy.special import entr, expit
 
 from gmm_speciation.estimate import Estimate
+from gmm_speciation.inference import noised_log_posterior
 from gmm_speciation.mixtures import GaussianMixture
 from model_bridges.tracking.tracked import TrackedPosterior
 
@@ -149,13 +150,10 @@ def mixture_pairs(
     clean = mixture.covariance.sample(key_clean, mixture.offsets, component)
     clean = clean + mixture.centre[None, :]
     noise = jax.random.normal(key_noise, clean.shape, clean.dtype)
-    rows = []
-    for level in log_snr:
-        sigma = float(np.exp(-level / 2))
-        posterior = np.asarray(mixture.perturb(1.0, sigma).log_posterior(clean + sigma * noise))
-        own = posterior[np.arange(len(posterior)), np.asarray(component)]
-        rows.append(_binary(posterior[:, classes] - own[:, None]))
-    stack = np.stack(rows, -1)  # (n, C, L)
+    sigmas = jnp.exp(-jnp.asarray(log_snr, clean.dtype) / 2)
+    posterior = np.asarray(noised_log_posterior(mixture, clean, noise, sigmas))
+    own = posterior[:, np.arange(len(component)), np.asarray(component)]
+    stack = np.moveaxis(_binary(posterior[..., classes] - own[..., None]), 0, -1)  # (n, C, L)
     prior = np.asarray(mixture.weights, float)[classes]
     return PairEntropies(np.asarray(log_snr), classes, prior, np.split(stack, len(classes)))
 

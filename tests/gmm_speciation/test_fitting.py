@@ -214,3 +214,16 @@ def test_cross_validation_with_weights(data, rng):
 def test_bad_weights(data, change, message):
     with pytest.raises(ValueError, match=message):
         gs.fit(*data, sample_weight=change(np.ones(200)))
+
+
+@pytest.mark.parametrize("kind", ["full", "low-rank"])
+def test_covariances_are_factorised_once_for_all_shrinkages(kind, data, monkeypatch):
+    """Two folds and three classes: six factorisations, for fourteen shrinkages."""
+    calls = []
+    eigh, svd = np.linalg.eigh, np.linalg.svd
+    monkeypatch.setattr(np.linalg, "eigh", lambda *a, **k: calls.append(1) or eigh(*a, **k))
+    monkeypatch.setattr(np.linalg, "svd", lambda *a, **k: calls.append(1) or svd(*a, **k))
+    x, labels = data
+    rank = 1 if kind == "low-rank" else None
+    gs.fitting.best_shrinkage(x, labels, kind, num_folds=2, rank=rank)
+    assert len(calls) == 2 * len(np.unique(labels))

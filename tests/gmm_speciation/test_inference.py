@@ -7,7 +7,8 @@ import pytest
 from theory_contracts import random_mixtures
 
 import gmm_speciation as gs
-from gmm_speciation.inference import score_spread
+from gmm_speciation.covariances.products import by_group
+from gmm_speciation.inference import noised_log_posterior, score_spread, spread_of
 
 MIXTURES = {k: m for k, m in random_mixtures(num=5).items() if m.num_components == 5}
 PARTITION = gs.Partition([0, 1, 0, 1, 2])
@@ -49,6 +50,105 @@ def test_spread_is_the_posterior_variance_of_the_class_score(mixture, key, parti
     posterior = gs.class_posterior(mixture, x, partition)
     expected = jnp.sum(posterior * jnp.sum(difference**2, -1), -1)
     np.testing.assert_allclose(score_spread(mixture, x, partition), expected, rtol=1e-9)
+
+
+@pytest.mark.parametrize("kind", ["full", "low-rank"])
+@pytest.mark.parametrize("partition", [None, [0, 1, 0, 1, 2]])
+@pytest.mark.parametrize(
+    ("dtype", "rtol", "least"), [(np.float64, 1e-9, 0.01), (np.float32, 2e-4, 1.0)]
+)
+def test_spread_of_own_matrices_against_dense_inverses(
+    kind, partition, dtype, rtol, least, rng, monkeypatch
+):
+    """States that a class is certain of and others, in blocks of rows; float32 with what it can resolve."""
+    monkeypatch.setattr("gmm_speciation.inference._BLOCK_NUMBERS", 1)
+    count, dim = 5, 7
+    means = rng.normal(size=(count, dim)).astype(dtype)
+    factors = rng.normal(size=(count, dim, 3)).astype(dtype) * np.array([3, 1e-1, 1e-3], dtype)
+    dense = np.float64(factors) @ np.float64(factors).mT + least * np.eye(dim)
+    weights = np.array([0.1, 0.2, 0.3, 0.15, 0.25], dtype)
+    if kind == "full":
+        mixture = gs.GaussianMixture.full(means, dense.astype(dtype), weights)
+    else:
+        mixture = gs.GaussianMixture.low_rank(means, factors, least, weights)
+    x = np.concatenate([means + 0.05, rng.normal(size=(18, dim))]).astype(dtype)
+    groups = gs.Partition(np.arange(count) if partition is None else partition)
+    found = spread_of(
+        mixture,
+        mixture.centred(jnp.asarray(x)),
+        mixture.log_posterior(jnp.asarray(x)),
+        groups,
+    )
+    inverse = np.linalg.inv(dense)
+    offset = x[:, None].astype(float) - means[None]
+    scores = -np.einsum("kij,nkj->nki", inverse, offset)
+    log_joint = np.log(np.float64(weights)) + np.linalg.slogdet(inverse)[1] / 2
+    log_joint = log_joint + np.einsum("nki,nki->nk", scores, offset) / 2
+    posterior = np.exp(log_joint - np.logaddexp.reduce(log_joint, 1, keepdims=True))
+    expected = np.zeros(len(x))
+    mean = np.einsum("nk,nki->ni", posterior, scores)
+    for c in range(groups.num_classes):
+        own = posterior * (np.asarray(groups.labels) == c)
+        with np.errstate(invalid="ignore"):
+            of_class = np.einsum("nk,nki->ni", own, scores) / own.sum(1, keepdims=True)
+        part = own.sum(1) * ((of_class - mean) ** 2).sum(1)
+        expected += np.where(own.sum(1) > 0, part, 0.0)
+    np.testing.assert_allclose(found, expected, rtol=rtol, atol=rtol * 1e-3)
+
+
+def test_posteriors_along_the_noise_are_those_level_by_level(mixture, key, rng):
+    clean = mixture.sample(key, 30)[0]
+    noise, sigmas = (
+        jnp.asarray(rng.normal(size=clean.shape)),
+        jnp.array([1e-6, 1e-3, 0.1, 3.0, 1e4]),
+    )
+    found = noised_log_posterior(mixture, clean, noise, sigmas)
+    for sigma, level in zip(sigmas, found, strict=True):
+        expected = mixture.perturb(1.0, sigma).log_posterior(clean + sigma * noise)
+        np.testing.assert_allclose(level, expected, rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize(("num", "count"), [(1, 5), (5, 5), (200, 3), (700, 5), (40, 60)])
+def test_rows_of_a_group_are_all_of_its_rows(num, count, rng):
+    """Groups of any size, also empty ones, against one row after the other."""
+    index = rng.integers(count, size=num) // 2 * 2 % count  # odd groups are empty
+    matrices, rows = rng.normal(size=(count, 6, 6)), rng.normal(size=(num, 6))
+    found = by_group(
+        lambda k, part: part @ jnp.asarray(matrices)[k],
+        jnp.asarray(rows),
+        jnp.asarray(index),
+        count,
+    )
+    expected = np.einsum("ni,nij->nj", rows, matrices[index])
+    np.testing.assert_allclose(found, expected, rtol=1e-12, atol=1e-12)
+
+
+def products(jaxpr, times=1):
+    """Multiplications in the matrix products of a program, loops counted as often as they run."""
+    total = 0
+    for equation in jaxpr.eqns:
+        inside = times * equation.params.get("length", 1)
+        for value in jax.tree.leaves(equation.params, is_leaf=lambda v: hasattr(v, "eqns")):
+            inner = getattr(value, "jaxpr", value)
+            if hasattr(inner, "eqns"):
+                total += products(inner, inside)
+        if equation.primitive.name == "dot_general":
+            (contracted, _), _ = equation.params["dimension_numbers"]
+            shared = np.prod([equation.invars[0].aval.shape[axis] for axis in contracted])
+            total += times * np.prod(equation.outvars[0].aval.shape) * shared
+    return total
+
+
+@pytest.mark.parametrize("count", [4, 16])
+def test_spread_of_own_matrices_forms_each_score_once(count, rng):
+    """Two products with every matrix, whatever the number of classes, and one of contrasts and scores."""
+    dim, num = 12, 40
+    factors = rng.normal(size=(count, dim, dim))
+    mixture = gs.GaussianMixture.full(rng.normal(size=(count, dim)), factors @ factors.mT)
+    y = jnp.zeros((num, dim))
+    posterior, groups = jnp.full((num, count), -np.log(count)), gs.Partition(np.arange(count))
+    jaxpr = jax.make_jaxpr(lambda y: spread_of(mixture, y, posterior, groups))(y)
+    assert 1 <= products(jaxpr.jaxpr) / (num * count * dim**2) <= 2.5 + count / dim
 
 
 def test_denoiser_is_tweedies_formula(mixture, key):
