@@ -68,7 +68,9 @@ def noised_log_posterior(
         return jax.lax.map(
             lambda sigma: mixture.perturb(1.0, sigma).log_posterior(clean + sigma * noise), sigmas
         )
-    spectra = jax.vmap(lambda sigma: mixture.perturb(1.0, sigma).precision().spectrum)(sigmas)
+    spectra = jax.vmap(
+        lambda sigma: mixture.perturb(1.0, sigma).precision().eigenvalues(mixture.dim)
+    )(sigmas)
     y = mixture.centred(clean)
 
     def squares(component: tuple[Array, Array, Array]) -> Float[Array, "L n"]:
