@@ -59,16 +59,7 @@ def fit(
             or has a single point where its own covariance is asked for, or an option is unknown.
     """
     x, labels, counts = _checked(x, labels, sample_weight)
-    if covariance not in KINDS:
-        raise ValueError(
-            f"`covariance` must be 'isotropic', 'diagonal', 'full' or 'low-rank'; got {covariance!r}."
-        )
-    if (covariance == "low-rank") != (rank is not None):
-        raise ValueError("`rank` and `covariance='low-rank'` go together; give both or neither.")
-    if rank is not None and not 0 <= rank < x.shape[1]:
-        raise ValueError(
-            f"`rank` must lie in 0..{x.shape[1] - 1}, below the dimension; got {rank}."
-        )
+    _check_kind(covariance, rank, x.shape[1])
     if shrinkage == "cross-validated":
         rho, _ = best_shrinkage(
             x, labels, covariance, sample_weight=counts, shared=shared, rank=rank, seed=seed
@@ -139,7 +130,7 @@ class Scatter:
             return stack[0] if len(stack) < len(means) else stack
 
         if covariance == "low-rank":
-            assert rank is not None  # as `fit` found
+            assert rank is not None  # `_check_kind`
             squares = [float(np.sum(group**2)) for group in self.residuals]
             found = [
                 _principal(values, axes, total, rank, rho)
@@ -181,6 +172,7 @@ def best_shrinkage(
     Arguments and errors as `fit`; a point of any weight lies in one of the `num_folds` folds.
     """
     x, labels, counts = _checked(x, labels, sample_weight)
+    _check_kind(covariance, rank, x.shape[1])
     order = np.random.default_rng(seed).permutation(len(x))
     # Folds dealt class by class, so that no class is empty in a training part.
     order = order[np.argsort(labels[order], kind="stable")]
@@ -214,6 +206,17 @@ def _principal(
     factor = np.zeros((dim, rank))
     factor[:, :kept] = axes[:, :kept] * np.sqrt(np.maximum(excess, 0.0))
     return factor, variance
+
+
+def _check_kind(covariance: str, rank: int | None, dim: int) -> None:
+    if covariance not in KINDS:
+        raise ValueError(
+            f"`covariance` must be 'isotropic', 'diagonal', 'full' or 'low-rank'; got {covariance!r}."
+        )
+    if (covariance == "low-rank") != (rank is not None):
+        raise ValueError("`rank` and `covariance='low-rank'` go together; give both or neither.")
+    if rank is not None and not 0 <= rank < dim:
+        raise ValueError(f"`rank` must lie in 0..{dim - 1}, below the dimension; got {rank}.")
 
 
 def _checked(

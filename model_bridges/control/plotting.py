@@ -227,7 +227,7 @@ def plot_guided(result: GuidedInformation) -> Figure:
             color="#888888",
             alpha=0.13,
             linewidth=0,
-            label="80 % of the unguided information",
+            label="most of the unguided information",
         )
         axes.axhline(curve.prior, color="#555555", linewidth=0.9, linestyle=":")
         # At scale ½ the tails are heavy; the others start from the prior and fall.

@@ -140,6 +140,23 @@ def test_spread_keeps_its_digits_where_a_class_is_certain():
         np.testing.assert_allclose(found, 2e-30 * 1.5**2, rtol=1e-12)
 
 
+@pytest.mark.parametrize("apart", [1.0, 1e-7], ids=["even", "close pairs far from the centre"])
+@pytest.mark.parametrize("count", [6, 40])
+def test_spread_of_many_vectors_in_few_dimensions(count, apart, rng):
+    """Against sums of differences in extended precision, however the vectors lie."""
+    places = rng.normal(size=(count // 2, 2))
+    vectors = np.concatenate([places, places + apart * rng.normal(size=places.shape)])
+    posterior = np.zeros((3, count))
+    posterior[:, :: count // 2] = 0.5  # a vector and its neighbour
+    posterior[1] = rng.dirichlet(np.ones(count))
+    wide = vectors.astype(np.longdouble)
+    squares = ((wide[:, None] - wide[None, :]) ** 2).sum(-1)
+    expected = np.einsum("nj,jk,nk->n", posterior, squares, posterior) / 2
+    spread = class_spread(jnp.asarray(vectors), gs.Partition(range(count)))
+    found = spread(jnp.log(jnp.asarray(posterior)))
+    np.testing.assert_allclose(found, expected.astype(float), rtol=1e-7)
+
+
 def _products(jaxpr):
     """Every matrix product of a program, those of its loops and calls too."""
     for equation in jaxpr.eqns:

@@ -116,15 +116,16 @@ def test_bad_data(data, change, message):
 
 
 def test_bad_options(data):
-    with pytest.raises(ValueError, match="'isotropic', 'diagonal', 'full' or 'low-rank'"):
-        gs.fit(*data, "round")
     with pytest.raises(ValueError, match=r"\[0, 1\]"):
         gs.fit(*data, shrinkage=1.5)
-    for options in ({"covariance": "low-rank"}, {"rank": 2}):
-        with pytest.raises(ValueError, match="go together"):
-            gs.fit(*data, **options)
-    with pytest.raises(ValueError, match="below the dimension"):
-        gs.fit(*data, "low-rank", rank=4)
+    for function in (gs.fit, gs.best_shrinkage):
+        with pytest.raises(ValueError, match="'isotropic', 'diagonal', 'full' or 'low-rank'"):
+            function(*data, "round")
+        for options in ({"covariance": "low-rank"}, {"rank": 2}):
+            with pytest.raises(ValueError, match="go together"):
+                function(*data, **options)
+        with pytest.raises(ValueError, match="below the dimension"):
+            function(*data, "low-rank", rank=4)
     from sklearn.mixture import GaussianMixture as Other
 
     with pytest.raises(ValueError, match="not fitted"):
