@@ -102,7 +102,7 @@ def _guided(study: Guided) -> Pictures:
             plotting.plot_guided(
                 study.curves,
                 {
-                    f"w = {scale:g}, d = {dim}": (scale, _thinned(run.curve, dim))
+                    f"scale {scale:g}, d = {dim}": (scale, _thinned(run.curve, dim))
                     for (dim, scale), run in study.runs.items()
                 },
                 study.window,
