@@ -1,6 +1,7 @@
 """Tables of the pages, from the results that are stored."""
 
 import json
+import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -228,16 +229,22 @@ def _overhead(_: str) -> str:
     stamp = content["stamp"]
     rows = [
         [
+            f"{row['classes']:,}",
             row["work"],
-            f"{100 * row['overhead']:+.1f} %".replace("-", "−"),
-            f"{row['evaluations']}",
-            f"{row['seconds_bare']:.1f} s",
-            f"≤ {100 * row['target']:.0f} %",
+            f"{1e3 * row['seconds_beside_an_evaluation']:.2f} ms",
+            f"{100 * row['overhead']:.3f} %",
+            f"{1e3 * row.get('seconds_an_image_and_level', math.nan):.1f} ms".replace("nan ms", ""),
+            f"{row['peak_mb'] - stamp['bare_peak_mb']:,.0f} MB",
         ]
         for row in content["rows"]
     ]
-    table = _markdown(["estimator", "above bare", "evaluations", "bare", "target"], rows)
-    return f"{stamp['date']}; torch {stamp['torch']}, {stamp['threads']} threads.\n\n{table}"
+    headers = ["K", "estimator", "beside an evaluation", "of a bare one", "an image and level"]
+    bare = stamp["bare_evaluations_a_second"]
+    return (
+        f"{stamp['date']}; torch {stamp['torch']}, {stamp['device']}, {stamp['threads']} thread: the bare "
+        f"network does {bare:.2f} evaluations a second, in {stamp['bare_peak_mb']:,.0f} MB.\n\n"
+        + _markdown([*headers, "memory above bare"], rows)
+    )
 
 
 def _markdown(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
