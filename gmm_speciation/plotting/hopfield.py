@@ -5,7 +5,6 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import NullFormatter
 
 from gmm_speciation.checks import ArrayLike
 from gmm_speciation.estimate import Estimate
@@ -16,7 +15,7 @@ from gmm_speciation.hopfield import (
     Loop,
     PatternBifurcations,
 )
-from gmm_speciation.plotting.style import COLOURS, DASHES, band, finish, panels, styled
+from gmm_speciation.plotting.style import COLOURS, DASHES, band, finish, panels, plain_log, styled
 
 Transitions = dict[str, float | Sequence[float] | Estimate | None]
 _AXIS = "effective inverse temperature  β_eff = βδ²/2 = s        noise  →  signal"
@@ -154,11 +153,7 @@ def plot_transitions(
 def _beta_axis(axes: Axes, first: float, last: float) -> None:
     if axes.get_xscale() == "log" or last > _NARROW * first:
         axes.set_xscale("log")
-        decades = 10.0 ** np.arange(np.floor(np.log10(first)), np.ceil(np.log10(last)))
-        ticks = np.sort(np.concatenate([decades, 2 * decades, 5 * decades]))
-        axes.set_xticks(ticks[(ticks >= first) & (ticks <= last)])
-        axes.xaxis.set_major_formatter("{x:g}")
-        axes.xaxis.set_minor_formatter(NullFormatter())
+        plain_log(axes.xaxis)
     axes.set_xlim(first, last)
     axes.set_xlabel(_AXIS)
 

@@ -15,6 +15,7 @@ import numpy as np
 from jaxtyping import Float
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullFormatter
 
 from gmm_speciation.checks import ArrayLike
 from gmm_speciation.estimate import Estimate
@@ -116,6 +117,13 @@ def _ticks(axis: Any, values: np.ndarray, positions: np.ndarray, ends: tuple[flo
         ):
             kept[float(place)] = f"{value:.6g}"
     axis.set_ticks(list(kept), labels=list(kept.values()))
+
+
+def plain_log(axis: Any, subs: Sequence[float] = (1.0, 2.0, 5.0)) -> None:
+    """Numbers of a logarithmic axis as they are spoken, 3 and not 3 × 10⁰, at `subs` of each decade."""
+    axis.set_major_locator(LogLocator(subs=subs))
+    axis.set_major_formatter("{x:g}")
+    axis.set_minor_formatter(NullFormatter())
 
 
 def band(

@@ -7,12 +7,11 @@ import numpy as np
 from jaxtyping import Float
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import LogLocator, NullFormatter
 from matplotlib.transforms import Bbox
 from torch import Tensor
 
 from gmm_speciation.plotting import COLOURS, band, mark_exits, noise_axis, panels, styled
-from gmm_speciation.plotting.style import legend_above
+from gmm_speciation.plotting.style import legend_above, plain_log
 from model_bridges.control.information import GuidedInformation
 from model_bridges.control.interval_search import IntervalSearch
 from model_bridges.control.removal import Removal
@@ -108,7 +107,6 @@ def plot_removal(result: Removal) -> Figure:
             floor, name = floors[metric]
             _marked(axes, floor, name)
             axes.set_xscale("log")
-            axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
             shown = [
                 floor,
                 *(
@@ -119,8 +117,7 @@ def plot_removal(result: Removal) -> Figure:
             ]
             shown = [value for value in shown if value > 0]
             axes.set_xlim(min(shown) / 1.35, max(shown) * 1.35)
-            axes.xaxis.set_major_formatter("{x:g}")
-            axes.xaxis.set_minor_formatter(NullFormatter())
+            plain_log(axes.xaxis)
             axes.set_xlabel(label)
         figure.axes[0].set_ylabel(f"images of class {result.removed} that are left  [%]")
         figure.axes[0].set_ylim(bottom=-0.5)
@@ -320,11 +317,9 @@ def plot_grids(result: TimeGrids, floor: float | None = None) -> Figure:
                 )
             axes.set_xscale("log")
             axes.set_yscale("log")
-            axes.set_xticks(counts, [str(n) for n in counts])
-            axes.xaxis.set_minor_formatter(NullFormatter())
-            axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-            axes.yaxis.set_major_formatter("{x:g}")
-            axes.yaxis.set_minor_formatter(NullFormatter())
+            for axis in (axes.xaxis, axes.yaxis):
+                plain_log(axis)
+            axes.set_xticks(counts)
             axes.set_xlabel(f"noise levels, {method}")
         panels_[0].set_ylabel("Fréchet distance  [squared feature units]")
         legend_above(figure, "levels equally spaced in (Karras: in σ to the power 1/7)", 4)

@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from gmm_speciation.plotting import COLOURS, band, mark_exits, noise_axis, panels, styled
-from gmm_speciation.plotting.style import legend_above
+from gmm_speciation.plotting.style import legend_above, plain_log
 from model_bridges.crosscheck.results import CrossCheck, VariableCheck
 from model_bridges.entropy.evidence import UNDECIDED
 from model_bridges.entropy.pairs import Pairs
@@ -332,5 +332,6 @@ def _draw_tree(axes: Axes, tree: DecisionTree, class_names: list[str], colour: s
 
     draw(num + top, np.inf)
     axes.set_xscale("log")
+    plain_log(axes.xaxis, (1.0, 1.5, 2.0, 3.0, 4.0, 6.0, 8.0))
     axes.set_yticks([])
     axes.set_xlim(least * 0.5, float(tree.sigmas.max()) * 1.15)
