@@ -42,7 +42,7 @@ DENOISERS = {
 WRAPPER = (
     "Check what the network predicts (its parametrisation and sign), the direction of its time, the range "
     "of values it was trained on, its weights, and that these images are of its kind; where the noise is "
-    "large a denoiser can only return the data's mean"
+    "large a denoiser can only return the data's mean: `sigma_range` ends where a network does worse"
 )
 LABELS = (
     "Check that label k is class k of the model and that the labels are in the order of the images; and "
