@@ -10,9 +10,8 @@
 comes from our own training, and the commands take the network as anyone's: by `mnist:denoiser`. What it says
 of an image is its input less sigma times the noise, and errs by sigma times its own error: at sigma = 20 more
 than the data's mean would, as the trust block says, at 157, the schedule's end, by far. Its range ends at 20.
-The data stay where they are, the
-weights in `--out`, and the numbers of the reports in `mnist-cpu.json` and `mnist-removal-cpu.json` of
-`benchmarks/results`.
+The data stay where they are, the weights in `--out`, and the numbers of the reports in `mnist-cpu.json` and
+`mnist-removal-cpu.json` of `benchmarks/results`.
 """
 
 import json
@@ -39,7 +38,8 @@ NUM_CLASSES, NULL, SIZE = 10, 10, 28
 DROPPED = 0.1  # share of the labels that the null class replaces
 LARGEST = 20.0  # noise at which it still denoises
 BATCH, RATE = 64, 1e-3
-KEPT = ("law", "model", "num_images", "num_paths", "evaluations", "theory", "checks", "trust")
+KEPT = ("law", "model", "num_images", "num_paths", "evaluations")
+KEPT += ("theory", "checks", "trust", "pairs", "trees")
 FOLDER = "MNIST_MODEL"  # environment variable: where `denoiser` finds the network
 
 app = typer.Typer(help=__doc__, add_completion=False)
@@ -127,9 +127,8 @@ def check(
     arguments = ["--images", str(images), "--levels", str(levels), "--paths", "1"]
     record, stamp = _run("crosscheck", data, out, arguments)
     kept: dict[str, Any] = {key: record[key] for key in KEPT}
-    pairs, main = record["pairs"], record["variables"]["class"]
-    kept["pairs"] = {k: v for k, v in pairs.items() if "slope" in k or "resid" in k or "corr" in k}
-    kept |= {"trees": record["trees"], "points": main["points"], "budget": main["budget"]}
+    main = record["variables"]["class"]
+    kept |= {"points": main["points"], "budget": main["budget"]}
     _keep(results / "mnist-cpu.json", {"stamp": stamp, **kept})
 
 
