@@ -112,8 +112,12 @@ class Trust:
 
     @property
     def reasons(self) -> str:
-        """What has failed, with its numbers and remedies."""
-        return " ".join(f"{check}. {check.remedy}." for check in self.failed)
+        """What has failed, with its numbers, each remedy once below all that it is for."""
+        remedies = dict.fromkeys(check.remedy for check in self.failed)
+        return " ".join(
+            " ".join(f"{check}." for check in self.failed if check.remedy == remedy) + f" {remedy}."
+            for remedy in remedies
+        )
 
     def warn(self, what: str, stacklevel: int = 3) -> None:
         """One `TrustWarning` with all that has failed, if anything has."""
@@ -127,11 +131,12 @@ def trust_rows(blocks: Mapping[str, Trust], every: bool = False) -> Table:
     rows = []
     for name, block in blocks.items():
         rows.append([name, "", "", "", "", "yes" if block.ok else "NO"])
+        last = {check.remedy: check for check in block.failed}  # a remedy stands once
         for check in block.checks:
             if every or check.verdict != "yes":
                 error = "" if check.half_width is None else f"{check.half_width:.2g}"
                 place = "" if check.sigma is None else f"{check.sigma:.3g}"
-                remedy = f". {check.remedy}" if check.verdict == "no" else ""
+                remedy = f". {check.remedy}" if last.get(check.remedy) is check else ""
                 numbers = [f"{check.measured:.3g}", error, place, str(check.verdict)]
                 rows.append([f"– {check.name}{remedy}", check.expected, *numbers])
     return Table(headers, rows)
