@@ -57,7 +57,7 @@ class GuidedInformation:
     window: tuple[float, float]
     runs: dict[float, GuidedRun]
     limited: dict[str, GuidedRun]  # by PLACES, scale LIMITED
-    feedback: dict[str, GuidedRun]  # by `feedback_kinds`
+    feedback: dict[str, GuidedRun]  # by `feedback_kinds`, if asked for
     theory: dict[float, GuidedRun]  # of the fitted mixture
     shares: dict[str, tuple[Estimate, Estimate]]  # of the shift and of the fall, by PLACES
     read_out: float  # sigma where the fall is read
@@ -71,6 +71,7 @@ def guided_information(
     theory: Denoiser | None = None,
     num_paths: int = 150,
     num_levels: int = NUM_LEVELS,
+    feedback: bool = True,
     seed: int = 0,
     progress: Progress = SILENT,
 ) -> GuidedInformation:
@@ -82,6 +83,7 @@ def guided_information(
         theory: The mixture as a model.
         num_paths: Trajectories of each run.
         num_levels: Noise levels, equally spaced in log sigma.
+        feedback: Whether feedback guidance is run, too.
         seed: Of all noise.
         progress: Told of every run and of its steps.
 
@@ -106,10 +108,10 @@ def guided_information(
         progress.step(f"guided trajectories, w = {LIMITED:g} {WHERE[place]}")
         scales = np.where((sigmas > low) & (sigmas <= high), LIMITED, 1.0)
         limited[place] = run(model.denoiser, _limited(low, high), scales)
-    feedback = {}
-    for name, kind in feedback_kinds(sigmas[::-1]).items():
+    heard = {}
+    for name, kind in feedback_kinds(sigmas[::-1]).items() if feedback else ():
         progress.step(name)
-        feedback[name] = run(model.denoiser, kind)
+        heard[name] = run(model.denoiser, kind)
     if theory is not None:
         for scale in SCALES:
             progress.step(f"the same of the mixture, w = {scale:g}")
@@ -122,7 +124,7 @@ def guided_information(
         window,
         runs,
         limited,
-        feedback,
+        heard,
         exact,
         shares,
         read_out,

@@ -34,7 +34,7 @@ class IntervalSearch:
     unguided: Draw
     full: Draw
     entropic: Draw
-    feedback: list[Draw]  # as published, and with tau = 1
+    feedback: list[Draw]  # as published, and with tau = 1, if asked for
     cells: dict[tuple[float, float], Draw]
     floor: Floor
     curve_evaluations: int
@@ -55,6 +55,7 @@ def search_intervals(
     scale: float = SCALE,
     edges: Sequence[float] | None = None,
     num_images: int = 500,
+    feedback: bool = True,
     seed: int = 0,
     progress: Progress = SILENT,
 ) -> IntervalSearch:
@@ -68,6 +69,7 @@ def search_intervals(
         edges: Ends of the grid's intervals, increasing; by default 0, those of 0.3, 1, 3 and 10 times the
             data's spread that the model's range holds, and its upper end.
         num_images: Of each run.
+        feedback: Whether feedback guidance is drawn, too.
         seed: Of all noise.
         progress: Told of every run and of its steps.
 
@@ -93,7 +95,8 @@ def search_intervals(
         f"interval of the curve ({low:.3g}, {high:.3g}], w = {scale:g}", limited(interval)
     )
     levels = karras_sigmas(NUM_STEPS, *model.denoiser.sigma_range).numpy()
-    feedback = [run(name, kind) for name, kind in feedback_kinds(levels).items()]
+    kinds = feedback_kinds(levels) if feedback else {}
+    heard = [run(name, kind) for name, kind in kinds.items()]
     cells = {}
     for i, below in enumerate(edges):
         for above in edges[i + 1 :]:
@@ -116,7 +119,7 @@ def search_intervals(
         unguided,
         full,
         entropic,
-        feedback,
+        heard,
         cells,
         true,
         curve_evaluations,

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from gmm_speciation.plotting import COLOURS, band, mark_exits, noise_axis, panels, styled
 from gmm_speciation.plotting.style import legend_above, plain_log
-from model_bridges.control.information import GuidedInformation
+from model_bridges.control.information import LIMITED, WHERE, GuidedInformation
 from model_bridges.control.interval_search import IntervalSearch
 from model_bridges.control.removal import Removal
 from model_bridges.control.time_grids import CLASS, KARRAS, METHODS, STATE, TimeGrids
@@ -181,8 +181,11 @@ def _placed(figure: Figure, labels: Sequence[tuple[Axes, str, tuple[float, float
 
 
 def plot_guided(result: GuidedInformation) -> Figure:
-    """Cross-entropy of the class asked for along guided trajectories; the fitted mixture dashed."""
-    figure, (axes,) = panels((1.7,))
+    """Cross-entropy of the class asked for along guided trajectories; the fitted mixture dashed.
+
+    Above, constant scales and feedback; below, one scale in a limited interval of noise.
+    """
+    figure, (axes, below) = panels((1.5, 1.1))
     with styled():
         for index, (scale, run) in enumerate(result.runs.items()):
             colour = COLOURS[index % len(COLOURS)]
@@ -210,28 +213,37 @@ def plot_guided(result: GuidedInformation) -> Figure:
                     linestyle=(0, (4, 2)),
                 )
         for (name, run), colour in zip(
-            result.feedback.items(), ("#555555", "#a0a0a0"), strict=True
+            result.feedback.items(), ("#555555", "#a0a0a0"), strict=False
         ):
             curve = run.curve
             words = name.replace("feedback, τ =", "feedback guidance, temperature")
             band(axes, curve.clock, curve.cross_entropy, colour=colour, linestyle=":", label=words)
         if result.theory:
             axes.plot([], [], color="#777777", linestyle=(0, (4, 2)), label="fitted mixture")
+        for scale in (1.0, LIMITED):  # in the colours of above
+            colour = COLOURS[list(result.runs).index(scale) % len(COLOURS)]
+            band(below, curve.clock, result.runs[scale].curve.cross_entropy, colour=colour)
+        styles = zip((COLOURS[5], COLOURS[6], "#222222"), ("-", "--", ":"), strict=True)
+        for (place, run), (colour, line) in zip(result.limited.items(), styles, strict=True):
+            words, entropy = f"scale {LIMITED:g} {WHERE[place]}", run.curve.cross_entropy
+            band(below, curve.clock, entropy, colour=colour, linestyle=line, label=words)
         low, high = (-2 * np.log(end) for end in result.window)
-        axes.axvspan(
-            high,
-            low,
-            color="#888888",
-            alpha=0.13,
-            linewidth=0,
-            label="most of the unguided information",
-        )
-        axes.axhline(curve.prior, color="#555555", linewidth=0.9, linestyle=":")
+        for one in (axes, below):
+            one.axvspan(
+                high,
+                low,
+                color="#888888",
+                alpha=0.13,
+                linewidth=0,
+                label="most of the unguided information" if one is axes else None,
+            )
+            one.axhline(curve.prior, color="#555555", linewidth=0.9, linestyle=":")
+            one.set_ylabel("cross-entropy\nE[−log p(c|x)]  [nats]")
         # At scale ½ the tails are heavy; the others start from the prior and fall.
         axes.set_ylim(-0.04 * curve.prior, 1.35 * curve.prior)
+        below.set_ylim(-0.04 * curve.prior, 1.1 * curve.prior)
         mark_exits(axes)
-        axes.set_ylabel("cross-entropy E[−log p(c|x)]  [nats]")
-        noise_axis(axes, axes, curve.clock)
+        noise_axis(axes, below, curve.clock)
         legend_above(figure, ncols=4)
     return figure
 

@@ -39,6 +39,7 @@ from model_bridges.papers.decisions import (
 )
 from model_bridges.papers.parts import Cost, Found, Paper, Settings, Subject
 from model_bridges.samplers import karras_sigmas
+from model_bridges.studied import NUM_STEPS
 
 _NONE = "the paper gives no number in its abstract; "
 _CONTROL = "abstract: a basis for time-localized control"
@@ -60,9 +61,9 @@ _WHY = {
     "fitted mixture": "the network is not the mixture: one Gaussian a class",
 }
 _TRUTH, _BUDGET = 0.03, 0.05  # tolerances: nats; share of H(C)
-_FEW = 20  # trajectories of a guided run, quick
+_FEW = 10  # trajectories of a guided run, quick
 _GUIDED_LEVELS = (12, 48)
-_GUIDED_RUNS = len(SCALES) + 3 + 2  # scales, intervals, feedback
+_GUIDED_RUNS = len(SCALES) + 3  # scales, intervals
 _DRAWN = (40, 500)  # images of an interval
 
 
@@ -235,6 +236,7 @@ def _guidance(
         theory=mixture_model(model, settings.seed) if can_be_fitted(model) else None,
         num_paths=settings.drawn(_FEW, 150),
         num_levels=settings.levels(*_GUIDED_LEVELS),
+        feedback=False,  # another paper's
         seed=settings.seed,
         progress=settings.progress,
     )
@@ -270,6 +272,7 @@ def _intervals(
         * len(levels_of(subject, settings))
         * model.denoiser.num_classes,
         num_images=settings.drawn(*_DRAWN),
+        feedback=False,
         seed=settings.seed,
         progress=settings.progress,
     )
@@ -310,8 +313,8 @@ def plan(subjects: Sequence[Subject], settings: Settings) -> list[Cost]:
             paths = settings.drawn(_FEW, 150) * settings.levels(*_GUIDED_LEVELS)
             guided = _GUIDED_RUNS * paths * (num_classes + 3)
             costs.append(Cost(f"{subject.name}: guided trajectories", guided))
-            # Ten intervals and four others at 32 levels.
-            drawn = 14 * settings.drawn(*_DRAWN) * 31 * 2
+            # Fifteen intervals at most, that of the curve and none, at 32 levels.
+            drawn = 17 * settings.drawn(*_DRAWN) * NUM_STEPS * 2
             if subject is subjects[0] or not settings.quick:
                 costs.append(Cost(f"{subject.name}: intervals judged by images", drawn))
     return costs

@@ -28,6 +28,10 @@ REMOVED = 7
 _STEPS = (12, 32)
 _IMAGES = (80, 500)
 _QUICK = {NP: (0.1, 0.4, 1.6), SLD: (1.0, 16.0), DNG: (1.0, 10.0), PUBLISHED: (5.0, 80.0)}
+_NOT_ALL = (
+    "the posterior is tracked against the unconditional network, of which the class is a part; "
+    "class against class at strength 1 leaves less"
+)
 _PRICES = {"balance": "class balance", "frechet": "Fréchet distance"}
 _WHERE = {
     "safety": Place("abstract: higher safety", "the paper: less of the class is left"),
@@ -85,6 +89,8 @@ def _rows(found: Found, subject: Subject, result: Removal, settings: Settings) -
             add("balance", claim)
         elif "distance minus" in text:
             add("frechet", claim)
+        elif text.startswith(f"{DNG}, strength 1: share"):
+            add("safety", replace(claim, note=_NOT_ALL))
         else:
             add("safety", claim)
     floors = {"balance": result.unguided.balance_floor}

@@ -14,6 +14,7 @@ from model_bridges.control.drawing import draw
 from model_bridges.control.guided import feedback_kinds
 from model_bridges.control.information import SCALES, guided_information
 from model_bridges.control.interval_search import search_intervals
+from model_bridges.control.plotting import plot_guided
 from model_bridges.control.report import guidance_record, guidance_report, information_rows
 from model_bridges.control.study import GuidanceStudy, study_guidance
 from model_bridges.control.time_grids import CLASS, KARRAS, STATE, compare_grids, entropic_levels
@@ -52,13 +53,17 @@ def test_information_of_a_model_that_is_the_theory(information):
     assert found.sigmas.min() <= found.read_out <= found.sigmas.max()
 
 
-def test_information_without_a_theory(judged):
+def test_information_without_a_theory_and_without_feedback(judged):
     heard = Heard()
-    found = guided_information(judged, (0.5, 4.0), num_paths=20, num_levels=10, progress=heard)
+    found = guided_information(
+        judged, (0.5, 4.0), num_paths=20, num_levels=10, feedback=False, progress=heard
+    )
     assert not found.theory
+    assert not found.feedback
+    assert plot_guided(found).axes
     assert not any("fitted mixture" in check.statement for check in found.checks)
     assert all(np.isfinite(float(check.measured.value)) for check in found.checks)
-    assert len(heard.steps) == len(set(heard.steps)) == len(SCALES) + 5
+    assert len(heard.steps) == len(set(heard.steps)) == len(SCALES) + 3
     # More guidance, more certainty half way.
     middle = [np.asarray(found.runs[w].curve.cross_entropy.value)[3] for w in (1.0, 2.0, 4.0)]
     assert middle[0] > middle[1] > middle[2]

@@ -191,7 +191,8 @@ def test_prompts_of_a_pipeline_are_decided(folder, tmp_path, monkeypatch, capsys
     assert sum(row["claim"].startswith("SD 1.5, ") for row in rows) == 4
     assert not any("stand-in" in row["predicted_by"] for row in rows)
     assert main([*words, "--plan"]) == 0
-    assert "4,608" in capsys.readouterr().out
+    # Two decisions, 6 trajectories, 16 levels, one to draw, two prompts and the empty one.
+    assert f"{2 * 6 * 16 * 4:,}" in capsys.readouterr().out
 
 
 def test_the_command_writes_and_show_reads_back(tmp_path, capsys, monkeypatch):
@@ -210,9 +211,9 @@ def test_the_command_writes_and_show_reads_back(tmp_path, capsys, monkeypatch):
     assert "final tenth" in " ".join(capsys.readouterr().out.split())
     assert main([*words, "--plan", "--json"]) == 0
     plan = json.loads(capsys.readouterr().out)["plan"]
-    # 24 trajectories, 24 levels, one to draw, four classes and the whole.
-    assert plan[1]["evaluations of the network"] == f"{24 * 24 * 6:,}"
-    assert "20 trajectories of 24 noise levels; the paper's network has 1000" in record["about"]
+    # 24 trajectories, 16 levels, one to draw, four classes and the whole.
+    assert plan[1]["evaluations of the network"] == f"{24 * 16 * 6:,}"
+    assert "20 trajectories of 16 noise levels; the paper's network has 1000" in record["about"]
     assert main([*words, "--levels", "7", "--plan", "--json"]) == 0
     plan = json.loads(capsys.readouterr().out)["plan"]
     assert plan[1]["evaluations of the network"] == f"{24 * 7 * 6:,}"
