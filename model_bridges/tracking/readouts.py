@@ -48,7 +48,8 @@ def doubts(
     log_p = group_log_sum(log_posterior, partition)
     finite = np.where(np.isfinite(log_p), log_p, 0.0)
     mean = (np.exp(log_p) * finite).sum(-1, keepdims=True)
-    confidence = np.exp(log_p.max(-1))
+    # The sum of a group may round to a little more than one, and doubt would be negative.
+    confidence = np.exp(np.minimum(log_p.max(-1), 0.0))
     return {
         "confidence": confidence,
         "varentropy": (np.exp(log_p) * (finite - mean) ** 2).sum(-1),

@@ -8,9 +8,10 @@ from oracle import draw, ten_classes
 
 import gmm_speciation as gs
 import model_bridges as mb
+from gmm_speciation.partitions import Partition
 from gmm_speciation.tracking import reverse_kernel
 from model_bridges.tracking.forward import forward_paths
-from model_bridges.tracking.readouts import chain_entropy
+from model_bridges.tracking.readouts import chain_entropy, doubts
 
 SIGMAS = np.geomspace(0.02, 80, 24)
 PARITY = [0, 1] * 5
@@ -119,6 +120,15 @@ def test_a_pass_over_merged_classes_is_the_partition_read_from_the_single_ones(r
         mb.tracked_curve(record, "parity").entropy.value,
         atol=0.03,
     )
+
+
+def test_no_group_is_surer_than_certain(rng):
+    """Nine classes that are all there is: their probabilities add up to one but for rounding."""
+    log_p = rng.normal(size=(500, 10)) - np.repeat([0.0, 60.0], [9, 1])
+    log_p = log_p - np.log(np.exp(log_p).sum(1, keepdims=True))
+    found = doubts(log_p, Partition([0] * 9 + [1]))
+    assert found["confidence"].max() == 1
+    assert found["doubt"].min() >= 0
 
 
 @pytest.mark.slow
