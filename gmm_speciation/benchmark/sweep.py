@@ -15,6 +15,7 @@ from gmm_speciation.benchmark.cells import Cell, estimator_of
 from gmm_speciation.benchmark.isolation import Limits, run_isolated
 from gmm_speciation.benchmark.keys import Keys
 from gmm_speciation.benchmark.rows import appending, cell_key, cell_of, read_rows, rows_file
+from gmm_speciation.clusters import connect
 from gmm_speciation.progress import SILENT, Progress
 
 
@@ -130,22 +131,9 @@ def _run(
         )
         yield from parallel(tasks)
         return
-    client = _connect(cluster)
+    client = connect(cluster)
     try:
         with parallel_config(backend="dask"):
             yield from Parallel(return_as="generator_unordered", batch_size=1)(tasks)
     finally:
         client.close()
-
-
-def _connect(address: str) -> Any:
-    try:
-        from distributed import Client
-    except ImportError as error:
-        raise ValueError(
-            "A Dask cluster needs dask.distributed; install it with: pip install 'dask[distributed]'."
-        ) from error
-    try:
-        return Client(address, timeout=10)
-    except (OSError, TimeoutError, ValueError) as error:
-        raise ValueError(f"No Dask scheduler answers at {address!r}: {error}.") from error

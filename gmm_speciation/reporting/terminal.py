@@ -41,6 +41,7 @@ EXTRAS = {
     "safetensors": "bridge",
     "sklearn": "bridge",
     "filelock": "benchmark",
+    "distributed": "cluster",
     "joblib": "benchmark",
     "psutil": "benchmark",
     "diffusers": "all",

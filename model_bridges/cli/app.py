@@ -93,6 +93,7 @@ model-bridges crosscheck my_module:denoiser --data pictures --train-data more --
     entropy: """
 model-bridges entropy digits --images 32 --folder out/run --out out/entropy
 model-bridges entropy my_module:denoiser --generate 64 --partition '0, 1 | 2, 3'
+model-bridges entropy digits --folder out/run --cluster tcp://host:8786
 model-bridges entropy sd:PATH --prompt 'a cat' --prompt 'a dog' --generate 64 --folder run
 """,
     windows: """

@@ -41,6 +41,7 @@ def remove(
     """Draw without a class: negative prompting, safe latent and dynamic negative guidance compared."""
     terminal.use_float64()
     from gmm_speciation.reporting.claims import check_rows
+    from model_bridges.cli.inputs import own_rank
     from model_bridges.control.removal import STRENGTHS, remove_class
     from model_bridges.control.removal_report import (
         area_rows,
@@ -51,6 +52,7 @@ def remove(
 
     quiet, seed, folder = request.quiet, request.seed, request.folder
     terminal.check_place(out, folder)
+    rank = own_rank(request)
     names = [pick(k, dict(zip(STRENGTHS, STRENGTHS, strict=True)), "kind") for k in kind or ()]
     chosen: dict[str, Any] | None = None
     if names or strengths is not None:
@@ -62,7 +64,7 @@ def remove(
         show_plan(_removal_plan(request, label, images, steps, chosen), request)
         return
     runs = 3 + sum(len(own or STRENGTHS[name]) for name, own in (chosen or STRENGTHS).items())
-    with terminal.progress(runs, quiet) as bar:
+    with terminal.progress(runs, quiet, shown=rank == 0) as bar:
         model = _model(request, bar, label)
         result = remove_class(
             model,
@@ -74,6 +76,8 @@ def remove(
             folder=folder,
             progress=bar,
         )
+    if rank > 0:  # the first process of a launch reports for all
+        return
     title = f"Class {label} removed from what {model.name} draws"
     headers, rows = removal_rows(result)
     narrow = [[f"{row[0]}, {row[1]}" if row[1] != NONE else row[0], *row[2:5]] for row in rows]
@@ -110,6 +114,7 @@ def guidance(
     """What guidance does: when it decides, the interval of the entropy curve, grids in information."""
     terminal.use_float64()
     from gmm_speciation.reporting.claims import check_rows
+    from model_bridges.cli.inputs import own_rank
     from model_bridges.control.report import (
         draw_rows,
         guidance_record,
@@ -126,14 +131,19 @@ def guidance(
         )
     quiet, seed = request.quiet, request.seed
     terminal.check_place(out, request.folder)
+    rank = own_rank(request)
     known = dict.fromkeys(SECTIONS, "")
     for name in section or ():
         pick(name, known, "section")
     check_mass(mass)
     sections = tuple(dict.fromkeys(section or SECTIONS))
+    if rank > 0:  # the trajectories of this section are not shared
+        sections = tuple(name for name in sections if name != "information")
+        if not sections:
+            return
     # Runs of a section: scales, intervals, feedback and the mixture; the search; the grids.
     runs = 3 + sum({"information": 14, "intervals": 19, "grids": 18}[name] for name in sections)
-    with terminal.progress(runs, quiet) as bar:
+    with terminal.progress(runs, quiet, shown=rank == 0) as bar:
         model = _model(request, bar)
         theory = None
         if "information" in sections:
@@ -150,6 +160,8 @@ def guidance(
             seed=seed,
             progress=bar,
         )
+    if rank > 0:
+        return
     title = f"Guidance of {model.name}"
     tables: dict[str, Table] = {}
     if result.information is not None:

@@ -6,7 +6,7 @@ its own, and hands them over as one value.
 
 import inspect
 from collections.abc import Callable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -14,6 +14,7 @@ from typing import Annotated, Any
 import typer
 
 from gmm_speciation.reporting.terminal import Quiet, Seed
+from model_bridges.cli.cluster import spread
 
 MODEL = "digits, digits-text, edm2:COND,UNCOND, diffusers:PATH_OR_REPO, or module:function."
 PATHS = "Class folders of pictures, MNIST or CIFAR-10 binary files, or an .npz"
@@ -62,6 +63,13 @@ class Study:
         # Launchers read `--run` as an abbreviation of an option of theirs.
         typer.Option(
             "--folder", "--run", metavar="DIR", help="Of a long run: killed, it continues there."
+        ),
+    ] = None
+    cluster: Annotated[
+        str | None,
+        typer.Option(
+            metavar="ADDRESS",
+            help="Of a Dask scheduler, such as tcp://host:8786: its workers share the run in --folder.",
         ),
     ] = None
     device: Annotated[
@@ -113,6 +121,12 @@ def with_options(kind: type) -> Callable[[Callable[..., None]], Callable[..., No
 
         def run(**values: Any) -> None:
             options = kind(**{field.name: values.pop(field.name) for field in fields(kind)})
+            if options.cluster is not None:
+                workers = spread(
+                    options.cluster, options.folder, plan=options.plan, quiet=options.quiet
+                )
+                devices = workers if options.plan else options.devices
+                options = replace(options, cluster=None, devices=devices)
             command(options, **values)
 
         # The model first, what is the command's own, then what all commands have.

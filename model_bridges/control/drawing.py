@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from model_bridges.guidance import Guidance
 from model_bridges.quality import Quality
 from model_bridges.quality.jackknife import NUM_BATCHES, batch_index, mean_of, share_estimate
 from model_bridges.runs.chunk_files import CorruptChunkError, read_sums, write_sums
+from model_bridges.runs.folder import process_place, todo
 from model_bridges.runs.jobs import ChunkSums
 from model_bridges.samplers import Method
 from model_bridges.studied import NUM_STEPS, StudiedModel
@@ -41,41 +43,76 @@ class Draw:
     pictures: Float[Tensor, "N *event"]
 
 
-def draw(
-    model: StudiedModel,
-    name: str,
-    kind: Kind,
-    num_images: int,
-    *,
-    sigmas: Float[Tensor, " T"] | None = None,
-    method: Method = "ancestral",
-    seed: int = 0,
-    progress: Progress = SILENT,
-) -> Draw:
-    """Draw the classes in turn and judge. Arguments as `StudiedModel.draw`.
+@dataclass(frozen=True, eq=False)
+class Wanted:
+    """What to draw, classes in turn. As the arguments of `StudiedModel.draw`."""
 
-    What the model's folder holds of before is read from it.
+    name: str
+    kind: Kind
+    num_images: int
+    sigmas: Float[Tensor, " T"] | None = None
+    method: Method = "ancestral"
+    seed: int = 0
+
+
+def draw_all(
+    model: StudiedModel, wanted: Sequence[Wanted], progress: Progress = SILENT
+) -> list[Draw]:
+    """Draw and judge. What the model's folder holds of before is read from it.
+
+    The processes of a launch, which share the folder, each draw a part before.
     """
-    labels = model.balanced_labels(num_images)
-    digest = _digest(model, kind(labels), [num_images, method, seed], sigmas)
-    path = None if model.folder is None else model.folder / f"{digest[:24]}.npz"
+    if process_place()[1] > 1:
+        places = [_place(model, one) for one in wanted]
+        paths = [path for _, path in places if path is not None]
+        for index in todo(len(paths), lambda i: paths[i].exists()):
+            progress.step(wanted[index].name)
+            write_sums(paths[index], _drawn(model, wanted[index], progress), places[index][0])
+    return [_draw(model, one, progress) for one in wanted]
+
+
+def _draw(model: StudiedModel, wanted: Wanted, progress: Progress) -> Draw:
+    progress.step(wanted.name)
+    labels = model.balanced_labels(wanted.num_images)
+    digest, path = _place(model, wanted)
     found = None if path is None or not path.exists() else _stored(path, digest)
     if found is None:
-        before = model.denoiser.evaluations
-        drawn = model.draw(
-            kind, num_images, sigmas=sigmas, method=method, seed=seed, progress=progress
-        )
-        cost = (model.denoiser.evaluations - before) // num_images
-        found = ChunkSums(num_images, {}, {"images": drawn.cpu().numpy()}, cost)
+        found = _drawn(model, wanted, progress)
         if path is not None:
             write_sums(path, found, digest)
     images, cost = torch.from_numpy(found.rows["images"]), found.evaluations
     right = model.judge.predict(images) == labels.numpy()
-    batches = batch_index(num_images, NUM_BATCHES)
+    batches = batch_index(wanted.num_images, NUM_BATCHES)
     share = mean_of(np.asarray(right, float), batches, NUM_BATCHES)
     return Draw(
-        name, model.assess(images), share_estimate(share.estimate, num_images), cost, images[:SHOWN]
+        wanted.name,
+        model.assess(images),
+        share_estimate(share.estimate, wanted.num_images),
+        cost,
+        images[:SHOWN],
     )
+
+
+def _drawn(model: StudiedModel, wanted: Wanted, progress: Progress) -> ChunkSums:
+    before = model.denoiser.evaluations
+    images = model.draw(
+        wanted.kind,
+        wanted.num_images,
+        sigmas=wanted.sigmas,
+        method=wanted.method,
+        seed=wanted.seed,
+        progress=progress,
+    )
+    cost = (model.denoiser.evaluations - before) // wanted.num_images
+    return ChunkSums(wanted.num_images, {}, {"images": images.cpu().numpy()}, cost)
+
+
+def _place(model: StudiedModel, wanted: Wanted) -> tuple[str, Path | None]:
+    """Digest of everything that the images depend on, and their file."""
+    labels = model.balanced_labels(wanted.num_images)
+    words = [wanted.num_images, wanted.method, wanted.seed]
+    digest = _digest(model, wanted.kind(labels), words, wanted.sigmas)
+    return digest, None if model.folder is None else model.folder / f"{digest[:24]}.npz"
 
 
 def _digest(

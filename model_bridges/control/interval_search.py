@@ -9,14 +9,15 @@ of the search.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import combinations
 
 import numpy as np
 
 from gmm_speciation.estimate import Estimate
 from gmm_speciation.progress import SILENT, Progress
 from gmm_speciation.reporting.claims import Claim, at_most
-from model_bridges.control.drawing import Draw, draw
-from model_bridges.control.guided import feedback_kinds
+from model_bridges.control.drawing import Draw, Wanted, draw_all
+from model_bridges.control.guided import Kind, feedback_kinds
 from model_bridges.guidance import ClassifierFree, Interval, Unguided
 from model_bridges.quality import Floor, floor, paired_difference
 from model_bridges.samplers import karras_sigmas
@@ -82,26 +83,22 @@ def search_intervals(
         inner = [spread * factor for factor in (0.3, 1.0, 3.0, 10.0)]
         edges = [0.0, *(edge for edge in inner if edge < top), top]
 
-    def run(name: str, kind) -> Draw:
-        progress.step(name)
-        return draw(model, name, kind, num_images, seed=seed, progress=progress)
-
-    def limited(ends: tuple[float, float]):
+    def limited(ends: tuple[float, float]) -> Kind:
         return lambda labels: Interval(ClassifierFree(labels, scale), *ends)
 
-    unguided = run("unguided", lambda labels: Unguided(labels))
     low, high = interval
-    entropic = run(
-        f"interval of the curve ({low:.3g}, {high:.3g}], w = {scale:g}", limited(interval)
-    )
     levels = karras_sigmas(NUM_STEPS, *model.denoiser.sigma_range).numpy()
-    kinds = feedback_kinds(levels) if feedback else {}
-    heard = [run(name, kind) for name, kind in kinds.items()]
-    cells = {}
-    for i, below in enumerate(edges):
-        for above in edges[i + 1 :]:
-            name = f"({below:.3g}, {above:.3g}], w = {scale:g}"
-            cells[float(below), float(above)] = run(name, limited((below, above)))
+    ends = [(float(a), float(b)) for a, b in combinations(edges, 2)]
+    kinds: dict[str, Kind] = {
+        "unguided": lambda labels: Unguided(labels),
+        f"interval of the curve ({low:.3g}, {high:.3g}], w = {scale:g}": limited(interval),
+        **(feedback_kinds(levels) if feedback else {}),
+    }
+    grid = [(f"({a:.3g}, {b:.3g}], w = {scale:g}", limited((a, b))) for a, b in ends]
+    wanted = [Wanted(*one, num_images, seed=seed) for one in (*kinds.items(), *grid)]
+    unguided, entropic, *drawn = draw_all(model, wanted, progress)
+    heard, searched = drawn[: -len(ends)], drawn[-len(ends) :]
+    cells = dict(zip(ends, searched, strict=True))
     full = cells[float(edges[0]), float(edges[-1])]
     progress.step("floor of the distance")
     true = floor(

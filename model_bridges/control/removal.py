@@ -53,7 +53,7 @@ from model_bridges.quality import (
 )
 from model_bridges.quality.frontier import FrontComparison, compare_fronts
 from model_bridges.runs.chunk_files import CorruptChunkError, read_sums, write_sums
-from model_bridges.runs.folder import versions
+from model_bridges.runs.folder import process_place, todo, versions
 from model_bridges.runs.jobs import ChunkSums
 from model_bridges.samplers import karras_sigmas
 from model_bridges.studied import NUM_STEPS, StudiedModel
@@ -147,12 +147,25 @@ class _Runs:
         margin = (high - low) / 2
         self._least, self._most = low - margin, high + margin
 
+    def place(self, name: str, kind: Guidance) -> tuple[str, Path | None]:
+        """Digest of everything that the images of a run depend on, and their file."""
+        constants = json.dumps(to_json(kind), sort_keys=True)
+        digest = hashlib.sha256(f"{self._settings} {name} {constants}".encode()).hexdigest()
+        return digest, None if self.folder is None else self.folder / f"{digest[:24]}.npz"
+
+    def share(self, wanted: Sequence[tuple[str, float, Guidance]]) -> None:
+        """Where several processes share the folder, each draws its part of these runs."""
+        if process_place()[1] == 1:
+            return
+        places = (self.place(name, kind)[1] for name, _, kind in wanted)
+        paths = [path for path in places if path is not None]
+        for index in todo(len(paths), lambda i: paths[i].exists()):
+            self.draw(*wanted[index])
+
     def draw(self, name: str, strength: float, kind: Guidance) -> tuple[Tensor, int]:
         """Images and evaluations an image."""
         self.progress.step(name if not strength else f"{name}, strength {strength:g}")
-        constants = json.dumps(to_json(kind), sort_keys=True)
-        digest = hashlib.sha256(f"{self._settings} {name} {constants}".encode()).hexdigest()
-        path = None if self.folder is None else self.folder / f"{digest[:24]}.npz"
+        digest, path = self.place(name, kind)
         meter = self.model.denoiser
         if path is not None and path.exists():
             try:
@@ -203,7 +216,8 @@ def remove_class(
             until no more of the class is left than the judge finds in data without it (to one image), the
             Frechet distance explodes, or five times.
         seed: Of all noise.
-        folder: Keeps the images of every run; one that is interrupted goes on there.
+        folder: Keeps the images of every run; one that is interrupted goes on there, and processes of a
+            launch share it.
         progress: Told of every run and of its steps.
 
     Raises:
@@ -236,13 +250,20 @@ def remove_class(
         removed=removed,
         num_images=min(num_images, int((model.train.labels != removed).sum()) // 2),
     )
+    known = [
+        (name, strength, make_kind(name, strength, removed, shares))
+        for name, grid in chosen.items()
+        for strength in (STRENGTHS[name] if grid is None else grid)
+    ]
+    runs.share([("unguided", 0.0, Unguided()), *known])
     images, cost = runs.draw("unguided", 0.0, Unguided())
     unguided = runs.judge("unguided", 0.0, images)
     # Half of the pictures shown are of the class, when nothing is done about it.
     of_class = model.judge.predict(images) == removed
     shown = np.r_[np.flatnonzero(of_class)[: SHOWN // 2], np.flatnonzero(~of_class)][:SHOWN]
     pictures, evaluations, curves, ends = {"unguided": images[shown]}, {"unguided": cost}, {}, {}
-    for name, grid in chosen.items():
+    turn = process_place()[0] % len(chosen)  # processes double the strengths of different kinds
+    for name, grid in [*list(chosen.items())[turn:], *list(chosen.items())[:turn]]:
         points, used = [unguided], [0.0]
         wanted = list(STRENGTHS[name] if grid is None else grid)
         given = len(wanted)

@@ -18,7 +18,7 @@ from jaxtyping import Float
 
 from gmm_speciation.progress import SILENT, Progress
 from gmm_speciation.reporting.claims import Claim, at_most
-from model_bridges.control.drawing import Draw, draw
+from model_bridges.control.drawing import Draw, Wanted, draw_all
 from model_bridges.guidance import Unguided
 from model_bridges.quality import paired_difference
 from model_bridges.samplers import Method, karras_sigmas
@@ -89,19 +89,18 @@ def compare_grids(
         levels[KARRAS, count] = karras_sigmas(count, *ends).numpy()
         for of in (STATE, CLASS):
             levels[of, count] = entropic_levels(record, count, of, ends)
-    draws = {}
-    for method, (grid, count) in product(METHODS, levels):
-        progress.step(f"{grid}, {count} levels, {method}")
-        draws[grid, method, count] = draw(
-            model,
+    wanted = {
+        (grid, method, count): Wanted(
             f"{grid}, {count} levels",
             lambda labels: Unguided(),
             num_images,
-            sigmas=torch.from_numpy(levels[grid, count]),
-            method=method,
-            seed=seed,
-            progress=progress,
+            torch.from_numpy(levels[grid, count]),
+            method,
+            seed,
         )
+        for method, (grid, count) in product(METHODS, levels)
+    }
+    draws = dict(zip(wanted, draw_all(model, list(wanted.values()), progress), strict=True))
     checks = [
         at_most(
             f"{grid} beats Karras, {count} levels, {method}: difference of Fréchet distances",

@@ -65,6 +65,16 @@ def take_own_device() -> None:
         torch.cuda.set_device(int(local) % torch.cuda.device_count())
 
 
+def todo(number: int, finished: Callable[[int], bool]) -> Iterator[int]:
+    """Of so many parts this process's share, then what nobody has finished, from the end."""
+    rank, world = process_place()
+    for index in range(rank, number, world):
+        if not finished(index):
+            yield index
+    while missing := [i for i in range(number) if not finished(i)]:
+        yield missing[-1 - rank % len(missing)]
+
+
 def run_job(
     job: Job,
     folder: str | Path | None,
@@ -87,7 +97,7 @@ def run_job(
         return collect(job, told)
     started = time.monotonic()
     run, cost = _Run(job, Path(folder), told.say), 0
-    for index in run.todo(*process_place()):
+    for index in todo(job.num_chunks, run.finished):
         cost += run.do(index).evaluations
         done = job.num_chunks - len(run.missing())
         told.part(done, job.num_chunks, pace(cost, started))
@@ -147,17 +157,12 @@ class _Run:
     def path(self, index: int) -> Path:
         return self.folder / "chunks" / f"{index:06d}.chunk"
 
+    def finished(self, index: int) -> bool:
+        return self.path(index).exists()
+
     def missing(self) -> list[int]:
         """Chunks that nobody has finished."""
-        return [i for i in range(self.job.num_chunks) if not self.path(i).exists()]
-
-    def todo(self, rank: int, world: int) -> Iterator[int]:
-        """This process's share, then what is missing from the end."""
-        for index in range(rank, self.job.num_chunks, world):
-            if not self.path(index).exists():
-                yield index
-        while missing := self.missing():
-            yield missing[-1 - rank % len(missing)]
+        return [i for i in range(self.job.num_chunks) if not self.finished(i)]
 
     def do(self, index: int) -> ChunkSums:
         """Compute one chunk and keep it."""

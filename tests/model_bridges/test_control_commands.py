@@ -1,5 +1,7 @@
 """Commands that remove a class and study guidance: files and models of one's own, and the shipped digits."""
 
+import json
+
 import numpy as np
 import pytest
 import torch
@@ -126,6 +128,29 @@ def test_removal_on_the_shipped_digits(tmp_path, capsys):
     printed = capsys.readouterr().out
     assert "DNG leaves less" in printed
     assert written(tmp_path / "out", {"images.png", "removal.png"})["model"] == "digits"
+
+
+def test_processes_share_the_draws_of_a_removal(mine, tmp_path, capsys, monkeypatch):
+    """A second process draws what is missing and says nothing; the first finds it and reports the same."""
+    words = ["remove", "mine:model", "--data", str(mine), "--class", "3", "--images", "40"]
+    words += ["--steps", "4", "--kind", "NP", "--kind", "SLD", "--strengths", "1", "--json"]
+    assert main(words) == 0
+    alone = json.loads(capsys.readouterr().out)
+    with monkeypatch.context() as second:
+        second.setenv("RANK", "1")
+        second.setenv("WORLD_SIZE", "2")
+        assert main(words) == 2
+        assert "give `--folder DIR`" in capsys.readouterr().err
+        assert main([*words, "--folder", str(tmp_path / "run")]) == 0
+        assert capsys.readouterr().out == ""
+    drawn = {path: path.stat().st_mtime_ns for path in (tmp_path / "run").glob("*.npz")}
+    assert len(drawn) == 3
+    assert main([*words, "--folder", str(tmp_path / "run")]) == 0
+    shared = json.loads(capsys.readouterr().out)
+    assert {name: shared[name] for name in alone if name != "provenance"} == {
+        name: value for name, value in alone.items() if name != "provenance"
+    }
+    assert drawn == {path: path.stat().st_mtime_ns for path in (tmp_path / "run").glob("*.npz")}
 
 
 @pytest.mark.slow

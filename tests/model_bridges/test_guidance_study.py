@@ -10,7 +10,7 @@ from heard import Heard
 
 from gmm_speciation import GaussianMixture, exact
 from model_bridges.control import interval_search
-from model_bridges.control.drawing import draw
+from model_bridges.control.drawing import Wanted, draw_all
 from model_bridges.control.guided import feedback_kinds
 from model_bridges.control.information import SCALES, guided_information
 from model_bridges.control.interval_search import search_intervals
@@ -223,7 +223,7 @@ def test_an_exact_model_is_at_the_floor(judged):
     gap = found - held_out
     print(f"Fréchet distance {found.value:.3f}, held out {held_out.value:.3f}, {gap.stderr:.3f}")
     assert abs(gap.value) < 4 * gap.stderr
-    one = draw(judged, "unguided", lambda own: Unguided(own), 120)
+    (one,) = draw_all(judged, [Wanted("unguided", lambda own: Unguided(own), 120)])
     assert one.recognised.value > 0.9
     assert one.recognised.stderr > 0  # also where all are
 

@@ -14,7 +14,7 @@ import model_bridges as mb
 from gmm_speciation import GaussianMixture, Partition
 from model_bridges.classes.names import ClassNames
 from model_bridges.cli import main
-from model_bridges.control.drawing import draw
+from model_bridges.control.drawing import Wanted, draw_all
 from model_bridges.crosscheck import study as crosscheck_study
 from model_bridges.crosscheck.study import Settings
 from model_bridges.guidance import ClassifierFree
@@ -291,7 +291,8 @@ def test_draws_of_a_study_are_kept_and_named_by_what_they_depend_on(tmp_path):
 
     def run(scale=2.0, **words):
         before = model.denoiser.evaluations
-        found = draw(model, "run", lambda own: ClassifierFree(own, scale), 60, **words)
+        kind = lambda own: ClassifierFree(own, scale)  # noqa: E731
+        (found,) = draw_all(model, [Wanted("run", kind, 60, **words)])
         return found, model.denoiser.evaluations - before
 
     first, cost = run(sigmas=levels)
