@@ -23,6 +23,7 @@ EXTRAS = {
     "bridge": "trained models",
     "benchmark": "ranking estimators",
     "learned": "networks of the benchmark",
+    "cluster": "runs on a Dask cluster",
 }
 _REQUIREMENT = re.compile(r"([A-Za-z0-9._-]+)(?:\[[^]]*\])?\s*([^;]*)")
 
