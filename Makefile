@@ -80,6 +80,7 @@ bench-estimators: $(STAMP)  ## Estimators of H(C|X) against known truth, and the
 	$(VENV)/bin/gmm-speciation benchmark coverage --out out/benchmark-coverage
 	$(VENV)/bin/gmm-speciation benchmark log-law --out out/log-law
 	cp out/benchmark/sizes-clean-estimate.png docs/pictures/estimators.png
+	$(VENV)/bin/python benchmarks/minde.py
 	$(VENV)/bin/python benchmarks/boards.py
 	$(VENV)/bin/python benchmarks/estimators.py
 

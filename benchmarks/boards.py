@@ -25,7 +25,7 @@ from estimators import digits, made, markdown, place, share, store
 from gmm_speciation.benchmark.catalogue import TASKS
 from gmm_speciation.benchmark.summary import ACCESSES, letter
 from gmm_speciation.benchmark.truth import truth
-from gmm_speciation.estimators.registry import ESTIMATORS
+from gmm_speciation.estimators.registry import ESTIMATORS, LEFT_OUT
 from gmm_speciation.reporting import terminal
 
 HERE = Path(__file__).parent
@@ -50,7 +50,9 @@ def main(
     with gzip.open(results / "cells.csv.gz", "rt", encoding="utf-8", newline="") as file:
         errors = errors_by_task(csv.DictReader(file))
     place(page, "boards", boards(stored))
-    page.with_name("methods.md").write_text(estimator_pages(stored, errors), encoding="utf-8")
+    split = json.loads((results / "minde.json").read_text(encoding="utf-8"))
+    methods = estimator_pages(stored, errors, {"minde": minde(split)})
+    page.with_name("methods.md").write_text(methods, encoding="utf-8")
     page.with_name("tasks.md").write_text(task_pages(stored, errors), encoding="utf-8")
 
 
@@ -115,9 +117,14 @@ def errors_by_task(
 
 
 def estimator_pages(
-    content: Mapping[str, Any], errors: Mapping[tuple[str, str, int], Mapping[str, float]]
+    content: Mapping[str, Any],
+    errors: Mapping[tuple[str, str, int], Mapping[str, float]],
+    more: Mapping[str, str],
 ) -> str:
-    """A section an estimator: what it is told, what it costs, where it wins and where it fails."""
+    """A section an estimator: what it is told, what it costs, where it wins and where it fails.
+
+    `more` is what else is known of some.
+    """
     parts = [
         "# Every estimator\n\nMade by `benchmarks/boards.py` from `results/`; errors are over H(C).\n"
     ]
@@ -146,7 +153,24 @@ def estimator_pages(
         ]
         headers = ["access", "n", "error", "inside 95 %", "violation", "s", "best on", "worst on"]
         parts.append(markdown(headers, rows, 1) + "\n")
-    return "\n".join(parts)
+        parts += [more[name]] if name in more else []
+    return "\n".join([*parts, f"## Not here\n\n{LEFT_OUT}\n"])
+
+
+def minde(content: Mapping[str, Any]) -> str:
+    """What MINDE integrates, in parts, a row a task (see `minde.py`)."""
+    names = list(next(iter(content["parts"].values())))
+    rows = [
+        [task, *(f"{part:.2f}".replace("-", "−") for part in (*of.values(), sum(of.values())))]
+        for task, of in content["parts"].items()
+    ]
+    return (
+        "What it integrates up to the cleanest level, in parts, over H(C): the true gap g, the squared "
+        "errors of its output with the label and without it, minus twice their product, and twice that of "
+        "g with their difference; the sum is what it says. n = "
+        f"{content['provenance']['arguments']['num_samples']}, the networks of the benchmark.\n\n"
+        f"{markdown(['task', *names, 'sum'], rows, 1)}\n"
+    )
 
 
 def ends(of: Mapping[str, float]) -> list[str]:

@@ -9,9 +9,11 @@ made again at any time without measuring: `make bench-estimators`.
 """
 
 import json
+import math
 import re
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -109,23 +111,31 @@ def log_law(content: Content) -> str:
     headers = ["slope of t over log d", "law", "exact at these d", "networks", "95 %"]
     slopes = markdown(headers, rows, text=1)
     dims = next(iter(laws.values()))["dims"]
-    rows = []
-    for name, law in laws.items():
-        cells = [
-            time(seeds, exact)
-            for seeds, exact in zip(law["measured"], law["predicted"], strict=True)
-        ]
-        rows.append([name, *cells])
-    headers = ["t of networks − t exact", *(f"d = {dim:g}" for dim in dims)]
-    return f"{made(content)}\n\n{slopes}\n\n{markdown(headers, rows, text=1)}"
+    shifts = [
+        markdown(
+            [f"{what} of networks − exact", *(f"d = {dim:g}" for dim in dims)],
+            [
+                [name, *map(partial(late, of), law["measured"], law["predicted"])]
+                for name, law in laws.items()
+            ],
+            text=1,
+        )
+        for what, of in (("t", float), ("log-SNR", log_snr))
+    ]
+    return "\n\n".join([made(content), slopes, *shifts])
 
 
-def time(seeds: Sequence[float | None], exact: float) -> str:
-    """Mean over the seeds minus the exact time; a dash where a network has no such point."""
-    known = [value for value in seeds if value is not None]
+def late(of: Callable[[float], float], seeds: Sequence[float | None], exact: float) -> str:
+    """A function of the time, mean over the seeds minus exact; a dash where a network has no such point."""
+    known = [of(value) for value in seeds if value is not None]
     if len(known) < len(seeds):
         return "—"
-    return signed(sum(known) / len(known) - exact)
+    return signed(sum(known) / len(known) - of(exact))
+
+
+def log_snr(time: float) -> float:
+    """Of a time of the Ornstein-Uhlenbeck process."""
+    return -math.log(math.expm1(2 * time))
 
 
 def made(content: Content) -> str:

@@ -135,6 +135,20 @@ def test_tables_of_the_estimators_come_from_what_is_stored(modules, tmp_path):
         estimators.main(tmp_path / "nowhere", BENCHMARKS / "results", page)
 
 
+def test_the_parts_of_minde_add_up_to_what_it_says(modules):
+    """The networks of the estimator itself, at the cleanest level."""
+    from minde import PARTS, parts_of
+
+    from gmm_speciation.benchmark.cells import Cell
+    from gmm_speciation.benchmark.worker import run_cell
+
+    said = run_cell(Cell("pair-d1", "minde", "clean", 64, 0))["entropy"][0]
+    parts = parts_of("pair-d1", 64)
+    assert tuple(parts) == PARTS
+    assert sum(parts.values()) == pytest.approx(1 - said / math.log(2), abs=1e-4)
+    assert min(parts["true gap"], parts["conditional"], parts["unconditional"]) > 0
+
+
 def test_the_pages_show_the_stored_results(modules, tmp_path):
     """Rendering again changes nothing."""
     import boards

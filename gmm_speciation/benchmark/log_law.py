@@ -9,7 +9,8 @@ draws held out its denoisers are tracked class against class, and the tracked po
 whose peak on the Ornstein-Uhlenbeck clock is one speciation point, the half of the tracked entropy the
 other. The peak is looked for where between 5 and 95 % of H(C) is left: beyond, where no information
 is gained, gamma times the error of the network is all there is. A rate that is largest at an end of
-that part has no peak there: it counts as not measured, and the slope is over the other dimensions.
+that part has no peak there: it counts as not measured, and the slope is over the other dimensions. So does
+a network that never tells half of H(C).
 
 The law says 1/2 for separated means (Biroli et al. 2024, arXiv 2402.18491) and 1/4 for classes that differ
 in variance only (Achilli et al. 2026, arXiv 2602.04404). The slope is that of least squares over all
@@ -24,12 +25,13 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Array, Float
 
 from gmm_speciation import families
 from gmm_speciation.curves import Batches, EntropyCurve
 from gmm_speciation.entropy import entropy_curve
 from gmm_speciation.estimate import Estimate
+from gmm_speciation.estimators.model import Denoisers
 from gmm_speciation.estimators.paths import in_batches
 from gmm_speciation.estimators.tracking import entropies, track
 from gmm_speciation.mixtures import GaussianMixture
@@ -82,7 +84,7 @@ class LogLaw(NamedTuple):
     law: float  # the slope of the law
     dims: Float[np.ndarray, " D"]
     predicted: Float[np.ndarray, " D"]  # of the exact curve at finite d
-    measured: Float[np.ndarray, "D S"]  # by dimension and seed; NaN where there is no peak
+    measured: Float[np.ndarray, "D S"]  # by dimension and seed; NaN where there is no such point
     stderr: Float[np.ndarray, "D S"]  # of the paths, jackknife
     slope: float
     interval: tuple[float, float]  # 95 %
@@ -172,13 +174,27 @@ def measure(
     cache: Path | None = None,
     progress: Progress = SILENT,
 ) -> dict[str, Estimate]:
-    """`POINTS` of a network trained on draws of the mixture, in Ornstein-Uhlenbeck time."""
+    """`POINTS` of a network trained on draws of the mixture, in Ornstein-Uhlenbeck time.
+
+    Both are NaN where the network never tells half of H(C).
+    """
+    return points_of(*trained(mixture, seed, settings, cache, progress), seed)
+
+
+def trained(
+    mixture: GaussianMixture,
+    seed: int,
+    settings: Settings,
+    cache: Path | None = None,
+    progress: Progress = SILENT,
+) -> tuple[Denoisers, jax.Array, jax.Array]:
+    """A network trained on draws of the mixture, draws held out, and the log shares of the classes."""
     from gmm_speciation.learned.data import data_of
     from gmm_speciation.learned.denoising import train_denoiser
     from gmm_speciation.learned.training import Recipe
 
-    key = jax.random.key(seed)
-    x, labels = mixture.sample(jax.random.fold_in(key, 0), settings.samples + settings.paths)
+    key = jax.random.fold_in(jax.random.key(seed), 0)
+    x, labels = mixture.sample(key, settings.samples + settings.paths)
     data = data_of(x[: settings.samples], labels[: settings.samples])
     model, _ = train_denoiser(
         data,
@@ -190,29 +206,29 @@ def measure(
         cache=cache,
         progress=progress,
     )
+    share = jnp.bincount(data.labels, length=mixture.num_components) / len(data.labels)
+    return model, x[settings.samples :].astype(jnp.float32), jnp.log(share).astype(jnp.float32)
+
+
+def points_of(
+    model: Denoisers, held: Float[Array, "n d"], log_prior: Float[Array, " C"], seed: int
+) -> dict[str, Estimate]:
+    """`POINTS` of denoisers tracked on paths that end in clean states; NaN as `measure`."""
     low, high = LOG_SNR_RANGE
     levels = np.linspace(low, high, round((high - low) / _SPACING) + 1)
-    share = jnp.bincount(data.labels, length=mixture.num_components) / len(data.labels)
-    log_prior = jnp.log(share).astype(jnp.float32)
+    key = jax.random.fold_in(jax.random.key(seed), 1)
 
     def tracked(x_0, index):
-        states, _, rates = track(
-            model,
-            x_0,
-            log_prior,
-            jnp.asarray(levels),
-            jax.random.fold_in(jax.random.fold_in(key, 1), index),
-            "class",
-            False,
-        )
+        of = jax.random.fold_in(key, index)
+        states, _, rates = track(model, x_0, log_prior, jnp.asarray(levels), of, "class", False)
         start = jnp.broadcast_to(log_prior[None, None, :], (1, *states.shape[1:]))
         return jnp.concatenate([start, states]), rates
 
-    held = x[settings.samples :].astype(jnp.float32)
-    states, rates = in_batches(
-        tracked, (held,), 4 * (mixture.num_components + 1) * mixture.dim, axis=1
-    )
+    numbers = 4 * (len(log_prior) + 1) * held.shape[1]
+    states, rates = in_batches(tracked, (held,), numbers, axis=1)
     curve = _curve(levels, entropies(states.astype(float), "class"), rates.astype(float))
+    if np.min(curve.entropy.value) > curve.prior_entropy / 2:
+        return dict.fromkeys(POINTS, Estimate.exact(np.asarray(np.nan)))
     return read_points(curve)
 
 

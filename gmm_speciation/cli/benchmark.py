@@ -279,7 +279,8 @@ def _log_law_report(found: Any, times: Any, slopes: Any) -> Any:
         "labelled draws and told nothing of the mixture, tracked on draws held out. Predicted: the exact "
         "curve at the same d. Slopes by least squares over all networks; intervals are Student's, of the "
         "seeds of each dimension. A dash: the rate of a network is largest at the end of its window, where "
-        "it is error, so there is no peak; the slope leaves that dimension out."
+        "it is error, so there is no peak, or the network never tells half of H(C); the slope leaves that "
+        "dimension out."
     )
     report.table(*slopes).table(*times)
     return report.figure(

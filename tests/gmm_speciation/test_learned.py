@@ -8,7 +8,15 @@ import pytest
 pytest.importorskip("flax")
 
 from gmm_speciation import families
-from gmm_speciation.benchmark.log_law import FAMILIES, measure_log_law, read_points, slope_of
+from gmm_speciation.benchmark.log_law import (
+    FAMILIES,
+    POINTS,
+    Settings,
+    measure,
+    measure_log_law,
+    read_points,
+    slope_of,
+)
 from gmm_speciation.curves import EntropyCurve
 from gmm_speciation.entropy import entropy_curve
 from gmm_speciation.estimate import Estimate
@@ -156,6 +164,14 @@ def test_a_rate_that_grows_to_the_end_of_its_window_has_no_peak():
     points = read_points(noisy)
     assert np.isnan(points["entropic peak"].value)
     assert np.isfinite(points["half entropy"].value)
+
+
+def test_a_network_that_never_tells_half_has_no_point():
+    """In 8 dimensions clean states leave 0.329 nats, half are 0.347; a network of few steps sees less."""
+    untrained = Settings(steps=50, samples=64, paths=64)
+    found = measure(FAMILIES["equal means"].mixture(8), 0, untrained)
+    assert set(found) == set(POINTS)
+    assert all(np.isnan(point.value) for point in found.values())
 
 
 @pytest.mark.slow
