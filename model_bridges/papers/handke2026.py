@@ -58,6 +58,8 @@ _WHY = {
     "paper's read-out": "against the whole model the question is one class or any, decided later",
     "than digit": "loop and parity are not what digits divide by first",
     "than prompt": "loop and parity are not what digits divide by first",
+    "evaluations of the curve": "the curve is measured as closely as the decisions, an interval needs "
+    "less",
     "fitted mixture": "the network is not the mixture: one Gaussian a class",
 }
 _TRUTH, _BUDGET = 0.03, 0.05  # tolerances: nats; share of H(C)
