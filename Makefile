@@ -57,7 +57,7 @@ pages: demo  ## Outputs, figures and tables in the README and docs/, from fresh 
 papers: $(STAMP)  ## The papers as commands, their stored rows and pages: an hour and a half.
 	for one in biroli2024 handke2026 koulischer2023 wu2024; do $(VENV)/bin/gmm-speciation paper $$one --quiet --out out/papers/$$one || exit 1; done
 	$(VENV)/bin/model-bridges paper handke2026 --folder out/runs/handke2026 --quiet --out out/papers/handke2026-models
-	$(VENV)/bin/model-bridges paper handke2025 --quick --samples 96 --quiet --out out/papers/handke2025
+	$(VENV)/bin/model-bridges paper handke2025 --samples 1200 --quiet --out out/papers/handke2025
 	$(VENV)/bin/model-bridges paper koulischer2025 --folder out/runs/koulischer2025 --quiet --out out/papers/koulischer2025
 	$(VENV)/bin/python docs/render.py --store-papers out/papers
 

@@ -110,8 +110,8 @@ def _information(report: Report, found: GuidedInformation) -> None:
     report.figure(
         plotting.plot_guided(found),
         "guided",
-        "Cross-entropy along guided trajectories, with 95 % bands"
-        + ("; dashed: a mixture fitted to the data." if found.theory else "."),
+        "Cross-entropy along guided trajectories, with 95 % bands; below, guided in a limited interval"
+        + (". Thin dashes: a mixture fitted to the data." if found.theory else "."),
     )
     report.table(*information_rows(found), caption=ERRORS)
 

@@ -256,7 +256,8 @@ def _guidance(
         found.add(place, "guided trajectories of one noise, classes tracked", _of(subject, claim))
     found.pictures[picture] = (
         partial(_plot_guided, information),
-        f"Cross-entropy along guided trajectories of {subject.name}; dashed: the fitted mixture.",
+        f"Cross-entropy along guided trajectories of {subject.name}; below, guided in a limited interval. "
+        "Thin dashes: the fitted mixture.",
     )
 
 
