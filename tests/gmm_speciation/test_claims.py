@@ -62,6 +62,7 @@ def test_two_predictions_further_apart_than_they_tell_are_not_both_yes(
     assert {one.verdict, other.verdict} != {Verdict.YES}
 
 
+@settings(deadline=None)
 @given(st.floats(-10, 10), st.floats(0, 5), st.floats(-10, 10), st.floats(0, 5))
 def test_yes_and_no_are_mirror_images(low, width, least, room):
     interval, allowed = (low, low + width), (least, least + room)
