@@ -13,6 +13,7 @@ from typing import Literal, overload
 
 import jax.numpy as jnp
 import numpy as np
+from scipy.linalg import helmert
 
 from gmm_speciation.checks import ArrayLike
 from gmm_speciation.mixtures import GaussianMixture
@@ -218,7 +219,5 @@ def _simplex(num_points: int) -> np.ndarray:
     """`(K, max(K - 1, 1))` centred points at pairwise distance 1."""
     if num_points == 1:
         return np.zeros((1, 1))
-    centred = (np.eye(num_points) - 1 / num_points) / np.sqrt(2)
-    # Coordinates in the K - 1 dimensional hyperplane that they span.
-    left, singular, _ = np.linalg.svd(centred)
-    return left[:, : num_points - 1] * singular[: num_points - 1]
+    # Unit vectors over sqrt(2) in a basis of the hyperplane that is the same on every processor.
+    return -helmert(num_points).T / np.sqrt(2)

@@ -25,6 +25,16 @@ def test_equidistant(num):
     np.testing.assert_allclose(mixture.means.mean(0), 0.0, atol=1e-12)
 
 
+def test_equidistant_points_are_the_same_on_every_processor():
+    """A triangle and a tetrahedron of side 1 by hand; a basis of a solver depends on its processor."""
+    h = np.sqrt(3) / 6  # inradius of the triangle
+    triangle = np.array([[-0.5, -h], [0.5, -h], [0.0, 2 * h]])
+    np.testing.assert_allclose(families.equidistant(3, 2, 1.0).means, triangle, atol=1e-15)
+    r = 1 / np.sqrt(24)  # inradius of the tetrahedron
+    corners = np.concatenate([np.c_[triangle, -r * np.ones(3)], [[0.0, 0.0, 3 * r]]])
+    np.testing.assert_allclose(families.equidistant(4, 3, 1.0).means, corners, atol=1e-15)
+
+
 def test_hierarchy():
     mixture, levels = families.hierarchy((2, 3), (10.0, 1.0), 7)
     assert [p.num_classes for p in levels] == [2, 6]
