@@ -46,6 +46,7 @@ def spread(address: str, folder: Path | None, *, plan: bool = False, quiet: bool
             "`--cluster` needs `--folder DIR`: the workers share the run through it, and all must reach it "
             "under this path."
         )
+    terminal.check_place(None if plan else folder)
     with terminal.progress(quiet=quiet) as bar, connect(address) as client:
         workers = list(client.nthreads())
         if not workers:

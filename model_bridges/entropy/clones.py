@@ -9,7 +9,9 @@ probability
 
 and phi bounds the entropy from both sides (`gmm_speciation.agreement`). Ends are named by a posterior of
 their classes: tracked along a fresh noise path of the end, or given as a function; two soft names agree by
-the product of their probabilities. The kernel leaves out the spread of x_0 inside a step, so phi errs to
+the product of their probabilities. Tracking errs by its steps, most where classes differ in covariance, so
+that the levels of a name are even in log sigma over all that the pilot gains, and not where it gains most.
+The kernel of the runs leaves out the spread of x_0 inside a step, so phi errs to
 first order in the step: with `check_steps` every state is also run through every other level, and
 `phi(all) - phi(every other)` is that error's size.
 """
@@ -43,7 +45,9 @@ from model_bridges.tracking.forward import track
 from model_bridges.tracking.tracked import group_log_sum
 
 METHOD = "clones (middle of the bounds on H)"
-DEFAULT_NUM_LEVELS, DEFAULT_NUM_STEPS, NAMING_LEVELS = 8, 64, 12
+DEFAULT_NUM_LEVELS, DEFAULT_NUM_STEPS = 8, 64
+NAMING_LEVELS, NAMING_STEP = 12, 0.5  # at least so many, and the largest step in log sigma
+_BEYOND = 1e-3  # share of the information that may lie beyond either end of them
 Classifier = Callable[[Tensor], Float[np.ndarray, "N K"]]
 
 
@@ -62,6 +66,19 @@ class CloneAgreement:
     def log_snr(self) -> Float[np.ndarray, " L"]:
         """`lambda = -2 ln sigma` of the levels."""
         return -2 * np.log(self.sigmas)
+
+
+def naming_levels(
+    sigmas: Float[np.ndarray, " M"], rate: Float[np.ndarray, " M"]
+) -> Float[np.ndarray, " L"]:
+    """Levels to name clean states with, increasing; of the pilot's rate per unit log sigma."""
+    gained = np.cumsum((rate[1:] + rate[:-1]) * np.diff(np.log(sigmas)))
+    low, high = sigmas[[0, -1]]
+    if gained[-1] > 0:
+        first, last = np.searchsorted(gained, gained[-1] * np.array([_BEYOND, 1 - _BEYOND]))
+        low, high = sigmas[[first, last + 1]]
+    steps = int(np.ceil(np.log(high / low) / NAMING_STEP))
+    return np.geomspace(low, high, max(NAMING_LEVELS, steps + 1))
 
 
 @torch.no_grad()
@@ -156,6 +173,7 @@ class CloneJob(ProblemJob):
             num_steps=self.num_steps,
             check_steps=self.check_steps,
             named_by=self.classifier_name,
+            naming_step=NAMING_STEP,
         )
 
     def grid(self) -> Float[np.ndarray, " T"]:
@@ -192,7 +210,7 @@ class CloneJob(ProblemJob):
                 "levels": grid[branch],
                 "sigmas": sigmas,
                 "rate": rate,
-                "naming": place_levels(sigmas, rate, NAMING_LEVELS),
+                "naming": naming_levels(sigmas, rate),
                 "seen": seen.counts,
                 **{f"seen {key}": total for key, total in seen.totals.items()},
             },

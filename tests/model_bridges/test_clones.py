@@ -11,7 +11,7 @@ from oracle import draw, ten_classes
 import gmm_speciation as gs
 import model_bridges as mb
 from gmm_speciation.entropy import clone_agreement
-from model_bridges.entropy.clones import CloneJob
+from model_bridges.entropy.clones import CloneJob, naming_levels
 from model_bridges.entropy.problem import problem
 from model_bridges.runs.jobs import collect
 
@@ -56,6 +56,32 @@ def test_agreement_is_that_of_the_exact_posterior():
     assert np.all(np.abs(found.step_error.value) < 4 * found.step_error.stderr + 0.04)
     assert "clones" in found.curve.method
     assert np.all(np.diff(found.curve.log_snr) < 0)
+
+
+def test_classes_that_differ_in_covariance_are_named_as_they_are():
+    """Levels where most is gained alone leave steps in which their spreads part, and names go wrong."""
+    mixture = gs.GaussianMixture.isotropic(2 * np.eye(3, 4), [0.1, 0.2, 0.3])
+    x0, labels = draw(mixture, 160, seed=6)
+    given = problem(
+        mb.mixture_denoiser(mixture), x0, labels, sigmas=[0.1, 0.5, 1.2], max_batch=16_384
+    )
+    work = CloneJob(given)
+    (name,) = given.partitions
+    found = work.agreement(collect(work), name)
+    truth = [
+        float(clone_agreement(mixture, jnp.asarray(level), key=jax.random.key(1)).value)
+        for level in found.log_snr
+    ]
+    low, high = found.agreement.interval(0.999)
+    assert np.all((low - 0.02 < truth) & (truth < high + 0.02))
+    assert max(truth) > 0.98  # so clean that a wrong name would show
+
+
+def test_where_nothing_is_gained_names_take_the_whole_range():
+    sigmas = np.geomspace(0.01, 100, 24)
+    found = naming_levels(sigmas, np.zeros(24))
+    np.testing.assert_allclose(found[[0, -1]], [0.01, 100])
+    assert np.diff(np.log(found)).max() <= 0.5
 
 
 @pytest.mark.slow
