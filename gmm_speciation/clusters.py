@@ -87,7 +87,7 @@ def run_child(
         missing = os.path.dirname(sign) if seen is None else place
         raise FileNotFoundError(f"what the driver calls {missing} is not there")
     with tempfile.TemporaryFile() as errors:
-        child = subprocess.Popen(
+        with subprocess.Popen(
             # -P: as for the installed command, nothing in the folder takes the place of a library.
             [sys.executable, "-P", "-m", "gmm_speciation.clusters", module, *words],
             cwd=place,
@@ -95,25 +95,23 @@ def run_child(
             stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
             stderr=errors,
-        )
-        try:
-            while child.poll() is None:
-                time.sleep(_POLL)
-                now = _content(sign)
-                if now != seen:
-                    seen, since = now, time.monotonic()
-                if now is None or time.monotonic() - since > PATIENCE:
-                    return Ended(None, "stopped")
-        finally:
-            child.kill()
-            child.wait()
-            assert child.stdin is not None  # piped above
-            child.stdin.close()
+        ) as child:
+            try:
+                while child.poll() is None:
+                    time.sleep(_POLL)
+                    now = _content(sign)
+                    if now != seen:
+                        seen, since = now, time.monotonic()
+                    if now is None or time.monotonic() - since > PATIENCE:
+                        return Ended(None, "stopped")
+            finally:
+                child.kill()
         errors.seek(max(0, errors.seek(0, os.SEEK_END) - _TAIL))
         return Ended(child.returncode, errors.read().decode(errors="replace"))
 
 
 def _content(path: str) -> bytes | None:
+    """What the sign says; None where it cannot be read, which stops the child as if it were gone."""
     try:
         with open(path, "rb") as file:
             return file.read()

@@ -9,6 +9,7 @@ import threading
 import time
 from pathlib import Path
 
+import distributed
 import numpy as np
 import psutil
 import pytest
@@ -16,7 +17,6 @@ import pytest
 from gmm_speciation import clusters
 from model_bridges.cli import main
 
-distributed = pytest.importorskip("distributed")
 ROOT = str(Path(__file__).parents[2])
 LONG = "import time, pathlib; pathlib.Path('begun').touch(); time.sleep(600)"
 MODEL = """
