@@ -14,6 +14,7 @@ from pathlib import Path
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
+from scipy.linalg import helmert
 
 from gmm_speciation.checks import ArrayLike
 from gmm_speciation.hopfield.energy import as_patterns
@@ -64,16 +65,16 @@ def equidistant_patterns(
     lowest = -1 / (n - 1)
     if not lowest <= cosine < 1:
         raise ValueError(f"`cosine` must lie inside [{lowest:.6g}, 1); got {cosine}.")
-    # Coordinates from the Gram matrix; at the lowest cosine its smallest eigenvalue is 0.
+    # Coordinates in a basis of the Gram matrix that is the same on every processor: the direction that all
+    # share, which is nothing at the lowest cosine, and those between them.
     rank = n if cosine > lowest else n - 1
     if dim < rank:
         raise ValueError(
             f"{n} patterns at cosine {cosine:.6g} need a dimension of at least {rank}; got {dim}."
         )
-    gram = (1 - cosine) * np.eye(n) + cosine
-    values, vectors = np.linalg.eigh(gram)
+    values = np.r_[1 + (n - 1) * cosine, np.full(n - 1, 1 - cosine)]
     patterns = np.zeros((n, dim))
-    patterns[:, :rank] = (vectors * np.sqrt(np.maximum(values, 0)))[:, n - rank :]
+    patterns[:, :rank] = (helmert(n, full=True).T * np.sqrt(np.maximum(values, 0)))[:, n - rank :]
     return patterns
 
 

@@ -205,6 +205,12 @@ def test_equidistant_patterns_have_their_gram_matrix(num, dim, cosine):
     assert hopfield.mean_squared_distance(x) == pytest.approx(2 * (1 - cosine))
 
 
+def test_equidistant_patterns_are_the_same_on_every_processor():
+    """Three unit vectors of the plane by hand; a basis of a solver depends on its processor."""
+    expected = [[np.sqrt(3) / 2, 0.5], [-np.sqrt(3) / 2, 0.5], [0.0, -1.0]]
+    np.testing.assert_allclose(hopfield.equidistant_patterns(3, 2, -0.5), expected, atol=1e-15)
+
+
 def test_beta_eff_is_the_signal_to_noise_ratio_of_equidistant_classes():
     x, alpha, sigma = 3 * hopfield.equidistant_patterns(4), 0.6, 0.7
     beta = (alpha / sigma) ** 2
