@@ -23,8 +23,11 @@ class Cell(NamedTuple):
     seed: int
 
     def in_shard(self, index: int, number: int) -> bool:
-        """Whether shard `index` of `number` (from 1) does it; the same in every process."""
-        text = "|".join(map(str, self))
+        """Whether shard `index` of `number` (from 1) does it; the same in every process.
+
+        Seeds of one cell stay together: they run the same compiled program.
+        """
+        text = "|".join(map(str, self._replace(seed=0)))
         return int(hashlib.sha256(text.encode()).hexdigest(), 16) % number == index - 1
 
 
@@ -80,11 +83,13 @@ def cells(
 ) -> list[Cell]:
     """Every combination, cheap sizes first, on every board of an estimator.
 
-    A task has no size below its fewest samples.
+    Seeds follow each other: what compiles for the first serves all. A task has no size below its fewest
+    samples.
 
     Raises:
         ValueError: If an id is unknown, a size is below 2, or nothing is left.
     """
+    seeds = list(seeds)
     if not sizes or min(sizes) < 2:
         raise ValueError(f"Every number of samples must be at least 2; got {list(sizes)}.")
     for access in accesses:
@@ -94,11 +99,11 @@ def cells(
     found = [
         Cell(task, estimator, access, size, seed)
         for size in sorted(set(sizes))
-        for seed in seeds
         for task in dict.fromkeys(tasks)
         if size >= least[task]
         for estimator in dict.fromkeys(estimators)
         for access in boards[estimator]
+        for seed in seeds
     ]
     if found or not (tasks and estimators):
         return found

@@ -2,8 +2,9 @@
 
 The time-out counts processor time, which other work on the machine does not lengthen; a child that waits
 without computing is stopped after `_PATIENCE` times as long. Each thread that runs cells keeps one child,
-started when first needed and again after it was ended. A child ends by itself when its stdin closes or
-its parent is gone, so none outlives the sweep.
+started when first needed and again after it was ended, or once it has grown by a quarter of the
+memory cap: compiled programs pile up (some 4 MiB a cell), and the cap is for the cell's own. A child ends
+by itself when its stdin closes or its parent is gone, so none outlives the sweep.
 """
 
 import json
@@ -25,6 +26,7 @@ from gmm_speciation.benchmark.rows import cell_key
 PER = 256  # samples
 _POLL = 0.1  # seconds between looks at the memory
 _START = 300.0  # processor seconds that a child may take to load its libraries
+_GROWTH = 0.25  # of the memory cap, between two cells
 _PATIENCE = 5.0  # elapsed time over processor time at which a child counts as stuck
 
 
@@ -59,6 +61,7 @@ class _Child:
         os.set_blocking(self.answers.fileno(), False)
         self._pending = b""
         self._answer(Limits(_START, float("inf")))
+        self.first_mib = self.usage()[1]
 
     def ask(self, cell: Cell, limits: Limits) -> dict[str, Any]:
         assert self.process.stdin is not None  # piped above
@@ -68,7 +71,7 @@ class _Child:
 
     def _answer(self, limits: Limits) -> dict[str, Any]:
         """The next line, or what stopped it: raises `_StoppedError`."""
-        start, (before, _) = time.monotonic(), self._usage()
+        start, (before, _) = time.monotonic(), self.usage()
         spent = 0.0
         with selectors.DefaultSelector() as selector:
             selector.register(self.answers, selectors.EVENT_READ)
@@ -79,7 +82,7 @@ class _Child:
                         code = self.process.wait()
                         raise _StoppedError("crashed", f"the process ended with code {code}", spent)
                     self._pending += chunk
-                seconds, used = self._usage()
+                seconds, used = self.usage()
                 spent = max(spent, seconds - before)
                 if max(spent, (time.monotonic() - start) / _PATIENCE) > limits.seconds:
                     raise _StoppedError("time-out", f"stopped after {limits.seconds:g} s", spent)
@@ -90,7 +93,7 @@ class _Child:
         line, _, self._pending = self._pending.partition(b"\n")
         return json.loads(line)
 
-    def _usage(self) -> tuple[float, float]:
+    def usage(self) -> tuple[float, float]:
         """Processor seconds and resident MiB; zero once the process has ended."""
         try:
             with self.seen.oneshot():
@@ -137,7 +140,10 @@ def run_isolated(
         sources: Hashes of modules by name; a child that may have loaded one before it was edited is ended.
     """
     child = getattr(_own, "child", None)
-    if child is not None and any(child.sources.get(m, h) != h for m, h in sources.items()):
+    if child is not None and (
+        any(child.sources.get(m, h) != h for m, h in sources.items())
+        or child.usage()[1] - child.first_mib > _GROWTH * limits.mib
+    ):
         child.end()
         child = None
     if child is None:

@@ -67,6 +67,12 @@ class Eats(Half):
         hoard = [np.ones(2**22) for _ in range(400) if not time.sleep(0.01)]
         return hoard
 
+class Keeps(Half):
+    hoard = []
+    def curve(self, problem):
+        self.hoard.append(np.ones(2**24))
+        return super().curve(problem)
+
 class Dies(Half):
     def curve(self, problem):
         import os
@@ -94,6 +100,13 @@ def float64_stays_with_the_command():
     before = jax.config.jax_enable_x64
     yield
     jax.config.update("jax_enable_x64", before)
+
+
+def test_no_cell_pays_for_the_memory_of_those_before(own):
+    """Eight cells that each leave 128 MiB behind, under a cap that fits the libraries and five of them."""
+    wanted = cells(["mine:small"], ["mine:Keeps"], [16], range(8))
+    rows = sweep(wanted, own / "out", limits=Limits(seconds=7.0, mib=1000.0), jobs=1)
+    assert [row["status"] for row in rows] == ["ok"] * 8
 
 
 def test_a_sweep_goes_on_where_it_stopped_and_every_end_is_a_row(own):

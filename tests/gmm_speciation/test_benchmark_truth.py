@@ -135,6 +135,8 @@ def test_shards_split_the_sweep():
     parts = [[cell for cell in wanted if cell.in_shard(i, 3)] for i in (1, 2, 3)]
     assert sorted(cell for part in parts for cell in part) == sorted(wanted)
     assert all(parts)
+    together = [{cell._replace(seed=0) for cell in part} for part in parts]
+    assert not together[0] & (together[1] | together[2])  # one compiled program serves all seeds
 
 
 def test_selection():
