@@ -7,10 +7,10 @@ counted apart.
 
 A method stands by its median over the tasks that apply to it, a number of its own: two methods change
 places for no third one. How sure the number is says a bootstrap over families of tasks, and over the tasks
-of each, since like tasks err alike. Two methods are compared on the same draws: how often one is nearer the
-truth, and the median over tasks of the log ratio of their errors, with its interval by the same bootstrap;
-where that holds 0 they are not resolved. Going down a board, a method that is not resolved from the first
-of its group is in that group.
+of each, since like tasks err alike. Two methods are compared on the draws that both had: how often one is
+nearer the truth, and the median over tasks of the log ratio of their errors, with its interval by the same
+bootstrap; where that holds 0 they are not resolved. Going down a board, a method that is not resolved from
+the first of its group is in that group.
 
 A handful of families says little of others: of two methods that are equally good one is nearer in all of F
 families by chance with probability 2^(1 - F), below 5 % from six on. With fewer there is no interval, and
@@ -168,7 +168,7 @@ def _board(
     ranked = sorted(names, key=lambda name: medians[name])
     place = {name: index for index, name in enumerate(names)}
     pairs = [
-        _pair(key, name, other, table[[place[name], place[other]]], clusters, of)
+        _pair(key, name, other, tasks, clusters, of)
         for index, name in enumerate(ranked)
         for other in ranked[index + 1 :]
     ]
@@ -249,25 +249,27 @@ def _pair(
     key: tuple[str, str, int],
     name: str,
     other: str,
-    table: Float[np.ndarray, "2 tasks"],
+    tasks: Sequence[str],
     clusters: _Clusters,
     of: Mapping[tuple[str, str], Sequence[Result]],
 ) -> Pair:
-    with np.errstate(invalid="ignore"):
-        # NaN where neither has a result, or one does not apply.
-        ratio = np.log(table[0]) - np.log(table[1])
-    runs: list[float] = []
-    for (who, task), own in of.items():
-        if who != name:
+    ratios = np.full(len(tasks), np.nan)  # where one does not apply, or neither has a result
+    wins: list[float] = []
+    for index, task in enumerate(tasks):
+        own, theirs = (
+            {one.row["seed"]: one.error for one in of.get((who, task), ())} for who in (name, other)
+        )
+        common = sorted(own.keys() & theirs.keys())
+        if not common:
             continue
-        theirs = {one.row["seed"]: one.error for one in of.get((other, task), ())}
-        for one in own:
-            against = theirs.get(one.row["seed"])
-            if against is not None and np.isfinite([one.error, against]).any():
-                runs.append(float(one.error < against) + 0.5 * float(one.error == against))
-    low, high = clusters.interval(ratio)
-    wins = float(np.mean(runs)) if runs else np.nan
-    return Pair(*key, name, other, len(runs), wins, float(_median(ratio)), low, high)
+        errors = np.array([[runs[seed] for seed in common] for runs in (own, theirs)])
+        with np.errstate(invalid="ignore"):
+            ratios[index] = np.log(_rms(errors[0])) - np.log(_rms(errors[1]))
+        known = errors[:, np.isfinite(errors).any(0)]
+        wins += list(0.5 * (known[0] < known[1]) + 0.5 * (known[0] <= known[1]))
+    low, high = clusters.interval(ratios)
+    share = float(np.mean(wins)) if wins else np.nan
+    return Pair(*key, name, other, len(wins), share, float(_median(ratios)), low, high)
 
 
 def _median(values: Float[np.ndarray, "*batch tasks"]) -> Any:
@@ -282,7 +284,7 @@ def _median(values: Float[np.ndarray, "*batch tasks"]) -> Any:
         return np.where(low == high, low, (low + high) / 2)
 
 
-def _rms(values: Sequence[float]) -> float:
+def _rms(values: Sequence[float] | np.ndarray) -> float:
     return float(np.sqrt(np.mean(np.square(values))))
 
 

@@ -118,6 +118,15 @@ def test_methods_are_compared_on_the_same_draws():
     assert group["far"] > group["near"]
 
 
+def test_a_draw_that_one_of_two_methods_had_does_not_enter():
+    """One with a second, harder seed is as near as one without on the seed of both."""
+    rows = [row("once", task, 0, 0.01) for task in SOME]
+    rows += [row("twice", task, seed, 0.02 * 10**seed) for task in SOME for seed in (0, 1)]
+    (pair,) = ranking(rows).pairs
+    assert (pair.estimator, pair.runs, pair.wins) == ("once", len(SOME), 1)
+    assert pair.log_ratio == pytest.approx(np.log(0.5), abs=1e-6)
+
+
 def test_few_families_resolve_nothing():
     """Nor do methods that share few of them: five agree by chance once in sixteen, six once in 32."""
     one_each = list({family: task for task, family in FAMILIES.items()}.values())
