@@ -68,8 +68,18 @@ class Standing(NamedTuple):
     failed: int  # runs
 
 
+class Comparison(NamedTuple):
+    """Two methods on the draws that both had."""
+
+    runs: int
+    wins: float  # share of runs where the first is nearer the truth
+    log_ratio: float  # of errors, median over tasks
+    low: float
+    high: float
+
+
 class Pair(NamedTuple):
-    """Two methods of a board on the same draws."""
+    """Two methods of a board, with the fields of `Comparison`."""
 
     access: str
     kind: str
@@ -77,8 +87,8 @@ class Pair(NamedTuple):
     estimator: str
     other: str
     runs: int
-    wins: float  # share of runs where the first is nearer the truth
-    log_ratio: float  # of errors, median over tasks
+    wins: float
+    log_ratio: float
     low: float
     high: float
 
@@ -98,11 +108,18 @@ class Board(NamedTuple):
     errors: dict[tuple[str, str], float]  # by estimator and task
 
 
-class _Clusters(NamedTuple):
-    """Tasks by family, and their draws."""
+class Clusters(NamedTuple):
+    """Tasks, their families, and draws of them."""
 
+    tasks: Sequence[str]
     families: np.ndarray
     draws: Int[np.ndarray, "draws most"]
+
+    @classmethod
+    def of(cls, tasks: Sequence[str], families: Mapping[str, str]) -> "Clusters":
+        """Tasks whose families are known; of others each is its own."""
+        own = [families.get(task, task) for task in tasks]
+        return cls(tasks, np.array(own), resampled(own))
 
     def interval(self, values: Float[np.ndarray, " tasks"]) -> tuple[float, float]:
         """Of the median, by percentiles that are values of the sample, since some may be infinite."""
@@ -157,18 +174,20 @@ def _board(
 ) -> Board:
     tasks = list(dict.fromkeys(one.row["task"] for one in found))
     names = list(dict.fromkeys(one.row["estimator"] for one in found))
-    of: dict[tuple[str, str], list[Result]] = defaultdict(list)
+    of: dict[str, dict[str, dict[int, float]]] = {name: {} for name in names}
     for one in found:
-        of[one.row["estimator"], one.row["task"]].append(one)
-    errors = {cell: _rms([one.error for one in runs]) for cell, runs in of.items()}
-    table = np.array([[errors.get((name, task), np.nan) for task in tasks] for name in names])
-    of_tasks = [families.get(task, task) for task in tasks]
-    clusters = _Clusters(np.array(of_tasks), resampled(of_tasks))
-    medians = {name: float(_median(row)) for name, row in zip(names, table, strict=True)}
+        of[one.row["estimator"]].setdefault(one.row["task"], {})[one.row["seed"]] = one.error
+    errors = {
+        (name, task): _rms(list(runs.values()))
+        for name, own in of.items()
+        for task, runs in own.items()
+    }
+    clusters = Clusters.of(tasks, families)
+    table = {name: np.array([errors.get((name, task), np.nan) for task in tasks]) for name in names}
+    medians = {name: float(_median(row)) for name, row in table.items()}
     ranked = sorted(names, key=lambda name: medians[name])
-    place = {name: index for index, name in enumerate(names)}
     pairs = [
-        _pair(key, name, other, tasks, clusters, of)
+        Pair(*key, name, other, **compare(of[name], of[other], clusters)._asdict())
         for index, name in enumerate(ranked)
         for other in ranked[index + 1 :]
     ]
@@ -178,9 +197,9 @@ def _board(
     for index, name in enumerate(ranked):
         if not leader or by_names[leader, name].resolved:
             group, leader = group + 1, name
-        low, high = clusters.interval(table[place[name]])
+        low, high = clusters.interval(table[name])
         following = by_names.get((name, ranked[index + 1])) if index + 1 < len(ranked) else None
-        own = [one for (who, _), runs in of.items() if who == name for one in runs]
+        own = [one for one in found if one.row["estimator"] == name]
         standings.append(
             Standing(
                 *key,
@@ -245,31 +264,35 @@ def resampled(families: Sequence[str], seed: int = 0) -> Int[np.ndarray, "draws 
     return drawn.reshape(_BOOTSTRAPS, -1)
 
 
-def _pair(
-    key: tuple[str, str, int],
-    name: str,
-    other: str,
-    tasks: Sequence[str],
-    clusters: _Clusters,
-    of: Mapping[tuple[str, str], Sequence[Result]],
-) -> Pair:
-    ratios = np.full(len(tasks), np.nan)  # where one does not apply, or neither has a result
+def compare(
+    own: Mapping[str, Mapping[int, float]],
+    theirs: Mapping[str, Mapping[int, float]],
+    clusters: Clusters,
+) -> Comparison:
+    """Two methods on the draws that both had.
+
+    Args:
+        own: Relative errors of the first by task and seed; infinite where there is no result.
+        theirs: Of the other.
+        clusters: The tasks.
+    """
+    ratios = np.full(
+        len(clusters.tasks), np.nan
+    )  # where one does not apply, or neither has a result
     wins: list[float] = []
-    for index, task in enumerate(tasks):
-        own, theirs = (
-            {one.row["seed"]: one.error for one in of.get((who, task), ())} for who in (name, other)
-        )
-        common = sorted(own.keys() & theirs.keys())
+    for index, task in enumerate(clusters.tasks):
+        first, second = own.get(task, {}), theirs.get(task, {})
+        common = sorted(first.keys() & second.keys())
         if not common:
             continue
-        errors = np.array([[runs[seed] for seed in common] for runs in (own, theirs)])
+        errors = np.array([[runs[seed] for seed in common] for runs in (first, second)])
         with np.errstate(invalid="ignore"):
             ratios[index] = np.log(_rms(errors[0])) - np.log(_rms(errors[1]))
         known = errors[:, np.isfinite(errors).any(0)]
         wins += list(0.5 * (known[0] < known[1]) + 0.5 * (known[0] <= known[1]))
     low, high = clusters.interval(ratios)
     share = float(np.mean(wins)) if wins else np.nan
-    return Pair(*key, name, other, len(wins), share, float(_median(ratios)), low, high)
+    return Comparison(len(wins), share, float(_median(ratios)), low, high)
 
 
 def _median(values: Float[np.ndarray, "*batch tasks"]) -> Any:
