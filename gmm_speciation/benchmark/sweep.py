@@ -27,6 +27,7 @@ def sweep(
     limits: Limits = Limits(),  # noqa: B008  immutable
     jobs: int | None = None,
     cluster: str | None = None,
+    kept: bool = False,
     progress: Progress = SILENT,
 ) -> list[dict[str, Any]]:
     """Run the cells that have no row that counts; the rows of the wanted cells.
@@ -38,6 +39,7 @@ def sweep(
         limits: Of one cell.
         jobs: Processes; one a core by default.
         cluster: Address of a Dask scheduler to run on instead.
+        kept: Run nothing: the rows that are there.
         progress: Told of the rows that are done, of what was kept, and of what runs again.
 
     Raises:
@@ -63,10 +65,10 @@ def sweep(
         if any(cell_of(row) in cells for row in known):
             stale = len({cell_of(row) for row in known} & cells) - len(current)
             progress.say(
-                f"{len(done)} of {len(cells)} runs kept; again: {len(current) - len(done)} without a "
-                f"result, {stale} of other code, versions or limits"
+                f"{len(done)} of {len(cells)} runs kept; {'left' if kept else 'again'}: "
+                f"{len(current) - len(done)} without a result, {stale} of other code, versions or limits"
             )
-        todo = [cell for cell in wanted if cell not in done and cell.in_shard(index, number)]
+        todo = [c for c in wanted if not kept and c not in done and c.in_shard(index, number)]
         beyond = _Beyond()
         for count, row in enumerate(_run(todo, limits, jobs, cluster, beyond, keys), start=1):
             kind = str(estimator_of(row["estimator"]).kind)

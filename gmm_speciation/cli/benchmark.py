@@ -73,6 +73,7 @@ def sweep(
         ),
     ] = None,
     memory_limit: Annotated[float, typer.Option(min=500.0, help="MiB of a run.")] = 6000.0,
+    kept: Annotated[bool, typer.Option("--kept", help="Rank the runs that are there.")] = False,
     seed: Seed = 0,
     quiet: Quiet = False,
     out: OutDir = Path("out/benchmark"),
@@ -111,6 +112,7 @@ def sweep(
             limits=limits,
             jobs=jobs,
             cluster=cluster,
+            kept=kept,
             progress=bar,
         )
     lost = broken(rows)

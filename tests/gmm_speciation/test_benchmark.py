@@ -117,6 +117,8 @@ def test_a_sweep_goes_on_where_it_stopped_and_every_end_is_a_row(own):
     path = rows_file(own / "out")
     before = path.read_text()
     path.write_text(before + '{"task": "mine:small", "estim')  # killed while it wrote
+    there = sweep(wanted, own / "out", limits=limits, kept=True)  # of five cells, and none runs
+    assert [row["estimator"] for row in there] == names[:2]
     heard = Heard()
     rows |= {
         row["estimator"]: row
