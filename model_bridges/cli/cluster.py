@@ -2,14 +2,14 @@
 
 W workers run the same command line as processes 1 to W of W + 1 (`runs.folder`), so none of them reports;
 when they are through, the driver runs it as a single process, which finds everything done. Only the words
-of the command line travel.
+of the command line travel. What the driver could not run itself it refuses before it connects.
 """
 
 import itertools
 import os
 import shlex
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,12 +21,20 @@ _OWN = ("--cluster", "--out")  # what the driver does itself
 _COUNT = 5  # seconds between looks at what is in the folder
 
 
-def spread(address: str, folder: Path | None, *, plan: bool = False, quiet: bool = False) -> int:
+def spread(
+    address: str,
+    folder: Path | None,
+    check: Callable[[], object],
+    *,
+    plan: bool = False,
+    quiet: bool = False,
+) -> int:
     """Do the work of the running command on a cluster; the number of workers.
 
     Args:
         address: Of the Dask scheduler.
         folder: Of the run.
+        check: Called before anything is connected; raises what would keep the command from running here.
         plan: Count the workers and do nothing.
         quiet: Show no progress.
 
@@ -47,6 +55,7 @@ def spread(address: str, folder: Path | None, *, plan: bool = False, quiet: bool
             "under this path."
         )
     terminal.check_place(None if plan else folder)
+    check()
     with terminal.progress(quiet=quiet) as bar, connect(address) as client:
         workers = list(client.nthreads())
         if not workers:
@@ -75,7 +84,8 @@ def _work(client: Any, workers: Sequence[str], folder: Path, bar: Progress) -> N
             )
             for rank, worker in enumerate(workers, start=1)
         ]
-        lost, left = 0, list(tasks)
+        place = {task.key: worker for task, worker in zip(tasks, workers, strict=True)}
+        lost, left, there = 0, list(tasks), set(workers)
         for second in itertools.count():
             renew()
             for task in [task for task in left if task.done()]:
@@ -83,10 +93,16 @@ def _work(client: Any, workers: Sequence[str], folder: Path, bar: Progress) -> N
                 ended = _ended(task)
                 if ended.code is None or ended.code < 0:
                     lost += 1
-                    bar.say(f"a worker's process was lost ({_reason(ended)}); the others go on")
+                    where = next(iter(client.who_has([task]).get(task.key, ())), place[task.key])
+                    bar.say(
+                        f"the process beside {where} was lost ({_reason(ended)}); the others go on"
+                    )
             if not left:
                 break
             if second % _COUNT == 0:
+                for worker in sorted(there - _present(client, there)):
+                    there.remove(worker)
+                    bar.say(f"the worker {worker} is gone; another begins anew what it was at")
                 chunks = sum(1 for _ in folder.rglob("*.chunk"))
                 bar.part(number - len(left), number, f"{chunks:,} chunks in {folder}")
             time.sleep(1)
@@ -95,6 +111,14 @@ def _work(client: Any, workers: Sequence[str], folder: Path, bar: Progress) -> N
             f"All processes on the cluster were lost. What is finished is in {folder}; the same command "
             "continues there."
         )
+
+
+def _present(client: Any, known: set[str]) -> set[str]:
+    """Workers that the scheduler has now; those known where it does not answer, which the tasks will say."""
+    try:
+        return set(client.nthreads())
+    except (OSError, TimeoutError):
+        return known
 
 
 def _reason(ended: Ended) -> str:

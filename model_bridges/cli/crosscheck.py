@@ -16,7 +16,32 @@ from model_bridges.cli.planning import show_plan
 COVARIANCES = ("isotropic", "diagonal", "full")
 
 
-@with_options(Request)
+def _check(request: Request, *, covariance: str | None, **_: Any) -> Request:
+    """The request; what no model makes possible is refused."""
+    if covariance is not None:
+        pick(covariance, dict.fromkeys(COVARIANCES), "covariance")
+    _settings(request, covariance)
+    return request
+
+
+def _settings(request: Request, covariance: str | None) -> Any:
+    from model_bridges.crosscheck.study import Settings
+
+    given = {"num_levels": request.levels, "num_paths": request.paths}
+    return Settings(
+        **{name: value for name, value in given.items() if value is not None},
+        covariance=covariance,
+        seed=request.seed,
+    )
+
+
+def _load(request: Request, **_: Any) -> None:
+    from model_bridges.cli.inputs import studied_model
+
+    studied_model(request, split=True)
+
+
+@with_options(Request, _check, _load)
 def crosscheck(
     request: Request,
     *,
@@ -44,18 +69,11 @@ def crosscheck(
         summary_rows,
         tree_rows,
     )
-    from model_bridges.crosscheck.study import Settings, crosscheck_model
+    from model_bridges.crosscheck.study import crosscheck_model
     from model_bridges.entropy.trust import TrustWarning, trust_rows
 
     terminal.check_place(out)
-    if covariance is not None:
-        pick(covariance, dict.fromkeys(COVARIANCES), "covariance")
-    given = {"num_levels": request.levels, "num_paths": request.paths}
-    settings = Settings(
-        **{name: value for name, value in given.items() if value is not None},
-        covariance=covariance,
-        seed=request.seed,
-    )
+    settings = _settings(request, covariance)
     rank = own_rank(request)
     with terminal.progress(quiet=request.quiet, shown=rank == 0) as bar:
         bar.step("loading the model")

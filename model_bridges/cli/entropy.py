@@ -39,7 +39,43 @@ DropBelow = Annotated[
 ]
 
 
-@with_options(Request)
+def _check(
+    request: Request,
+    *,
+    estimators: str = "all",
+    preset: str | None = None,
+    mass: float = 0.8,
+    scheduler: str | None = None,
+    steps: int | None = None,
+    **_: Any,
+) -> Request:
+    """The request with what a preset gives; what no model makes possible is refused."""
+    if request.levels is not None and request.levels < 9:
+        raise ValueError(f"A curve needs at least 9 noise levels; got {request.levels}.")
+    if not 0 < mass < 1:
+        raise ValueError(f"`--mass` must lie inside (0, 1); got {mass}.")
+    if steps is not None and scheduler is None:
+        raise ValueError("`--steps` are those of a scheduler; name it by `--scheduler`.")
+    if preset is not None:
+        from model_bridges.entropy.presets import PRESETS
+
+        found = pick(preset, PRESETS, "preset")
+        if request.data is None and request.generate is None:
+            request = replace(request, generate=found.num_samples)
+    if estimators != "all":
+        from model_bridges.entropy.curve import ESTIMATORS
+
+        _estimators(estimators, True, ESTIMATORS)
+    return request
+
+
+def _load(request: Request, **_: Any) -> None:
+    from model_bridges.cli.inputs import studied_model
+
+    studied_model(request)
+
+
+@with_options(Request, _check, _load)
 def entropy(
     request: Request,
     *,
@@ -108,7 +144,7 @@ def entropy(
     terminal.finish(tables, write, out, quiet, note=ERRORS, narrow=True)
 
 
-@with_options(Request)
+@with_options(Request, _check, _load)
 def windows(
     request: Request,
     *,
@@ -136,13 +172,9 @@ def windows(
 
     Exits with 3 where a window means nothing: its curve cannot be trusted, or its levels end inside.
     """
-    if not 0 < mass < 1:
-        raise ValueError(f"`--mass` must lie inside (0, 1); got {mass}.")
     from gmm_speciation.reporting.records import to_json
     from model_bridges.entropy.report import windows_record
 
-    if steps is not None and scheduler is None:
-        raise ValueError("`--steps` are those of a scheduler; name it by `--scheduler`.")
     stepped = None if scheduler is None else _scheduler(scheduler, request, steps or 50)
     result, rank, _ = _measure(request, "tracking", theory=False, drop_below=drop_below)
     if request.plan:
@@ -218,11 +250,7 @@ def _measure(
     from model_bridges.entropy.trust import TrustWarning
 
     rank = own_rank(request)
-    preset = pick(preset_name, PRESETS, "preset") if preset_name else None
-    if request.levels is not None and request.levels < 9:
-        raise ValueError(f"A curve needs at least 9 noise levels; got {request.levels}.")
-    if preset is not None and request.data is None and request.generate is None:
-        request = replace(request, generate=preset.num_samples)
+    preset = PRESETS[preset_name] if preset_name else None
     with terminal.progress(quiet=request.quiet, shown=rank == 0) as bar:
         bar.step("loading the model")
         model = studied_model(request, say=bar.say)

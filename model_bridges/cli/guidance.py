@@ -19,7 +19,32 @@ Drawn = Annotated[int, typer.Option("--images", metavar="N", min=40, help="Image
 PACKAGES = ("torch", "diffusers", "transformers", "scikit-learn", "safetensors")
 
 
-@with_options(Study)
+def _check_removal(
+    request: Study, *, kind: list[str] | None, strengths: str | None, **_: Any
+) -> Study:
+    """The request; what no model makes possible is refused."""
+    _kinds(kind, strengths)
+    return request
+
+
+def _kinds(kind: list[str] | None, strengths: str | None) -> dict[str, Any] | None:
+    """The strengths of the kinds that were asked for; None for all of both."""
+    from model_bridges.control.removal import STRENGTHS
+
+    names = [pick(k, dict(zip(STRENGTHS, STRENGTHS, strict=True)), "kind") for k in kind or ()]
+    if not names and strengths is None:
+        return None
+    own = None if strengths is None else sorted(terminal.numbers(strengths, "--strengths", float))
+    return dict.fromkeys(names or STRENGTHS, own)
+
+
+def _load(request: Study, *, label: int = 0, **_: Any) -> None:
+    from model_bridges.cli.inputs import studied_model
+
+    _check_removed(studied_model(request, split=True), label)
+
+
+@with_options(Study, _check_removal, _load)
 def remove(
     request: Study,
     *,
@@ -53,13 +78,7 @@ def remove(
     quiet, seed, folder = request.quiet, request.seed, request.folder
     terminal.check_place(out, folder)
     rank = own_rank(request)
-    names = [pick(k, dict(zip(STRENGTHS, STRENGTHS, strict=True)), "kind") for k in kind or ()]
-    chosen: dict[str, Any] | None = None
-    if names or strengths is not None:
-        own = (
-            None if strengths is None else sorted(terminal.numbers(strengths, "--strengths", float))
-        )
-        chosen = dict.fromkeys(names or STRENGTHS, own)
+    chosen = _kinds(kind, strengths)
     if request.plan:
         show_plan(_removal_plan(request, label, images, steps, chosen), request)
         return
@@ -96,7 +115,24 @@ def remove(
     terminal.finish(tables, write, out, quiet, note=ERRORS, narrow=True)
 
 
-@with_options(Study)
+def _check_guidance(
+    request: Study, *, section: list[str] | None, mass: float, scale: float, **_: Any
+) -> Study:
+    """The request; what no model makes possible is refused."""
+    from model_bridges.control.study import SECTIONS, check_numbers
+
+    if request.plan:
+        raise ValueError(
+            "`--plan` cannot count what guidance takes: its intervals and grids follow from the window that "
+            "it finds first. Plan `windows` or `remove`."
+        )
+    for name in section or ():
+        pick(name, dict.fromkeys(SECTIONS, ""), "section")
+    check_numbers(mass, scale)
+    return request
+
+
+@with_options(Study, _check_guidance, _load)
 def guidance(
     request: Study,
     *,
@@ -121,21 +157,12 @@ def guidance(
         guidance_report,
         information_rows,
     )
-    from model_bridges.control.study import SECTIONS, check_mass, study_guidance
+    from model_bridges.control.study import SECTIONS, study_guidance
     from model_bridges.crosscheck.theory import mixture_model
 
-    if request.plan:
-        raise ValueError(
-            "`--plan` cannot count what guidance takes: its intervals and grids follow from the window that "
-            "it finds first. Plan `windows` or `remove`."
-        )
     quiet, seed = request.quiet, request.seed
     terminal.check_place(out, request.folder)
     rank = own_rank(request)
-    known = dict.fromkeys(SECTIONS, "")
-    for name in section or ():
-        pick(name, known, "section")
-    check_mass(mass)
     sections = tuple(dict.fromkeys(section or SECTIONS))
     if rank > 0:  # the trajectories of this section are not shared
         sections = tuple(name for name in sections if name != "information")

@@ -112,8 +112,17 @@ class Request(Study):
     ] = 32
 
 
-def with_options(kind: type) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """For a command whose first parameter is of a dataclass of options: they become its own."""
+def with_options(
+    kind: type, check: Callable[..., Any], load: Callable[..., object]
+) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """For a command whose first parameter is of a dataclass of options: they become its own.
+
+    Args:
+        kind: The dataclass.
+        check: Called with the command's arguments before all else; gives the options, completed, and raises
+            what they alone tell.
+        load: Called with the same before a cluster is connected; raises what the model tells.
+    """
 
     def decorate(command: Callable[..., None]) -> Callable[..., None]:
         shared = inspect.signature(kind).parameters
@@ -121,9 +130,14 @@ def with_options(kind: type) -> Callable[[Callable[..., None]], Callable[..., No
 
         def run(**values: Any) -> None:
             options = kind(**{field.name: values.pop(field.name) for field in fields(kind)})
+            options = check(options, **values)
             if options.cluster is not None:
                 workers = spread(
-                    options.cluster, options.folder, plan=options.plan, quiet=options.quiet
+                    options.cluster,
+                    options.folder,
+                    lambda: options.plan or load(options, **values),
+                    plan=options.plan,
+                    quiet=options.quiet,
                 )
                 devices = workers if options.plan else options.devices
                 options = replace(options, cluster=None, devices=devices)

@@ -44,12 +44,14 @@ class GuidanceStudy:
         return [check for part in parts if part is not None for check in part.checks]
 
 
-def check_mass(mass: float) -> None:
-    """Refuse what is no share of the information.
+def check_numbers(mass: float, scale: float) -> None:
+    """Refuse what is no share of the information, or no guidance.
 
     Raises:
-        ValueError: If `mass` is not inside (0, 1).
+        ValueError: If `mass` is not inside (0, 1), or `scale` not above 1.
     """
+    if not scale > 1:
+        raise ValueError(f"The scale of the intervals must be above 1, unguided; got {scale}.")
     if not 0 < mass < 1:
         raise ValueError(
             f"The interval holds a share of the information inside (0, 1); got {mass}."
@@ -84,14 +86,12 @@ def study_guidance(
         progress: Told of every run and of its steps.
 
     Raises:
-        ValueError: If a section is unknown, `mass` not inside (0, 1), or as the sections.
+        ValueError: If a section is unknown, as `check_numbers`, or as the sections.
     """
     unknown = [name for name in sections if name not in SECTIONS]
     if unknown or not sections:
         raise ValueError(f"Sections are {', '.join(SECTIONS)}; got {', '.join(unknown) or 'none'}.")
-    if not scale > 1:
-        raise ValueError(f"The scale of the intervals must be above 1, unguided; got {scale}.")
-    check_mass(mass)
+    check_numbers(mass, scale)
     progress.step("the entropy curve of held-out images")
     data = model.states(model.averaged, seed)
     chosen = slice(0, min(curve_images, len(data.labels)))

@@ -177,12 +177,62 @@ def test_a_cluster_gives_the_same_bits(address, mine, capsys):
     assert not list(Path("run/deep").glob("driver-*"))
 
 
-def test_a_mistake_found_by_a_worker_is_said_once(address, mine, capsys):
-    words = ["--folder", "run", "--cluster", address]
-    assert main(["entropy", "mine:nothing", "--generate", "8", *words]) == 2
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["entropy", "digits", "--levels", "8"], "at least 9 noise levels; got 8"),
+        (["windows", "digits", "--levels", "8"], "at least 9 noise levels; got 8"),
+        (["crosscheck", "digits", "--levels", "8"], "at least 9 noise levels; got 8"),
+        (["entropy", "digits", "--estimators", "trakcing"], "Did you mean 'tracking'"),
+        (["entropy", "digits", "--preset", "nothing"], "Unknown preset 'nothing'"),
+        (["windows", "digits", "--mass", "2"], "`--mass` must lie inside (0, 1); got 2"),
+        (["crosscheck", "digits", "--covariance", "none"], "Unknown covariance 'none'"),
+        (["guidance", "digits", "--scale", "1"], "must be above 1, unguided; got 1.0"),
+        (["remove", "digits", "--kind", "NPP"], "Unknown kind 'NPP'"),
+        (["entropy", "of_workers:denoiser"], "`--generate N`"),
+        (["remove", "of_workers:denoiser"], "`--generate N`"),
+        (
+            ["entropy", "of_workers:denoiser", "--generate", "8", "--compile"],
+            "no torch module was found",
+        ),
+        (["remove", "digits", "--class", "10"], "must be one of 0 to 9; got 10"),
+        (["entropy", "of_workers:nothing", "--generate", "8"], "could not be found"),
+    ],
+)
+def test_what_the_driver_cannot_run_is_refused_before_it_connects(words, message, mine, capsys):
+    assert main([*words, "--folder", "run", "--cluster", "nonsense://here"]) == 2
     said = capsys.readouterr().err
-    assert said.startswith("error: On a worker: 'mine:nothing' could not be found")
+    assert message in said
+    assert "scheduler" not in said
+    assert not Path("run").exists()
+
+
+ELSEWHERE = """
+import os
+if os.environ.get("RANK"):
+    {}
+from of_workers import denoiser
+"""
+
+
+def test_a_mistake_found_by_a_worker_is_said_once(address, mine, capsys):
+    Path("of_rank.py").write_text(ELSEWHERE.format("from of_workers import nothing"))
+    words = ["--folder", "run", "--cluster", address]
+    assert main(["entropy", "of_rank:denoiser", "--generate", "8", "--quiet", *words]) == 2
+    said = capsys.readouterr().err
+    assert said.startswith("error: On a worker: 'of_rank:denoiser'")
     assert said.count("\n") == 1
+
+
+def test_a_process_that_is_lost_is_named_by_its_worker(address, mine, capsys):
+    Path("dying.py").write_text(ELSEWHERE.format("os.kill(os.getpid(), 9)"))
+    words = ["--folder", "run", "--cluster", address]
+    assert main(["entropy", "dying:denoiser", "--generate", "8", *words]) == 2
+    with distributed.Client(address) as client:
+        (worker,) = client.nthreads()
+    said = capsys.readouterr().err
+    assert f"the process beside {worker} was lost (signal 9)" in said
+    assert "All processes on the cluster were lost" in said
 
 
 def test_a_plan_is_for_as_many_devices_as_workers(address, mine, capsys):
@@ -199,15 +249,23 @@ def test_a_worker_that_is_killed_costs_time_and_nothing_else(mine, monkeypatch):
         n_workers=4, threads_per_worker=1, dashboard_address=None
     ) as cluster:
         words = ["--folder", "run", "--cluster", cluster.scheduler_address, "--out", "shared"]
-        run = subprocess.Popen([*driver, *words], env={**os.environ, "TEST_DELAY": "0"})
+        run = subprocess.Popen(
+            [*driver, *words],
+            env={**os.environ, "TEST_DELAY": "0"},
+            stderr=subprocess.PIPE,
+            text=True,
+        )
         until(lambda: list(Path("run").rglob("*.chunk")) or run.poll() is not None, 300)
         with distributed.Client(cluster) as client:
-            worker = psutil.Process(next(iter(client.run(os.getpid).values())))
+            name, pid = next(iter(client.run(os.getpid).items()))
+        worker = psutil.Process(pid)
         (orphan,) = [one for one in worker.children() if "model_bridges.cli" in one.cmdline()]
         done = len(list(Path("run").rglob("*.chunk")))
         os.kill(worker.pid, signal.SIGKILL)
         until(lambda: not orphan.is_running() or orphan.status() == psutil.STATUS_ZOMBIE)
-        assert run.wait(500) == 0
+        _, said = run.communicate(timeout=500)
+        assert run.returncode == 0
+        assert f"the worker {name} is gone" in said
     assert len(list(Path("run").rglob("*.chunk"))) > done
     assert curves("shared") == curves("alone")
     entropy = np.asarray(curves("shared")[next(iter(curves("shared")))]["entropy"]["value"])
