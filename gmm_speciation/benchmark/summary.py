@@ -74,7 +74,7 @@ HEADERS = [
     "group",
     "error/H(C)",
     "95 %",
-    "beats next",
+    "nearer",
     "bias",
     "raw",
     "inside 95 %",
@@ -84,7 +84,7 @@ HEADERS = [
     "timed out",
     "failed",
 ]
-SHORT_HEADERS = ["estimator", "group", "error/H(C)", "95 %", "beats next", "tasks", "no result"]
+SHORT_HEADERS = ["estimator", "group", "error/H(C)", "95 %", "nearer", "tasks", "no result"]
 
 
 def title_of(board: Board) -> str:
@@ -100,14 +100,22 @@ ACCESSES = {
 
 
 def long_board(board: Board) -> list[list[str]]:
-    """A board with all its columns, a line an estimator."""
+    """A board with all its columns, a line an estimator.
+
+    *nearer*: how often one was nearer the truth than the next line, in brackets where the two are not
+    resolved.
+    """
+    resolved = {(pair.estimator, pair.other) for pair in board.pairs if pair.resolved}
+    following = [line.estimator for line in board.standings[1:]]
     return [
         [
             line.estimator,
             letter(line.group),
             _digits(line.error),
             "—" if np.isnan(line.low) else f"{_digits(line.low)} to {_digits(line.high)}",
-            _share(line.beats_next),
+            _share(line.beats_next)
+            if line.beats_next is None or (line.estimator, after) in resolved
+            else f"({_share(line.beats_next)})",
             "—" if line.bias is None else signed(line.bias, 3),
             _digits(line.raw),
             _share(line.inside),
@@ -117,7 +125,7 @@ def long_board(board: Board) -> list[list[str]]:
             str(line.timed_out),
             str(line.failed),
         ]
-        for line in board.standings
+        for line, after in zip(board.standings, [*following, ""], strict=True)
     ]
 
 

@@ -48,7 +48,8 @@ def finish(
     }
     note = (
         "error/H(C): root mean square error over H(C), the median over tasks. Estimators of one group are "
-        "not resolved from its first."
+        "not resolved from its first. nearer: share of runs nearer the truth than the next line, in brackets "
+        "where the two are not resolved."
     )
     terminal.finish(
         {**tables, **(more or {})}, write, out, quiet, note=note if summary.boards else ""
@@ -61,8 +62,9 @@ def _report(summary: Summary, title: str) -> Any:
         "draws. *error*: root mean square over noise levels and seeds of H(C|X) - truth, clipped "
         "to [0, H(C)], over H(C); the median over tasks, its interval by a bootstrap over "
         "families of tasks. No result counts as worse than any. *group*: methods of one letter "
-        "are not resolved from the first of it, on the same draws. *beats next*: share of runs "
-        "nearer the truth than the next line. *violation* of a bound: the most by which it was on"
+        "are not resolved from the first of it, on the same draws. *nearer*: share of runs "
+        "nearer the truth than the next line, in brackets where the two are not resolved. "
+        "*violation* of a bound: the most by which it was on"
         " the wrong side, beyond four of its standard errors. *s*: processor seconds of the "
         "quickest seed, median over tasks. Every cell is in `cells.csv`, every pair of methods in"
         " `pairs.csv`."

@@ -23,7 +23,7 @@ def plain(text: str) -> str:
 
 def numeric(cells: Sequence[str]) -> bool:
     """Whether most cells of a column are numbers, bounds or nothing: it is aligned to the right."""
-    return 2 * sum(bool(re.match(r"[-−+±≤≥<>.—\d]", cell)) for cell in cells) > len(cells)
+    return 2 * sum(bool(re.match(r"\(?[-−+±≤≥<>.—\d]", cell)) for cell in cells) > len(cells)
 
 
 class Table(NamedTuple):

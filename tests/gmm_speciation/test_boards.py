@@ -15,6 +15,7 @@ from gmm_speciation import cli
 from gmm_speciation.benchmark.boards import boards, resampled, results
 from gmm_speciation.benchmark.catalogue import TASKS
 from gmm_speciation.benchmark.exchange import export, read_answers
+from gmm_speciation.benchmark.summary import SHORT_HEADERS, short_board
 from gmm_speciation.benchmark.truth import truth
 from gmm_speciation.estimators import Access, problem_of
 from gmm_speciation.estimators.registry import ESTIMATORS
@@ -139,6 +140,11 @@ def test_few_families_resolve_nothing():
         assert [line.group for line in board.standings] == groups
         assert np.isnan([line.low for line in board.standings]).all() == (groups == [1, 1])
         assert board.pairs[0].wins == 1
+        shown = dict(zip(SHORT_HEADERS, short_board(board)[0], strict=True))
+        assert (shown["group"], shown["nearer"]) == (
+            "a",
+            "(100 %)" if groups == [1, 1] else "100 %",
+        )
     apart = [row("here", task, 0, 0.01) for task in SOME[:4]]
     apart += [row("there", task, 0, 0.4) for task in SOME[4:]]
     assert [line.group for line in ranking(apart).standings] == [1, 1]
