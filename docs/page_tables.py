@@ -9,6 +9,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from gmm_speciation.shares import error_words
+
 DOCS = Path(__file__).parent
 
 
@@ -141,10 +143,12 @@ def _numbers(claim: dict) -> tuple[str, str, str]:
     """Predicted, measured and tolerance in words."""
     relation = {"equal": "", "at least": "≥ ", "at most": "≤ "}[claim["relation"]]
     ends = (np.nan if end is None else float(end) for end in claim["measured"]["interval_95"])
-    value, half = claim["measured"]["value"], -np.subtract(*ends) / 2
+    value, (low, high) = claim["measured"]["value"], ends
     measured = "not defined"
     if value is not None:
-        measured = f"{value:.6g}" + (f" ± {half:.2g}" if half else "")
+        measured = f"{value:.6g}" + (
+            f" {error_words(value, low, high, '.2g')}" if high > low else ""
+        )
     return f"{relation}{claim['predicted']:.6g}", measured, f"{claim['tolerance']:.2g}"
 
 
@@ -329,12 +333,18 @@ def _checks(checks: Sequence[Mapping[str, Any]]) -> str:
         [
             one["claim"],
             one["expected"],
-            f"{one['measured']:.3f} ± {one['half_width']:.3f}".replace("-", "−"),
+            f"{one['measured']:.3f} {_error(one)}".replace("-", "−"),
             one["verdict"],
         ]
         for one in checks
     ]
     return _markdown(["claim", "expected", "measured, ± 95 %", "holds"], rows)
+
+
+def _error(check: Mapping[str, Any]) -> str:
+    value, half = check["measured"], check["half_width"]
+    ends = check.get("interval_95", (value - half, value + half))
+    return error_words(value, *ends, ".3f")
 
 
 def _estimate(one: Mapping[str, Any]) -> str:

@@ -71,6 +71,7 @@ def show(file: File, quiet: Quiet = False, out: Out = None) -> None:
 def _judged(rows: list[dict[str, Any]]) -> Any:
     """Claims of a verification, checks of a model: what was claimed, measured, and the verdict."""
     from gmm_speciation.reporting.tables import NONE, Table
+    from gmm_speciation.shares import error_words
 
     def predicted(row: dict[str, Any]) -> str:
         value = row.get("predicted", row.get("expected", NONE))
@@ -80,13 +81,15 @@ def _judged(rows: list[dict[str, Any]]) -> Any:
         return f"{sign}{value:.6g}"
 
     def measured(row: dict[str, Any]) -> str:
-        value, half = row.get("measured"), row.get("half_width")
+        value, half, ends = (row.get(name) for name in ("measured", "half_width", "interval_95"))
         if isinstance(value, dict):  # an estimate
-            low, high = (float(end) for end in value["interval_95"])
-            value, half = value["value"], (high - low) / 2
+            value, ends = value["value"], value["interval_95"]
         if value is None:
             return NONE
-        return f"{value:.5g}" + (f" ± {half:.2g}" if half else "")
+        if ends is None:  # written before claims had them
+            ends = value - (half or 0.0), value + (half or 0.0)
+        low, high = map(float, ends)
+        return f"{value:.5g}" + (f" {error_words(value, low, high, '.2g')}" if high > low else "")
 
     headers = ["claim", "expected", "measured", "holds"]
     return Table(

@@ -22,8 +22,8 @@ from scipy import stats
 
 from gmm_speciation import exact, families
 from gmm_speciation.checks import ArrayLike
-from gmm_speciation.estimate import Estimate
 from gmm_speciation.processes import OrnsteinUhlenbeck
+from gmm_speciation.shares import Share
 from gmm_speciation.speciation import CloningExperiment, simulate_cloning
 
 DIMS = (256, 1024, 4096, 16384)
@@ -49,7 +49,7 @@ class CloningFigure(eqx.Module):
 
     dims: tuple[int, ...] = eqx.field(static=True)
     times: Float[np.ndarray, " T"]  # of the branches, in one dimension
-    projected: Estimate  # (D, T): share of pairs in the equivalent one dimension
+    projected: Share  # (D, T): share of pairs in the equivalent one dimension
     phi: Float[np.ndarray, "D T"]  # exact
     line_times: Float[np.ndarray, " F"]  # a fine grid
     line: Float[np.ndarray, "D F"]  # exact, on it
@@ -124,7 +124,7 @@ def clone_pairs(
     num_pairs: int = 10_000,
     start_time: float = 10.0,
     num_steps: int = 1000,
-) -> Estimate:
+) -> Share:
     """Share of pairs of clones that end in one class of `N(+-(1, ..., 1), I)`, `(D, T)`.
 
     Simulated in the equivalent single dimension, so any d costs the same. One noise serves all d: errors
@@ -156,9 +156,7 @@ def clone_pairs(
     # Single precision: rounding is far below the sampling error, and noise is what costs.
     means, levels = (jnp.asarray(x, jnp.float32) for x in (np.sqrt(squares), grid))
     found = _same_class(means, jnp.asarray(branch), levels, key, num_pairs)
-    share = np.asarray(found, float)
-    stderr = np.sqrt(share * (1 - share) / (num_pairs - 1))
-    return Estimate(share, stderr, float(num_pairs - 1))
+    return Share.counted(found, num_pairs)
 
 
 def biroli_cloning(

@@ -21,12 +21,14 @@ from typing import Any
 import numpy as np
 
 from gmm_speciation.estimate import Estimate
+from gmm_speciation.reporting.records import to_json
 from gmm_speciation.reporting.tables import Table
+from gmm_speciation.shares import error_words
 
 _SIGNS = {"equal": "", "at most": "≤ ", "at least": "≥ "}  # by relation
 HOW_CLAIMS_ARE_JUDGED = (
-    "± is the half-width of the 95 % interval. *yes*: the whole interval lies inside what is expected; "
-    "*no*: wholly outside; *open*: it does not decide."
+    "± is the half-width of the 95 % interval, brackets are its ends. *yes*: the whole interval lies inside "
+    "what is expected; *no*: wholly outside; *open*: it does not decide."
 )
 
 
@@ -162,19 +164,21 @@ def _expected(claim: Claim) -> str:
 
 
 def check_rows(claims: Sequence[Claim]) -> Table:
-    """Headers and rows: claim, expected, measured, 95 % half-width, verdict."""
+    """Headers and rows: claim, expected, measured, 95 % half-width or ends, verdict."""
     headers = ["claim", "expected", "measured", "± 95 %", "holds"]
     rows = []
     for claim in claims:
         half = float(claim.measured.half_width())
         # One more decimal where the error would be 0.000.
         digits = 4 if half < 5e-4 else 3
+        value, (low, high) = float(claim.measured.value), map(float, claim.measured.interval())
+        error = error_words(value, low, high, f".{digits}f").removeprefix("± ")
         rows.append(
             [
                 claim.statement + (f" ({claim.note})" if claim.note else ""),
                 _expected(claim),
-                f"{float(claim.measured.value):.{digits}f}",
-                f"{half:.{digits}f}" if np.isfinite(half) else "",
+                f"{value:.{digits}f}",
+                error if np.isfinite(half) else "",
                 str(claim.verdict),
             ]
         )
@@ -189,6 +193,7 @@ def check_records(claims: Sequence[Claim]) -> list[dict[str, Any]]:
             "expected": _expected(claim),
             "measured": float(claim.measured.value),
             "half_width": half if np.isfinite(half := float(claim.measured.half_width())) else None,
+            "interval_95": to_json(claim.measured.interval()),
             "holds": claim.verdict == Verdict.YES,
             "verdict": str(claim.verdict),
             "note": claim.note,

@@ -21,6 +21,7 @@ import gmm_speciation
 from gmm_speciation.curves import Batches, EntropyCurve
 from gmm_speciation.estimate import Estimate
 from gmm_speciation.reading import read_json
+from gmm_speciation.shares import Share
 
 RESULT = "result.json"
 FORMAT = 1  # of a result; raised when an entry that `load_result` or `load_curve` reads changes
@@ -76,15 +77,15 @@ def format_estimate(estimate: Estimate | float, digits: int = 4) -> str:
 
 
 def percent(share: Estimate, digits: int = 1) -> str:
-    """A share and its 95 % half-width, both times 100."""
-    return f"{share.map(lambda value: 100 * value):.{digits}f}"
+    """A share, or a difference of two, with its 95 % interval, times 100."""
+    return f"{share:.{digits}%}".replace("%", "")
 
 
 def to_json(obj: Any) -> Any:
     """Plain JSON data of a result.
 
-    An `Estimate` gives value, stderr, dof and its 95 % interval; a dataclass or module its fields
-    and type; an array nested lists; infinity the string "inf" or "-inf"; NaN null.
+    An `Estimate` gives value, stderr, dof and its 95 % interval, a `Share` its trials besides; a dataclass
+    or module its fields and type; an array nested lists; infinity the string "inf" or "-inf"; NaN null.
 
     Raises:
         ValueError: If something in it has no such form.
@@ -95,6 +96,8 @@ def to_json(obj: Any) -> Any:
         return None if math.isnan(obj) else (obj if math.isfinite(obj) else str(obj))
     if isinstance(obj, Estimate):
         fields = {"value": obj.value, "stderr": obj.stderr, "dof": obj.dof}
+        if isinstance(obj, Share):
+            fields["trials"] = obj.trials
         return {**to_json(fields), "interval_95": to_json(obj.interval())}
     if dataclasses.is_dataclass(obj) and not isinstance(obj, type):
         fields = {field.name: getattr(obj, field.name) for field in dataclasses.fields(obj)}

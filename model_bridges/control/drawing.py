@@ -13,13 +13,12 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from gmm_speciation.estimate import Estimate
 from gmm_speciation.progress import SILENT, Progress
+from gmm_speciation.shares import Share
 from model_bridges.control.guided import Kind
 from model_bridges.entropy.problem import probe
 from model_bridges.guidance import Guidance
 from model_bridges.quality import Quality
-from model_bridges.quality.jackknife import NUM_BATCHES, batch_index, mean_of, share_estimate
 from model_bridges.runs.chunk_files import CorruptChunkError, read_sums, write_sums
 from model_bridges.runs.folder import process_place, todo
 from model_bridges.runs.jobs import ChunkSums
@@ -38,7 +37,7 @@ class Draw:
 
     name: str
     quality: Quality
-    recognised: Estimate
+    recognised: Share
     evaluations: int  # of an image
     pictures: Float[Tensor, "N *event"]
 
@@ -82,12 +81,10 @@ def _draw(model: StudiedModel, wanted: Wanted, progress: Progress) -> Draw:
             write_sums(path, found, digest)
     images, cost = torch.from_numpy(found.rows["images"]), found.evaluations
     right = model.judge.predict(images) == labels.numpy()
-    batches = batch_index(wanted.num_images, NUM_BATCHES)
-    share = mean_of(np.asarray(right, float), batches, NUM_BATCHES)
     return Draw(
         wanted.name,
         model.assess(images),
-        share_estimate(share.estimate, wanted.num_images),
+        Share.counted(right.mean(), wanted.num_images),
         cost,
         images[:SHOWN],
     )

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from gmm_speciation.plotting import COLOURS, band, mark_exits, noise_axis, panels, styled
 from gmm_speciation.plotting.style import legend_above, plain_log
+from gmm_speciation.shares import Share
 from model_bridges.control.information import LIMITED, WHERE, GuidedInformation
 from model_bridges.control.interval_search import IntervalSearch
 from model_bridges.control.removal import Removal
@@ -65,7 +66,7 @@ def plot_removal(result: Removal) -> Figure:
                     x[1:],
                     y[1:],
                     xerr=[p.half_width() for p in price[1:]],
-                    yerr=[100 * s.half_width() for s in left[1:]],
+                    yerr=np.transpose([_bar(s) for s in left[1:]]),
                     color=colour,
                     **_BARS,
                 )
@@ -88,7 +89,7 @@ def plot_removal(result: Removal) -> Figure:
             axes.errorbar(
                 *at,
                 xerr=getattr(start, metric).half_width(),
-                yerr=100 * start.removed_share.half_width(),
+                yerr=_bar(start.removed_share)[:, None],
                 color="#222222",
                 **_BARS,
             )
@@ -246,6 +247,11 @@ def plot_guided(result: GuidedInformation) -> Figure:
         noise_axis(axes, below, curve.clock)
         legend_above(figure, ncols=4)
     return figure
+
+
+def _bar(share: Share) -> Float[np.ndarray, "2"]:
+    """What the 95 % interval reaches below and above a share, per cent."""
+    return 100 * np.abs(np.array(share.interval()) - share.value)
 
 
 def plot_search(result: IntervalSearch) -> Figure:

@@ -29,7 +29,6 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from gmm_speciation.estimate import Estimate
 from gmm_speciation.progress import SILENT, Progress
 from gmm_speciation.reporting.claims import Claim, at_most
 from gmm_speciation.reporting.records import to_json
@@ -51,7 +50,7 @@ from model_bridges.quality import (
     floor,
     paired_difference,
 )
-from model_bridges.quality.frontier import FrontComparison, compare_fronts
+from model_bridges.quality.frontier import FrontComparison, compare_shares
 from model_bridges.runs.chunk_files import CorruptChunkError, read_sums, write_sums
 from model_bridges.runs.folder import process_place, todo, versions
 from model_bridges.runs.jobs import ChunkSums
@@ -286,7 +285,7 @@ def remove_class(
         curves[name] = QualityCurve(name, np.array(used), tuple(points))
     floors = {"balance": unguided.balance_floor, "frechet": float(true.held_out.frechet.value)}
     comparisons = {
-        (dynamic, other, metric): compare_fronts(
+        (dynamic, other, metric): compare_shares(
             curves[dynamic], curves[other], metric, "removed_share", floor=least, seed=seed
         )
         for dynamic in (DNG, CLASSES)
@@ -307,7 +306,7 @@ def remove_class(
         true,
         runs.wild,
         pictures,
-        _checks(unguided, curves, comparisons, num_images),
+        _checks(unguided, curves, comparisons),
     )
 
 
@@ -334,19 +333,10 @@ def _end(point: Quality, unguided: Quality, true: Floor) -> str | None:
     return None
 
 
-def share_difference(gap: Estimate, num_images: int) -> Estimate:
-    """A paired difference of two shares of n images, whose error is not below that of one image seen.
-
-    The jackknife of two runs that agree on every image is 0; by Laplace's rule they differ on one in n.
-    """
-    return Estimate(gap.value, np.maximum(np.asarray(gap.stderr), 1 / num_images), gap.dof)
-
-
 def _checks(
     unguided: Quality,
     curves: Mapping[str, QualityCurve],
     comparisons: Mapping[tuple[str, str, str], FrontComparison],
-    num_images: int,
 ) -> list[Claim]:
     names = {"balance": "class balance", "frechet": "Fréchet distance"}
     checks = []
@@ -356,7 +346,7 @@ def _checks(
             at_most(
                 f"{dynamic} leaves less of the class than {other} along the prices in {names[metric]}: "
                 "difference of shares, mean over the logarithm of the price",
-                share_difference(found.area, num_images),
+                found.area,
                 0.0,
                 f"area between the fronts from {low:.2g} to {high:.2g}",
             )

@@ -7,9 +7,8 @@ from gmm_speciation.reporting.records import percent
 from gmm_speciation.reporting.report import Report
 from gmm_speciation.reporting.tables import ERRORS, NONE, Table
 from model_bridges.control.plotting import plot_removal, plot_rows
-from model_bridges.control.removal import Removal, share_difference
+from model_bridges.control.removal import Removal
 from model_bridges.quality import Quality
-from model_bridges.quality.frontier import FrontComparison
 
 METRICS = ("removed_share", "balance", "frechet", "precision", "recall", "diversity")
 PRICES = {"balance": "balance KL", "frechet": "Fréchet distance"}
@@ -64,7 +63,7 @@ def removal_report(result: Removal, title: str) -> Report:
         f"held-out images have {true.held_out.frechet:.2f}. *diversity*: "
         "spread of features inside a class over that of the data."
         " *wild*: images with a pixel beyond the data's range by more than half of it, which the judge clips."
-        " *evaluations*: of the network, an image. Errors are 95 %."
+        " *evaluations*: of the network, an image. Errors are 95 %; brackets are the ends of the interval."
     )
     report.table(*check_rows(result.checks), caption=ERRORS)
     report.figure(
@@ -118,12 +117,8 @@ def front_rows(result: Removal) -> Table:
                     percent(found.difference[i]),
                 ]
             )
-        rows.append([f"{name} − {other}", PRICES[metric], "all", "", "", _area(result, found)])
+        rows.append([f"{name} − {other}", PRICES[metric], "all", "", "", percent(found.area, 2)])
     return Table(headers, rows)
-
-
-def _area(result: Removal, found: FrontComparison) -> str:
-    return percent(share_difference(found.area, result.num_images), 2)
 
 
 def area_rows(result: Removal) -> Table:
@@ -131,9 +126,8 @@ def area_rows(result: Removal) -> Table:
     rows = []
     for (name, other, metric), found in result.comparisons.items():
         low, high = found.budgets[[0, -1]]
-        rows.append(
-            [f"{name} − {other}", PRICES[metric], f"{low:.2g}–{high:.2g}", _area(result, found)]
-        )
+        area = percent(found.area, 2)
+        rows.append([f"{name} − {other}", PRICES[metric], f"{low:.2g}–{high:.2g}", area])
     return Table(["fronts", "price", "from–to", "left, difference, %"], rows)
 
 

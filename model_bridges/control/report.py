@@ -8,6 +8,7 @@ from gmm_speciation.reporting.claims import HOW_CLAIMS_ARE_JUDGED, check_records
 from gmm_speciation.reporting.records import percent
 from gmm_speciation.reporting.report import Report
 from gmm_speciation.reporting.tables import ERRORS, NONE, Table
+from gmm_speciation.shares import Share
 from model_bridges.control import plotting
 from model_bridges.control.drawing import Draw
 from model_bridges.control.guided import GuidedRun, commitment
@@ -47,7 +48,7 @@ def information_rows(result: GuidedInformation) -> Table:
                 f"{commitment(run):.3f}",
                 NONE if run is plain else f"{shift(run, plain):.3f}",
                 exact,
-                f"{100 * run.named.mean():.1f}",
+                percent(Share.counted(run.named.mean(), len(run.named))),
                 NONE if run.imbalance is None else f"{run.balance:.3f}",
                 *(_place(run, share) for share in (0.9, 0.5, 0.1)),
             ]

@@ -15,6 +15,7 @@ from gmm_speciation.estimate import Estimate, in_digits
 from gmm_speciation.mixtures import GaussianMixture
 from gmm_speciation.partitions import Partition
 from gmm_speciation.reporting.claims import Claim
+from gmm_speciation.shares import Share
 from gmm_speciation.speciation.points import SpeciationPoint, points_in_words
 from model_bridges.crosscheck.theory import FittedMixture
 from model_bridges.denoisers.base import UNCONDITIONAL_NETWORK, Reference
@@ -41,7 +42,7 @@ class VariableCheck:
     cross_entropy: Estimate  # (L,)
     calibration: Estimate  # CE - H, paired, (L,)
     window_calibration: Estimate  # its mean over the levels of the 80 % window, paired
-    accuracy: Estimate  # (L,)
+    accuracy: Share  # (L,)
     budget: InformationBudget
     bounds: dict[str, Estimate]  # cross-entropies of other posteriors, (L,)
     points: dict[str, SpeciationPoint]

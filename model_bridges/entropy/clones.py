@@ -30,6 +30,7 @@ from gmm_speciation.agreement import entropy_bounds, entropy_lower_bound, entrop
 from gmm_speciation.curves import EntropyCurve
 from gmm_speciation.estimate import Estimate
 from gmm_speciation.partitions import Partition
+from gmm_speciation.shares import Share
 from gmm_speciation.tracking import reverse_kernel
 from model_bridges.denoisers.base import UNCONDITIONAL, Denoiser, class_raw
 from model_bridges.entropy.elbo_posterior import elbo_posterior
@@ -37,7 +38,6 @@ from model_bridges.entropy.evidence import Evidence, evidence
 from model_bridges.entropy.levels import pilot_posterior, place_levels, rate_of
 from model_bridges.entropy.problem import Problem, ProblemJob
 from model_bridges.entropy.tracking import merged_posterior
-from model_bridges.quality.jackknife import share_estimate
 from model_bridges.runs.jobs import BatchSums, ChunkSums, Means, counted
 from model_bridges.samplers import karras_sigmas
 from model_bridges.tracking.distances import Outputs, bayes_output, distances, step_between
@@ -56,7 +56,7 @@ class CloneAgreement:
     """Agreement of clones against the noise, `(L,)`, and what it says about H(C|X), in nats."""
 
     sigmas: Float[np.ndarray, " L"]
-    agreement: Estimate  # phi
+    agreement: Share  # phi
     lower: Estimate  # bound on H
     upper: Estimate
     step_error: Estimate | None  # phi of all levels minus phi of every other one
@@ -302,7 +302,7 @@ class CloneJob(ProblemJob):
             phi = means[f"agreement {name}"]
             return (entropy_lower_bound(phi, classes) + entropy_upper_bound(phi, classes)) / 2
 
-        phi = share_estimate(
+        phi = Share.of(
             merged.evaluate(lambda means: means[f"agreement {name}"])[0], merged.num_images
         )
         lower, upper = entropy_bounds(phi, classes)

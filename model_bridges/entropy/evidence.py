@@ -25,6 +25,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from gmm_speciation.estimate import Estimate
+from gmm_speciation.shares import Share
 from model_bridges.entropy.gap import integral_from_top
 from model_bridges.entropy.linear_bounds import scalar_bound
 from model_bridges.runs.jobs import Arrays, BatchSums, Means
@@ -41,7 +42,7 @@ class Evidence:
     calibration: Estimate | None = None
     cross_entropy: Estimate | None = None
     naming: Estimate | None = None
-    undecided: Estimate | None = None  # share of paths
+    undecided: Share | None = None  # share of paths
     num_images: int = 0
     budgets: dict[str, Estimate] = field(default_factory=dict)  # by form
     # Nats by which the step of the levels may displace H, and the integral of each form.
@@ -101,14 +102,14 @@ def evidence(
         return merged.evaluate(left)[0]
 
     rates = {form: key for form, key in rates.items() if key in merged.totals}
-    undecided = f"undecided {name}"
+    undecided = estimate(lambda m: m[f"undecided {name}"][:1], f"undecided {name}")
     return Evidence(
         sigmas,
         error_ratios(merged, sigmas),
         estimate(lambda m: m[cross] - m[entropy], cross, "varentropy"),
         estimate(lambda m: m[cross], cross, "varentropy"),
         estimate(lambda m: (m[hit] - m[sure])[:1], hit, "doubt"),
-        estimate(lambda m: m[undecided][:1], undecided),
+        None if undecided is None else Share.of(undecided, merged.num_images),
         merged.num_images,
         {form: budget(key) for form, key in rates.items()},
         np.abs(means.get(f"step {name}", np.zeros(len(sigmas)))),

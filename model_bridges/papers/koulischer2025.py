@@ -18,11 +18,10 @@ from model_bridges.control.removal import (
     STRENGTHS,
     Removal,
     remove_class,
-    share_difference,
 )
 from model_bridges.papers.parts import Cost, Found, Paper, Settings, Subject
 from model_bridges.quality import paired_difference
-from model_bridges.quality.frontier import compare_fronts
+from model_bridges.quality.frontier import compare_shares
 
 REMOVED = 7
 _STEPS = (12, 32)
@@ -98,7 +97,7 @@ def _rows(found: Found, subject: Subject, result: Removal, settings: Settings) -
     published = result.curves[PUBLISHED]
     for other in (NP, SLD):
         for metric, least in floors.items():
-            front = compare_fronts(
+            front = compare_shares(
                 published,
                 result.curves[other],
                 metric,
@@ -111,7 +110,7 @@ def _rows(found: Found, subject: Subject, result: Removal, settings: Settings) -
                 at_most(
                     f"{PUBLISHED}, leaves less of the class than {other} along the prices in "
                     f"{_PRICES[metric]}: difference of shares",
-                    share_difference(front.area, result.num_images),
+                    front.area,
                     0.0,
                     "mean over the logarithm of the price; without its distance offset",
                 ),

@@ -6,13 +6,13 @@ from typing import Literal
 import numpy as np
 
 from gmm_speciation.estimate import Estimate
+from gmm_speciation.shares import Share
 from model_bridges.quality.feature_classifier import FeatureClassifier, Images
 from model_bridges.quality.frechet import sampled_frechet
 from model_bridges.quality.jackknife import (
     NUM_BATCHES,
     Jackknifed,
     batch_index,
-    share_estimate,
 )
 from model_bridges.quality.precision_recall import precision_recall
 from model_bridges.quality.reference import Reference
@@ -27,28 +27,28 @@ Metric = Literal[
 class Quality:
     """Drawn images against a reference; errors are those of the n drawn images, R - 1 degrees of freedom.
 
-    Shares have no smaller error than a coin of their size. `replicates` holds every metric without
-    each batch, for comparisons of runs that used the same noise image by image.
+    Shares of drawn images are counted, with the exact interval of independent trials; recall, a share of
+    data, has the jackknife's error, and no smaller one than a coin. `replicates` holds every metric
+    without each batch, for comparisons of runs that used the same noise image by image.
     """
 
     num_images: int
     removed: int | None
     reference: str  # digest
     frechet: Estimate  # squared distance, squared feature units; biased upwards, compare at equal n
-    precision: Estimate
-    recall: Estimate
-    removed_share: Estimate | None  # share of the removed class, if there is one
+    precision: Share
+    recall: Share
+    removed_share: Share | None  # share of the removed class, if there is one
     balance: Estimate  # KL over the kept classes, nats
-    shares: Estimate  # (C,)
+    shares: Share  # (C,)
     diversity: Estimate  # spread inside classes over that of data
     class_diversity: Estimate  # (C,), NaN for classes hardly drawn
     replicates: dict[str, Jackknifed]
 
     @property
-    def safety(self) -> Estimate | None:
+    def safety(self) -> Share | None:
         """`1 - removed_share`."""
-        share = self.removed_share
-        return None if share is None else Estimate(1 - share.value, share.stderr, share.dof)
+        return None if self.removed_share is None else self.removed_share.complement
 
     @property
     def balance_floor(self) -> float:
@@ -125,11 +125,11 @@ def assess(
         removed=removed,
         reference=data.digest,
         frechet=replicates["frechet"].estimate,
-        precision=share_estimate(precision.estimate, num),
-        recall=share_estimate(recall.estimate, len(data.features)),
-        removed_share=None if removed is None else share_estimate(shares[removed].estimate, num),
+        precision=Share.counted(precision.value, num),
+        recall=Share.of(recall.estimate, len(data.features)),
+        removed_share=None if removed is None else Share.counted(shares[removed].value, num),
         balance=replicates["balance"].estimate,
-        shares=share_estimate(shares.estimate, num),
+        shares=Share.counted(shares.value, num),
         diversity=diversity.estimate,
         class_diversity=by_class.estimate,
         replicates=replicates,

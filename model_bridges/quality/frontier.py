@@ -22,12 +22,13 @@ another strength's by chance is seen. The spread is multiplied by sqrt(R / (R - 
 is too narrow by, and has R - 1 degrees of freedom.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from jaxtyping import Float
 
 from gmm_speciation.estimate import Estimate
+from gmm_speciation.shares import Share
 from model_bridges.quality.comparison import QualityCurve, check_paired
 from model_bridges.quality.jackknife import Jackknifed
 
@@ -106,6 +107,29 @@ def compare_fronts(
         spread(other[:, _SHOWN]),
         spread(gap[:, _SHOWN]),
         spread(gap @ weights / weights.sum()),
+    )
+
+
+def compare_shares(
+    curve_a: QualityCurve, curve_b: QualityCurve, x: str, y: str, *, floor: float, seed: int = 0
+) -> FrontComparison:
+    """`compare_fronts` of a share `y` of the n images of a run: none seen is not never.
+
+    A share on a front is of n images at most. The error of a difference is not below that of one image: of
+    two runs that agree on every image it would be 0, and by Laplace's rule they differ on one in n.
+    """
+    num_images = curve_a.points[0].num_images
+    found = compare_fronts(curve_a, curve_b, x, y, floor=floor, seed=seed)
+
+    def difference(gap: Estimate) -> Estimate:
+        return Estimate(gap.value, np.maximum(np.asarray(gap.stderr), 1 / num_images), gap.dof)
+
+    return replace(
+        found,
+        y_a=Share.of(found.y_a, num_images),
+        y_b=Share.of(found.y_b, num_images),
+        difference=difference(found.difference),
+        area=difference(found.area),
     )
 
 

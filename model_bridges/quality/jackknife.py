@@ -78,13 +78,3 @@ def mean_of(
     sums, counts = batch_sums(rows, batches, num_batches), np.bincount(batches)
     rest = (len(rows) - counts).reshape(-1, *(1,) * (rows.ndim - 1))
     return Jackknifed(np.asarray(rows.mean(0)), (sums.sum(0) - sums) / rest)
-
-
-def share_estimate(share: Estimate, num_trials: int) -> Estimate:
-    """A share of trials whose error is not below that of a coin: none seen is not none.
-
-    The coin has the share (s n + 1) / (n + 2), Laplace's rule.
-    """
-    smooth = (share.value * num_trials + 1) / (num_trials + 2)
-    coin = np.sqrt(smooth * (1 - smooth) / num_trials)
-    return Estimate(share.value, np.maximum(share.stderr, coin), share.dof)

@@ -16,6 +16,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from gmm_speciation.estimate import Estimate
+from gmm_speciation.shares import Share
 from model_bridges.tracking.readouts import chain_entropy
 from model_bridges.tracking.tracked import Chain, PartitionLike, TrackedPosterior, group_log_sum
 
@@ -70,7 +71,7 @@ def inside(record: TrackedPosterior, window: tuple[float, float]) -> Int[np.ndar
     return np.abs(np.log(record.sigmas) - np.log(window).mean()).argmin(keepdims=True)
 
 
-def accuracy(record: TrackedPosterior, partition: PartitionLike = None) -> Estimate:
+def accuracy(record: TrackedPosterior, partition: PartitionLike = None) -> Share:
     """Share of images whose most probable class is the true one, shape `(L,)`.
 
     Raises:
@@ -78,7 +79,7 @@ def accuracy(record: TrackedPosterior, partition: PartitionLike = None) -> Estim
     """
     labels = record.group_labels(partition)
     hit = record.log_probabilities(partition).argmax(-1) == labels[None, :]
-    return record.estimate(hit.astype(float))
+    return Share.of(record.estimate(hit.astype(float)), record.num_images)
 
 
 @dataclass(frozen=True, eq=False)
@@ -86,12 +87,12 @@ class Reliability:
     """How often a class is true where the posterior gives it a probability in a bin.
 
     Bins without entries hold NaN. Errors treat images as independent, not the classes and levels
-    of one image; they are 0 where every entry of a bin agrees.
+    of one image; a bin is of as many trials as there are images in it, at most.
     """
 
     edges: Float[np.ndarray, " edges"]  # one more than bins
     confidence: Float[np.ndarray, " bins"]  # mean probability
-    frequency: Estimate  # share of true classes, (bins,)
+    frequency: Share  # share of true classes, (bins,)
     counts: Int[np.ndarray, " bins"]
 
     @property
@@ -141,4 +142,5 @@ def reliability(
         stderr = np.sqrt(residual * num_images / (num_images - 1)) / counts
         confidence = np.einsum("lnc,lncb->b", p, inside) / counts
     estimate = Estimate(frequency, stderr, float(num_images - 1))
-    return Reliability(edges, confidence, estimate, counts.astype(int))
+    share = Share.of(estimate, (n > 0).sum(0))
+    return Reliability(edges, confidence, share, counts.astype(int))

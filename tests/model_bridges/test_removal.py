@@ -4,9 +4,12 @@ import numpy as np
 import pytest
 import torch
 from heard import Heard
+from scipy.stats import binomtest
 
 from gmm_speciation.estimate import Estimate
 from gmm_speciation.reporting.claims import at_least, at_most, check_records, check_rows, equal
+from gmm_speciation.reporting.records import percent
+from gmm_speciation.shares import Share
 from model_bridges.control import removal as removing
 from model_bridges.control.plotting import plot_removal
 from model_bridges.control.removal import (
@@ -16,10 +19,9 @@ from model_bridges.control.removal import (
     SLD,
     STRENGTHS,
     remove_class,
-    share_difference,
 )
 from model_bridges.quality import Quality, QualityCurve
-from model_bridges.quality.frontier import compare_fronts
+from model_bridges.quality.frontier import compare_fronts, compare_shares
 from model_bridges.quality.jackknife import Jackknifed
 
 # Removal
@@ -85,7 +87,7 @@ def test_removal_keeps_its_books(judged, removal):
 
 def made_curve(strengths, prices, gains, noise):
     """A curve of known values; what is left out of a batch moves all of them alike."""
-    one = Estimate.exact(0.5)
+    one = Share.counted(0.5, 100)
     points = []
     for price, gain in zip(prices, gains, strict=True):
         replicates = {
@@ -149,7 +151,7 @@ def test_the_interval_of_an_area_covers_the_true_one():
             for s in range(3):
                 values = batches[:, s]
                 share = Jackknifed(np.asarray(values.mean()), (values.sum() - values) / 19)
-                one = Estimate.exact(0.5)
+                one = Share.counted(0.5, 100)
                 replicates = {
                     "frechet": Jackknifed(np.asarray(price[s]), np.full(20, price[s])),
                     "removed_share": share,
@@ -225,12 +227,25 @@ def test_labels_of_strengths_cover_each_other_nowhere(removal):
         assert not any(a.overlaps(b) for i, a in enumerate(boxes) for b in boxes[:i])
 
 
-def test_two_runs_without_a_difference_are_not_known_to_be_alike():
-    same = share_difference(Estimate.exact(0.0), 200)
-    assert same.stderr == pytest.approx(1 / 200)
-    assert at_most("less", same, 0.0).verdict == "open"
-    wide = share_difference(Estimate(-0.1, 0.02, 19.0), 200)
-    assert wide.stderr == pytest.approx(0.02)
+def test_two_runs_without_a_difference_are_not_known_to_be_alike(rng):
+    """Fronts of runs of 100 images that all leave nothing, or the same; of runs whose errors are known."""
+    none, noise = np.zeros(20), 0.01 * rng.normal(size=20)
+    a, b = (made_curve([0, 1], np.exp([0.0, end]), [0.3, 0.0], none) for end in (1.0, 2.0))
+    same = compare_shares(a, a, "frechet", "removed_share", floor=0.5)
+    assert same.area.stderr == pytest.approx(1 / 100)
+    assert at_most("less", same.area, 0.0).verdict == "open"
+    assert (same.difference.stderr >= 1 / 100).all()
+    found = compare_shares(a, b, "frechet", "removed_share", floor=0.5)
+    low, high = found.y_a.interval()
+    assert found.y_a.value[-1] == 0 == low[-1]
+    assert high[-1] > binomtest(0, 100).proportion_ci().high
+    assert percent(found.y_a[-1]).startswith("0.0 (0.0–")
+    wild = [made_curve([0, 1], np.exp([0.0, 1.0]), [0.3, end], noise) for end in (0.1, 0.2)]
+    drawn, plain = (
+        f(*wild, "frechet", "removed_share", floor=0.5) for f in (compare_shares, compare_fronts)
+    )
+    np.testing.assert_array_equal(drawn.area.value, plain.area.value)
+    np.testing.assert_array_equal(drawn.y_a.value, plain.y_a.value)
 
 
 # Verdicts

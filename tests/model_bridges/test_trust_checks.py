@@ -13,6 +13,7 @@ import gmm_speciation as gs
 import model_bridges as mb
 from gmm_speciation.curves import Batches, EntropyCurve
 from gmm_speciation.estimate import Estimate
+from gmm_speciation.shares import Share
 from model_bridges.entropy.evidence import Evidence
 from model_bridges.entropy.linear_bounds import scalar_bound, wiener_errors
 from model_bridges.entropy.trust import Check
@@ -155,7 +156,7 @@ def test_faults_of_a_curve_are_named_with_their_level(curve, name, verdict, log_
 def test_negative_cross_entropy_and_undecided_paths_are_named_with_their_level():
     flat = np.full(13, 0.3)
     cross = Estimate(np.where(GRID == 4, -0.5, flat), 0.01 * flat, 15.0)
-    undecided = Estimate(np.array([0.6]), np.array([0.01]), 15.0)
+    undecided = Share.of(Estimate(np.array([0.6]), np.array([0.01]), 15.0), 64)
     found = replace(NOTHING, cross_entropy=cross, undecided=undecided, num_images=64)
     checks = {check.name[:12]: check for check in trusted(made(smooth()), found).trust.checks}
     assert checks["extrapolated"].verdict == "no"
