@@ -24,10 +24,10 @@ lint: $(STAMP)
 	$(VENV)/bin/lint-imports
 
 test: lint
-	$(PYTEST) -m "not slow" -n 2 --dist loadfile
+	$(PYTEST) -m "not slow" -n 2 --dist loadfile --no-loadscope-reorder
 
 test-slow: $(STAMP)  ## Compiled as users' programs are, where `test` compiles cheaply.
-	XLA_FLAGS= $(PYTEST) -m slow
+	XLA_FLAGS= JAX_DISABLE_MOST_OPTIMIZATIONS=0 $(PYTEST) -m slow
 
 format: $(STAMP)
 	$(VENV)/bin/python -m ruff format .

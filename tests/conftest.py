@@ -12,13 +12,13 @@ from pathlib import Path
 # Tests run in one process a core; threads of their own would only fight over the cores.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 # Programs run for milliseconds here and would compile for seconds: XLA's older emitters, without optimisation
-# and in one piece, take a fifth of the time. The slow tests are compiled as users' programs are. A flag that
-# another version does not know would end the process.
+# and in one piece, take a fifth of the time. The slow tests are compiled as users' programs are, and so are
+# those that compute for seconds (`optimised`). A flag that another version does not know ends the process.
+os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
 if version("jaxlib").startswith("0.10."):
     os.environ.setdefault(
         "XLA_FLAGS",
-        "--xla_cpu_use_fusion_emitters=false --xla_cpu_parallel_codegen_split_count=1 "
-        "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true",
+        "--xla_cpu_use_fusion_emitters=false --xla_cpu_parallel_codegen_split_count=1",
     )
 
 import jax
@@ -50,6 +50,21 @@ def pytest_configure(config):
 # Variants of a covariance that share most of their code with one that always runs; low-rank ones
 # have tests of their own against full covariances.
 SLOW_KINDS = {"diagonal-shared", "full-shared", "low-rank-shared", "low-rank", "line"}
+# Files of a minute or more go first, longest first: no worker then waits at the end for another.
+LONGEST = (
+    "model_bridges/test_trust.py",
+    "model_bridges/test_studied.py",
+    "gmm_speciation/test_exactness.py",
+    "gmm_speciation/test_benchmark.py",
+    "model_bridges/test_cli.py",
+    "model_bridges/test_paper_command.py",
+    "gmm_speciation/test_devices.py",
+    "model_bridges/test_families_page.py",
+    "gmm_speciation/test_speciation.py",
+    "gmm_speciation/test_equidistant.py",
+    "model_bridges/test_trust_checks.py",
+    "tests/test_pages.py",
+)
 
 
 def pytest_collection_modifyitems(items):
@@ -57,6 +72,8 @@ def pytest_collection_modifyitems(items):
         values = getattr(getattr(item, "callspec", None), "params", {}).values()
         if any(isinstance(value, str) and value in SLOW_KINDS for value in values):
             item.add_marker(pytest.mark.slow)
+    place = {name: index for index, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: place.get("/".join(item.path.parts[-2:]), len(place)))
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -66,6 +83,15 @@ def programs_are_dropped():
     maps = Path("/proc/self/maps")
     if maps.exists() and len(maps.read_bytes().splitlines()) > MOST_MAPS:
         jax.clear_caches()
+
+
+@pytest.fixture
+def optimised():
+    """For tests whose programs run longer than they compile: up to five times as long, unoptimised."""
+    before = jax.config.read("jax_disable_most_optimizations")
+    jax.config.update("jax_disable_most_optimizations", False)
+    yield
+    jax.config.update("jax_disable_most_optimizations", before)
 
 
 @pytest.fixture

@@ -139,30 +139,24 @@ def _close(num_classes: float, step: Array, means: tuple[Array, Array, Array]):
     return entropy, step * jnp.sum(survival * others * r, -1)
 
 
-def _wide(num_classes: float, s: Float[Array, " T"]) -> tuple[Array, Array]:
+def _wide(num_classes: float, s: Float[Array, ""]) -> tuple[Array, Array]:
     log_rest = float(np.log(max(num_classes - 1, 1e-3)))
-    counts = _num_nodes(log_rest)
-
-    def at(s: Array) -> tuple[Array, Array]:
-        lines = jax.lax.stop_gradient(
-            tuple(_line(*one) for one in zip(_ranges(log_rest, s), counts, strict=True))
-        )
-        (u, step), (x, inner), (y, survival) = lines
-        density = jnp.exp(-((x[None, :] - u[:, None]) ** 2) / (2 * s))
-        moved = jnp.exp(-((y[None, :] - u[:, None] - s) ** 2) / (2 * s))
-        rest, slope, _ = _terms(x)
-        width = jnp.sqrt(2 * jnp.pi * s)
-        means = (
-            product(density, rest) * inner / width,
-            product(density, slope) * inner / width,
-            product(moved, _terms(y)[2]) * survival / width,
-        )
-        return _close(num_classes, step, means)
-
-    return jax.lax.map(at, s)
+    ends = zip(_ranges(log_rest, s), _num_nodes(log_rest), strict=True)
+    lines = jax.lax.stop_gradient(tuple(_line(*one) for one in ends))
+    (u, step), (x, inner), (y, survival) = lines
+    density = jnp.exp(-((x[None, :] - u[:, None]) ** 2) / (2 * s))
+    moved = jnp.exp(-((y[None, :] - u[:, None] - s) ** 2) / (2 * s))
+    rest, slope, _ = _terms(x)
+    width = jnp.sqrt(2 * jnp.pi * s)
+    means = (
+        product(density, rest) * inner / width,
+        product(density, slope) * inner / width,
+        product(moved, _terms(y)[2]) * survival / width,
+    )
+    return _close(num_classes, step, means)
 
 
-def _narrow(num_classes: float, s: Float[Array, " T"]) -> tuple[Array, Array]:
+def _narrow(num_classes: float, s: Float[Array, ""]) -> tuple[Array, Array]:
     log_rest = float(np.log(max(num_classes - 1, 1e-3)))
     u, step = np.linspace(
         -(log_rest + _DROP + 1), 12.0, int((log_rest + _DROP + 13) / 0.25), retstep=True
@@ -170,28 +164,26 @@ def _narrow(num_classes: float, s: Float[Array, " T"]) -> tuple[Array, Array]:
     z = np.linspace(-9.5, 9.5, 77)
     density = jnp.asarray(np.exp(-(z**2) / 2) / np.exp(-(z**2) / 2).sum(), s.dtype)
     outer, inner = jnp.asarray(u, s.dtype), jnp.asarray(z, s.dtype)
-
-    def at(s: Array) -> tuple[Array, Array]:
-        # Gradient of the root at s = 0: the means' slopes there vanish with z.
-        root = jnp.sqrt(jnp.maximum(s, jnp.finfo(s.dtype).tiny))
-        x = outer[:, None] + root * inner[None, :]
-        rest, slope, _ = _terms(x)
-        survival = _terms(x + s)[2]
-        means = (product(one, density) for one in (rest, slope, survival))
-        return _close(num_classes, jnp.asarray(step, s.dtype), tuple(means))  # type: ignore[arg-type]
-
-    return jax.lax.map(at, s)
+    # Gradient of the root at s = 0: the means' slopes there vanish with z.
+    root = jnp.sqrt(jnp.maximum(s, jnp.finfo(s.dtype).tiny))
+    x = outer[:, None] + root * inner[None, :]
+    rest, slope, _ = _terms(x)
+    survival = _terms(x + s)[2]
+    means = (product(one, density) for one in (rest, slope, survival))
+    return _close(num_classes, jnp.asarray(step, s.dtype), tuple(means))  # type: ignore[arg-type]
 
 
 @functools.partial(jax.jit, static_argnums=0)
 def _entropy_and_mmse(num_classes: float, s: Float[Array, " T"]) -> tuple[Array, Array]:
-    wide = _wide(num_classes, jnp.clip(s, _NARROW, _LARGEST))
-    narrow = _narrow(num_classes, jnp.minimum(s, _NARROW))
+    def at(s: Array) -> tuple[Array, Array]:
+        return jax.lax.cond(
+            s > _NARROW,
+            lambda s: _wide(num_classes, jnp.maximum(s, _NARROW)),  # under vmap both are computed
+            lambda s: _narrow(num_classes, s),
+            jnp.minimum(s, _LARGEST),
+        )
 
-    def choose(w: Array, n: Array) -> Array:
-        return jnp.where(s > _LARGEST, 0.0, jnp.where(s > _NARROW, w, n))
-
-    return choose(wide[0], narrow[0]), choose(wide[1], narrow[1])
+    return tuple(jnp.where(s > _LARGEST, 0.0, one) for one in jax.lax.map(at, s))  # type: ignore[return-value]
 
 
 @functools.partial(jax.custom_jvp, nondiff_argnums=(0,))

@@ -70,13 +70,14 @@ def test_values_checked_by_other_code():
     assert float(exact.equidistant_entropy(2, 150.0)) == pytest.approx(7.27985e-18, rel=2e-6)
 
 
+@pytest.mark.usefixtures("optimised")
 @pytest.mark.parametrize("num_classes", [2, 10, 10**60])
 def test_the_curve_falls_and_its_slope_is_its_own(num_classes):
     """From s = 0 to the last number: 0 <= H <= log K, falling, and `int mmse / 2 ds` is what is lost."""
     log_k = np.log(float(num_classes))
     s = 4 * (log_k + 160) * np.linspace(0.0, 1.0, 1501) ** 2
-    entropy = np.asarray(exact.equidistant_entropy(num_classes, s))
-    mmse = np.asarray(exact.equidistant_mmse(num_classes, s))
+    both = exact.equidistant_entropy, exact.equidistant_mmse
+    entropy, mmse = map(np.asarray, jax.jit(lambda s: [one(num_classes, s) for one in both])(s))
     assert entropy[0] == pytest.approx(log_k, rel=1e-12)
     assert np.all(np.diff(entropy) < 0)
     assert np.all(entropy > 0)
@@ -123,6 +124,17 @@ def test_the_slope_is_half_the_error_of_the_one_hot_class(num_classes):
     np.testing.assert_allclose(slope, numeric, atol=1e-8)
     start = float(exact.equidistant_mmse(num_classes, 0.0))
     assert start == pytest.approx(1 - 1 / num_classes, abs=1e-12)
+
+
+def test_the_error_has_its_slope_where_the_inner_grids_meet():
+    def mmse(s):
+        return exact.equidistant_mmse(10, s)
+
+    s = jnp.array([0.5, 1.0, 30.0])
+    numeric = (mmse(s + 1e-3) - mmse(s - 1e-3)) / 2e-3
+    np.testing.assert_allclose(jax.vmap(jax.grad(mmse))(s), numeric, rtol=1e-5)
+    np.testing.assert_allclose([jax.grad(mmse)(one) for one in s], numeric, rtol=1e-5)
+    assert np.isfinite(jax.vmap(jax.grad(mmse))(jnp.array([0.0, 1e4]))).all()
 
 
 @pytest.mark.parametrize("num_classes", [3, 10, 1000])

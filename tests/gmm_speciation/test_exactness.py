@@ -80,6 +80,7 @@ COMMON = {"deadline": None, "suppress_health_check": list(HealthCheck), "derando
 NOISE = st.lists(st.floats(-20, 40), min_size=4, max_size=4).map(np.array)
 
 
+@pytest.mark.usefixtures("optimised")
 @settings(max_examples=40, **COMMON)
 @given(mixtures(), NOISE)
 def test_any_mixture(mixture, levels):
