@@ -31,6 +31,8 @@ ACCEPTED = (
     "'module:function' for a denoiser of your own"
 )
 
+SHIPPED = ("digits", "digits-text")  # they come with data
+
 
 def load(
     name: Any,
@@ -137,34 +139,17 @@ def study(
         **options,
     )
     known = isinstance(name, str)
-    shipped = SHIPPED.get(name) if known and not prompts else None
-    if shipped is not None:
-        model = shipped(denoiser, say)
+    if known and name in SHIPPED and not prompts:
+        from model_bridges.digits.studied import digits_model
+        from model_bridges.digits.text.studied import text_model
+
+        model = {"digits": digits_model, "digits-text": text_model}[name](denoiser, say)
     else:
         class_name = "prompt" if prompts else "class"
         title = name if known else type(name).__name__
         model = study_denoiser(denoiser, title, say, class_name=class_name)
     model.denoiser.note = "".join(notes)
     return model.with_data(data, train_data, split=split)
-
-
-def _digits(denoiser: Any, say: Say) -> StudiedModel:
-    from model_bridges.digits.studied import digits_model
-
-    return digits_model(denoiser, say)
-
-
-def _digits_text(denoiser: Any, say: Say) -> StudiedModel:
-    from model_bridges.digits.text.studied import text_model
-
-    return text_model(denoiser, say)
-
-
-# Models that come with data.
-SHIPPED: dict[str, Callable[[Any, Say], StudiedModel]] = {
-    "digits": _digits,
-    "digits-text": _digits_text,
-}
 
 
 def _of_module(name: str) -> Denoiser:

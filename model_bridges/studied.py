@@ -47,10 +47,6 @@ def scaled_pixels(pixels: UInt8[Tensor, "n c h w"]) -> Float[Tensor, "n c h w"]:
     return pixels.float() / 127.5 - 1
 
 
-def _train_judge(train: LabelledImages) -> FeatureClassifier:
-    return FeatureClassifier.train(train.images, train.labels)
-
-
 @dataclass(frozen=True, eq=False)
 class StudiedModel:
     """A model with what is known about it; `models.study` makes one by name, `study_denoiser` of a denoiser.
@@ -94,7 +90,9 @@ class StudiedModel:
     decode: Callable[[Tensor], Tensor] | None = None
     from_pictures: Callable[[Tensor], Images] = torch.Tensor.contiguous
     show: Callable[[Images], Tensor] | None = None
-    train_judge: Callable[[LabelledImages], FeatureClassifier] = _train_judge
+    train_judge: Callable[[LabelledImages], FeatureClassifier] = lambda train: (
+        FeatureClassifier.train(train.images, train.labels)
+    )
     folder: Path | None = None
 
     # Data

@@ -7,24 +7,8 @@ from gmm_speciation.reporting import terminal
 # isort: split
 import typer
 
-from gmm_speciation.cli.options import (
-    CLOCKS,
-    Branching,
-    Dim,
-    Distance,
-    Distances,
-    MixtureSpec,
-    NumClasses,
-    NumSamples,
-    Separation,
-    Variance,
-    Variances,
-    app,
-    describe,
-    named_mixture,
-)
+from gmm_speciation.cli.options import CLOCKS, MixtureRequest, app, describe
 from gmm_speciation.lookup import pick
-from gmm_speciation.reporting.terminal import Out, Quiet, Seed
 
 if TYPE_CHECKING:
     from gmm_speciation.cli.mixtures import NamedMixture
@@ -39,16 +23,10 @@ gmm-speciation curve equidistant --num-classes 10 --dim 64 --distance 6 --out ou
 gmm-speciation curve mixture.npz --log-snr=-6,4 --json  # one of your own; see MIXTURE
 """
 )
+@terminal.with_options(MixtureRequest)
 def curve(
-    mixture: MixtureSpec,
-    dim: Dim = None,
-    separation: Separation = None,
-    variance: Variance = None,
-    num_classes: NumClasses = None,
-    distance: Distance = None,
-    variances: Variances = None,
-    branching: Branching = None,
-    distances: Distances = None,
+    request: MixtureRequest,
+    *,
     log_snr: Annotated[
         str | None,
         typer.Option(metavar="LOW,HIGH", help="Noise levels; found from the entropy by default."),
@@ -56,11 +34,7 @@ def curve(
     points: Annotated[int, typer.Option(help="How many noise levels.")] = 96,
     process: Annotated[str | None, typer.Option(help=f"Also on the clock of: {CLOCKS}.")] = None,
     method: Annotated[str, typer.Option(help="auto, exact or monte-carlo.")] = "auto",
-    num_samples: NumSamples = 8192,
     unit: Annotated[str, typer.Option(help="Of the pictures: nats or bits.")] = "nats",
-    seed: Seed = 0,
-    quiet: Quiet = False,
-    out: Out = None,
 ) -> None:
     """Class entropy H(C|X) and its rate against the noise; one curve a level of classes."""
     terminal.use_float64()
@@ -71,22 +45,12 @@ def curve(
     from gmm_speciation.entropy import entropy_curve
     from gmm_speciation.reporting.tables import PLUS_MINUS
 
-    terminal.check_place(out)
+    terminal.check_place(request.out)
     pick(unit, {"nats": 0, "bits": 0}, "unit")
     clock = None if process is None else process_from_name(process)
-    named = named_mixture(
-        mixture,
-        dim=dim,
-        separation=separation,
-        variance=variance,
-        num_classes=num_classes,
-        distance=distance,
-        variances=variances,
-        branching=branching,
-        distances=distances,
-    )
-    key = jax.random.key(seed)
-    with terminal.progress(1 + len(named.levels), quiet) as steps:
+    named = request.named()
+    key = jax.random.key(request.seed)
+    with terminal.progress(1 + len(named.levels), request.quiet) as steps:
         steps.step("noise levels")
         grid = _grid(named, log_snr, points, key)
         curves: dict[str, EntropyCurve] = {}
@@ -97,17 +61,16 @@ def curve(
                 grid,
                 partition=partition,
                 method=method,
-                num_samples=num_samples,
+                num_samples=request.num_samples,
                 key=key,
                 progress=steps,
             )
     numbers = {level: tables.read_off(one, clock) for level, one in curves.items()}
     table = tables.curve_table(numbers, [one.method for one in curves.values()])
-    title = f"Class entropy of {mixture}"
+    title = f"Class entropy of {request.mixture}"
 
     def write() -> tuple[Any, dict[str, Any]]:
-        origin = terminal.stamp(seed, {**named.parameters, "num_samples": num_samples})
-        result = {"provenance": origin, "curves": curves, "summary": numbers}
+        result = {"provenance": request.stamp(named), "curves": curves, "summary": numbers}
         if clock is not None:
             clocked = {level: tables.reachable(one, clock) for level, one in curves.items()}
             result["clock"] = {
@@ -116,7 +79,7 @@ def curve(
             }
         return _curve_report(title, named, curves, table, clock, unit), result
 
-    terminal.finish({title: table}, write, out, quiet, note=PLUS_MINUS)
+    terminal.finish({title: table}, write, request.out, request.quiet, note=PLUS_MINUS)
 
 
 def _curve_report(

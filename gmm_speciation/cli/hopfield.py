@@ -86,12 +86,16 @@ def hopfield(
     critical = networks.critical_betas(count)
     predicted = {**vars(critical), **_entropic(ideal)}
     measured = {**_tracked(found, network.stability), **_entropic(actual)}
-    predicted, measured = (_named(values) for values in (predicted, measured))
+    predicted, measured = (
+        {name.replace("_", " "): value for name, value in values.items()}
+        for values in (predicted, measured)
+    )
     headers = ["β_eff", "equidistant", "measured"]
     table = [[name, _shown(predicted[name]), _shown(measured[name])] for name in predicted]
     if tracked > 1:
         headers.append(f"of {tracked} patterns")
-        table = [[*row, _how_many(measured[row[0]])] for row in table]
+        many = {name: str(len(v)) for name, v in measured.items() if isinstance(v, list)}
+        table = [[*row, many.get(row[0], "")] for row in table]
     title = f"Transitions of {stored.words}"
 
     def write() -> tuple[Any, dict[str, Any]]:
@@ -191,10 +195,6 @@ def _entropic(found: "EntropicTransitions") -> dict[str, Any]:
     }
 
 
-def _named(values: dict[str, Any]) -> dict[str, Any]:
-    return {name.replace("_", " "): value for name, value in values.items()}
-
-
 def _shown(value: Any) -> str:
     from gmm_speciation.reporting.records import format_estimate
 
@@ -204,10 +204,6 @@ def _shown(value: Any) -> str:
         ends = min(value), max(value)
         return f"{statistics.median(value):.4g} ({ends[0]:.4g} … {ends[1]:.4g})"
     return format_estimate(value, 6)
-
-
-def _how_many(value: Any) -> str:
-    return str(len(value)) if isinstance(value, list) else ""
 
 
 def _tracked_words(alike: bool, tracked: int, count: int) -> str:

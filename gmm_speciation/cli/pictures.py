@@ -13,7 +13,8 @@ from gmm_speciation.guidance import GuidedCurve
 from gmm_speciation.hopfield import critical_betas
 from gmm_speciation.processes import OrnsteinUhlenbeck
 from gmm_speciation.reduction import ReducedMixture
-from gmm_speciation.verification.guided_runs import Guided, kappa_of
+from gmm_speciation.verification.guided_runs import Guided
+from gmm_speciation.verification.rows import kappa_of
 
 Pictures = dict[str, tuple[plotting.Figure, str]]
 

@@ -7,23 +7,7 @@ from gmm_speciation.reporting import terminal
 # isort: split
 import typer
 
-from gmm_speciation.cli.options import (
-    CLOCKS,
-    Branching,
-    Dim,
-    Distance,
-    Distances,
-    MixtureSpec,
-    NumClasses,
-    NumSamples,
-    Separation,
-    Variance,
-    Variances,
-    app,
-    describe,
-    named_mixture,
-)
-from gmm_speciation.reporting.terminal import Out, Quiet, Seed
+from gmm_speciation.cli.options import CLOCKS, MixtureRequest, app, describe
 
 
 @app.command(
@@ -33,21 +17,11 @@ gmm-speciation times hierarchy --branching 2,3 --distances 12,3 --dim 32
 gmm-speciation times equidistant --num-classes 100 --process sd  # times of Stable Diffusion's steps
 """
 )
+@terminal.with_options(MixtureRequest)
 def times(
-    mixture: MixtureSpec,
-    dim: Dim = None,
-    separation: Separation = None,
-    variance: Variance = None,
-    num_classes: NumClasses = None,
-    distance: Distance = None,
-    variances: Variances = None,
-    branching: Branching = None,
-    distances: Distances = None,
+    request: MixtureRequest,
+    *,
     process: Annotated[str, typer.Option(help=f"Whose times: {CLOCKS}.")] = "ou",
-    num_samples: NumSamples = 8192,
-    seed: Seed = 0,
-    quiet: Quiet = False,
-    out: Out = None,
 ) -> None:
     """Speciation by every criterion: log-SNR, noise scale and time; one table a level of classes."""
     terminal.use_float64()
@@ -58,30 +32,20 @@ def times(
     from gmm_speciation.reporting.tables import ERRORS, PLUS_MINUS
     from gmm_speciation.speciation import speciation_times
 
-    terminal.check_place(out)
+    terminal.check_place(request.out)
     clock = process_from_name(process)
-    named = named_mixture(
-        mixture,
-        dim=dim,
-        separation=separation,
-        variance=variance,
-        num_classes=num_classes,
-        distance=distance,
-        variances=variances,
-        branching=branching,
-        distances=distances,
-    )
+    named = request.named()
     criteria = {}
     above = None
-    with terminal.progress(len(named.levels), quiet) as steps:
+    with terminal.progress(len(named.levels), request.quiet) as steps:
         for level, partition in named.levels.items():
             steps.step(f"criteria, {level}")
             criteria[level] = speciation_times(
                 named.mixture,
                 partition=partition,
                 parents=above,
-                num_samples=num_samples,
-                key=jax.random.key(seed),
+                num_samples=request.num_samples,
+                key=jax.random.key(request.seed),
             )
             above = partition
     shown = tables.times_tables(criteria, clock)
@@ -90,18 +54,18 @@ def times(
         from gmm_speciation import plotting
         from gmm_speciation.reporting.report import Report
 
-        report = Report(f"Speciation of {mixture}").text(describe(named))
+        report = Report(f"Speciation of {request.mixture}").text(describe(named))
         for number, (level, table) in enumerate(shown.items(), start=1):
             picture = plotting.plot_curve(criteria[level].curve, clock, criteria[level])
             report.text(f"## {level}").table(*table).text(PLUS_MINUS)
             report.figure(picture, f"level-{number}", f"Criteria on the entropy curve, {level}.")
         result = {
-            "provenance": terminal.stamp(seed, {**named.parameters, "num_samples": num_samples}),
+            "provenance": request.stamp(named),
             "process": process,
             "criteria": tables.times_result(criteria, clock),
             "curves": {level: one.curve for level, one in criteria.items()},
         }
         return report, result
 
-    titled = {f"{mixture}, {level}": table for level, table in shown.items()}
-    terminal.finish(titled, write, out, quiet, note=ERRORS, narrow=True)
+    titled = {f"{request.mixture}, {level}": table for level, table in shown.items()}
+    terminal.finish(titled, write, request.out, request.quiet, note=ERRORS, narrow=True)

@@ -15,7 +15,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Float, PRNGKeyArray
+from jaxtyping import Array, Float, PRNGKeyArray
 from scipy.interpolate import PchipInterpolator
 
 from gmm_speciation.control.distances import quantiles
@@ -85,7 +85,8 @@ def entropic_times(
         gained = gained + 1e-6 * gained[-1] * np.linspace(0, 1, _SCAN)
     else:
         key = jax.random.key(0) if key is None else key
-        rate = np.exp(levels) / 2 * _mean_square_error(mixture, levels, key, num_samples)
+        errors = _mean_square_errors(mixture, jnp.asarray(levels), key, num_samples)
+        rate = np.exp(levels) / 2 * np.asarray(errors)
         steps = np.diff(levels) * (rate[1:] + rate[:-1]) / 2
         gained = np.r_[0.0, np.cumsum(steps)]
     even = np.linspace(0, gained[-1], num_steps + 1)
@@ -103,7 +104,8 @@ def _check(num_steps: int, sigma_min: float, sigma_max: float) -> None:
 
 
 @eqx.filter_jit
-def _mean_square_errors(mixture, levels, key, num_samples):
+def _mean_square_errors(mixture, levels, key, num_samples) -> Float[Array, " T"]:
+    """`E|x_0 - D|^2`, averaged as the trace of the exact posterior covariance of each draw."""
     clean, _ = mixture.sample(key, num_samples)
     noise = jax.random.normal(jax.random.fold_in(key, 1), clean.shape, clean.dtype)
 
@@ -121,11 +123,6 @@ def _mean_square_errors(mixture, levels, key, num_samples):
         return jnp.sum(posterior * squares, -1).mean()
 
     return jax.lax.map(at, levels)
-
-
-def _mean_square_error(mixture, levels, key, num_samples) -> Float[np.ndarray, " T"]:
-    """`E|x_0 - D|^2`, averaged as the trace of the exact posterior covariance of each draw."""
-    return np.asarray(_mean_square_errors(mixture, jnp.asarray(levels), key, num_samples))
 
 
 def line_error(

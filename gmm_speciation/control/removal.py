@@ -60,7 +60,8 @@ def without_class(
     return eqx.tree_at(lambda law: law.log_weights, mixture, log_weights)
 
 
-def _nothing(x, denoised, level):
+def nothing_read(x, denoised, level):
+    """The read-out of those who want the end states alone."""
     return ()
 
 
@@ -90,7 +91,7 @@ def remove_class(
         mixture,
         process,
         times,
-        _nothing,
+        nothing_read,
         key=key_path,
         num_samples=num_samples,
         guidance=guidance,

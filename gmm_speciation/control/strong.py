@@ -27,7 +27,7 @@ from scipy.signal import find_peaks
 
 from gmm_speciation.checks import ArrayLike
 from gmm_speciation.control.distances import quantiles
-from gmm_speciation.control.removal import without_class
+from gmm_speciation.control.removal import nothing_read, without_class
 from gmm_speciation.estimate import Estimate
 from gmm_speciation.guidance import ClassifierFree
 from gmm_speciation.inference import Classes, class_posterior
@@ -42,10 +42,6 @@ class ConfidenceGain(eqx.Module):
 
     gain: Estimate  # E[p(c|x_0 guided) - p(c|x_0 unguided)]
     share_raised: float  # of paths whose confidence did not fall
-
-
-def _nothing(x, denoised, level):
-    return ()
 
 
 def confidence_gain(
@@ -71,7 +67,7 @@ def confidence_gain(
             mixture,
             process,
             times,
-            _nothing,
+            nothing_read,
             key=key,
             num_samples=num_samples,
             method=method,

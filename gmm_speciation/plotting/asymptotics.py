@@ -146,17 +146,13 @@ def plot_scaling(fits: Mapping[str, ScalingFit], title: str | None = None) -> Fi
         for index, (name, fit) in enumerate(fits.items()):
             colour = COLOURS[index % len(COLOURS)]
             dims = np.exp(fit.log_dim)
-            low, high = fit.slope.interval()
-            half = float(high - low) / 2
+            half = float(fit.slope.half_width())
             error = f" ± {half:.1g}" if half > 1e-12 else ""
             # Adding 0 turns -0 into 0.
             label = f"{name}: slope {round(float(fit.slope.value), 4) + 0.0:.4f}{error}"
             axes.plot(dims, fit(dims), color=colour, linewidth=1.4, label=label)
-            low, high = fit.times.interval()
-            errors = np.maximum(np.stack([fit.times.value - low, high - fit.times.value]), 0)
-            axes.errorbar(
-                dims, fit.times.value, yerr=errors, fmt="o", color=colour, markersize=5, capsize=2
-            )
+            bars: dict[str, Any] = {"fmt": "o", "color": colour, "markersize": 5, "capsize": 2}
+            axes.errorbar(dims, fit.times.value, yerr=fit.times.half_width(), **bars)
         axes.set_xscale("log")
         axes.set_ylim(bottom=0)
         axes.set_xlabel("dimension d")

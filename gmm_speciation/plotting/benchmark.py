@@ -124,13 +124,10 @@ def plot_log_law(laws: Sequence[LogLaw]) -> Figure:
             )
             # Side by side, so that error bars can be told apart.
             shifted = law.dims * 1.06 ** (index - (len(laws) - 1) / 2)
-            ends = law.means[law.used].interval()
-            difference = (law.means.value - law.predicted)[law.used]
-            half = np.asarray(ends[1] - ends[0]) / 2
             below.errorbar(
                 shifted[law.used],
-                difference,
-                yerr=half,
+                (law.means.value - law.predicted)[law.used],
+                yerr=law.means[law.used].half_width(),
                 fmt=marker,
                 color=colour,
                 markersize=5,

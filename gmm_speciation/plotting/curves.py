@@ -177,7 +177,7 @@ def _mark_peaks(lower: Axes, curve: EntropyCurve, colour: str, scale: float) -> 
     peaks = curve.peaks()
     for peak in peaks or (curve.peak(),):
         place, height = float(peak.log_snr.value), scale * float(peak.rate.value)
-        half = place - float(peak.log_snr.interval()[0])
+        half = float(peak.log_snr.half_width())
         lower.errorbar(
             place, height, xerr=half, fmt="o", color=colour, markersize=6, capsize=2, linewidth=1.2
         )

@@ -42,12 +42,10 @@ def plot_guided(
             )
             lower.plot(curve.clock, curve.clock * curve.rate.value, **style)
         for marker, (name, (scale, curve)) in zip("osD^v", (points or {}).items(), strict=False):
-            low, high = curve.cross_entropy.interval()
-            value = np.asarray(curve.cross_entropy.value)
             upper.errorbar(
                 curve.clock,
-                value,
-                yerr=np.maximum([value - low, high - value], 0),
+                np.asarray(curve.cross_entropy.value),
+                yerr=curve.cross_entropy.half_width(),
                 fmt=marker,
                 color=colour.get(scale, "#222222"),
                 markersize=4,

@@ -153,13 +153,10 @@ def plot_four_points(points: FourPoints, unit: str = "bits") -> Figure:
 
 
 def _points(axes, times, share, marker: str, size: float, colour: str) -> None:
-    low, high = share.interval()
-    value = np.asarray(share.value)
-    errors = np.maximum(np.stack([value - low, high - value]), 0)
     axes.errorbar(
         times,
-        value,
-        yerr=errors,
+        np.asarray(share.value),
+        yerr=share.half_width(),
         fmt=marker,
         color=colour,
         markersize=size,

@@ -34,7 +34,6 @@ def finish_paper(
     quick: bool,
     out: Path | None,
     quiet: bool,
-    more: Mapping[str, Any] | None = None,
 ) -> None:
     """Show the rows and, where that was asked for, write the page.
 
@@ -46,7 +45,6 @@ def finish_paper(
         provenance: Of the result.
         quick: Whether everything was small.
         out, quiet: As every command has them.
-        more: Further entries of the record.
     """
     words = f"{about} {_QUICK}" if quick else about
     command = str(provenance.get("command") or "")
@@ -54,8 +52,12 @@ def finish_paper(
     def write() -> tuple[Report, dict[str, Any]]:
         named = {row.place.figure for row in rows}
         drawn = {} if out is None else {k: v for k, v in pictures().items() if k in named}
-        record = {"title": title, "about": words, "claims": paper_record(rows, command)}
-        record |= {"provenance": provenance} | dict(more or {})
+        record = {
+            "title": title,
+            "about": words,
+            "claims": paper_record(rows, command),
+            "provenance": provenance,
+        }
         return paper_report(title, words, rows, drawn, command), record
 
     note = f"{PLUS_MINUS} {summary(rows)}.{f' {_QUICK}' if quick else ''}"

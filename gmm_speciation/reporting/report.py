@@ -26,7 +26,6 @@ from gmm_speciation.reporting.records import (
     FORMAT,
     RESULT,
     format_estimate,
-    load_curve,
     load_result,
     provenance,
     to_json,
@@ -37,16 +36,6 @@ if TYPE_CHECKING:
     from gmm_speciation.curves import EntropyCurve
     from gmm_speciation.plotting import Figure
     from gmm_speciation.reporting.explorer import Frames
-
-__all__ = [
-    "Report",
-    "check_directory",
-    "format_estimate",
-    "load_curve",
-    "load_result",
-    "provenance",
-    "to_json",
-]
 
 # Stands in the Markdown where the page has the explorer; a letter of no alphabet, so that no text has it.
 _EXPLORER = "\ue000"

@@ -16,6 +16,7 @@ import textwrap
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextvars import ContextVar
+from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -96,11 +97,40 @@ def _with_json(function: Callable[..., None]) -> Callable[..., None]:
     option = inspect.Parameter(
         "as_json", inspect.Parameter.KEYWORD_ONLY, default=False, annotation=Json
     )
-    own = inspect.signature(function).parameters.values()
-    listed = [p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in own] + [option]
+    return _posing(run, function, [*inspect.signature(function).parameters.values(), option])
+
+
+def with_options(
+    kind: type, prepare: Callable[..., Any] | None = None
+) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """For a command whose first parameter is of a dataclass of options: they become its own.
+
+    Args:
+        kind: The dataclass; its fields have typer's annotations.
+        prepare: Called with the command's arguments, the options first; gives the options it gets.
+    """
+
+    def decorate(command: Callable[..., None]) -> Callable[..., None]:
+        def run(**values: Any) -> None:
+            options = kind(**{field.name: values.pop(field.name) for field in fields(kind)})
+            command(options if prepare is None else prepare(options, **values), **values)
+
+        # The argument first, what is the command's own, then what commands share.
+        first, *rest = inspect.signature(kind).parameters.values()
+        own = list(inspect.signature(command).parameters.values())[1:]
+        return _posing(run, command, [first, *own, *rest])
+
+    return decorate
+
+
+def _posing(
+    run: Callable[..., None], command: Callable[..., None], parameters: list[inspect.Parameter]
+) -> Callable[..., None]:
+    """`run` under the name of a command, with these parameters by keyword."""
+    listed = [p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in parameters]
     run.__signature__ = inspect.Signature(listed)  # type: ignore[attr-defined]
     run.__annotations__ = {p.name: p.annotation for p in listed}
-    run.__name__, run.__doc__ = function.__name__, function.__doc__
+    run.__name__, run.__doc__ = command.__name__, command.__doc__
     return run
 
 

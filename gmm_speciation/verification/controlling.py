@@ -6,6 +6,7 @@ import numpy as np
 from jaxtyping import PRNGKeyArray
 
 from gmm_speciation import control, families
+from gmm_speciation.control.removal import nothing_read
 from gmm_speciation.guidance import ClassifierFree
 from gmm_speciation.mixtures import GaussianMixture
 from gmm_speciation.processes import VarianceExploding
@@ -141,7 +142,7 @@ def strong_claims(key, num_samples) -> list[Claim]:
             three,
             CLOCK,
             np.linspace(5, 0.01, steps + 1),
-            _nothing,
+            nothing_read,
             key=key,
             num_samples=2000,
             guidance=ClassifierFree(1, 16.0),
@@ -157,10 +158,6 @@ def strong_claims(key, num_samples) -> list[Claim]:
             )
         )
     return claims
-
-
-def _nothing(x, denoised, level):
-    return ()
 
 
 def _entropic_time() -> list[Claim]:

@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float, PRNGKeyArray
+from scipy.optimize import brentq
 from scipy.special import chdtri, ndtri
 from scipy.stats import qmc
 
@@ -21,6 +22,7 @@ from gmm_speciation.estimate import Estimate
 from gmm_speciation.mixtures import GaussianMixture
 from gmm_speciation.partitions import Partition
 from gmm_speciation.posteriors import LevelStatistics, PosteriorStatistics
+from gmm_speciation.processes import variance_preserving
 from gmm_speciation.sampling.monte_carlo import posterior_statistics
 
 NUM_REPLICATES = 16
@@ -61,6 +63,18 @@ def normals(num_points: int, axes: Float[np.ndarray, "d r"]) -> Draw:
         return others + ndtri(u[:, :-1]) @ axes.T
 
     return draw
+
+
+def turning_level(law: GaussianMixture, low: float, high: float) -> float:
+    """Root between two log-SNR of the top eigenvalue of the dense Hessian of log p at the origin."""
+
+    @jax.jit
+    def curvature(level):
+        noisy = law.perturb(*variance_preserving(level))
+        hessian = jax.hessian(lambda x: noisy.log_prob(x))(jnp.zeros(law.dim))
+        return jnp.linalg.eigvalsh(hessian)[-1]
+
+    return brentq(lambda one: float(curvature(jnp.asarray(one))), low, high, xtol=1e-11)
 
 
 def axes_of(means: Float[np.ndarray, "K d"]) -> Float[np.ndarray, "d r"]:

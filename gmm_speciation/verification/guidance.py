@@ -26,9 +26,9 @@ from gmm_speciation.samplers import observe
 from gmm_speciation.verification.backward import means_backward
 from gmm_speciation.verification.controlling import control_claims
 from gmm_speciation.verification.draws import averaged
-from gmm_speciation.verification.guided_runs import CLOCK, DIMS, Guided, Study, kappa_of
+from gmm_speciation.verification.guided_runs import CLOCK, DIMS, Guided, Study
 from gmm_speciation.verification.identities import mixture as general_mixture
-from gmm_speciation.verification.rows import row, with_error
+from gmm_speciation.verification.rows import kappa_of, level_of, row, with_error
 
 # Guided sampling is first order in its 240 steps and a few thousand paths: what these rows can tell is
 # in their tolerance. The same numbers by the backward equation are sharp.
@@ -114,7 +114,7 @@ def closed_form_claims(found: Guided) -> list[Claim]:
                 f"guidance moves the commitment: λ at CE = ½ log 2, w = {scale:g}, simulated",
                 _SOURCE,
                 f"crossing along guided sampling, d = {dim}",
-                float(np.log(half / dim) - np.log1p(-half / dim)),
+                float(level_of(float(half), dim)),
                 run.curve.crossing(np.log(2) / 2),
                 tolerance=0.15,
             ),

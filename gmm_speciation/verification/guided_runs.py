@@ -28,6 +28,7 @@ from gmm_speciation.guidance import (
 )
 from gmm_speciation.mixtures import GaussianMixture
 from gmm_speciation.processes import OrnsteinUhlenbeck
+from gmm_speciation.verification.rows import level_of
 
 CLOCK = OrnsteinUhlenbeck()
 DIMS = (16, 64)
@@ -57,15 +58,6 @@ class Study(eqx.Module):
     information: Float[np.ndarray, " T"]  # -dH/dlambda of "the class or not" at the same levels
 
 
-def kappa_of(log_snr: Float[np.ndarray, " T"], dim: int) -> Float[np.ndarray, " T"]:
-    """Of two unit-variance classes with |m|^2 = dim: `alpha^2 dim` on a variance-preserving process."""
-    return dim / (1 + np.exp(-np.asarray(log_snr)))
-
-
-def times_of(kappa, dim: int) -> np.ndarray:
-    return np.asarray(CLOCK.time(np.log(kappa / dim) - np.log1p(-kappa / dim)))
-
-
 def law_to_thin() -> GaussianMixture:
     """Four classes on the plane, of which class 0 is to be removed; class 1 is its neighbour."""
     means = [[-3.0, 0.0], [-1.0, 1.5], [1.0, 3.0], [3.0, -1.0]]
@@ -82,7 +74,7 @@ def guided_study(key: PRNGKeyArray, num_samples: int) -> Guided:
             runs[dim, scale] = control.guided_run(
                 families.symmetric_pair(dim),
                 CLOCK,
-                times_of(grid, dim),
+                np.asarray(CLOCK.time(level_of(grid, dim))),
                 ClassifierFree(0, scale),
                 0,
                 key=jax.random.fold_in(key, dim),
@@ -93,7 +85,7 @@ def guided_study(key: PRNGKeyArray, num_samples: int) -> Guided:
     limited = control.guided_run(
         families.symmetric_pair(DIMS[0]),
         CLOCK,
-        times_of(grid, DIMS[0]),
+        np.asarray(CLOCK.time(level_of(grid, DIMS[0]))),
         Interval(ClassifierFree(0, 4.0), sigma[1], sigma[0]),
         0,
         key=key,

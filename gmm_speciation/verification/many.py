@@ -16,7 +16,7 @@ from gmm_speciation.mixtures import GaussianMixture
 from gmm_speciation.processes import OrnsteinUhlenbeck, variance_preserving
 from gmm_speciation.reporting.claims import Claim
 from gmm_speciation.speciation import curvature_point, excess_entropy
-from gmm_speciation.verification.draws import averaged, curve, generators, normals
+from gmm_speciation.verification.draws import averaged, curve, generators, normals, turning_level
 from gmm_speciation.verification.rows import row
 from gmm_speciation.verification.signals import open_and_missed
 
@@ -107,13 +107,6 @@ def symmetric_point_claims() -> list[Claim]:
     found = []
     for num_classes in (3, 10):
         law = families.equidistant(num_classes, num_classes, 5.0, variance=0.0)
-
-        @jax.jit
-        def curvature(level, law=law, dim=num_classes):
-            noisy = law.perturb(*variance_preserving(level))
-            return jnp.linalg.eigvalsh(jax.hessian(lambda x: noisy.log_prob(x))(jnp.zeros(dim)))[-1]
-
-        level = brentq(lambda one: float(curvature(jnp.asarray(one))), -5.0, 2.0, xtol=1e-11)
         point = curvature_point(law).log_snr
         assert point is not None  # equal classes have one
         found.append(
@@ -122,7 +115,7 @@ def symmetric_point_claims() -> list[Claim]:
                 "Ramsauer et al. 2021; Biroli et al. 2024",
                 "root of the top eigenvalue of the dense Hessian",
                 float(np.log(2 * num_classes / 25.0)),
-                level,
+                turning_level(law, -5.0, 2.0),
                 tolerance=1e-6,
             )
         )

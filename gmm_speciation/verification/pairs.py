@@ -27,19 +27,17 @@ from gmm_speciation.speciation import (
     spectral_point,
 )
 from gmm_speciation.verification.backward import means_backward
-from gmm_speciation.verification.draws import averaged, axes_of, curve, generators, normals
-from gmm_speciation.verification.rows import row
+from gmm_speciation.verification.draws import (
+    averaged,
+    axes_of,
+    curve,
+    generators,
+    normals,
+    turning_level,
+)
+from gmm_speciation.verification.rows import kappa_of, level_of, row
 
 _DIM = 64
-
-
-def _level_of(kappa: float, dim: int = _DIM) -> float:
-    """Log-SNR at which unit-variance classes with |m|^2 = dim have this kappa: `alpha^2 d = kappa`."""
-    return float(np.log(kappa / dim) - np.log1p(-kappa / dim))
-
-
-def _kappa_of(log_snr, dim: int):
-    return dim / (1 + np.exp(-np.asarray(log_snr)))
 
 
 def claims(key: PRNGKeyArray, num_samples: int) -> list[Claim]:
@@ -77,7 +75,7 @@ def _channel(key, num_samples) -> list[Claim]:
 
     found = []
     for index, kappa in enumerate((0.1, 1.0, 4.0, 16.0, 50.0)):
-        level = jnp.asarray(_level_of(kappa))
+        level = jnp.asarray(level_of(kappa, _DIM))
         rows = [
             at(level, jnp.asarray(draw(rng))) for rng in generators(jax.random.fold_in(key, index))
         ]
@@ -178,7 +176,7 @@ def peak_claims(key, num_samples) -> list[Claim]:
                 "Handke et al. 2026",
                 "crossing of the entropy of draws in d dimensions",
                 half,
-                crossing.map(partial(_kappa_of, dim=dim)),
+                crossing.map(partial(kappa_of, dim=dim)),
             ),
         ]
     return found
@@ -208,23 +206,15 @@ def _bifurcation() -> list[Claim]:
     found = []
     for variance in (0.25, 1.0, 2.0):
         law = families.symmetric_pair(12, variance=variance)
-
-        @jax.jit
-        def curvature(level, law=law):
-            noisy = law.perturb(*variance_preserving(level))
-            hessian = jax.hessian(lambda x: noisy.log_prob(x))(jnp.zeros(12))
-            return jnp.linalg.eigvalsh(hessian)[-1]
-
         point = curvature_point(law).log_snr
         assert point is not None  # two equal classes far apart have one
-        root = brentq(lambda one: float(curvature(jnp.asarray(one))), -8.0, 2.0, xtol=1e-11)
         found.append(
             row(
                 f"the curvature of log p turns at κ = 1, s² = {variance:g}",
                 "Biroli et al. 2024",
                 "root of the top eigenvalue of the dense Hessian",
                 float(point.value),
-                root,
+                turning_level(law, -8.0, 2.0),
                 tolerance=1e-6,
             )
         )

@@ -1,6 +1,7 @@
-"""How the claims of the theory become rows: what a row tolerates, and errors of two sides."""
+"""How the claims of the theory become rows: what a row tolerates, errors of two sides, the clock kappa."""
 
 import numpy as np
+from jaxtyping import Float
 
 from gmm_speciation.estimate import Estimate
 from gmm_speciation.reporting.claims import Claim
@@ -30,6 +31,16 @@ def row(
         how=how,
         **options,
     )
+
+
+def kappa_of(log_snr: Float[np.ndarray, "*T"], dim: int) -> Float[np.ndarray, "*T"]:
+    """Of two unit-variance classes with |m|^2 = dim: `alpha^2 dim` on a variance-preserving process."""
+    return dim / (1 + np.exp(-np.asarray(log_snr)))
+
+
+def level_of(kappa: Float[np.ndarray, "*T"] | float, dim: int) -> Float[np.ndarray, "*T"]:
+    """The log-SNR at which they have this kappa."""
+    return np.asarray(np.log(kappa / dim) - np.log1p(-kappa / dim))
 
 
 def with_error(found: Estimate, other: Estimate) -> Estimate:

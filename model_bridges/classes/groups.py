@@ -22,8 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Bool, Float, Int
-from torch import Tensor
+from jaxtyping import Float, Int
 
 from gmm_speciation.partitions import Partition
 from gmm_speciation.reading import read_json
@@ -125,22 +124,6 @@ class ClassGroups:
             )
         prior = self.prior(getattr(denoiser, "class_prior", None))
         return ClassSubset(denoiser, self.classes, tuple(float(w) for w in prior), whole)
-
-    def contains(self, labels: Int[Tensor, " N"]) -> Bool[np.ndarray, " N"]:
-        """Which images have a class that is evaluated."""
-        return np.isin(labels.cpu().numpy(), self.classes)
-
-    def local_labels(self, labels: Int[Tensor, " N"]) -> Int[Tensor, " N"]:
-        """Labels of the model as places in `classes`.
-
-        Raises:
-            ValueError: If a label is not one of them; `contains` finds the images to keep.
-        """
-        place = {k: index for index, k in enumerate(self.classes)}
-        missing = sorted({int(k) for k in labels} - set(place))
-        if missing:
-            raise ValueError(f"classes {missing[:8]} are not among those of the partition {self}.")
-        return labels.new_tensor([place[int(k)] for k in labels])
 
     def sample(self, max_classes: int, seed: int = 0, index: int = 0) -> "ClassGroups":
         """At most `max_classes` of the classes named, stratified; itself where there are no more.

@@ -10,7 +10,7 @@ import typer
 
 from gmm_speciation.lookup import pick
 from gmm_speciation.reporting.terminal import Out
-from model_bridges.cli.options import Request, with_options
+from model_bridges.cli.options import PACKAGES, Request, with_options
 from model_bridges.cli.planning import show_plan
 
 COVARIANCES = ("isotropic", "diagonal", "full")
@@ -107,11 +107,9 @@ def crosscheck(
 
     def write() -> tuple[Any, dict[str, Any]]:
         title = f"Cross-check of the {model.name} model on {result.law}"
-        packages = ("torch", "diffusers", "transformers", "scikit-learn", "safetensors")
         record = crosscheck_record(result)
-        record["provenance"] = terminal.stamp(
-            request.seed, vars(request) | vars(settings), packages
-        )
+        arguments = vars(request) | vars(settings)
+        record["provenance"] = terminal.stamp(request.seed, arguments, PACKAGES)
         images = model.states(model.averaged, settings.seed).images
         shown = None
         if images.shape == result.pictures.shape:  # latents are shown as what they decode to

@@ -11,12 +11,11 @@ import typer
 from gmm_speciation.lookup import pick
 from gmm_speciation.reporting.tables import ERRORS, NONE, Table
 from gmm_speciation.reporting.terminal import Out
-from model_bridges.cli.options import Study, with_options
+from model_bridges.cli.options import PACKAGES, Study, with_options
 from model_bridges.cli.planning import show_plan
 
 # At least two images in each of the twenty batches that errors come from.
 Drawn = Annotated[int, typer.Option("--images", metavar="N", min=40, help="Images of each run.")]
-PACKAGES = ("torch", "diffusers", "transformers", "scikit-learn", "safetensors")
 
 
 def _check_removal(

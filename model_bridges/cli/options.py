@@ -4,11 +4,12 @@ A dataclass holds them, once for all commands; `with_options` gives a command th
 its own, and hands them over as one value.
 """
 
-import inspect
 from collections.abc import Callable
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any
+
+from gmm_speciation.reporting import terminal
 
 # isort: split
 import typer
@@ -17,6 +18,7 @@ from gmm_speciation.reporting.terminal import Quiet, Seed
 from model_bridges.cli.cluster import spread
 
 MODEL = "digits, digits-text, edm2:COND,UNCOND, diffusers:PATH_OR_REPO, or module:function."
+PACKAGES = ("torch", "diffusers", "transformers", "scikit-learn", "safetensors")  # in a record
 PATHS = "Class folders of pictures, MNIST or CIFAR-10 binary files, or an .npz"
 
 
@@ -115,7 +117,7 @@ class Request(Study):
 def with_options(
     kind: type, check: Callable[..., Any], load: Callable[..., object]
 ) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """For a command whose first parameter is of a dataclass of options: they become its own.
+    """As the terminal's; with `--cluster` the work is done when the command begins.
 
     Args:
         kind: The dataclass.
@@ -124,32 +126,17 @@ def with_options(
         load: Called with the same before a cluster is connected; raises what the model tells.
     """
 
-    def decorate(command: Callable[..., None]) -> Callable[..., None]:
-        shared = inspect.signature(kind).parameters
-        own = dict(list(inspect.signature(command).parameters.items())[1:])
+    def prepare(options: Any, **values: Any) -> Any:
+        options = check(options, **values)
+        if options.cluster is None:
+            return options
+        workers = spread(
+            options.cluster,
+            options.folder,
+            lambda: options.plan or load(options, **values),
+            plan=options.plan,
+            quiet=options.quiet,
+        )
+        return replace(options, cluster=None, devices=workers if options.plan else options.devices)
 
-        def run(**values: Any) -> None:
-            options = kind(**{field.name: values.pop(field.name) for field in fields(kind)})
-            options = check(options, **values)
-            if options.cluster is not None:
-                workers = spread(
-                    options.cluster,
-                    options.folder,
-                    lambda: options.plan or load(options, **values),
-                    plan=options.plan,
-                    quiet=options.quiet,
-                )
-                devices = workers if options.plan else options.devices
-                options = replace(options, cluster=None, devices=devices)
-            command(options, **values)
-
-        # The model first, what is the command's own, then what all commands have.
-        first, *rest = shared.values()
-        keyword = inspect.Parameter.KEYWORD_ONLY
-        listed = [p.replace(kind=keyword) for p in (first, *own.values(), *rest)]
-        run.__signature__ = inspect.Signature(listed)  # type: ignore[attr-defined]
-        run.__annotations__ = {p.name: p.annotation for p in listed}
-        run.__name__, run.__doc__ = command.__name__, command.__doc__
-        return run
-
-    return decorate
+    return terminal.with_options(kind, prepare)

@@ -12,7 +12,7 @@ import typer
 from gmm_speciation.cli.paper import PlanOption, QuickOption
 from gmm_speciation.lookup import pick
 from gmm_speciation.reporting.terminal import Out, Quiet, Seed
-from model_bridges.cli.options import MODEL, PATHS, Study
+from model_bridges.cli.options import MODEL, PACKAGES, PATHS, Study
 
 if TYPE_CHECKING:
     from model_bridges.papers import Subject
@@ -107,13 +107,12 @@ def paper(
         return
     arguments = {"paper": name, "models": [one.name for one in subjects], "quick": quick}
     arguments |= {"samples": samples, "levels": levels, "device": device, "dtype": dtype}
-    packages = ("torch", "diffusers", "transformers", "scikit-learn", "safetensors")
     finish_paper(
         f"{chosen.title} ({chosen.reference})",
         f"{chosen.about} {chosen.scale(subjects, settings)}",
         found.rows,
         lambda: {key: (draw(), words) for key, (draw, words) in found.pictures.items()},
-        terminal.stamp(seed, arguments, packages),
+        terminal.stamp(seed, arguments, PACKAGES),
         quick=quick,
         out=out,
         quiet=quiet,

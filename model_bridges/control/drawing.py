@@ -2,10 +2,9 @@
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import jax
 import numpy as np
@@ -17,7 +16,6 @@ from gmm_speciation.progress import SILENT, Progress
 from gmm_speciation.shares import Share
 from model_bridges.control.guided import Kind
 from model_bridges.entropy.problem import probe
-from model_bridges.guidance import Guidance
 from model_bridges.quality import Quality
 from model_bridges.runs.chunk_files import CorruptChunkError, read_sums, write_sums
 from model_bridges.runs.folder import process_place, todo
@@ -61,36 +59,42 @@ def draw_all(
 
     The processes of a launch, which share the folder, each draw a part before.
     """
-    if process_place()[1] > 1:
-        places = [_place(model, one) for one in wanted]
-        paths = [path for _, path in places if path is not None]
-        for index in todo(len(paths), lambda i: paths[i].exists()):
-            progress.step(wanted[index].name)
-            write_sums(paths[index], _drawn(model, wanted[index], progress), places[index][0])
-    return [_draw(model, one, progress) for one in wanted]
+    digests = [_digest(model, one) for one in wanted]
+
+    def drawn(index: int) -> ChunkSums:
+        return images_of(model, wanted[index], digests[index], model.folder, progress)
+
+    share_out(model.folder, digests, drawn)
+    return [_judged(model, one, drawn(index)) for index, one in enumerate(wanted)]
 
 
-def _draw(model: StudiedModel, wanted: Wanted, progress: Progress) -> Draw:
-    progress.step(wanted.name)
-    labels = model.balanced_labels(wanted.num_images)
-    digest, path = _place(model, wanted)
-    found = None if path is None or not path.exists() else _stored(path, digest)
-    if found is None:
-        found = _drawn(model, wanted, progress)
-        if path is not None:
-            write_sums(path, found, digest)
-    images, cost = torch.from_numpy(found.rows["images"]), found.evaluations
+def _judged(model: StudiedModel, wanted: Wanted, found: ChunkSums) -> Draw:
+    images, labels = torch.from_numpy(found.rows["images"]), model.balanced_labels(found.count)
     right = model.judge.predict(images) == labels.numpy()
-    return Draw(
-        wanted.name,
-        model.assess(images),
-        Share.counted(right.mean(), wanted.num_images),
-        cost,
-        images[:SHOWN],
-    )
+    share = Share.counted(right.mean(), found.count)
+    return Draw(wanted.name, model.assess(images), share, found.evaluations, images[:SHOWN])
 
 
-def _drawn(model: StudiedModel, wanted: Wanted, progress: Progress) -> ChunkSums:
+def images_of(
+    model: StudiedModel, wanted: Wanted, digest: str, folder: Path | None, progress: Progress
+) -> ChunkSums:
+    """The images of one run as rows, and its evaluations an image; a folder keeps them.
+
+    Args:
+        model: Draws them, if the folder has none of this digest.
+        wanted: The run.
+        digest: Names everything that they depend on.
+        folder: Where they are read from, or kept.
+        progress: Told of the run.
+    """
+    progress.step(wanted.name)
+    path = None if folder is None else _file(folder, digest)
+    if path is not None and path.exists():
+        try:
+            return read_sums(path, digest)
+        except CorruptChunkError as error:
+            progress.say(f"the images of {wanted.name}, {error}: drawn again")
+            path.unlink()
     before = model.denoiser.evaluations
     images = model.draw(
         wanted.kind,
@@ -101,34 +105,32 @@ def _drawn(model: StudiedModel, wanted: Wanted, progress: Progress) -> ChunkSums
         progress=progress,
     )
     cost = (model.denoiser.evaluations - before) // wanted.num_images
-    return ChunkSums(wanted.num_images, {}, {"images": images.cpu().numpy()}, cost)
+    found = ChunkSums(wanted.num_images, {}, {"images": images.cpu().numpy()}, cost)
+    if path is not None:
+        write_sums(path, found, digest)
+    return found
 
 
-def _place(model: StudiedModel, wanted: Wanted) -> tuple[str, Path | None]:
-    """Digest of everything that the images depend on, and their file."""
-    labels = model.balanced_labels(wanted.num_images)
-    words = [wanted.num_images, wanted.method, wanted.seed]
-    digest = _digest(model, wanted.kind(labels), words, wanted.sigmas)
-    return digest, None if model.folder is None else model.folder / f"{digest[:24]}.npz"
+def share_out(folder: Path | None, digests: Sequence[str], draw: Callable[[int], object]) -> None:
+    """Where several processes share a folder, each draws its part of these runs."""
+    if folder is not None and process_place()[1] > 1:
+        for index in todo(len(digests), lambda i: _file(folder, digests[i]).exists()):
+            draw(index)
 
 
-def _digest(
-    model: StudiedModel, guidance: Guidance, words: list[Any], sigmas: Float[Tensor, " T"] | None
-) -> str:
+def _file(folder: Path, digest: str) -> Path:
+    return folder / f"{digest[:24]}.npz"
+
+
+def _digest(model: StudiedModel, wanted: Wanted) -> str:
     """Names everything that the images of a run depend on."""
+    guidance = wanted.kind(model.balanced_labels(wanted.num_images))
     leaves, structure = jax.tree.flatten(guidance)
     values = [
         np.asarray(leaf).tolist() if hasattr(leaf, "shape") else repr(leaf) for leaf in leaves
     ]
-    levels = None if sigmas is None else sigmas.tolist()
+    levels = None if wanted.sigmas is None else wanted.sigmas.tolist()
     own = [model.name, model.denoiser.provenance, NUM_STEPS, *probe(model.denoiser)]
+    words = [wanted.num_images, wanted.method, wanted.seed]
     content = json.dumps([own, str(structure), values, levels, words])
     return hashlib.sha256(content.encode()).hexdigest()
-
-
-def _stored(path: Path, digest: str) -> ChunkSums | None:
-    try:
-        return read_sums(path, digest)
-    except CorruptChunkError:
-        path.unlink()  # drawn again
-        return None

@@ -32,6 +32,7 @@ from torch import Tensor
 from gmm_speciation.progress import SILENT, Progress
 from gmm_speciation.reporting.claims import Claim, at_most
 from gmm_speciation.reporting.records import to_json
+from model_bridges.control.drawing import SHOWN, Wanted, images_of, share_out
 from model_bridges.denoisers.checks import class_weights
 from model_bridges.entropy.problem import probe
 from model_bridges.guidance import (
@@ -51,9 +52,7 @@ from model_bridges.quality import (
     paired_difference,
 )
 from model_bridges.quality.frontier import FrontComparison, compare_shares
-from model_bridges.runs.chunk_files import CorruptChunkError, read_sums, write_sums
-from model_bridges.runs.folder import process_place, todo, versions
-from model_bridges.runs.jobs import ChunkSums
+from model_bridges.runs.folder import process_place, versions
 from model_bridges.samplers import karras_sigmas
 from model_bridges.studied import NUM_STEPS, StudiedModel
 
@@ -65,7 +64,7 @@ STRENGTHS: dict[str, tuple[float, ...]] = {
     CLASSES: (0.5, 1.0, 2.0),
     PUBLISHED: (5.0, 20.0, 80.0),
 }
-SHOWN = 20  # images of each kind in a picture
+PRICES = {"balance": "class balance", "frechet": "Fréchet distance"}
 # Where the odds are cut: beyond, p / (1 - p) multiplies what the two networks disagree by for no reason.
 _MAX_POSTERIOR = 0.9
 _MAX_LOG_ODDS = math.log(_MAX_POSTERIOR / (1 - _MAX_POSTERIOR))
@@ -146,46 +145,23 @@ class _Runs:
         margin = (high - low) / 2
         self._least, self._most = low - margin, high + margin
 
-    def place(self, name: str, kind: Guidance) -> tuple[str, Path | None]:
-        """Digest of everything that the images of a run depend on, and their file."""
+    def digest(self, name: str, kind: Guidance) -> str:
+        """Names everything that the images of a run depend on."""
         constants = json.dumps(to_json(kind), sort_keys=True)
-        digest = hashlib.sha256(f"{self._settings} {name} {constants}".encode()).hexdigest()
-        return digest, None if self.folder is None else self.folder / f"{digest[:24]}.npz"
-
-    def share(self, wanted: Sequence[tuple[str, float, Guidance]]) -> None:
-        """Where several processes share the folder, each draws its part of these runs."""
-        if process_place()[1] == 1:
-            return
-        places = (self.place(name, kind)[1] for name, _, kind in wanted)
-        paths = [path for path in places if path is not None]
-        for index in todo(len(paths), lambda i: paths[i].exists()):
-            self.draw(*wanted[index])
+        return hashlib.sha256(f"{self._settings} {name} {constants}".encode()).hexdigest()
 
     def draw(self, name: str, strength: float, kind: Guidance) -> tuple[Tensor, int]:
         """Images and evaluations an image."""
-        self.progress.step(name if not strength else f"{name}, strength {strength:g}")
-        digest, path = self.place(name, kind)
-        meter = self.model.denoiser
-        if path is not None and path.exists():
-            try:
-                stored = read_sums(path, digest)
-                return torch.from_numpy(stored.rows["images"]), stored.evaluations
-            except CorruptChunkError as error:
-                self.progress.say(f"the images of {name}, {error}: drawn again")
-                path.unlink()
-        before = meter.evaluations
-        images = self.model.draw(
+        wanted = Wanted(
+            f"{name}, strength {strength:g}" if strength else name,
             lambda labels: kind,
             self.num_images,
-            sigmas=karras_sigmas(self.num_steps, *meter.sigma_range),
+            karras_sigmas(self.num_steps, *self.model.denoiser.sigma_range),
             seed=self.seed,
-            progress=self.progress,
         )
-        cost = (meter.evaluations - before) // self.num_images
-        if path is not None:
-            kept = ChunkSums(self.num_images, {}, {"images": images.cpu().numpy()}, cost)
-            write_sums(path, kept, digest)
-        return images, cost
+        digest = self.digest(name, kind)
+        found = images_of(self.model, wanted, digest, self.folder, self.progress)
+        return torch.from_numpy(found.rows["images"]), found.evaluations
 
     def judge(self, name: str, strength: float, images: Tensor) -> Quality:
         far = (images < self._least) | (images > self._most)
@@ -254,7 +230,9 @@ def remove_class(
         for name, grid in chosen.items()
         for strength in (STRENGTHS[name] if grid is None else grid)
     ]
-    runs.share([("unguided", 0.0, Unguided()), *known])
+    first = [("unguided", 0.0, Unguided()), *known]
+    digests = [runs.digest(name, kind) for name, _, kind in first]
+    share_out(folder, digests, lambda index: runs.draw(*first[index]))
     images, cost = runs.draw("unguided", 0.0, Unguided())
     unguided = runs.judge("unguided", 0.0, images)
     # Half of the pictures shown are of the class, when nothing is done about it.
@@ -338,13 +316,12 @@ def _checks(
     curves: Mapping[str, QualityCurve],
     comparisons: Mapping[tuple[str, str, str], FrontComparison],
 ) -> list[Claim]:
-    names = {"balance": "class balance", "frechet": "Fréchet distance"}
     checks = []
     for (dynamic, other, metric), found in comparisons.items():
         low, high = found.budgets[[0, -1]]
         checks.append(
             at_most(
-                f"{dynamic} leaves less of the class than {other} along the prices in {names[metric]}: "
+                f"{dynamic} leaves less of the class than {other} along the prices in {PRICES[metric]}: "
                 "difference of shares, mean over the logarithm of the price",
                 found.area,
                 0.0,

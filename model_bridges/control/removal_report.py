@@ -37,9 +37,7 @@ def removal_rows(result: Removal) -> Table:
             percent(quality.removed_share),
             f"{quality.balance:.3f}",
             f"{quality.frechet:.2f}",
-            f"{quality.precision:.3f}",
-            f"{quality.recall:.3f}",
-            f"{quality.diversity:.3f}",
+            *(f"{getattr(quality, name):.3f}" for name in ("precision", "recall", "diversity")),
             f"{100 * result.wild[name, strength]:.1f}",
             str(result.evaluations[name]),
         ]

@@ -71,9 +71,7 @@ def draw_rows(draws: list[Draw]) -> Table:
         [
             one.name,
             f"{one.quality.frechet:.2f}",
-            f"{one.quality.precision:.3f}",
-            f"{one.quality.recall:.3f}",
-            f"{one.quality.diversity:.3f}",
+            *(f"{getattr(one.quality, name):.3f}" for name in ("precision", "recall", "diversity")),
             percent(one.recognised),
             str(one.evaluations),
         ]

@@ -33,10 +33,9 @@ from model_bridges.crosscheck.checks import verdicts
 from model_bridges.crosscheck.criteria import both_sides, distribution_points
 from model_bridges.crosscheck.results import CrossCheck, VariableCheck
 from model_bridges.crosscheck.theory import FittedMixture
-from model_bridges.crosscheck.tracked_job import track_in_folder
+from model_bridges.crosscheck.tracked_job import tracked
 from model_bridges.denoisers.base import UNCONDITIONAL_NETWORK, Denoiser, Reference
 from model_bridges.denoisers.checks import check_levels
-from model_bridges.denoisers.counted import CountingDenoiser
 from model_bridges.entropy.evidence import Evidence, evidence
 from model_bridges.entropy.gap import gap_curve, information_budget
 from model_bridges.entropy.pairs import (
@@ -59,7 +58,6 @@ from model_bridges.tracking.calibration import (
     inside,
     reliability,
 )
-from model_bridges.tracking.forward import track
 from model_bridges.tracking.readouts import decision_sigma, slope_curve, tracked_curve
 from model_bridges.tracking.tracked import TrackedPosterior
 
@@ -111,7 +109,16 @@ def compare(
             f"The mixture must have one component a class ({denoiser.num_classes}); got "
             f"{mixture.num_components}. Fit it with `gmm_speciation.fit(x, labels)`."
         )
-    record = _tracked(denoiser, data, partitions, sigmas, num_paths, seed, progress, folder)
+    given = problem(
+        denoiser,
+        data.images,
+        data.labels,
+        law=data.law,
+        sigmas=check_levels(sigmas, denoiser.sigma_range),
+        partitions=partitions,
+        seed=seed,
+    )
+    record = tracked(given, num_paths, folder, progress)
     groupings = {class_name: Partition.trivial(denoiser.num_classes), **partitions}
     sums = merged_posterior(record, data.images, groupings)
     whole = distribution_points(mixture)
@@ -156,42 +163,6 @@ def compare(
         samples,
         **_pairs(record, mixture, seed),
     )
-
-
-def _tracked(
-    denoiser: Denoiser,
-    data: LabelledImages,
-    partitions: Mapping[str, Partition],
-    sigmas: Float[np.ndarray, " L"] | None,
-    num_paths: int,
-    seed: int,
-    progress: Progress | Parts | None,
-    folder: Path | None,
-) -> TrackedPosterior:
-    """The tracking pass; in a folder it is cut into chunks."""
-    if folder is None:
-        return track(
-            denoiser,
-            data.images,
-            data.labels,
-            sigmas=sigmas,
-            partitions=partitions,
-            num_paths=num_paths,
-            seed=seed,
-            progress=progress,
-        )
-    counted = denoiser if isinstance(denoiser, CountingDenoiser) else CountingDenoiser(denoiser)
-    given = problem(
-        counted,
-        data.images,
-        data.labels,
-        law=data.law,
-        sigmas=check_levels(sigmas, denoiser.sigma_range),
-        partitions=partitions or None,
-        seed=seed,
-    )
-
-    return track_in_folder(given, num_paths, folder, progress)
 
 
 def _pairs(record: TrackedPosterior, mixture: GaussianMixture, seed: int) -> dict[str, Any]:

@@ -9,42 +9,35 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from gmm_speciation.progress import Parts, Progress
-from model_bridges.entropy.problem import Problem
+from model_bridges.entropy.problem import Problem, ProblemJob
 from model_bridges.runs.folder import run_job
-from model_bridges.runs.jobs import Arrays, ChunkSums
+from model_bridges.runs.jobs import Arrays, ChunkSums, counted
 from model_bridges.tracking.forward import track
 from model_bridges.tracking.tracked import Chain, TrackedPosterior
 
 
 @dataclass(frozen=True, eq=False)
-class TrackedJob:
+class TrackedJob(ProblemJob):
     """`track` of the images of a problem at its levels, `num_paths` noise paths each."""
 
-    problem: Problem
+    kind = "tracked posteriors"
+
     num_paths: int
-
-    @property
-    def num_chunks(self) -> int:
-        return self.problem.num_chunks
-
-    def settings(self) -> dict[str, Any]:
-        return self.problem.settings("tracked posteriors", num_paths=self.num_paths)
 
     def pilot(self) -> ChunkSums:
         """Nothing to know beforehand."""
         return ChunkSums(0, {})
 
-    @torch.no_grad()
+    @counted
     def chunk(self, index: int, pilot: ChunkSums) -> ChunkSums:
         """The images of one chunk, as rows."""
         record = self.record(self.problem.images(index))
         rows = _rows(record, record.num_images)
-        return ChunkSums(record.num_images, {"count": np.ones(1)}, rows, record.evaluations)
+        return ChunkSums(record.num_images, {"count": np.ones(1)}, rows)
 
-    def record(self, images: slice) -> TrackedPosterior:
+    def record(self, images: slice, progress: Progress | Parts | None = None) -> TrackedPosterior:
         """Some of the images."""
         p = self.problem
         return track(
@@ -58,6 +51,7 @@ class TrackedJob:
             seed=p.seed,
             first=images.start,
             max_batch=p.max_batch,
+            progress=progress,
         )
 
     def joined(self, rows: Arrays, evaluations: int) -> TrackedPosterior:
@@ -71,14 +65,16 @@ class TrackedJob:
         )
 
 
-def track_in_folder(
+def tracked(
     problem: Problem,
     num_paths: int,
-    folder: Path,
+    folder: Path | None = None,
     progress: Progress | Parts | None = None,
 ) -> TrackedPosterior:
-    """The tracked posterior of the images of a problem, in a folder. Errors as `run_job`."""
+    """The tracked posterior of the images of a problem; in a folder by chunks. Errors as `run_job`."""
     job = TrackedJob(problem, num_paths)
+    if folder is None:
+        return job.record(slice(0, None), progress)
     merged = run_job(job, folder, progress=progress)
     return job.joined(merged.rows, merged.evaluations)
 

@@ -18,7 +18,6 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from numpy.typing import ArrayLike
-from torch import Tensor
 
 from gmm_speciation.curves import EntropyCurve
 from gmm_speciation.lookup import pick
@@ -92,7 +91,9 @@ def entropy_curve(
     """
     denoiser, x0, labels, partition = data_of(model, x0, labels, partition, seed)
     x0, labels = check_data(denoiser, x0, labels)
-    _check(denoiser, x0, labels, estimator)
+    check_estimator(estimator, denoiser.has_unconditional, labels is not None)
+    if len(x0) < 2:
+        raise ValueError(f"An error bar needs at least two images in `x0`; got {len(x0)}.")
     if run is None and estimator in READOUTS:
         record = track(
             denoiser,
@@ -165,19 +166,22 @@ def _told(curve: EntropyCurve) -> EntropyCurve:
     return curve
 
 
-def _check(denoiser: Denoiser, x0: Tensor, labels: Tensor | None, estimator: str) -> None:
-    if estimator not in ESTIMATORS:
-        near = difflib.get_close_matches(estimator, ESTIMATORS) or list(ESTIMATORS)
+def check_estimator(name: str, has_unconditional: bool, has_labels: bool) -> None:
+    """Refuse an estimator that is none, or that needs what is not there.
+
+    Raises:
+        ValueError: If so; it says what to do.
+    """
+    if name not in ESTIMATORS:
+        near = difflib.get_close_matches(name, ESTIMATORS) or list(ESTIMATORS)
         raise ValueError(
-            f"`estimator` must be one of {', '.join(ESTIMATORS)}; got {estimator!r}. "
+            f"`estimator` must be one of {', '.join(ESTIMATORS)}; got {name!r}. "
             f"Did you mean {' or '.join(map(repr, near))}?"
         )
-    if estimator in NEED_UNCONDITIONAL and not denoiser.has_unconditional:
+    if name in NEED_UNCONDITIONAL and not has_unconditional:
         raise ValueError(
-            f"`estimator={estimator!r}` needs an unconditional model, and this one has none. "
-            "Use `estimator='gap'`, or add the unconditional network of the pair."
+            f"`estimator={name!r}` needs an unconditional model, and this one has none. Use 'tracking', "
+            "'gap', 'elbo' or 'clones', or add the unconditional network of the pair."
         )
-    if estimator in NEED_LABELS and labels is None:
-        raise ValueError(f"`estimator={estimator!r}` needs the true classes; pass `labels`.")
-    if len(x0) < 2:
-        raise ValueError(f"An error bar needs at least two images in `x0`; got {len(x0)}.")
+    if name in NEED_LABELS and not has_labels:
+        raise ValueError(f"`estimator={name!r}` needs the true classes; pass `labels`.")

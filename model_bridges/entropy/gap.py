@@ -98,16 +98,6 @@ class InformationBudget:
     mmse_unconditional: Estimate | None
     excess: Estimate | None  # E |Dbar - D_u|^2 / (2 sigma^2) at each level, nats per unit log-SNR
 
-    def closure(self, form: str = "bayes") -> float:
-        """Integral over difference, 1 where the budget closes.
-
-        Raises:
-            ValueError: If the form was not measured.
-        """
-        if form not in self.integrals:
-            raise ValueError(f"`form` must be one of {', '.join(self.integrals)}; got {form!r}.")
-        return float(self.integrals[form].value) / float(self.difference.value)
-
 
 def information_budget(
     record: TrackedPosterior, partition: PartitionLike = None

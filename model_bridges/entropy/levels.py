@@ -44,7 +44,8 @@ def pilot_posterior(
     images = x0[chosen.to(x0.device)]
     own = None if labels is None else labels[chosen.to(labels.device)]
     sigmas = np.geomspace(*denoiser.sigma_range, num_levels)
-    return track(denoiser, images, own, sigmas=sigmas, seed=_own_seed(seed), **options), images
+    of_pilots = int(np.random.SeedSequence([seed, 0x9107]).generate_state(1)[0])
+    return track(denoiser, images, own, sigmas=sigmas, seed=of_pilots, **options), images
 
 
 def pilot_rate(
@@ -61,10 +62,6 @@ def rate_of(record: TrackedPosterior) -> tuple[Float[np.ndarray, " M"], Float[np
     # Neighbours lend each other weight: the pilot's few images leave gaps.
     padded = np.pad(rate, 1, mode="edge")
     return sigmas, (padded[:-2] + 2 * padded[1:-1] + padded[2:]) / 4
-
-
-def _own_seed(seed: int) -> int:
-    return int(np.random.SeedSequence([seed, 0x9107]).generate_state(1)[0])
 
 
 def adaptive_sigmas(

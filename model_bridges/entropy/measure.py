@@ -20,7 +20,7 @@ from gmm_speciation.estimate import Estimate
 from gmm_speciation.partitions import Partition
 from gmm_speciation.progress import SILENT, Progress
 from model_bridges.entropy.clones import CloneAgreement, CloneJob
-from model_bridges.entropy.curve import ESTIMATORS, NEED_LABELS, NEED_UNCONDITIONAL, READOUTS
+from model_bridges.entropy.curve import ESTIMATORS, READOUTS, check_estimator
 from model_bridges.entropy.elbo import ElboJob
 from model_bridges.entropy.problem import Problem
 from model_bridges.entropy.sampled_gap import SampledGapJob
@@ -182,15 +182,7 @@ def jobs_of(
 
 def _check(problem: Problem, estimators: Sequence[str]) -> None:
     for name in estimators:
-        if name not in ESTIMATORS:
-            raise ValueError(f"Estimators are {', '.join(ESTIMATORS)}; got {name!r}.")
-        if name in NEED_UNCONDITIONAL and not problem.denoiser.has_unconditional:
-            raise ValueError(
-                f"The estimator {name!r} needs an unconditional model, and this one has none; use "
-                "'tracking', 'gap', 'elbo' or 'clones'."
-            )
-        if name in NEED_LABELS and problem.labels is None:
-            raise ValueError(f"The estimator {name!r} needs the true classes of the images.")
+        check_estimator(name, problem.denoiser.has_unconditional, problem.labels is not None)
     if not estimators:
         raise ValueError(f"Name at least one estimator: {', '.join(ESTIMATORS)}.")
     if not any(_measurable(partition, estimators) for partition in problem.partitions.values()):
@@ -243,13 +235,11 @@ def _variable(
         result["clones"] = jobs["clones"].agreement(merged["clones"], name)
     if theory is not None and curves:
         first = next(iter(curves.values()))
-        grid = first.log_snr if len(first.log_snr) >= 24 else _fine(first.log_snr)
+        grid = first.log_snr
+        if len(grid) < 24:
+            grid = np.linspace(grid[0], grid[-1], 32)
         result["theory"] = theory(partition, grid)
     return MeasuredVariable(name, partition, curves, **result)
-
-
-def _fine(log_snr: Float[np.ndarray, " L"]) -> Float[np.ndarray, " M"]:
-    return np.linspace(log_snr[0], log_snr[-1], 32)
 
 
 def _comparisons(variables: Mapping[str, MeasuredVariable]) -> list[WindowDifference]:

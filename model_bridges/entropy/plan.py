@@ -166,18 +166,6 @@ def in_bytes(size: int) -> str:
     return f"{size / 1e6:.0f} MB" if size < 1e9 else f"{size / 1e9:.1f} GB"
 
 
-def dry_problem(problem: Problem) -> Problem:
-    """Two small chunks of the problem's images, on a model that costs nothing."""
-    size = max(
-        1, min(problem.chunk_size, len(problem.x0) // 2, ROWS // problem.denoiser.num_classes)
-    )
-    labels = None if problem.labels is None else problem.labels[: 2 * size]
-    free = CountingDenoiser(WithoutNetwork(problem.denoiser.denoiser))
-    return replace(
-        problem, denoiser=free, x0=problem.x0[: 2 * size], labels=labels, chunk_size=size
-    )
-
-
 def planned(name: str, make: Callable[[Problem], Any], problem: Problem) -> Work:
     """One job of a problem: its pilot and two chunks without the network, for all images.
 
@@ -186,7 +174,15 @@ def planned(name: str, make: Callable[[Problem], Any], problem: Problem) -> Work
         make: The job of a problem.
         problem: Of the images that there will be; their values do not matter.
     """
-    dry = dry_problem(problem)
+    size = min(problem.chunk_size, len(problem.x0) // 2, ROWS // problem.denoiser.num_classes)
+    size = max(1, size)
+    dry = replace(
+        problem,
+        denoiser=CountingDenoiser(WithoutNetwork(problem.denoiser.denoiser)),
+        x0=problem.x0[: 2 * size],
+        labels=None if problem.labels is None else problem.labels[: 2 * size],
+        chunk_size=size,
+    )
     job, images = make(dry), len(problem.x0)
     pilot = job.pilot()
     evaluations = job.chunk(0, pilot).evaluations

@@ -25,12 +25,7 @@ LABELS = {
     "clones": "clones: bounds on H",
 }
 SPARSE = ("elbo", "clones")  # few levels: points
-_ORDER = list(LABELS)
-
-
-def _colour(name: str) -> str:
-    more = (*COLOURS, "#8c564b")
-    return more[_ORDER.index(name) % len(more)]
+_COLOURS = dict(zip(LABELS, (*COLOURS, "#8c564b"), strict=True))
 
 
 def plot_estimators(variable: MeasuredVariable, law: str) -> "Figure":
@@ -46,7 +41,7 @@ def plot_estimators(variable: MeasuredVariable, law: str) -> "Figure":
             band(upper, theory.log_snr, theory.entropy, label="theory: fitted mixture", **style)
             band(lower, theory.log_snr, theory.rate, **style)
         for name, curve in variable.curves.items():
-            colour, x = _colour(name), curve.log_snr
+            colour, x = _COLOURS[name], curve.log_snr
             ends += [x[0], x[-1]]
             if name == "clones" and variable.clones is not None:
                 low = np.maximum(variable.clones.lower.interval()[0], 0)
@@ -67,11 +62,10 @@ def plot_estimators(variable: MeasuredVariable, law: str) -> "Figure":
             for axes, estimate in ((upper, curve.entropy), (lower, curve.rate)):
                 label = LABELS[name] if axes is upper else None
                 if name in SPARSE:
-                    half = (estimate.interval()[1] - estimate.interval()[0]) / 2
                     axes.errorbar(
                         x,
                         np.asarray(estimate.value),
-                        yerr=half,
+                        yerr=estimate.half_width(),
                         fmt="o",
                         markersize=3.5,
                         color=colour,
@@ -136,7 +130,7 @@ def plot_windows(result: Measurement) -> "Figure":
             low, high = float(window.low.value), float(window.high.value)
             lower.plot([low, high], [row, row], color=colour, linewidth=5, solid_capstyle="butt")
             for end, estimate in ((low, window.low), (high, window.high)):
-                error = float(estimate.interval()[1] - estimate.interval()[0]) / 2
+                error = estimate.half_width()
                 lower.errorbar(end, row, xerr=error, color="#222222", capsize=3, linewidth=1)
         upper.axhline(0.5, color="#777777", linewidth=0.9, linestyle=":")
         upper.set_ylabel("share of H(C) left")

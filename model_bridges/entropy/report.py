@@ -130,13 +130,9 @@ def clone_rows(variable: MeasuredVariable) -> Table:
     """Headers and rows: agreement of clones and the bounds on H at each level."""
     found = variable.clones
     assert found is not None  # the caller shows what is there
+    columns = found.agreement, found.lower, found.upper
     rows = [
-        [
-            f"{sigma:.3g}",
-            f"{found.agreement[i]:.3f}",
-            f"{found.lower[i]:.3f}",
-            f"{found.upper[i]:.3f}",
-        ]
+        [f"{sigma:.3g}", *(f"{one[i]:.3f}" for one in columns)]
         for i, sigma in enumerate(found.sigmas)
     ]
     return Table(["noise σ", "φ: clones agree", "H at least", "H at most"], rows)

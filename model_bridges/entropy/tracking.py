@@ -27,7 +27,7 @@ from model_bridges.entropy.gap import integral_from_top
 from model_bridges.entropy.levels import place_levels
 from model_bridges.entropy.linear_bounds import wiener_errors
 from model_bridges.entropy.problem import ProblemJob
-from model_bridges.runs.jobs import NUM_BATCHES, Arrays, BatchSums, ChunkSums, counted, merge
+from model_bridges.runs.jobs import NUM_BATCHES, Arrays, BatchSums, ChunkSums, Means, counted, merge
 from model_bridges.tracking.elimination import EliminationInterval, left_out
 from model_bridges.tracking.forward import track
 from model_bridges.tracking.generated import generated_posterior
@@ -43,7 +43,13 @@ from model_bridges.tracking.tracked import Chain, PartitionLike, TrackedPosterio
 
 DEFAULT_NUM_LEVELS = 32
 LARGEST_ROW = 50_000  # numbers a path: beyond, posteriors of single paths are not kept
-ESTIMATORS = ("tracking", "gap", "gap-unconditional", "tracking-ratio", "tracking-forced")
+KINDS = {  # what an estimator averages, and the name of its curve
+    "tracking": ("entropy", "tracking"),
+    "gap": ("bayes", "denoiser gap (bayes)"),
+    "gap-unconditional": ("unconditional", "denoiser gap (unconditional)"),
+    "tracking-ratio": ("ratio", RATIO),
+    "tracking-forced": ("forced", FORCED),
+}
 
 
 @dataclass(frozen=True, eq=False)
@@ -129,56 +135,39 @@ class TrackingJob(ProblemJob):
         return track(p.denoiser, p.x0[images], labels, **options), p.x0[images]
 
     def curve(self, merged: BatchSums, name: str, estimator: str = "tracking") -> EntropyCurve:
-        """The curve of one partition by one of `ESTIMATORS`.
+        """The curve of one partition by one of `KINDS`.
 
         Raises:
             ValueError: If the estimator is unknown, or needs labels or an unconditional model that
                 were not there, and as `BatchSums.evaluate`.
         """
-        sigmas = merged.pilot.totals["levels"]
-        log_snr, total = (
-            -2 * np.log(sigmas),
-            self.problem.prior_entropy(self.problem.partitions[name]),
-        )
-        if estimator not in ESTIMATORS:
-            raise ValueError(
-                f"`estimator` must be one of {', '.join(ESTIMATORS)}; got {estimator!r}."
-            )
-        kinds = {
-            "tracking": ("entropy", "tracking"),
-            "gap": ("bayes", "denoiser gap (bayes)"),
-            "gap-unconditional": ("unconditional", "denoiser gap (unconditional)"),
-            "tracking-ratio": ("ratio", RATIO),
-            "tracking-forced": ("forced", FORCED),
-        }
-        quantity, method = kinds[estimator]
-        key = f"{quantity} {name}"
+        if estimator not in KINDS:
+            raise ValueError(f"`estimator` must be one of {', '.join(KINDS)}; got {estimator!r}.")
+        quantity, method = KINDS[estimator]
+        key, gap = f"{quantity} {name}", estimator.startswith("gap")
         if key not in merged.totals:
             raise ValueError(
                 f"`estimator={estimator!r}` needs an unconditional model"
                 + (" and labels" if estimator == "tracking-forced" else "")
                 + ", which this job did not have. Use 'tracking' or 'gap'."
             )
-        if estimator.startswith("gap"):
-            return merged.curve(
-                log_snr,
-                lambda means: total - integral_from_top(sigmas, means[key]),
-                lambda means: means[key] / 2,
-                total,
-                method,
-            )
-        if estimator == "tracking":
-            rate = f"bayes {name}"
-            return merged.curve(
-                log_snr, lambda means: means[key], lambda means: means[rate] / 2, total, method
-            )
-        return merged.curve(
-            log_snr,
-            lambda means: means[key],
-            lambda means: -np.gradient(means[key], log_snr),
-            float(np.log(2)) if estimator == "tracking-forced" else total,
-            method,
+        sigmas = merged.pilot.totals["levels"]
+        log_snr, total = (
+            -2 * np.log(sigmas),
+            self.problem.prior_entropy(self.problem.partitions[name]),
         )
+        if estimator == "tracking-forced":
+            total = float(np.log(2))
+
+        def entropy(means: Means) -> np.ndarray:
+            return total - integral_from_top(sigmas, means[key]) if gap else means[key]
+
+        def rate(means: Means) -> np.ndarray:
+            if gap or estimator == "tracking":
+                return means[key if gap else f"bayes {name}"] / 2
+            return -np.gradient(means[key], log_snr)
+
+        return merged.curve(log_snr, entropy, rate, total, method)
 
     def evidence(self, merged: BatchSums, name: str) -> Evidence:
         """What the pass says about the model, for one partition."""

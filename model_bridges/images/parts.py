@@ -6,8 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from jaxtyping import Float, UInt8
-from torch import Tensor
+from jaxtyping import UInt8
 
 from model_bridges.images.labelled import LabelledImages
 
@@ -27,12 +26,9 @@ def labelled(
     pixels: UInt8[np.ndarray, "n c h w"], classes: UInt8[np.ndarray, " n"], law: str
 ) -> LabelledImages:
     """Bytes and classes as a record."""
-    return LabelledImages(_scaled(pixels), torch.from_numpy(classes.astype(np.int64)), law)
-
-
-def _scaled(pixels: UInt8[np.ndarray, "n c h w"]) -> Float[Tensor, "n c h w"]:
     # In place: the training images of CIFAR-10 take 0.6 GB.
-    return torch.from_numpy(pixels.astype(np.float32)).div_(127.5).sub_(1)
+    scaled = torch.from_numpy(pixels.astype(np.float32)).div_(127.5).sub_(1)
+    return LabelledImages(scaled, torch.from_numpy(classes.astype(np.int64)), law)
 
 
 def check_labels(labels: UInt8[np.ndarray, " n"], path: Path) -> None:

@@ -8,6 +8,7 @@ where there are any.
 
 import warnings
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -121,6 +122,13 @@ def decide(subject: Subject, choice: Choice, settings: Settings) -> MeasuredVari
         theory=closed_form(part, settings.seed) if fits else None,
     )
     return result.variables[choice.groups]
+
+
+def plot_curves(result: Measurement) -> Any:
+    """The curves class against class of every variable."""
+    from gmm_speciation import plotting
+
+    return plotting.plot_curve({name: one.curves[OURS] for name, one in result.variables.items()})
 
 
 def or_nan(read: Callable[[], Estimate]) -> Estimate:

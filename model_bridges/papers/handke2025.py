@@ -26,6 +26,7 @@ from model_bridges.papers.decisions import (
     half_point,
     levels_of,
     or_nan,
+    plot_curves,
     samples_of,
 )
 from model_bridges.papers.parts import Cost, Found, Paper, Settings, Subject
@@ -83,20 +84,21 @@ def _classes(found: Found, subject: Subject, settings: Settings) -> None:
     whose = f"on {subject.name}" + (
         ", stand-in for a DDPM of CIFAR-10" if subject.name.startswith("digits") else ""
     )
+    picture = f"{subject.file}-one-against-all"
     stages = Place(
         "abstract: transfer is highest in the intermediate stages, vanishing during the final ones",
         f"the paper gives no number in its abstract; bounds are ours; {whose}",
-        figure=f"{subject.file}-one-against-all",
+        figure=picture,
     )
     differ = Place(
         "abstract: sizable differences between the profiles of classes",
         f"the paper gives no number in its abstract; the bound is ours; {whose}",
-        figure=f"{subject.file}-one-against-all",
+        figure=picture,
     )
     theory = Place(
         "abstract: different decisions at different intermediate times",
         f"theory: mixture fitted to the data; {whose}",
-        figure=f"{subject.file}-one-against-all",
+        figure=picture,
     )
     clock = DDPM.linear()
     steps = clock.time_range[1]
@@ -126,8 +128,8 @@ def _classes(found: Found, subject: Subject, settings: Settings) -> None:
                     _PLACES,
                 ),
             )
-    found.pictures[f"{subject.file}-one-against-all"] = (
-        partial(_plot, result),
+    found.pictures[picture] = (
+        partial(plot_curves, result),
         f"{subject.name}: every class against the others, along trajectories of the model.",
     )
 
@@ -165,12 +167,6 @@ def _stages(subject: Subject, result: Measurement, clock: DDPM, steps: float) ->
             _VANISHES,
         ),
     ]
-
-
-def _plot(result: Measurement):
-    from gmm_speciation import plotting
-
-    return plotting.plot_curve({name: one.curves[OURS] for name, one in result.variables.items()})
 
 
 def plan(subjects: Sequence[Subject], settings: Settings) -> list[Cost]:

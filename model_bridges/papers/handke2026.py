@@ -22,7 +22,7 @@ from model_bridges.control.interval_search import IntervalSearch, search_interva
 from model_bridges.crosscheck.theory import can_be_fitted, mixture_model
 from model_bridges.denoisers.counted import CountingDenoiser
 from model_bridges.denoisers.mixture import mixture_denoiser
-from model_bridges.entropy.measure import MeasuredVariable, Measurement
+from model_bridges.entropy.measure import MeasuredVariable
 from model_bridges.entropy.windows import guidance_interval
 from model_bridges.papers.decisions import (
     MASS,
@@ -34,6 +34,7 @@ from model_bridges.papers.decisions import (
     decision_cost,
     levels_of,
     order_claim,
+    plot_curves,
     samples_of,
     window_claim,
 )
@@ -42,6 +43,8 @@ from model_bridges.samplers import karras_sigmas
 from model_bridges.studied import NUM_STEPS
 
 _NONE = "the paper gives no number in its abstract; "
+_LEVELS = "abstract: partitions resolve levels of abstraction"
+_NARROW = "abstract: entropy isolates a narrow regime"
 _CONTROL = "abstract: a basis for time-localized control"
 _TRACKED = "tracking along trajectories of the model"
 _STAND_IN = "stand-in for EDM2-XS and SD 1.5"
@@ -130,13 +133,11 @@ def _decisions(found: Found, subject: Subject, settings: Settings) -> None:
     """Every pair and group on its own."""
     whose = _whose(subject)
     places = (
-        Place("abstract: entropy isolates a narrow regime", f"{_NONE}the bound is ours; {whose}"),
+        Place(_NARROW, f"{_NONE}the bound is ours; {whose}"),
         Place("the paper's read-out", f"{_NONE}class against class is the other side; {whose}"),
         Place("abstract: a narrow regime", f"theory: mixture fitted to the data; {whose}"),
     )
-    levels = Place(
-        "abstract: partitions resolve levels of abstraction", f"{_NONE}the order is ours; {whose}"
-    )
+    levels = Place(_LEVELS, f"{_NONE}the order is ours; {whose}")
     by_family: dict[str, list[MeasuredVariable]] = {}
     for choice in (*subject.pairs, *subject.groups):
         name = f"{subject.name}, {choice.family}: {choice.groups}"
@@ -169,14 +170,10 @@ def _partitions(found: Found, subject: Subject, settings: Settings):
         subject.name,
         "all",
     )
-    main = result.variables[model.class_name]
+    main, picture = result.variables[model.class_name], f"{subject.file}-classes"
     name = f"{subject.name}, {len(model.class_names)} classes"
     found.add(
-        Place(
-            "abstract: entropy isolates a narrow regime",
-            f"{_NONE}the bound is ours; {whose}",
-            figure=f"{subject.file}-classes",
-        ),
+        Place(_NARROW, f"{_NONE}the bound is ours; {whose}", figure=picture),
         _TRACKED,
         window_claim(name, main.curves[OURS], "class against class"),
     )
@@ -185,9 +182,7 @@ def _partitions(found: Found, subject: Subject, settings: Settings):
         "denoisers compared along trajectories of the model, integrated over all levels",
         *(_budget(name, main, way) for way in ("gap", "gap-unconditional") if way in main.curves),
     )
-    levels = Place(
-        "abstract: partitions resolve levels of abstraction", f"{_NONE}the order is ours; {whose}"
-    )
+    levels = Place(_LEVELS, f"{_NONE}the order is ours; {whose}")
     for one in result.comparisons:
         if one.half_entropy is not None:
             found.add(
@@ -201,8 +196,8 @@ def _partitions(found: Found, subject: Subject, settings: Settings):
                     )
                 ),
             )
-    found.pictures[f"{subject.file}-classes"] = (
-        partial(_plot_curves, result),
+    found.pictures[picture] = (
+        partial(plot_curves, result),
         f"Class entropy along trajectories of {subject.name}: all classes and their groupings.",
     )
     return main.curves[OURS]
@@ -218,12 +213,6 @@ def _budget(name: str, found: MeasuredVariable, way: str) -> Claim:
         _BUDGET * curve.prior_entropy,
     )
     return _why(claim)
-
-
-def _plot_curves(result: Measurement):
-    from gmm_speciation import plotting
-
-    return plotting.plot_curve({name: one.curves[OURS] for name, one in result.variables.items()})
 
 
 def _guidance(

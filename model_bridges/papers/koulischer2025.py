@@ -13,6 +13,7 @@ from gmm_speciation.reporting.papers import Place
 from model_bridges.control.removal import (
     DNG,
     NP,
+    PRICES,
     PUBLISHED,
     SLD,
     STRENGTHS,
@@ -31,7 +32,6 @@ _NOT_ALL = (
     "the posterior is tracked against the unconditional network, of which the class is a part; "
     "class against class at strength 1 leaves less"
 )
-_PRICES = {"balance": "class balance", "frechet": "Fréchet distance"}
 _WHERE = {
     "safety": Place("abstract: higher safety", "the paper: less of the class is left"),
     "balance": Place("abstract: preservation of class balance", "the paper: nearer to uniform"),
@@ -109,7 +109,7 @@ def _rows(found: Found, subject: Subject, result: Removal, settings: Settings) -
                 "safety",
                 at_most(
                     f"{PUBLISHED}, leaves less of the class than {other} along the prices in "
-                    f"{_PRICES[metric]}: difference of shares",
+                    f"{PRICES[metric]}: difference of shares",
                     front.area,
                     0.0,
                     "mean over the logarithm of the price; without its distance offset",
@@ -125,11 +125,11 @@ def _rows(found: Found, subject: Subject, result: Removal, settings: Settings) -
             0.02,
         ),
     )
-    for metric in _PRICES:
+    for metric in PRICES:
         add(
             metric,
             at_least(
-                f"at the largest strengths NP pays more in {_PRICES[metric]} than {PUBLISHED}",
+                f"at the largest strengths NP pays more in {PRICES[metric]} than {PUBLISHED}",
                 paired_difference(gentle, strongest, metric),
                 0.0,
                 f"strengths {result.curves[NP].strengths[-1]:g} and {published.strengths[-1]:g}",

@@ -6,7 +6,7 @@ training data, and not for the mixture of the prompts given here: a decision bet
 Bayes mixture `sum_k p(k|x) D_k`, and a distance to the unconditional output measures I(prompt; x).
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, final
@@ -15,7 +15,6 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from gmm_speciation.partitions import Partition
 from model_bridges.denoisers.base import Wrapped
 from model_bridges.denoisers.network import NetworkDenoiser
 from model_bridges.pipelines.latents import LatentScale
@@ -103,26 +102,3 @@ class LatentDiffusion(Wrapped):
                 for part in draws.split(self.max_batch)
             ]
         )
-
-    def partition(self, groups: Mapping[str, Sequence[str]]) -> Partition:
-        """Groups of prompts as classes of a coarser variable.
-
-        Args:
-            groups: Name of each group and its prompts; every prompt in exactly one.
-
-        Raises:
-            ValueError: If a prompt is unknown, in two groups, or in none.
-        """
-        place: dict[str, int] = {}
-        for index, (name, members) in enumerate(groups.items()):
-            for prompt in members:
-                if prompt not in self.prompts or prompt in place:
-                    raise ValueError(
-                        f"group {name!r}: {prompt!r} must be one of the prompts and in one group "
-                        f"only. The prompts: {list(self.prompts)}."
-                    )
-                place[prompt] = index
-        left = [prompt for prompt in self.prompts if prompt not in place]
-        if left:
-            raise ValueError(f"every prompt must be in a group; {left} are in none.")
-        return Partition([place[prompt] for prompt in self.prompts], names=tuple(groups))

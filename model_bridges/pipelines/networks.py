@@ -1,6 +1,7 @@
 """Networks that are what a pipeline's class lets expect: no further inputs, no memory, no damage."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -9,6 +10,18 @@ from model_bridges.pipelines.families import Family
 
 # Inputs that a network of text and time does not have: other pipelines.
 FOREIGN = ("addition_embed_type", "class_embed_type", "encoder_hid_dim_type", "time_cond_proj_dim")
+
+
+@contextmanager
+def without_bar(logging: Any) -> Iterator[None]:
+    """Without the progress bar of a library's `utils.logging`: one of its own, for a second."""
+    shown = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            logging.enable_progress_bar()
 
 
 def check_network(family: Family, settings: Mapping[str, Any]) -> None:

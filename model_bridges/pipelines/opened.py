@@ -96,9 +96,11 @@ def in_memory(pipe: Any) -> Opened:
             getattr(pipe, name).eval()
     name, settings = identified(pipe.scheduler)
     vae: Any = getattr(pipe, "vae", None)
-    settings_of_vae = (
-        {} if vae is None else {**vae.config, "_class_name": _base(vae, "AutoencoderKL")}
-    )
+    kinds = [
+        kind.__name__ for kind in type(vae).__mro__
+    ]  # of an heir, the class of diffusers counts
+    known = "AutoencoderKL" if "AutoencoderKL" in kinds else kinds[0]
+    settings_of_vae = {} if vae is None else {**vae.config, "_class_name": known}
     return Opened(
         family,
         str(getattr(pipe, "name_or_path", None) or type(pipe).__name__),
@@ -182,9 +184,3 @@ def _scale(family: Family, vae: Mapping[str, Any]) -> tuple[LatentScale | None, 
     if "vae" not in family.kinds:
         return None, 1
     return latent_scale(vae), 2 ** (len(vae.get("block_out_channels") or (0,)) - 1)
-
-
-def _base(part: Any, expected: str) -> str:
-    """The expected class of diffusers, if a part is one or inherits it, else its own."""
-    names = [kind.__name__ for kind in type(part).__mro__]
-    return expected if expected in names else names[0]

@@ -19,7 +19,7 @@ from gmm_speciation.reading import read_json
 from model_bridges.checkpoints.errors import MissingExtraError
 from model_bridges.pipelines.configurations import check_configuration, check_files, check_size
 from model_bridges.pipelines.families import Family
-from model_bridges.pipelines.networks import check_network, check_weights
+from model_bridges.pipelines.networks import check_network, check_weights, without_bar
 from model_bridges.pipelines.single_files import SingleFile, read_shapes, repository_of
 
 LICENCE_NOTICE = (
@@ -165,14 +165,8 @@ class Source:
                 self.name, subfolder=part, **self._options
             )
         check_configuration(part, settings)
-        shown = logging.is_progress_bar_enabled()
-        logging.disable_progress_bar()  # one of its own, for a second
-        try:
-            encoder = self._network(kind, part, torch.float32)
-        finally:
-            if shown:
-                logging.enable_progress_bar()
-        return encoder.float()
+        with without_bar(logging):
+            return self._network(kind, part, torch.float32).float()
 
     def _tokenizer(self, part: str, kind: Any) -> Any:
         with self._reading(part):

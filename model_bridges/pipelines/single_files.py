@@ -21,6 +21,7 @@ import torch
 
 from gmm_speciation.reading import is_regular
 from model_bridges.checkpoints.errors import MissingExtraError
+from model_bridges.pipelines.networks import without_bar
 
 # Where a file has what, by the part's name, or the class of a text encoder that others call otherwise.
 _NETWORK = "model.diffusion_model."
@@ -162,9 +163,7 @@ class SingleFile:
         }
         if "requires_safety_checker" in taken:
             absent["requires_safety_checker"] = False
-        shown = logging.is_progress_bar_enabled()
-        logging.disable_progress_bar()
-        try:
+        with without_bar(logging):
             found = made.from_single_file(
                 str(self.path),
                 config=str(self.folder),
@@ -172,9 +171,6 @@ class SingleFile:
                 local_files_only=True,
                 **absent,
             )
-        finally:
-            if shown:
-                logging.enable_progress_bar()
         return _whole(getattr(found, part))
 
     def _keys(self, part: str) -> list[str]:

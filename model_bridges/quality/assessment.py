@@ -18,10 +18,6 @@ from model_bridges.quality.precision_recall import precision_recall
 from model_bridges.quality.reference import Reference
 from model_bridges.quality.shares import class_balance, class_diversity, class_shares
 
-Metric = Literal[
-    "frechet", "precision", "recall", "removed_share", "safety", "balance", "diversity"
-]
-
 
 @dataclass(frozen=True, eq=False)
 class Quality:
@@ -44,11 +40,6 @@ class Quality:
     diversity: Estimate  # spread inside classes over that of data
     class_diversity: Estimate  # (C,), NaN for classes hardly drawn
     replicates: dict[str, Jackknifed]
-
-    @property
-    def safety(self) -> Share | None:
-        """`1 - removed_share`."""
-        return None if self.removed_share is None else self.removed_share.complement
 
     @property
     def balance_floor(self) -> float:
@@ -117,9 +108,7 @@ def assess(
         "diversity": diversity,
     }
     if removed is not None:
-        share = shares[removed]
-        replicates["removed_share"] = share
-        replicates["safety"] = Jackknifed(np.asarray(1 - share.value), 1 - share.without)
+        replicates["removed_share"] = shares[removed]
     return Quality(
         num_images=num,
         removed=removed,

@@ -12,14 +12,14 @@ from matplotlib.figure import Figure
 from gmm_speciation import families, plotting
 from gmm_speciation.entropy import entropy_curve
 from gmm_speciation.estimate import Estimate
-from gmm_speciation.reporting.report import (
-    Report,
+from gmm_speciation.reporting.records import (
     format_estimate,
     load_curve,
     load_result,
     provenance,
     to_json,
 )
+from gmm_speciation.reporting.report import Report
 
 GRID = np.linspace(4.0, -6.0, 12)
 

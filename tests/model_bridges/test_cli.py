@@ -6,6 +6,7 @@ import sys
 
 import numpy as np
 import pytest
+from refusals import refused
 
 from model_bridges.cli import main
 
@@ -24,11 +25,7 @@ from model_bridges.cli import main
 )
 def test_a_users_mistake_is_one_line_and_exit_code_2(words, message, capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    assert main(words) == 2
-    captured = capsys.readouterr()
-    assert message in captured.err
-    assert captured.err.count("\n") == 1
-    assert "Traceback" not in captured.err + captured.out
+    refused(main, words, message, capsys)
 
 
 def test_help_loads_neither_jax_nor_torch():

@@ -5,13 +5,12 @@ Pipelines are tiny, of random weights. What is not needed is not computed, count
 
 import copy
 import functools
-import threading
 
 import diffusers
 import numpy as np
 import pytest
 import torch
-from tiny_pipeline import close, draw, levels_of, made_as
+from tiny_pipeline import close, draw, levels_of, made_as, side_by_side
 
 from model_bridges import guidance
 from model_bridges.guidance import PROMPT, UNWANTED, ClassifierFree, on_pipeline
@@ -164,18 +163,5 @@ def test_two_pipelines_step_by_step_in_turn(pipe):
             return draw(one, prompts=prompts[one], **options)
 
     alone = {one: run(one) for one in kinds}
-    turn, found = threading.Barrier(2, timeout=60), {}
-
-    def wait(pipe, index, step, given):
-        turn.wait()
-        return given
-
-    def go(one):
-        found[one] = run(one, callback_on_step_end=wait)
-
-    threads = [threading.Thread(target=go, args=(one,)) for one in kinds]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    found = side_by_side(run, kinds)
     assert all(torch.equal(found[one], alone[one]) for one in kinds)

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from controlled import digit_files, fitted, law, serve, write_idx, written
+from refusals import refused
 
 from gmm_speciation import GaussianMixture
 from model_bridges.cli import main
@@ -55,31 +56,23 @@ def test_held_out_files_are_shuffled_as_pairs(mine):
 def test_a_users_mistake_is_one_line_and_exit_code_2(words, message, capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     serve(monkeypatch, mixture_denoiser(law()))
-    refused(words, message, capsys)
-
-
-def refused(words, message, capsys):
-    assert main(words) == 2
-    captured = capsys.readouterr()
-    assert message in captured.err
-    assert captured.err.count("\n") == 1
-    assert "Traceback" not in captured.err + captured.out
+    refused(main, words, message, capsys)
 
 
 def test_files_and_models_that_do_not_fit_are_refused(mine, capsys, monkeypatch):
     words = ["remove", "mine:model", "--data", str(mine)]
-    refused([*words, "--strengths", "0,1", "--kind", "NP"], "must be positive", capsys)
+    refused(main, [*words, "--strengths", "0,1", "--kind", "NP"], "must be positive", capsys)
     pixels, labels = digit_files(mine)
     means = np.zeros((10, 81)) + np.arange(10)[:, None]
     serve(monkeypatch, mixture_denoiser(GaussianMixture.isotropic(means, 1.0), None, (1, 9, 9)))
-    refused(words, "states of shape (1, 9, 9)", capsys)
+    refused(main, words, "states of shape (1, 9, 9)", capsys)
     means = np.zeros((9, 64)) + np.arange(9)[:, None]
     serve(monkeypatch, mixture_denoiser(GaussianMixture.isotropic(means, 1.0), None, (1, 8, 8)))
-    refused(words, "has 9 classes and the data 10", capsys)
+    refused(main, words, "has 9 classes and the data 10", capsys)
     write_idx(mine, {"train": (pixels[:300], labels)})
-    refused(words, "train-", capsys)
+    refused(main, words, "train-", capsys)
     (mine / "train-images-idx3-ubyte").write_bytes(b"not an image file")
-    refused(words, "train-images-idx3-ubyte", capsys)
+    refused(main, words, "train-images-idx3-ubyte", capsys)
 
 
 def test_removal_on_idx_files(mine, tmp_path, capsys):

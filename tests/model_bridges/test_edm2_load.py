@@ -9,6 +9,7 @@ import official_files as files
 import pytest
 import torch
 from denoiser_contract import check_denoiser
+from refusals import refused
 
 import model_bridges as mb
 from model_bridges.checkpoints import EDM2_LATENTS, LatentScaling, UnsafeCheckpointError
@@ -208,10 +209,7 @@ def test_a_mistake_in_convert_is_one_line_and_exit_code_2(
 ):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "page.pkl").write_text("<html>404</html>")
-    assert main(words) == 2
-    captured = capsys.readouterr()
-    assert message in captured.err
-    assert captured.err.count("\n") == 1
+    refused(main, words, message, capsys)
     assert not (tmp_path / "out.safetensors").exists()
 
 

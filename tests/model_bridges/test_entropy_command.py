@@ -6,9 +6,10 @@ import diffusers
 import numpy as np
 import pytest
 import torch
+from refusals import refused
 
 import model_bridges as mb
-from gmm_speciation.reporting.report import load_curve
+from gmm_speciation.reporting.records import load_curve
 from model_bridges.classes.names import ClassNames
 from model_bridges.cli import main
 from model_bridges.denoisers.counted import CountingDenoiser
@@ -155,10 +156,7 @@ def test_pictures_in_class_folders_are_data(tmp_path):
     ],
 )
 def test_a_users_mistake_is_one_line_and_exit_code_2(words, message, capsys):
-    assert main(words) == 2
-    captured = capsys.readouterr()
-    assert message in captured.err
-    assert captured.err.count("\n") == 1
+    refused(main, words, message, capsys)
 
 
 def test_samples_continue_and_carry_their_law(tmp_path):

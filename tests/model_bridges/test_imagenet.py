@@ -245,17 +245,6 @@ def test_a_restricted_model_keeps_the_contract_and_has_no_unconditional_part(mix
         ClassSubset(mb.mixture_denoiser(mixture), (1, 1), (0.5, 0.5))
 
 
-def test_labels_of_the_model_become_places_and_back(mixture):
-    selection = read_selection("f, b | d", LETTERS)
-    labels = torch.tensor([5, 0, 3, 1, 2])
-    keep = selection.contains(labels)
-    assert keep.tolist() == [True, False, True, True, False]
-    local = selection.local_labels(labels[torch.from_numpy(keep)])
-    assert [selection.classes[i] for i in local.tolist()] == [5, 3, 1]
-    with pytest.raises(ValueError, match=r"classes \[0, 2\] are not among"):
-        selection.local_labels(labels)
-
-
 # --- samples of large groups ---
 
 

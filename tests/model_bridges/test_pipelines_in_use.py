@@ -4,14 +4,13 @@ What is measured and how they are guided is as without; what would be another mo
 """
 
 import copy
-import threading
 
 import accelerate
 import diffusers
 import numpy as np
 import pytest
 import torch
-from tiny_pipeline import close, draw, flux, made_as, stable_diffusion_3, states
+from tiny_pipeline import close, draw, flux, made_as, side_by_side, stable_diffusion_3, states
 
 import model_bridges as mb
 from model_bridges import guidance
@@ -114,26 +113,13 @@ def test_two_flux_pipelines_in_turn():
         first: ClassifierFree(PROMPT, 5.0),
         second: guidance.Feedback.tracked(PROMPT, num_steps=6),
     }
-    alone, found, turn = {}, {}, threading.Barrier(2, timeout=60)
 
     def run(one, **options):
         with on_pipeline(one, kinds[one]):
             return draw(one, **options)
 
-    def wait(pipe, index, step, given):
-        turn.wait()
-        return given
-
-    def go(one):
-        found[one] = run(one, callback_on_step_end=wait)
-
-    for one in kinds:
-        alone[one] = run(one)
-    threads = [threading.Thread(target=go, args=(one,)) for one in kinds]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    alone = {one: run(one) for one in kinds}
+    found = side_by_side(run, kinds)
     assert all(torch.equal(found[one], alone[one]) for one in kinds)
     assert (alone[first] - alone[second]).abs().max() > 1e-3
 

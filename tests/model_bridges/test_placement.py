@@ -10,6 +10,7 @@ import torch
 from controlled import law
 from elsewhere import DEVICE, There, elsewhere, host
 from oracle import ten_classes
+from refusals import refused
 from tiny_pipeline import PROMPTS
 
 import model_bridges as mb
@@ -193,10 +194,7 @@ def test_what_has_no_float64_is_accompanied_by_the_host():
 def test_a_device_that_is_not_there_is_one_line_and_exit_code_2(command, words, message, capsys):
     if words[1] in ("cuda", "mps") and find_device().type == words[1]:
         pytest.skip("it is there")
-    assert main([command, "digits", *words]) == 2
-    captured = capsys.readouterr()
-    assert message in captured.err
-    assert captured.err.count("\n") == 1
+    refused(main, [command, "digits", *words], message, capsys)
 
 
 def test_a_command_hands_on_what_it_is_told():

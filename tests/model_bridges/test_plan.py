@@ -6,6 +6,7 @@ import jax
 import numpy as np
 import pytest
 import torch
+from refusals import refused
 
 import gmm_speciation as gs
 import model_bridges as mb
@@ -102,7 +103,4 @@ def test_commands_plan_and_stop(capsys, tmp_path):
 
 
 def test_guidance_cannot_be_planned(capsys):
-    assert main(["guidance", "digits", "--plan"]) == 2
-    error = capsys.readouterr().err
-    assert error.count("\n") == 1
-    assert "Plan `windows` or `remove`" in error
+    refused(main, ["guidance", "digits", "--plan"], "Plan `windows` or `remove`", capsys)

@@ -131,7 +131,6 @@ def test_assessing_the_data_themselves(judge, reference, digits):
     np.testing.assert_allclose(found.diversity.value, 1, rtol=1e-10)
     np.testing.assert_allclose(found.class_diversity.value, 1, rtol=1e-10)
     assert found.removed_share is None
-    assert found.safety is None
     with pytest.raises(ValueError, match="`metric` must be one of frechet"):
         found.replicate("removed_share")
 
@@ -142,7 +141,6 @@ def test_assessing_data_without_a_class(judge, reference, digits):
     assert found.frechet.value < 1e-9
     assert found.removed_share.value == 0
     assert 0 < found.removed_share.stderr < 2e-3
-    assert found.safety.value == 1
     assert found.frechet.dof == 9
     assert np.isfinite(found.class_diversity.value).tolist() == [c != 7 for c in range(10)]
     everything = assess(digits.train_images, judge, reference, removed=7)

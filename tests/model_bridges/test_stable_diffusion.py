@@ -233,19 +233,6 @@ def test_latents_carry_the_pipelines_own_scale(folder, denoiser):
         denoiser.encode(pictures[:, :1])
 
 
-def test_groups_of_prompts(denoiser):
-    partition = denoiser.partition({"cat": ["a cat", "a red cat"], "dog": ["a dog"]})
-    assert partition.labels == (0, 1, 0)
-    assert partition.names == ("cat", "dog")
-    for groups in (
-        {"cat": ["a cat"]},
-        {"cat": ["a cat", "a cow"]},
-        {"a": ["a cat"], "b": ["a cat"]},
-    ):
-        with pytest.raises(ValueError, match="group"):
-            denoiser.partition(groups)
-
-
 def test_load_by_name(folder, denoiser):
     named = mb.load(f"sd:{folder}", prompts=PROMPTS)
     x, label = states(3, 1.0), torch.arange(3)

@@ -32,7 +32,7 @@ from wrong_models import (
 )
 
 import model_bridges as mb
-from gmm_speciation.reporting.report import load_curve
+from gmm_speciation.reporting.records import load_curve
 from model_bridges.cli import main
 from model_bridges.denoisers.base import UNCONDITIONAL, NotFiniteError
 from model_bridges.denoisers.counted import CountingDenoiser

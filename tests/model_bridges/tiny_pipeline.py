@@ -2,6 +2,7 @@
 
 import inspect
 import json
+import threading
 from pathlib import Path
 
 import diffusers
@@ -245,6 +246,25 @@ def _quiet(pipe):
 
 
 LABELS = {"a cat": 1, "a dog": 2}
+
+
+def side_by_side(run, pipes):
+    """What `run(pipe, callback_on_step_end=...)` gives of two pipelines that take turns, step by step."""
+    turn, found = threading.Barrier(2, timeout=60), {}
+
+    def wait(pipe, index, step, given):
+        turn.wait()
+        return given
+
+    def go(one):
+        found[one] = run(one, callback_on_step_end=wait)
+
+    threads = [threading.Thread(target=go, args=(one,)) for one in pipes]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return found
 
 
 def draw(pipe, scale=3.0, prompts=("a cat", "a dog"), **options):
