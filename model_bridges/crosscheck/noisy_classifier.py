@@ -16,28 +16,25 @@ from torch import Tensor, nn
 from gmm_speciation.estimate import Estimate
 from gmm_speciation.progress import Parts, Progress, listening
 
+WIDTH, DROPOUT = 256, 0.3
+BATCH = 512  # noised images a step
+NUM_DRAWS = 4  # of noise an image, averaged before the error over images is taken
+
 
 class NoisyClassifier(nn.Module):
     """Log-probabilities of C classes given a noisy state and its noise level."""
 
-    def __init__(
-        self,
-        num_inputs: int,
-        num_classes: int,
-        sigma_data: float,
-        width: int = 256,
-        dropout: float = 0.3,
-    ):
+    def __init__(self, num_inputs: int, num_classes: int, sigma_data: float):
         super().__init__()
         self.sigma_data = sigma_data
         self.layers = nn.Sequential(
-            nn.Linear(num_inputs + 3, width),
+            nn.Linear(num_inputs + 3, WIDTH),
             nn.SiLU(),
-            nn.Dropout(dropout),
-            nn.Linear(width, width),
+            nn.Dropout(DROPOUT),
+            nn.Linear(WIDTH, WIDTH),
             nn.SiLU(),
-            nn.Dropout(dropout),
-            nn.Linear(width, num_classes),
+            nn.Dropout(DROPOUT),
+            nn.Linear(WIDTH, num_classes),
         )
 
     def forward(
@@ -58,7 +55,6 @@ def train_noisy_classifier(
     num_classes: int,
     sigma_data: float,
     num_steps: int = 3000,
-    batch_size: int = 512,
     seed: int = 0,
     progress: Progress | Parts | None = None,
 ) -> NoisyClassifier:
@@ -71,7 +67,6 @@ def train_noisy_classifier(
         num_classes: C.
         sigma_data: Standard deviation of the states.
         num_steps: Optimiser steps.
-        batch_size: Noised images a step.
         seed: Of initial weights, batches and noise; the caller's random state is left alone.
         progress: Told of the steps that are done.
     """
@@ -83,8 +78,8 @@ def train_noisy_classifier(
         optimiser = torch.optim.AdamW(model.parameters(), lr=2e-3, weight_decay=1e-2)
         schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, num_steps)
         for step in range(num_steps):
-            index = torch.randint(len(images), (batch_size,))
-            sigma = torch.exp(low + (high - low) * torch.rand(batch_size))
+            index = torch.randint(len(images), (BATCH,))
+            sigma = torch.exp(low + (high - low) * torch.rand(BATCH))
             clean = images[index].flatten(1)
             noisy = clean + sigma[:, None] * torch.randn_like(clean)
             loss = nn.functional.nll_loss(model(noisy, sigma), labels[index])
@@ -103,7 +98,6 @@ def noisy_cross_entropy(
     sigmas: Float[np.ndarray, " L"],
     *,
     seed: int = 0,
-    num_draws: int = 4,
 ) -> Estimate:
     """Cross-entropy of any posterior on noised images at every level, `(L,)`: an upper bound on H.
 
@@ -113,7 +107,6 @@ def noisy_cross_entropy(
         labels: Their classes, in the posterior's numbering.
         sigmas: Noise levels.
         seed: Of the noise.
-        num_draws: Noise draws an image, averaged before the error over images is taken.
 
     Raises:
         ValueError: If there are fewer than two images.
@@ -122,8 +115,8 @@ def noisy_cross_entropy(
     rows = np.arange(len(labels))
     losses = np.zeros((len(sigmas), len(labels)))
     for i, sigma in enumerate(sigmas):
-        for _ in range(num_draws):
+        for _ in range(NUM_DRAWS):
             noise = torch.randn(images.shape, generator=generator, dtype=images.dtype)
             log_q = log_posterior(images + float(sigma) * noise, float(sigma))
-            losses[i] -= log_q[rows, labels] / num_draws
+            losses[i] -= log_q[rows, labels] / NUM_DRAWS
     return Estimate.from_samples(losses, axis=1)

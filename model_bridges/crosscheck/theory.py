@@ -153,7 +153,7 @@ def mixture_log_posterior(
     return np.asarray(log_class_posterior(noisy, jnp.asarray(x.flatten(1).double().numpy())))
 
 
-def fit_of(model: StudiedModel, seed: int = 0, covariance: str | None = None) -> FittedMixture:
+def fit_of(model: StudiedModel, seed: int = 0) -> FittedMixture:
     """The mixture of a model's training states; encoders draw from the seed that follows.
 
     Raises:
@@ -163,7 +163,7 @@ def fit_of(model: StudiedModel, seed: int = 0, covariance: str | None = None) ->
         model.states(model.fitted, seed + 1),
         model.denoiser.num_classes,
         model.denoiser.sigma_range,
-        covariance or model.covariance,
+        model.covariance,
     )
 
 

@@ -56,28 +56,22 @@ class ElboJob(ProblemJob):
         for number, sigma in enumerate(map(float, levels)):
             rng = p.rng("elbo", index, number)
             x = clean + sigma * torch.from_numpy(rng.standard_normal(clean.shape)).to(clean)
-            posterior = self._posterior(x, sigma, pilot, rng)
+            posterior = elbo_posterior(
+                p.denoiser,
+                x,
+                sigma,
+                prior=p.prior,
+                rate=(pilot.totals["sigmas"], pilot.totals["rate"]),
+                num_strata=self.num_strata,
+                rng=rng,
+                max_batch=p.max_batch,
+            )
             rows.append(self._quantities(x, sigma, posterior, images))
         totals = {name: np.array([row[name].sum() for row in rows]) for name in rows[0]}
         totals |= image_moments(clean)
         if "wiener" in pilot.totals:
             totals["wiener"] = pilot.totals["wiener"][:, images].sum(1)
         return ChunkSums(len(clean), totals)
-
-    def _posterior(
-        self, x: Tensor, sigma: float, pilot: ChunkSums, rng: np.random.Generator
-    ) -> ElboPosterior:
-        p = self.problem
-        return elbo_posterior(
-            p.denoiser,
-            x,
-            sigma,
-            prior=p.prior,
-            rate=(pilot.totals["sigmas"], pilot.totals["rate"]),
-            num_strata=self.num_strata,
-            rng=rng,
-            max_batch=p.max_batch,
-        )
 
     def _quantities(
         self, x: Tensor, sigma: float, posterior: ElboPosterior, images: slice

@@ -23,7 +23,6 @@ from torch import Tensor
 from gmm_speciation.reporting.tables import Table
 from model_bridges.denoisers.arrays import as_levels, as_states
 from model_bridges.denoisers.base import (
-    UNCONDITIONAL,
     Denoiser,
     Label,
     Sigma,
@@ -199,16 +198,13 @@ def planned(name: str, make: Callable[[Problem], Any], problem: Problem) -> Work
 
 
 @torch.no_grad()
-def probe_speed(
-    denoiser: Denoiser, max_batch: int, seconds: float = SECONDS, conditional: bool = True
-) -> Speed:
+def probe_speed(denoiser: Denoiser, max_batch: int, seconds: float = SECONDS) -> Speed:
     """Time the network in batches that double up to what fits and is asked for.
 
     Args:
         denoiser: The model.
         max_batch: Largest batch.
         seconds: After which the batch no longer grows.
-        conditional: Time it with labels, or without.
     """
     inner = denoiser.denoiser if isinstance(denoiser, CountingDenoiser) else denoiser
     device = torch.device(home(inner))
@@ -217,10 +213,7 @@ def probe_speed(
 
     def run(batch: int) -> Tensor:
         x = brought(inner, sigma * torch.randn(batch, *inner.event_shape))
-        label: Label = UNCONDITIONAL
-        if conditional:
-            label = torch.arange(batch, device=x.device) % inner.num_classes
-        return inner.raw(x, sigma, label)
+        return inner.raw(x, sigma, torch.arange(batch, device=x.device) % inner.num_classes)
 
     base, state = held_by(run)
     free = free_memory(device)
