@@ -124,8 +124,10 @@ def latent_losses(
                 denoiser,
                 latents[part],
                 labels if name == "prompt" else UNCONDITIONAL,
+                sigmas=LOSS_SIGMAS,
                 sigma_data=1.0,
                 repeats=1,
+                seed=0,
             )
             for part, (_, labels) in parts.items()
         }
