@@ -5,17 +5,11 @@
     quality = assess(images, judge, reference, removed=7)
     quality.frechet, quality.removed_share, quality.balance      # each with its error
 
-Runs that drew image i from the same noise are compared in pairs: `paired_difference`, and `at_equal`
-along two curves of strengths.
+Runs that drew image i from the same noise are compared in pairs: `paired_difference`.
 """
 
 from model_bridges.quality.assessment import Quality, assess
-from model_bridges.quality.comparison import (
-    EqualComparison,
-    QualityCurve,
-    at_equal,
-    paired_difference,
-)
+from model_bridges.quality.comparison import QualityCurve, paired_difference
 from model_bridges.quality.feature_classifier import FeatureClassifier
 from model_bridges.quality.floor import Floor, floor
 from model_bridges.quality.frechet import Moments, frechet_distance
@@ -23,7 +17,6 @@ from model_bridges.quality.jackknife import Jackknifed
 from model_bridges.quality.reference import Reference
 
 __all__ = [
-    "EqualComparison",
     "FeatureClassifier",
     "Floor",
     "Jackknifed",
@@ -32,7 +25,6 @@ __all__ = [
     "QualityCurve",
     "Reference",
     "assess",
-    "at_equal",
     "floor",
     "frechet_distance",
     "paired_difference",

@@ -1,6 +1,5 @@
-"""Quality of drawn images: the judge, whole runs, and pairs of runs and curves."""
+"""Quality of drawn images: the judge, whole runs, and pairs of runs."""
 
-import dataclasses
 import time
 
 import numpy as np
@@ -12,12 +11,9 @@ from model_bridges.quality import (
     QualityCurve,
     Reference,
     assess,
-    at_equal,
     floor,
     paired_difference,
 )
-from model_bridges.quality.comparison import last_crossing
-from model_bridges.quality.jackknife import Jackknifed
 
 R = 20
 
@@ -205,110 +201,9 @@ def test_runs_of_other_kinds_are_not_paired(judge, reference, digits):
             paired_difference(one, other, "frechet")
 
 
-def synthetic(template, x, y, rng=None, noise=0.0):
-    """A run whose metrics `x` (Fréchet) and `y` (removed share) are given, batch noise `(R,)` each."""
-    wiggle = noise * rng.normal(size=(2, R)) if noise else np.zeros((2, R))
-    replicates = dict(template.replicates)
-    for name, value, own in (("frechet", x, wiggle[0]), ("removed_share", y, wiggle[1])):
-        replicates[name] = Jackknifed(np.asarray(float(value)), value + own - own.mean())
-    return dataclasses.replace(template, replicates=replicates)
-
-
 @pytest.fixture(scope="module")
 def template(judge, reference, digits):
     return assess(noisy(digits, 0.2), judge, reference, removed=7)
-
-
-def curve(template, x, y, strengths=None, name="curve"):
-    strengths = np.arange(len(x), dtype=float) if strengths is None else strengths
-    points = tuple(synthetic(template, *pair) for pair in zip(x, y, strict=True))
-    return QualityCurve(name, strengths, points)
-
-
-def test_last_crossing():
-    assert last_crossing(np.array([3.0, 1.0, 2.0, 5.0]), 2.0) == (2, 0.0)
-    assert last_crossing(np.array([3.0, 1.0, 2.0, 5.0]), 5.0) == (2, 1.0)
-    assert last_crossing(np.array([3.0, 1.0, 2.0]), 2.5) == (0, 0.25)
-    assert last_crossing(np.array([3.0, 1.0, 2.0]), 0.9) is None
-    assert last_crossing(np.array([3.0, 1.0, 1.0]), 1.0) == (1, 1.0)
-    assert last_crossing(np.array([1.0, 2.0, np.nan]), 1.5) == (0, 0.5)
-    assert last_crossing(np.array([1.0, 2.0]), np.nan) is None
-
-
-def test_at_equal_price_the_lines_differ_as_computed(template):
-    """a: x = s, y = 1 - s / 4; b: x = 2 s, y = 1 - s / 4: at equal x the gap is -x / 8."""
-    a = curve(template, [0, 1, 2, 3], [1, 0.75, 0.5, 0.25])
-    b = curve(template, [0, 2, 4], [1, 0.75, 0.5], np.array([0.0, 10, 30]))
-    found = at_equal(a, b, "frechet", "removed_share")
-    np.testing.assert_allclose(found.difference.value, [0, -1 / 8, -2 / 8, -3 / 8])
-    np.testing.assert_allclose(found.strength_a, [0, 1, 2, 3])
-    np.testing.assert_allclose(found.strength_b, [0, 5, 10, 20])
-    assert found.reached.all()
-    np.testing.assert_allclose(found.mean_difference.value, -6 / 32)
-    assert np.all(found.difference.stderr < 1e-12)
-
-
-def test_where_a_curve_never_comes_there_is_no_comparison(template):
-    a = curve(template, [0, 1, 2, 3], [1, 0.75, 0.5, 0.25])
-    b = curve(template, [0.5, 1.5], [1, 0.5])
-    found = at_equal(a, b, "frechet", "removed_share")
-    assert found.reached.tolist() == [False, True, False, False]
-    np.testing.assert_allclose(found.difference.value, [np.nan, 0, np.nan, np.nan], atol=1e-12)
-    np.testing.assert_allclose(found.mean_difference.value, 0, atol=1e-12)
-    far = curve(template, [10, 11], [1, 0.5])
-    assert np.isnan(at_equal(a, far, "frechet", "removed_share").mean_difference.value)
-
-
-def test_falling_branches_are_read_at_the_stronger_setting(template):
-    """x falls from 3 to 1 and rises to 4: its first point is compared at the last s with x = 3."""
-    a = curve(template, [3, 1, 2, 4], [1, 0.6, 0.3, 0.1])
-    b = curve(template, [3, 2, 5], [1, 0.8, 0.2])
-    found = at_equal(a, b, "frechet", "removed_share")
-    np.testing.assert_allclose(found.strength_a, [2.5, 1, 2, 3])
-    np.testing.assert_allclose(found.y_a.value, [0.2, 0.6, 0.3, 0.1])
-    np.testing.assert_allclose(found.y_b.value, [0.6, np.nan, 0.8, 0.4])
-
-
-def test_a_price_that_falls_from_there_on_buys_nothing(template):
-    """At x = 3 curve a rises for good while b leaves it downwards: no comparison, either way round."""
-    a = curve(template, [3, 2, 4], [1, 0.8, 0.2])
-    b = curve(template, [3, 1, 2], [1, 0.6, 0.3])
-    found = at_equal(a, b, "frechet", "removed_share")
-    assert found.reached.tolist() == [False, True, False]
-    np.testing.assert_allclose(found.difference.value, [np.nan, 0.5, np.nan])
-    assert at_equal(b, a, "frechet", "removed_share").reached.tolist() == [False, False, True]
-    falling = at_equal(a, b, "removed_share", "frechet")  # a share that falls on both
-    assert falling.reached.tolist() == [True, True, False]
-    np.testing.assert_allclose(falling.difference.value, [0, 0, np.nan], atol=1e-12)
-
-
-def test_a_curve_differs_from_itself_by_exactly_nothing(judge, reference, digits):
-    strengths = np.array([0.0, 0.1, 0.2, 0.4])
-    points = tuple(assess(noisy(digits, s), judge, reference, removed=7) for s in strengths)
-    own = QualityCurve("own", strengths, points)
-    for y in ("removed_share", "balance", "recall"):
-        found = at_equal(own, own, "frechet", y)
-        assert np.all(found.difference.value == 0)
-        assert np.all(found.difference.stderr == 0)
-        assert found.mean_difference.stderr == 0
-
-
-def test_the_error_of_a_crossing_follows_both_curves(template, rng):
-    """y = c x on both curves: y at equal x has no error of its own, whatever x does."""
-    points = []
-    for slope in (1.0, 2.0):
-        runs = []
-        for level in (0.0, 1.0, 2.0):
-            run = synthetic(template, level, 0.0, rng, 0.01)
-            x = run.replicates["frechet"]
-            y = Jackknifed(np.asarray(slope * x.value), slope * x.without)
-            replicates = run.replicates | {"removed_share": y}
-            runs.append(dataclasses.replace(run, replicates=replicates))
-        points.append(QualityCurve("line", np.arange(3.0), tuple(runs)))
-    found = at_equal(*points, "frechet", "removed_share")
-    np.testing.assert_allclose(found.difference.value, [0, -1, -2], atol=1e-12)
-    # y_b = 2 X and y_a = X, so the difference moves with X alone.
-    np.testing.assert_allclose(found.difference.stderr, found.x.stderr, rtol=1e-9)
 
 
 def test_curves_are_checked(template):
