@@ -3,29 +3,30 @@
     gmm-speciation benchmark --profile full --out out/benchmark
     python benchmarks/boards.py
 
-What the folder says is stored in `results/` (`boards.json`, and every cell in `cells.csv.gz`); the boards of
-README.md, `methods.md` with a section an estimator and `tasks.md` with a section a task are rendered from
-there alone, and can be made again at any time without measuring.
+What the folder says is stored in `results/` (`boards.json`, and every cell in `cells.csv.xz`); the boards and
+the findings of README.md, `methods.md` with a section an estimator and `tasks.md` with a section a task are
+rendered from there alone, and can be made again at any time without measuring.
 """
 
 import csv
-import gzip
 import io
 import json
+import lzma
 import sys
-from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
 import numpy as np
 import typer
 from estimators import digits, made, markdown, place, share, store
+from findings import Errors, Side, findings
 
 from gmm_speciation.benchmark.catalogue import TASKS
 from gmm_speciation.benchmark.summary import ACCESSES, letter
 from gmm_speciation.benchmark.truth import truth
-from gmm_speciation.estimators.registry import ESTIMATORS, LEFT_OUT
+from gmm_speciation.estimators.registry import ESTIMATORS, LEARNED, LEFT_OUT
 from gmm_speciation.reporting import terminal
 
 HERE = Path(__file__).parent
@@ -44,11 +45,19 @@ def main(
     if (out / "result.json").exists():
         results.mkdir(parents=True, exist_ok=True)
         store(out / "result.json", results / "boards.json")
-        content = (out / "cells.csv").read_bytes()
-        (results / "cells.csv.gz").write_bytes(gzip.compress(content, mtime=0))
+        (results / "cells.csv.xz").write_bytes(lzma.compress((out / "cells.csv").read_bytes()))
     stored = json.loads((results / "boards.json").read_text(encoding="utf-8"))
-    with gzip.open(results / "cells.csv.gz", "rt", encoding="utf-8", newline="") as file:
-        errors = errors_by_task(csv.DictReader(file))
+    with lzma.open(results / "cells.csv.xz", "rt", encoding="utf-8", newline="") as file:
+        cells = list(csv.DictReader(file))
+    runs = errors_by_run(cells)
+    errors = {
+        side: {
+            task: float(np.sqrt(np.mean(np.square(list(of.values()))))) for task, of in own.items()
+        }
+        for side, own in runs.items()
+    }
+    place(page, "extent", extent(cells))
+    place(page, "findings", findings(runs))
     place(page, "boards", boards(stored))
     split = json.loads((results / "minde.json").read_text(encoding="utf-8"))
     methods = estimator_pages(stored, errors, {"minde": minde(split)})
@@ -96,12 +105,41 @@ def last(at: Mapping[tuple[str, int], Mapping[str, Any]], name: str, sizes: list
     return [digits(line["seconds"], 2), str(line["tasks"]), lost]
 
 
-def errors_by_task(
-    cells: Iterator[Mapping[str, str]],
-) -> dict[tuple[str, str, int], dict[str, float]]:
-    """Relative error by (estimator, access, n) and task; infinite where a run has no result."""
-    squares: dict[tuple[str, str, int], dict[str, list[float]]] = defaultdict(
-        lambda: defaultdict(list)
+def extent(cells: Iterable[Mapping[str, str]]) -> str:
+    """What was run, a row a number of samples, those that train a network apart."""
+    first = [one for one in cells if one["level"] in ("", "0")]
+    rows = []
+    for n in sorted({int(one["n"]) for one in first}):
+        for learned, label in ((False, "no network"), (True, "networks")):
+            own = [
+                one
+                for one in first
+                if int(one["n"]) == n and (one["estimator"] in LEARNED) == learned
+            ]
+            if not own:
+                continue
+            seeds = Counter((one["task"], one["estimator"], one["access"]) for one in own)
+            few, many = min(seeds.values()), max(seeds.values())
+            hours = sum(float(one["seconds"] or 0) for one in own) / 3600
+            rows.append(
+                [
+                    f"{n:,}, {label}",
+                    str(len({one["estimator"] for one in own})),
+                    str(len({one["task"] for one in own})),
+                    str(many) if few == many else f"{few} to {many}",
+                    f"{len(own):,}",
+                    str(sum(one["status"] not in ("ok", "not-applicable") for one in own)),
+                    f"{hours:.2f}",
+                ]
+            )
+    headers = ["n", "estimators", "tasks", "seeds", "runs", "without a result", "processor hours"]
+    return markdown(headers, rows, 1)
+
+
+def errors_by_run(cells: Iterable[Mapping[str, str]]) -> Errors:
+    """Relative errors by (estimator, access, n), task and seed; infinite where a run has no result."""
+    squares: dict[Side, dict[str, dict[int, list[float]]]] = defaultdict(
+        lambda: defaultdict(lambda: defaultdict(list))
     )
     for one in cells:
         if one["status"] == "not-applicable":
@@ -109,10 +147,14 @@ def errors_by_task(
         off = np.inf
         if one["status"] == "ok":
             off = (float(one["clipped"]) - float(one["truth"])) / float(one["prior_entropy"])
-        squares[one["estimator"], one["access"], int(one["n"])][one["task"]].append(off**2)
+        side = Side(one["estimator"], one["access"], int(one["n"]))
+        squares[side][one["task"]][int(one["seed"])].append(off**2)
     return {
-        key: {task: float(np.sqrt(np.mean(values))) for task, values in of.items()}
-        for key, of in squares.items()
+        side: {
+            task: {seed: float(np.sqrt(np.mean(values))) for seed, values in of.items()}
+            for task, of in own.items()
+        }
+        for side, own in squares.items()
     }
 
 

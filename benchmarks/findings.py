@@ -1,0 +1,297 @@
+"""What the boards show: findings, each carried by ratios of errors of the stored cells.
+
+A ratio compares two sides, an estimator with an access and a number of samples, on the tasks and seeds that
+both had. An error is over H(C) and the root mean square over levels and seeds of a task; the ratio is the
+median over tasks, its 95 % interval a bootstrap over families of tasks. A finding says of each ratio
+whether the first is nearer the truth, farther, or not told apart; where the numbers say something else,
+nothing is written.
+"""
+
+from collections.abc import Mapping, Sequence
+from enum import Enum
+from typing import NamedTuple
+
+import numpy as np
+from estimators import digits, markdown, share
+
+from gmm_speciation.benchmark.boards import Clusters, Comparison, compare
+from gmm_speciation.benchmark.catalogue import TASKS
+from gmm_speciation.benchmark.truth import truth
+
+FAMILIES = {id: task.family for id, task in TASKS.items()}
+
+
+class Side(NamedTuple):
+    """An estimator on a board."""
+
+    estimator: str
+    access: str
+    n: int = 256
+
+
+Errors = Mapping[Side, Mapping[str, Mapping[int, float]]]
+"""Relative errors by task and seed; infinite where a run has no result."""
+
+CONSTANT = Side("the best constant", "")
+
+
+class Said(Enum):
+    """Of the first of two sides, against the second."""
+
+    NEARER = "nearer"
+    FARTHER = "farther"
+    OPEN = "not told apart"
+
+
+class Ratio(NamedTuple):
+    """Errors of the first over those of the second, and what is said of them."""
+
+    first: Side
+    second: Side
+    said: Said
+
+    def __str__(self) -> str:
+        (name, access, n), (other, other_access, other_n) = self.first, self.second
+        if (name, access) == (other, other_access):
+            return f"`{name}`, n = {n:,} / {other_n:,}"
+        size = "" if n == 256 else f", n = {n:,}"
+        if name == other:
+            return f"`{name}`, {access} / {other_access}{size}"
+        return f"`{name}` / {other if self.second == CONSTANT else f'`{other}`'}{size}"
+
+
+class Finding(NamedTuple):
+    """A sentence, what carries it, and what would refute it."""
+
+    words: str
+    ratios: Sequence[Ratio]
+    refuted: str
+
+
+def findings(errors: Errors) -> str:
+    """Every finding with a row a ratio.
+
+    Raises:
+        ValueError: If a side did not run, or the numbers do not say what a finding says.
+    """
+    errors = {**errors, CONSTANT: constants(errors)}
+    headers = ["ratio of errors", "median", "95 %", "by seed", "nearer", "runs", "tasks"]
+    return "\n\n".join(
+        f"**{number}. {one.words}** Refuted by: {one.refuted}\n\n"
+        f"{markdown(headers, [row(ratio, errors) for ratio in one.ratios], 1)}"
+        for number, one in enumerate(FINDINGS, start=1)
+    )
+
+
+def constants(errors: Errors) -> dict[str, dict[int, float]]:
+    """The error of the best constant, for every task and seed that was run."""
+    runs: dict[str, set[int]] = {}
+    for own in errors.values():
+        for task, of in own.items():
+            runs.setdefault(task, set()).update(of)
+    curves = {task: truth(TASKS[task]) for task in runs}
+    return {
+        task: dict.fromkeys(
+            runs[task], float(np.std(np.asarray(curve.entropy.value)) / curve.prior_entropy)
+        )
+        for task, curve in curves.items()
+    }
+
+
+def row(ratio: Ratio, errors: Errors) -> list[str]:
+    """The cells of a ratio's row."""
+    for side in (ratio.first, ratio.second):
+        if side not in errors:
+            raise ValueError(f"{side} is not among the stored cells.")
+    own, theirs = errors[ratio.first], errors[ratio.second]
+    clusters = Clusters.of([task for task in own if task in theirs], FAMILIES)
+    found = compare(own, theirs, clusters)
+    if said(found) is not ratio.said:
+        raise ValueError(
+            f"{ratio} is {digits(float(np.exp(found.log_ratio)), 2)}, {said(found).value}, and a finding "
+            f"says {ratio.said.value}: write what the numbers say."
+        )
+    first, second = ({seed for of in side.values() for seed in of} for side in (own, theirs))
+    seeds = sorted(first & second)
+    alone = [
+        compare(
+            {task: {seed: of[seed]} for task, of in own.items() if seed in of}, theirs, clusters
+        ).log_ratio
+        for seed in seeds
+    ]
+    middle, low, high, least, most = (
+        f"{np.exp(value):#.2g}".rstrip(".")
+        for value in (found.log_ratio, found.low, found.high, min(alone), max(alone))
+    )
+    return [
+        str(ratio),
+        middle,
+        f"{low} to {high}",
+        f"{least} to {most}" if len(seeds) > 1 else "one",
+        share(found.wins),
+        f"{found.runs:,}",
+        str(len(clusters.tasks)),
+    ]
+
+
+def said(found: Comparison) -> Said:
+    """What an interval says of the first of two."""
+    if found.high < 0:
+        return Said.NEARER
+    return Said.FARTHER if found.low > 0 else Said.OPEN
+
+
+def against(first: Side, said: Said, *others: str) -> list[Ratio]:
+    """The first against others of its access and size."""
+    return [Ratio(first, first._replace(estimator=other), said) for other in others]
+
+
+def known_noise(*estimators: str) -> list[Ratio]:
+    """The same estimator from clean samples whose noise is known against itself from noisy ones."""
+    return [Ratio(Side(name, "clean"), Side(name, "noisy"), Said.NEARER) for name in estimators]
+
+
+def more(*sides: Side) -> list[Ratio]:
+    """Four times as many samples."""
+    return [Ratio(side._replace(n=4 * side.n), side, Said.NEARER) for side in sides]
+
+
+NEARER, FARTHER, OPEN = Said.NEARER, Said.FARTHER, Said.OPEN
+FINDINGS: Sequence[Finding] = (
+    Finding(
+        "Where the posterior depends on few numbers, quasi-Monte Carlo is nearer than sampling.",
+        against(Side("qmc", "mixture"), NEARER, "posterior"),
+        "a family of tasks with few statistics where the ratio exceeds 1.",
+    ),
+    Finding(
+        "The entropy of the posterior beats minus the log-probability of the label, and the integral of "
+        "a rate does not beat it.",
+        [
+            *against(Side("posterior", "mixture"), NEARER, "posterior-plug-in"),
+            *against(Side("path-variance", "mixture"), FARTHER, "posterior"),
+        ],
+        "a task where `posterior-plug-in` is nearer over five seeds.",
+    ),
+    Finding(
+        "With the scores of a perfect model, tracking along one path and the ELBO a level at a time are "
+        "not told apart; both beat the ratio to the unconditional model and the sampled class, and every "
+        "clamp or forced prior costs far more than the samples do.",
+        [
+            *against(Side("tracking-class", "scores"), OPEN, "elbo"),
+            *against(
+                Side("tracking-class", "scores"),
+                NEARER,
+                "tracking-ratio",
+                "path-sampled",
+                "tracking-class-clamped",
+                "tracking-forced",
+            ),
+            *against(Side("elbo", "scores"), NEARER, "tracking-ratio", "path-sampled"),
+        ],
+        "an interval of the first that leaves out 1; of the others, one that holds it.",
+    ),
+    Finding(
+        "From noisy samples, one draw a level, Ross' neighbours beat other neighbours and kernels, and at "
+        "256 Gaussians fitted by LDA and QDA. At 64 and at 1,024, where they fall behind, they are not told "
+        "apart from these: too different from family to family.",
+        [
+            *against(Side("ross", "noisy", 64), NEARER, "em"),
+            *against(Side("ross", "noisy", 64), OPEN, "qda", "lda"),
+            *against(Side("ross", "noisy"), NEARER, "ksg", "kde", "kde-loo", "lda", "qda"),
+            *against(Side("ross", "noisy"), OPEN, "em"),
+            *against(Side("ross", "noisy", 1024), NEARER, "ksg"),
+            *against(Side("ross", "noisy", 1024), OPEN, "qda", "lda", "em"),
+        ],
+        "an interval on the other side of 1, or, of those that hold it, one that does not.",
+    ),
+    Finding(
+        "Knowing the noise helps whatever is fitted, neighbours and kernels hardly.",
+        known_noise(
+            "qda",
+            "em",
+            "lda",
+            "knn",
+            "logistic",
+            "trees",
+            "classifier",
+            "classifier-all-noise",
+            "infonce",
+            "nwj",
+            "smile",
+            "ross",
+        ),
+        "an interval of a fitted one that holds 1, or `ross` below 0.8.",
+    ),
+    Finding(
+        "With 64 clean samples and the noise known it is best added to a fit of the samples. With more it "
+        "still is where classes look like Gaussians, by a factor of two to ten; on rings, xor and heavy "
+        "tails mixtures by EM are nearer by as much and more, so that over all families these two are not "
+        "told apart.",
+        [
+            *against(Side("qda-known-noise", "clean", 64), NEARER, "lda", "em", "ross"),
+            *against(Side("qda-known-noise", "clean", 64), OPEN, "qda"),
+            *against(Side("qda-known-noise", "clean"), NEARER, "lda", "qda", "ross", "ksg"),
+            *against(Side("qda-known-noise", "clean"), OPEN, "em", "lda-known-noise"),
+            *against(Side("qda-known-noise", "clean", 1024), OPEN, "em", "ross"),
+            *against(Side("qda-known-noise", "clean", 4096), NEARER, "lda", "qda"),
+            *against(Side("qda-known-noise", "clean", 4096), OPEN, "em"),
+        ],
+        "an interval on the other side of 1, or, of those that hold it, one that does not.",
+    ),
+    Finding(
+        "That networks hold on better than such a plug-in is not shown.",
+        against(Side("qda-known-noise", "clean"), OPEN, "learned-tracking"),
+        "an interval that leaves out 1.",
+    ),
+    Finding(
+        "Of classifiers the network for all noise levels is nearest.",
+        [
+            *against(Side("classifier-all-noise", "clean"), NEARER, "logistic", "knn", "trees"),
+            *against(Side("classifier-all-noise", "noisy"), NEARER, "logistic", "knn"),
+        ],
+        "an interval that holds 1.",
+    ),
+    Finding(
+        "From denoisers trained alike, tracking beats the squared difference of MINDE.",
+        [
+            *against(Side("learned-tracking", "clean"), NEARER, "minde", "learned-gap"),
+        ],
+        "an interval that holds 1, or a recipe of training that lifts `minde` alone.",
+    ),
+    Finding(
+        "Of bounds, those by clones are the tightest from above; from below the moment-matched one is not "
+        "told apart from them.",
+        [
+            *against(Side("clones-upper", "mixture"), NEARER, "fano", "kt-upper"),
+            *against(Side("clones-lower", "mixture"), NEARER, "hellman-raviv", "kt-lower"),
+            *against(Side("clones-lower", "mixture"), OPEN, "moment-matched"),
+        ],
+        "an interval on the other side of 1.",
+    ),
+    Finding(
+        "At 256 samples these are not told apart from the best constant for the task, which sees no data.",
+        [
+            Ratio(Side("kde", "noisy"), CONSTANT, OPEN),
+            Ratio(Side("elbo-uniform", "scores"), CONSTANT, OPEN),
+            Ratio(Side("kde-loo", "noisy"), CONSTANT, OPEN),
+        ],
+        "an interval below 1.",
+    ),
+    Finding(
+        "Four times as many samples: what is fitted gains more than the half of the error that chance "
+        "would give back, neighbours less.",
+        more(
+            Side("qda", "noisy", 1024),
+            Side("em", "noisy", 1024),
+            Side("qda", "noisy"),
+            Side("em", "noisy"),
+            Side("qda-known-noise", "clean"),
+            Side("ross", "noisy"),
+            Side("ksg", "noisy"),
+            Side("posterior", "mixture"),
+            Side("qmc", "mixture"),
+            Side("tracking-class", "scores"),
+        ),
+        "an interval that holds 1.",
+    ),
+)
