@@ -149,6 +149,28 @@ def test_the_parts_of_minde_add_up_to_what_it_says(modules):
     assert min(parts["true gap"], parts["conditional"], parts["unconditional"]) > 0
 
 
+def test_a_finding_that_the_numbers_do_not_carry_is_refused(modules):
+    """Half the error on eight tasks of eight families; a third seed of one side alone does not enter."""
+    from findings import FAMILIES, Ratio, Said, Side, row
+
+    tasks = list({family: task for task, family in FAMILIES.items()}.values())
+    near, far = Side("near", "clean"), Side("far", "clean")
+    errors = {
+        near: {task: {0: 0.01, 1: 0.02, 2: 0.3} for task in tasks},
+        far: {task: {0: 0.02, 1: 0.04} for task in tasks},
+    }
+    shown = row(Ratio(near, far, Said.NEARER), errors)
+    assert shown[1:] == ["0.50", "0.50 to 0.50", "0.50 to 0.50", "100 %", "16", "8"]
+    assert row(Ratio(far, near, Said.FARTHER), errors)[1] == "2.0"
+    for wrong in (Said.FARTHER, Said.OPEN):
+        with pytest.raises(ValueError, match=f"is 0.5, nearer, and a finding says {wrong.value}"):
+            row(Ratio(near, far, wrong), errors)
+    errors[far] = {task: {0: 0.02} if n % 2 else {0: 0.005} for n, task in enumerate(tasks)}
+    assert row(Ratio(near, far, Said.OPEN), errors)[4] == "50 %"
+    with pytest.raises(ValueError, match=r"'absent'.* is not among the stored cells"):
+        row(Ratio(near, Side("absent", "clean"), Said.OPEN), errors)
+
+
 def test_the_pages_show_the_stored_results(modules, tmp_path):
     """Rendering again changes nothing."""
     import boards

@@ -276,9 +276,8 @@ def compare(
         theirs: Of the other.
         clusters: The tasks.
     """
-    ratios = np.full(
-        len(clusters.tasks), np.nan
-    )  # where one does not apply, or neither has a result
+    # NaN where one does not apply, or neither has a result.
+    ratios = np.full(len(clusters.tasks), np.nan)
     wins: list[float] = []
     for index, task in enumerate(clusters.tasks):
         first, second = own.get(task, {}), theirs.get(task, {})
@@ -314,17 +313,24 @@ def _rms(values: Sequence[float] | np.ndarray) -> float:
 def by_size(
     found: Sequence[Result], families: Mapping[str, str]
 ) -> dict[tuple[str, str], dict[str, dict[str, dict[int, float]]]]:
-    """Median relative error over the tasks of a family: by (access, kind), family, estimator and size."""
-    cells: dict[tuple[str, str, str, str, int], dict[str, list[float]]] = defaultdict(
-        lambda: defaultdict(list)
+    """Median relative error over the tasks of a family: by (access, kind), family, estimator and size.
+
+    Over the tasks that an estimator had at all its sizes there: another task must not look like more samples.
+    """
+    cells: dict[tuple[str, str, str, str], dict[int, dict[str, list[float]]]] = defaultdict(
+        lambda: defaultdict(lambda: defaultdict(list))
     )
     for one in found:
         row, family = one.row, families.get(one.row["task"], one.row["task"])
-        key = row["access"], row["kind"], family, row["estimator"], row["n"]
-        cells[key][row["task"]].append(one.error)
+        key = row["access"], row["kind"], family, row["estimator"]
+        cells[key][row["n"]][row["task"]].append(one.error)
     table: dict[tuple[str, str], dict[str, dict[str, dict[int, float]]]] = {}
-    for (access, kind, family, estimator, n), of in sorted(cells.items()):
-        value = float(_median(np.array([_rms(errors) for errors in of.values()])))
-        panel = table.setdefault((access, kind), {}).setdefault(family, {})
-        panel.setdefault(estimator, {})[n] = value
+    for (access, kind, family, estimator), sizes in sorted(cells.items()):
+        shared = set.intersection(*map(set, sizes.values()))
+        if shared:
+            line = table.setdefault((access, kind), {}).setdefault(family, {})
+            line[estimator] = {
+                n: float(_median(np.array([_rms(of[task]) for task in shared])))
+                for n, of in sorted(sizes.items())
+            }
     return table

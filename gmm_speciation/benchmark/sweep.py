@@ -8,6 +8,7 @@ started: what is known of them becomes their row.
 
 import os
 from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +40,7 @@ def sweep(
         limits: Of one cell.
         jobs: Processes; one a core by default.
         cluster: Address of a Dask scheduler to run on instead.
-        kept: Run nothing: the rows that are there.
+        kept: Run nothing: the rows that are there, also while another sweep writes.
         progress: Told of the rows that are done, of what was kept, and of what runs again.
 
     Raises:
@@ -59,7 +60,8 @@ def sweep(
         cell = cell_of(row)
         return cell in cells and row.get("key") == keys.of(cell.task, cell.estimator)
 
-    with appending(rows_file(directory, shard)) as file:
+    # What runs nothing may look while another sweep writes.
+    with nullcontext() if kept else appending(rows_file(directory, shard)) as file:
         known, current = read_rows(directory), read_rows(directory, counts)
         done = {cell_of(row) for row in current if row["status"] == "ok"}
         if any(cell_of(row) in cells for row in known):
@@ -72,6 +74,7 @@ def sweep(
         beyond = _Beyond()
         for count, row in enumerate(_run(todo, limits, jobs, cluster, beyond, keys), start=1):
             kind = str(estimator_of(row["estimator"]).kind)
+            assert file is not None  # something runs
             file.add(row | {"kind": kind, "key": keys.of(row["task"], row["estimator"])})
             beyond.add(row)
             progress.part(count, len(todo), f"{row['estimator']} on {row['task']}")

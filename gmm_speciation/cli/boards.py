@@ -77,7 +77,8 @@ def _report(summary: Summary, title: str) -> Any:
             report.figure(
                 plotting.plot_sizes(families),
                 f"sizes-{access}-{kind.replace(' ', '-')}",
-                f"{access}, {kind}: error against the number of samples, a panel a family of tasks.",
+                f"{access}, {kind}: error against the number of samples, a panel a family of tasks, each "
+                "line over the tasks that it has at all its sizes.",
             )
     for board in summary.largest:
         report.figure(

@@ -104,7 +104,7 @@ def float64_stays_with_the_command():
 
 
 def test_no_cell_pays_for_the_memory_of_those_before(own):
-    """Eight cells that each leave 128 MiB behind, under a cap that fits the libraries and five of them."""
+    """Eight cells that each leave 128 MiB behind, under a cap that fits the libraries and a few of them."""
     wanted = cells(["mine:small"], ["mine:Keeps"], [16], range(8))
     rows = sweep(wanted, own / "out", limits=Limits(seconds=7.0, mib=1000.0), jobs=1)
     assert [row["status"] for row in rows] == ["ok"] * 8
@@ -118,7 +118,8 @@ def test_a_sweep_goes_on_where_it_stopped_and_every_end_is_a_row(own):
     path = rows_file(own / "out")
     before = path.read_text()
     path.write_text(before + '{"task": "mine:small", "estim')  # killed while it wrote
-    there = sweep(wanted, own / "out", limits=limits, kept=True)  # of five cells, and none runs
+    with appending(path):  # another sweep writes
+        there = sweep(wanted, own / "out", limits=limits, kept=True)  # of five cells, and none runs
     assert [row["estimator"] for row in there] == names[:2]
     heard = Heard()
     rows |= {

@@ -12,7 +12,7 @@ from scipy.stats import chi2
 
 import gmm_speciation as gs
 from gmm_speciation import cli
-from gmm_speciation.benchmark.boards import boards, resampled, results
+from gmm_speciation.benchmark.boards import boards, by_size, resampled, results
 from gmm_speciation.benchmark.catalogue import TASKS
 from gmm_speciation.benchmark.exchange import export, read_answers
 from gmm_speciation.benchmark.summary import SHORT_HEADERS, short_board
@@ -126,6 +126,14 @@ def test_a_draw_that_one_of_two_methods_had_does_not_enter():
     (pair,) = ranking(rows).pairs
     assert (pair.estimator, pair.runs, pair.wins) == ("once", len(SOME), 1)
     assert pair.log_ratio == pytest.approx(np.log(0.5), abs=1e-6)
+
+
+def test_errors_against_the_number_of_samples_are_of_the_same_tasks():
+    """A task of one size alone, twenty times harder, is no effect of the number of samples."""
+    rows = [row("one", "pair-d1", 0, 0.02 / (n / 64)) | {"n": n} for n in (64, 128, 256)]
+    rows += [row("one", "pair-d16", 0, 0.4) | {"n": 128}]
+    (families,) = by_size(results(rows, TRUTHS), FAMILIES).values()
+    assert families["pair"]["one"] == pytest.approx({64: 0.02, 128: 0.01, 256: 0.005}, abs=1e-9)
 
 
 def test_few_families_resolve_nothing():
