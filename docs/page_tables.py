@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from gmm_speciation.shares import error_words
+from gmm_speciation.shares import Share, error_words
 
 DOCS = Path(__file__).parent
 
@@ -273,9 +273,16 @@ def _mnist(part: str) -> str:
             "balance KL, nats",
             "Fréchet distance",
         ]
-        measures = ("removed_share", "balance", "frechet")
         return _markdown(
-            headers, [[name, *(_estimate(r[m]) for m in measures)] for name, r in runs]
+            headers,
+            [
+                [
+                    name,
+                    f"{Share.counted(run['removed_share']['value'], removal['num_images']):.3f}",
+                    *(_estimate(run[measure]) for measure in ("balance", "frechet")),
+                ]
+                for name, run in runs
+            ],
         )
     if part == "made":
         stamp = content["stamp"]

@@ -28,6 +28,7 @@ from gmm_speciation.mixtures import GaussianMixture
 from gmm_speciation.partitions import Partition, as_partition
 from gmm_speciation.processes import DiffusionProcess
 from gmm_speciation.samplers import ReverseLevels, reverse_step
+from gmm_speciation.shares import Share
 
 
 class CloningExperiment(eqx.Module):
@@ -35,7 +36,7 @@ class CloningExperiment(eqx.Module):
 
     times: Float[np.ndarray, " T"]  # where the paths parted, on the grid of steps
     log_snr: Float[np.ndarray, " T"]
-    same_class: Estimate  # share of pairs that end in one class
+    same_class: Share  # share of pairs that end in one class
     agreement: Estimate  # mean of sum_c p(c|y) p(c|y'), an estimate of phi
 
 
@@ -94,7 +95,7 @@ def simulate_cloning(
     return CloningExperiment(
         grid[index],
         np.asarray(process.log_snr(grid[index])),
-        Estimate.from_samples(np.asarray(same, float)[back], 1),
+        Share.counted(np.asarray(same, float)[back].mean(1), num_pairs),
         Estimate.from_samples(np.asarray(agreement, float)[back], 1),
     )
 

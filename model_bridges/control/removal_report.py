@@ -6,12 +6,13 @@ from gmm_speciation.reporting.claims import check_records, check_rows
 from gmm_speciation.reporting.records import percent
 from gmm_speciation.reporting.report import Report
 from gmm_speciation.reporting.tables import ERRORS, NONE, Table
+from gmm_speciation.shares import Share
 from model_bridges.control.plotting import plot_removal, plot_rows
 from model_bridges.control.removal import Removal
 from model_bridges.quality import Quality
 
 METRICS = ("removed_share", "balance", "frechet", "precision", "recall", "diversity")
-PRICES = {"balance": "balance KL", "frechet": "Fréchet distance"}
+_SHORT = {"balance": "balance KL", "frechet": "Fréchet distance"}  # prices, in a table
 HEADERS = [
     "kind",
     "strength",
@@ -38,7 +39,7 @@ def removal_rows(result: Removal) -> Table:
             f"{quality.balance:.3f}",
             f"{quality.frechet:.2f}",
             *(f"{getattr(quality, name):.3f}" for name in ("precision", "recall", "diversity")),
-            f"{100 * result.wild[name, strength]:.1f}",
+            percent(Share.counted(result.wild[name, strength], result.num_images)),
             str(result.evaluations[name]),
         ]
 
@@ -108,14 +109,14 @@ def front_rows(result: Removal) -> Table:
             rows.append(
                 [
                     f"{name} − {other}",
-                    PRICES[metric],
+                    _SHORT[metric],
                     f"{budget:.3g}",
                     percent(found.y_a[i]),
                     percent(found.y_b[i]),
                     percent(found.difference[i]),
                 ]
             )
-        rows.append([f"{name} − {other}", PRICES[metric], "all", "", "", percent(found.area, 2)])
+        rows.append([f"{name} − {other}", _SHORT[metric], "all", "", "", percent(found.area, 2)])
     return Table(headers, rows)
 
 
@@ -125,7 +126,7 @@ def area_rows(result: Removal) -> Table:
     for (name, other, metric), found in result.comparisons.items():
         low, high = found.budgets[[0, -1]]
         area = percent(found.area, 2)
-        rows.append([f"{name} − {other}", PRICES[metric], f"{low:.2g}–{high:.2g}", area])
+        rows.append([f"{name} − {other}", _SHORT[metric], f"{low:.2g}–{high:.2g}", area])
     return Table(["fronts", "price", "from–to", "left, difference, %"], rows)
 
 

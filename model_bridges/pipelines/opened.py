@@ -96,9 +96,8 @@ def in_memory(pipe: Any) -> Opened:
             getattr(pipe, name).eval()
     name, settings = identified(pipe.scheduler)
     vae: Any = getattr(pipe, "vae", None)
-    kinds = [
-        kind.__name__ for kind in type(vae).__mro__
-    ]  # of an heir, the class of diffusers counts
+    # Of an heir, the class of diffusers counts.
+    kinds = [kind.__name__ for kind in type(vae).__mro__]
     known = "AutoencoderKL" if "AutoencoderKL" in kinds else kinds[0]
     settings_of_vae = {} if vae is None else {**vae.config, "_class_name": known}
     return Opened(
