@@ -4,10 +4,14 @@ Most of the time goes into compiling. The workers, the programs that tests start
 has been compiled, in `.cache/jax`; the folder starts anew when it holds more than `LARGEST`.
 """
 
+import functools
+import gc
 import os
 import shutil
+from collections import Counter
 from importlib.metadata import version
 from pathlib import Path
+from types import FunctionType
 
 # Tests run in one process a core; threads of their own would only fight over the cores.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -22,12 +26,50 @@ if version("jaxlib").startswith("0.10."):
     )
 
 import jax
+import jaxtyping
 import numpy as np
 import pytest
 
 jax.config.update("jax_enable_x64", True)
 jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_platforms", "cpu")
+
+# Every collection walks over all that JAX and torch keep: at Python's thresholds a seventh of the time.
+gc.set_threshold(100_000, 50, 100)
+
+CHECKED_CALLS = 1_000
+jaxtyped, calls = jaxtyping.jaxtyped, Counter()
+
+
+def often_enough(*arguments, **options):
+    """`jaxtyped` as the import hook calls it, for the first calls of every function.
+
+    Small functions are called a hundred thousand times, and a check costs more than they do; to make one for
+    a closure, which every call of its maker makes anew, costs milliseconds.
+    """
+    if arguments:
+        return jaxtyped(*arguments, **options)
+
+    def wrap(given):
+        if not isinstance(given, FunctionType):
+            return jaxtyped(given, **options)
+
+        @functools.wraps(given)
+        def call(*args, **kwargs):
+            nonlocal checked
+            calls[given.__code__] += 1
+            if calls[given.__code__] > CHECKED_CALLS:
+                return given(*args, **kwargs)
+            checked = checked or jaxtyped(given, **options)
+            return checked(*args, **kwargs)
+
+        checked = None
+        return call
+
+    return wrap
+
+
+jaxtyping.jaxtyped = often_enough
 
 COMPILED = Path(__file__).parent.parent / ".cache" / "jax"
 LARGEST = 2 * 2**30  # bytes

@@ -5,7 +5,6 @@ underneath raises `ValueError` with what was expected, what came and what to do,
 Importing this module loads no JAX: `--help` stays fast.
 """
 
-import _thread
 import inspect
 import json
 import os
@@ -177,8 +176,10 @@ def run(app: typer.Typer, arguments: Sequence[str] | None = None) -> int:
 def _raise_again(lost: Any) -> None:  # `sys.UnraisableHookArgs`, a name for type checkers only
     """A Ctrl-C that fell into a callback of the interpreter, where it is swallowed, comes once more."""
     if issubclass(lost.exc_type, KeyboardInterrupt):
-        # A moment later: raised at once, it would fall into this function and be swallowed again.
-        again = threading.Timer(0.05, _thread.interrupt_main)
+        # A moment later: raised at once, it would fall into this function and be swallowed again. A signal,
+        # and to the main thread: whatever it waits in then ends.
+        main = threading.main_thread().ident
+        again = threading.Timer(0.05, signal.pthread_kill, (main, signal.SIGINT))
         again.daemon = True
         again.start()
     else:

@@ -8,10 +8,10 @@ the prior.
 """
 
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
-from jaxtyping import Float
 from torch import Tensor
 
 from gmm_speciation.curves import EntropyCurve
@@ -22,7 +22,7 @@ from model_bridges.entropy.levels import place_levels
 from model_bridges.entropy.problem import ProblemJob
 from model_bridges.runs.jobs import Arrays, BatchSums, ChunkSums, counted
 from model_bridges.tracking.distances import Outputs, distances
-from model_bridges.tracking.readouts import doubts, posterior_entropy
+from model_bridges.tracking.readouts import doubts, label_cross_entropy, posterior_entropy
 from model_bridges.tracking.tracked import group_log_sum
 
 METHOD = "ELBO differences"
@@ -89,10 +89,7 @@ class ElboJob(ProblemJob):
         labels = None if p.labels is None else p.labels[images].cpu().numpy()
         for name, partition in p.partitions.items():
             both, *halves = (apart[f"{key} group {name}"] for key in chains)
-
-            def entropy(log_p: np.ndarray, partition=partition) -> Float[np.ndarray, "..."]:
-                return posterior_entropy(log_p, partition)
-
+            entropy = partial(posterior_entropy, partition=partition)
             result[f"entropy {name}"] = posterior.unbias(entropy)
             result[f"bayes {name}"] = (2 * both - np.mean(halves, 0)) / sigma**2
             own = doubts(posterior.log_posterior, partition)
@@ -100,10 +97,7 @@ class ElboJob(ProblemJob):
             result[f"undecided {name}"] = (own["confidence"] < UNDECIDED).astype(float)
             if labels is not None:
                 group = np.asarray(partition.labels)[labels]
-
-                def cross(log_p: np.ndarray, partition=partition, group=group) -> np.ndarray:
-                    return -group_log_sum(log_p, partition)[..., np.arange(len(group)), group]
-
+                cross = partial(label_cross_entropy, partition=partition, labels=group)
                 result[f"cross_entropy {name}"] = posterior.unbias(cross)
                 named = group_log_sum(posterior.log_posterior, partition).argmax(-1)
                 result[f"accuracy {name}"] = (named == group).astype(float)

@@ -38,6 +38,7 @@ from model_bridges.entropy.levels import NUM_IMAGES
 from model_bridges.entropy.problem import Problem
 
 SECONDS = 10.0
+_REPEATS = 3  # of the largest batch: the first may still warm up
 ROWS = 256  # images times classes of a small chunk
 
 
@@ -199,12 +200,12 @@ def planned(name: str, make: Callable[[Problem], Any], problem: Problem) -> Work
 
 @torch.no_grad()
 def probe_speed(denoiser: Denoiser, max_batch: int, seconds: float = SECONDS) -> Speed:
-    """Time the network in batches that double up to what fits and is asked for.
+    """Time the network in batches that double up to what fits and is asked for, the largest a few times.
 
     Args:
         denoiser: The model.
         max_batch: Largest batch.
-        seconds: After which the batch no longer grows.
+        seconds: After which no further batch is begun.
     """
     inner = denoiser.denoiser if isinstance(denoiser, CountingDenoiser) else denoiser
     device = torch.device(home(inner))
@@ -218,18 +219,17 @@ def probe_speed(denoiser: Denoiser, max_batch: int, seconds: float = SECONDS) ->
     base, state = held_by(run)
     free = free_memory(device)
     most = max_batch if free is None else min(max_batch, max(1, int((SHARE * free - base) / state)))
-    start, batch, best = time.perf_counter(), 1, (0.0, 1)
-    while True:
+    doubled = [2**power for power in range(most.bit_length()) if 2**power < most]
+    start, best = time.perf_counter(), (0.0, 1)
+    for batch in doubled + _REPEATS * [most]:
         begun = time.perf_counter()
         run(batch)
         if device.type != "cpu":
             torch.get_device_module(device).synchronize(device)
         spent = time.perf_counter() - begun
         best = max(best, (batch / max(spent, 1e-9), batch))
-        left = seconds - (time.perf_counter() - start)
-        if left < 2 * spent:
+        if seconds - (time.perf_counter() - start) < 2 * spent:
             break
-        batch = min(2 * batch, most)
     return Speed(str(device), best[1], best[0], base + best[1] * state, free)
 
 

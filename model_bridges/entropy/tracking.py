@@ -37,9 +37,10 @@ from model_bridges.tracking.readouts import (
     chain_entropy,
     doubts,
     forced_prior_entropy,
+    label_cross_entropy,
     ratio_entropy,
 )
-from model_bridges.tracking.tracked import Chain, PartitionLike, TrackedPosterior, group_log_sum
+from model_bridges.tracking.tracked import PartitionLike, TrackedPosterior
 
 DEFAULT_NUM_LEVELS = 32
 LARGEST_ROW = 50_000  # numbers a path: beyond, posteriors of single paths are not kept
@@ -257,12 +258,10 @@ def quantities(
         if record.labels is not None:
             result["forced"] = forced_prior_entropy(record, chosen)
     if record.labels is not None:
-        labels, images = record.group_labels(chosen), np.arange(len(record.labels))
-
-        def cross(chain: Chain) -> Float[np.ndarray, "L N"]:
-            return -group_log_sum(chain.log_posterior, chosen)[:, images, labels]
-
-        result["cross_entropy"] = record.extrapolate(cross)
+        labels = record.group_labels(chosen)
+        result["cross_entropy"] = record.extrapolate(
+            lambda chain: label_cross_entropy(chain.log_posterior, chosen, labels)
+        )
         hit = record.log_probabilities(chosen).argmax(-1) == labels[None, :]
         result["accuracy"] = hit.astype(float)
     return result

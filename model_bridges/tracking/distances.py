@@ -92,18 +92,19 @@ def distances(
     numbers = [_per_state(v, weights) for v in (outputs.scale, *(n for s in steps for n in s[1:]))]
     total: dict[str, Tensor] = {}
     for images, entries, rows in _widened(outputs.raw, weights):
-
-        def cut(values: Tensor, images: slice = images, entries: slice = entries) -> Tensor:
-            return values.flatten(1)[images, entries].to(weights)
-
+        residual, free = (
+            None if one is None else one.flatten(1)[images, entries].to(weights)
+            for one in (outputs.residual, outputs.free)
+        )
+        after = [step.residual.flatten(1)[images, entries].to(weights) for step in steps]
         found = _Block(
             rows,
             weights[images],
             {key: one.images(images) for key, one in groups.items()},
             None if outputs.labels is None else outputs.labels[images],
-            None if outputs.residual is None else cut(outputs.residual),
-            None if outputs.free is None else cut(outputs.free),
-            [cut(step.residual) for step in steps],
+            residual,
+            free,
+            after,
             [n[images] for n in numbers],
         ).distances()
         for name, value in found.items():

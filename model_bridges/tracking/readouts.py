@@ -15,7 +15,7 @@ Neither is extrapolated; the pure functions are in `gmm_speciation.tracking`.
 """
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from scipy.signal import savgol_filter
 from scipy.special import expit
 
@@ -35,6 +35,15 @@ def posterior_entropy(
     log_p = group_log_sum(log_posterior, partition)
     # log p = -inf only for a class of prior 0, where p log p = 0.
     return -(np.exp(log_p) * np.where(np.isfinite(log_p), log_p, 0.0)).sum(-1)
+
+
+def label_cross_entropy(
+    log_posterior: Float[np.ndarray, "*batch N K"],
+    partition: Partition,
+    labels: Int[np.ndarray, " N"],
+) -> Float[np.ndarray, "*batch N"]:
+    """`-log p_c` of the class c of a partition that each image is labelled with, nats."""
+    return -group_log_sum(log_posterior, partition)[..., np.arange(len(labels)), labels]
 
 
 def doubts(
