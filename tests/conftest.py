@@ -63,7 +63,7 @@ def often_enough(*arguments, **options):
             checked = checked or jaxtyped(given, **options)
             return checked(*args, **kwargs)
 
-        checked = None
+        checked = None if "<locals>" in given.__qualname__ else jaxtyped(given, **options)
         return call
 
     return wrap

@@ -66,7 +66,7 @@ def test_calls_are_repeated_until_a_run_is_long_enough(modules):
     from timing import num_calls
 
     assert num_calls(lambda: time.sleep(0.02), 0.01) == 1
-    assert num_calls(lambda: time.sleep(0.001), 0.01) >= 5
+    assert num_calls(lambda: None, 0.01) >= 5
 
 
 def test_a_row_that_raises_is_stored_with_its_message(modules):

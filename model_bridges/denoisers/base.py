@@ -108,8 +108,9 @@ class Factored(abc.ABC):
     def __call__(self, x: States, sigma: Sigma, label: Label) -> Float[Tensor, "B *event"]:
         """The posterior mean, in the dtype and on the device of `x`. Errors as those of `raw`."""
         x = as_states(x, "`x`")
+        output = self.raw(x, sigma, label).to(x)  # refuses what does not fit
         skip, out = (per_image(c, x) for c in self.coefficients(sigma))
-        return skip * x + out * self.raw(x, sigma, label).to(x)
+        return skip * x + out * output
 
 
 class Wrapped(Factored):
