@@ -95,9 +95,10 @@ SLOW_KINDS = {"diagonal-shared", "full-shared", "low-rank-shared", "low-rank", "
 # Files of a minute or more go first, longest first: no worker then waits at the end for another.
 LONGEST = (
     "model_bridges/test_trust.py",
+    "gmm_speciation/test_benchmark.py",
+    "gmm_speciation/test_order.py",
     "model_bridges/test_studied.py",
     "gmm_speciation/test_exactness.py",
-    "gmm_speciation/test_benchmark.py",
     "model_bridges/test_cli.py",
     "model_bridges/test_paper_command.py",
     "gmm_speciation/test_devices.py",
