@@ -65,15 +65,15 @@ def per_state(x: Float[Any, " n *event"], value: Any) -> Any:
     Fewer than states are each of as many that stand together, as the images of one prompt do.
 
     Raises:
-        ValueError: If their number does not divide that of the states.
+        ValueError: If they have more than one axis, or their number does not divide that of the states.
     """
     if np.ndim(value) == 0:
         return like(x, value)
     copies, left = divmod(len(x), len(value))
-    if left or not copies:
+    if left or not copies or np.ndim(value) > 1:
         raise ValueError(
-            f"Weights must be a number, or one a state or a group of them; got {len(value)} for {len(x)} "
-            "states."
+            "Weights must be a number, or one a state or a group of them; got shape "
+            f"{tuple(value.shape)} for {len(x)} states."
         )
     xp = namespace(x)
     return weights(xp.asarray(value)[xp.arange(len(x)) // copies], x)

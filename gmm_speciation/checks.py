@@ -154,6 +154,31 @@ def check_labels(labels: Int[np.ndarray, " n"], message: str) -> None:
         raise ValueError(f"{message} Class {absent} is empty, class {present[-1]} is not.")
 
 
+def check_label(label: Any, num_classes: int) -> None:
+    """Refuse what is no class, where an index would be clamped or counted from the end.
+
+    Raises:
+        ValueError: If it is not in 0..C-1.
+    """
+    if label not in range(num_classes):
+        raise ValueError(f"`label` must be a class, 0 to {num_classes - 1}; got {label}.")
+
+
+def as_level(alpha: Any, sigma: Any, dtype: Any) -> tuple[Float[Array, ""], Float[Array, ""]]:
+    """Scales of one noise level as arrays: a new level is new data to compiled code, not a new program.
+
+    Raises:
+        ValueError: If one is not a single number, which would be taken for one a component or coordinate.
+    """
+    level = jnp.asarray(alpha, dtype), jnp.asarray(sigma, dtype)
+    if any(scale.ndim for scale in level):
+        raise ValueError(
+            f"`alpha` and `sigma` must be numbers; got shapes {level[0].shape} and {level[1].shape}. Take "
+            "one level at a time, or `jax.vmap` over them."
+        )
+    return level
+
+
 def as_states(x: Any, dim: int, name: str = "x") -> Float[Array, "*batch d"]:
     """Points `(*batch, d)` as a floating JAX array; values are not looked at.
 

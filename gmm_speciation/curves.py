@@ -150,6 +150,13 @@ class EntropyCurve(eqx.Module):
                 f"Entropy and rate must have one value a noise level, {self.log_snr.shape}; got "
                 f"{self.entropy.value.shape} and {self.rate.value.shape}."
             )
+        if self.batches is not None:
+            entropy, rate = self.batches.entropy.shape, self.batches.rate.shape
+            if entropy != rate or entropy[1:] != self.log_snr.shape:
+                raise ValueError(
+                    f"Batches must be a row a batch with one value a noise level, (R, {len(self.log_snr)}); "
+                    f"got {entropy} and {rate}. Transpose what is a level a row."
+                )
 
     @property
     def sigma(self) -> Float[np.ndarray, " T"]:

@@ -169,8 +169,12 @@ def best_shrinkage(
 ) -> tuple[float, Float[np.ndarray, " R"]]:
     """The rho of `SHRINKAGES` with the highest held-out log-likelihood, and the mean of each in nats.
 
-    Arguments and errors as `fit`; a point of any weight lies in one of the `num_folds` folds.
+    Arguments and errors as `fit`; a point of any weight lies in one of the `num_folds` folds, at least two.
     """
+    if num_folds < 2:
+        raise ValueError(
+            f"`num_folds` must be at least 2, one held out at a time; got {num_folds}."
+        )
     x, labels, counts = _checked(x, labels, sample_weight)
     _check_kind(covariance, rank, x.shape[1])
     order = np.random.default_rng(seed).permutation(len(x))

@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from gmm_speciation.checks import ArrayLike, as_states, takes_states
+from gmm_speciation.checks import ArrayLike, as_level, as_states, takes_states
 from gmm_speciation.covariances import Full, LowRank, add_row, as_row, product
 from gmm_speciation.mixtures import GaussianMixture
 from gmm_speciation.partitions import Partition, as_partition
@@ -199,15 +199,13 @@ def denoiser(
         sigma: Noise scale.
         weights: Component weights to average with; the posterior given `x` by default. A one-hot
             row gives the denoiser of one component, `q(k | x, c)` that of a class.
+
+    Raises:
+        ValueError: If the last axis of the weights is not K, or a scale is not a number.
     """
     if weights is not None:
         weights = as_states(weights, mixture.num_components, "weights")
-    return _denoiser(mixture, x, *_level(mixture, alpha, sigma), weights)
-
-
-def _level(mixture: GaussianMixture, alpha, sigma) -> tuple[Array, Array]:
-    """Scales as arrays: a new noise level is new data to compiled code, not a new program."""
-    return tuple(jnp.asarray(scale, mixture.centre.dtype) for scale in (alpha, sigma))  # type: ignore[return-value]
+    return _denoiser(mixture, x, *as_level(alpha, sigma, mixture.centre.dtype), weights)
 
 
 @eqx.filter_jit
@@ -233,10 +231,10 @@ def class_denoisers(
     """`E[x_0 | x_t = x, c]` for every class. The result itself has C d numbers per point.
 
     Raises:
-        ValueError: If the partition does not fit the mixture.
+        ValueError: If the partition does not fit the mixture, or a scale is not a number.
     """
     partition = as_partition(partition, mixture.num_components)
-    return _class_denoisers(mixture, x, *_level(mixture, alpha, sigma), partition)
+    return _class_denoisers(mixture, x, *as_level(alpha, sigma, mixture.centre.dtype), partition)
 
 
 @eqx.filter_jit

@@ -27,7 +27,14 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from gmm_speciation import parameters
-from gmm_speciation.checks import ArrayLike, as_float_array, known, require, takes_states
+from gmm_speciation.checks import (
+    ArrayLike,
+    as_float_array,
+    as_level,
+    known,
+    require,
+    takes_states,
+)
 from gmm_speciation.covariances import (
     Covariance,
     Diagonal,
@@ -220,8 +227,8 @@ class GaussianMixture(eqx.Module):
         return jnp.exp(self.log_weights)
 
     def perturb(self, alpha, sigma) -> "GaussianMixture":
-        """Law of `alpha x + sigma eps`, `eps ~ N(0, I)`: again a mixture."""
-        return self._perturbed(*(jnp.asarray(scale, self.centre.dtype) for scale in (alpha, sigma)))
+        """Law of `alpha x + sigma eps`, `eps ~ N(0, I)`: again a mixture. Of one level, two numbers."""
+        return self._perturbed(*as_level(alpha, sigma, self.centre.dtype))
 
     @eqx.filter_jit
     def _perturbed(self, alpha: Array, sigma: Array) -> "GaussianMixture":

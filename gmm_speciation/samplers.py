@@ -28,7 +28,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
-from gmm_speciation.checks import ArrayLike, as_float_array, as_states
+from gmm_speciation.checks import ArrayLike, as_float_array, as_states, check_label
 from gmm_speciation.guidance import Guidance, Unguided
 from gmm_speciation.inference import Classes, class_denoisers, denoiser
 from gmm_speciation.mixtures import GaussianMixture
@@ -119,9 +119,14 @@ def _levels(process: DiffusionProcess, times: ArrayLike, *, decreasing: bool):
 def label_denoiser(
     mixture: GaussianMixture, x: Array, alpha, sigma, partition: Partition, label: int | None
 ) -> Array:
-    """Posterior mean of class `label`, or of the whole mixture for None."""
+    """Posterior mean of class `label`, or of the whole mixture for None.
+
+    Raises:
+        ValueError: If there is no such class.
+    """
     if label is None:
         return denoiser(mixture, x, alpha, sigma)
+    check_label(label, partition.num_classes)
     if partition.is_trivial:
         weights = jax.nn.one_hot(label, mixture.num_components, dtype=x.dtype)
         return denoiser(
@@ -228,7 +233,8 @@ def sample(
 
     Raises:
         ValueError: If the grid is not decreasing or leaves the process's range, the method or the
-            variance is unknown, or not exactly one of `num_samples` and `start` is given.
+            variance is unknown, not exactly one of `num_samples` and `start` is given, or a label of the
+            guidance is no class.
     """
     levels, states, (_, state, path) = _run(
         mixture,
@@ -278,6 +284,8 @@ def _run(
         states, _ = mixture.perturb(*levels.scales(0)).sample(key_start, num_samples)
     else:
         states = as_states(start, mixture.dim, "start")
+        if states.ndim != 2:
+            raise ValueError(f"`start` must have shape (n, {mixture.dim}); got {states.shape}.")
     guidance = Unguided() if guidance is None else guidance
     partition = as_partition(partition, mixture.num_components)
     return (
@@ -327,9 +335,11 @@ def forward_path(
         key: Random key.
 
     Raises:
-        ValueError: If the grid is not decreasing or leaves the process's range.
+        ValueError: If the grid is not decreasing or leaves the process's range, or `x_0` is not `(n, d)`.
     """
     x_0 = as_float_array(x_0, "x_0")
+    if x_0.ndim != 2:
+        raise ValueError(f"`x_0` must have shape (n, d), a point a row; got {x_0.shape}.")
     grid, alpha, sigma = (
         level.astype(x_0.dtype) for level in _levels(process, times, decreasing=True)
     )

@@ -78,7 +78,15 @@ def log_likelihood_update(
 
     Of one state `(d,)`, or of one a row `(n, *event)`; the class axis comes first. The squares are taken
     as differences to their class average, so no digits go to the common part.
+
+    Raises:
+        ValueError: If the means of a class have not the shape of the state.
     """
+    if x_next.shape != means.shape[1:]:
+        raise ValueError(
+            "`means` must be those of the state for each class, "
+            f"{('C', *x_next.shape)}; got {tuple(means.shape)}."
+        )
     reference = means.mean(0)[None]
     product = (reference - means) * (2 * x_next[None] - means - reference)
     kept = product.shape[: min(2, product.ndim - 1)]
@@ -88,7 +96,16 @@ def log_likelihood_update(
 def class_against_class(
     log_prior: Float[Array, " C"], log_likelihood: Float[Array, "*batch C"]
 ) -> Float[Array, "*batch C"]:
-    """Log-posterior `log pi_c` from the log-likelihoods summed along the path."""
+    """Log-posterior `log pi_c` from the log-likelihoods summed along the path.
+
+    Raises:
+        ValueError: If prior and log-likelihoods are not of the same classes.
+    """
+    if log_likelihood.shape[-1:] != log_prior.shape:
+        raise ValueError(
+            "`log_prior` must be (C,), and the last axis of `log_likelihood` these C classes; got "
+            f"{log_prior.shape} and {log_likelihood.shape}."
+        )
     joint = log_likelihood + log_prior.reshape((1,) * (log_likelihood.ndim - 1) + (-1,))
     return jax.nn.log_softmax(joint, -1)
 

@@ -34,10 +34,17 @@ def quantiles(
     """Quantiles of a one-dimensional mixture.
 
     Raises:
-        ValueError: If the mixture has more than one dimension.
+        ValueError: If the mixture has more than one dimension, or the probabilities do not increase inside
+            (0, 1).
     """
     if mixture.dim != 1:
         raise ValueError(f"Quantiles need a mixture on the line; got dimension {mixture.dim}.")
+    inside = np.all((probabilities > 0) & (probabilities < 1))
+    if probabilities.ndim != 1 or not inside or np.any(np.diff(probabilities) < 0):
+        raise ValueError(
+            "`probabilities` must be a vector that increases inside (0, 1); got shape "
+            f"{probabilities.shape}, {probabilities.ravel()[:5]}. Sort them."
+        )
     means = np.asarray(mixture.centre + mixture.offsets[:, 0])
     scales = np.sqrt(np.asarray(mixture.covariance.matrices(1))[:, 0, 0]) * np.ones_like(means)
     reach = np.max(np.abs(stats.norm.ppf(probabilities[[0, -1]]))) + 1.0

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from gmm_speciation.checks import ArrayLike
+from gmm_speciation.checks import ArrayLike, check_label
 from gmm_speciation.estimate import Estimate
 from gmm_speciation.guidance import Guidance, GuidedCurve
 from gmm_speciation.inference import Classes, class_posterior, denoiser, log_class_posterior
@@ -133,8 +133,12 @@ def outcome(
         label: The class.
         partition: Class of each component; every component its own by default.
         key: Of as many draws of the class.
+
+    Raises:
+        ValueError: If there is no such class.
     """
     partition = as_partition(partition, mixture.num_components)
+    check_label(label, partition.num_classes)
     members = jnp.asarray(partition.labels) == label
     log_weights = jax.nn.log_softmax(jnp.where(members, mixture.log_weights, -jnp.inf))
     of_class = eqx.tree_at(lambda law: law.log_weights, mixture, log_weights)

@@ -18,6 +18,7 @@ import numpy as np
 from jaxtyping import Array, Float, PyTree
 
 from gmm_speciation.arrays import Level, either, like, namespace, scales, softmaxes, wide, zeros
+from gmm_speciation.checks import check_label
 from gmm_speciation.guidance.base import Denoise, Label, Parameter, States, parameter
 from gmm_speciation.guidance.formulae import accumulated_precision
 from gmm_speciation.inference import log_class_posterior
@@ -37,7 +38,13 @@ class ClassEvidence(eqx.Module):
     def of(
         cls, log_posterior: Float[Any, " C n"], log_prior: Float[Any, " C"], label: Label
     ) -> "ClassEvidence":
-        """Of one class, or of one a state; the odds are exact where p is near 1."""
+        """Of one class, or of one a state; the odds are exact where p is near 1.
+
+        Raises:
+            ValueError: If the one class does not exist.
+        """
+        if not getattr(label, "ndim", 0):
+            check_label(label, len(log_prior))
         xp, special = namespace(log_posterior), softmaxes(log_posterior)
         index = xp.ones_like(log_prior).cumsum(0) - 1  # on its device
         own = index[:, None] == label

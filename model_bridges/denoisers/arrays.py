@@ -63,6 +63,20 @@ def as_levels(sigma: Any, name: str = "`sigma`") -> Float[Tensor, "*B"]:
     return (levels.cpu() if levels.device.type == "mps" else levels).to(torch.float64)
 
 
+def levels_of(sigma: Any, count: int) -> Float[Tensor, "*B"]:
+    """The noise level of `count` states, or one a state, in float64.
+
+    Raises:
+        ValueError: As `as_levels`, or if they are not so many.
+    """
+    levels = as_levels(sigma)
+    if levels.shape not in ((), (count,)):
+        raise ValueError(
+            f"`sigma` must be a number or one a state, shape ({count},); got shape {tuple(levels.shape)}."
+        )
+    return levels
+
+
 def as_states(x: Any, name: str = "`x0`") -> Float[Tensor, "*shape"]:
     """Images of torch or numpy as a floating tensor, in their own precision.
 

@@ -24,7 +24,7 @@ import torch
 from jaxtyping import Bool, Float, Shaped
 from torch import Tensor
 
-from model_bridges.denoisers.arrays import as_levels, as_states
+from model_bridges.denoisers.arrays import as_levels, as_states, levels_of
 from model_bridges.denoisers.devices import Placement, placed
 
 
@@ -227,12 +227,18 @@ def class_raw(
         wanted: Classes of each state to evaluate, one at least; the others are 0.
 
     Raises:
-        ValueError: If `max_batch < 1`, and as the denoiser.
+        ValueError: If `max_batch < 1`, the levels or `wanted` are not those of the states, and as the
+            denoiser.
         NotFiniteError: If an output is NaN or infinite.
     """
     if max_batch < 1:
         raise ValueError(f"`max_batch` must be at least 1; got {max_batch}.")
-    levels = as_levels(sigma)
+    levels = levels_of(sigma, len(x))
+    if wanted is not None and wanted.shape != (len(x), denoiser.num_classes):
+        raise ValueError(
+            f"`wanted` must have shape {(len(x), denoiser.num_classes)}, a row a state; got "
+            f"{tuple(wanted.shape)}."
+        )
     size = denoiser.num_classes * len(x)
     rows = (
         torch.arange(size, device=x.device)

@@ -17,7 +17,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from model_bridges.denoisers.arrays import as_levels, as_states, as_tensor
+from model_bridges.denoisers.arrays import as_levels, as_states, as_tensor, levels_of
 from model_bridges.denoisers.base import (
     Factored,
     Label,
@@ -114,12 +114,7 @@ class NetworkDenoiser(Factored):
                 f"`x` must have shape (B, {', '.join(map(str, self.event_shape))}); "
                 f"got {tuple(x.shape)}. Reshape or resize the states."
             )
-        levels = as_levels(sigma)
-        if levels.shape not in ((), (len(x),)):
-            raise ValueError(
-                f"`sigma` must be a number or one a state, shape ({len(x)},); "
-                f"got shape {tuple(levels.shape)}."
-            )
+        levels = levels_of(sigma, len(x))
         self._check_range(levels)
         levels = levels.expand(len(x)).to(self.device, self.dtype)
         states, label = x.to(self.device, self.dtype), self._label(label, len(x))

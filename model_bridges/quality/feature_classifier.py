@@ -64,9 +64,8 @@ class FeatureClassifier:
         from sklearn.exceptions import ConvergenceWarning
         from sklearn.neural_network import MLPClassifier
 
-        flat, classes = _flat(images), _numpy(labels)
-        if len(flat) != len(classes):
-            raise ValueError(f"got {len(flat)} images and {len(classes)} labels; give one each.")
+        flat = _flat(images)
+        classes = one_class_each(labels, len(flat))
         present = np.unique(classes)
         if len(present) < 2 or not np.array_equal(present, np.arange(len(present))):
             raise ValueError(
@@ -136,8 +135,8 @@ class FeatureClassifier:
         return self.logits(self.features(images)).argmax(1)
 
     def accuracy(self, images: Images, labels: Labels) -> float:
-        """Share of images whose predicted class is the label. Raises as `features`."""
-        return float((self.predict(images) == _numpy(labels)).mean())
+        """Share of images whose predicted class is the label. Raises as `features` and `one_class_each`."""
+        return float((self.predict(images) == one_class_each(labels, len(images))).mean())
 
     def _hidden(self, flat: Float[np.ndarray, "n d"]) -> Float[np.ndarray, "n F"]:
         active = (flat.clip(*self.pixel_range) - self.shift[None]) / self.scale[None]
@@ -148,6 +147,21 @@ class FeatureClassifier:
 
 def _numpy(x: Tensor | np.ndarray) -> np.ndarray:
     return x.detach().cpu().numpy() if isinstance(x, Tensor) else x
+
+
+def one_class_each(labels: Labels, num_images: int) -> Int[np.ndarray, " n"]:
+    """Labels of so many images in numpy.
+
+    Raises:
+        ValueError: If they are not one integer an image.
+    """
+    classes = np.asarray(_numpy(labels))
+    if classes.shape != (num_images,) or classes.dtype.kind not in "iu":
+        raise ValueError(
+            f"labels must be integers of shape ({num_images},), one class an image; got {classes.dtype} of "
+            f"shape {classes.shape}."
+        )
+    return classes
 
 
 def _parts(flat: Float[np.ndarray, "n d"]) -> Iterator[np.ndarray]:

@@ -7,7 +7,12 @@ from functools import cached_property
 import numpy as np
 from jaxtyping import Float, Int
 
-from model_bridges.quality.feature_classifier import FeatureClassifier, Images, Labels
+from model_bridges.quality.feature_classifier import (
+    FeatureClassifier,
+    Images,
+    Labels,
+    one_class_each,
+)
 from model_bridges.quality.frechet import Moments
 from model_bridges.quality.precision_recall import radii
 from model_bridges.quality.shares import class_traces
@@ -33,16 +38,14 @@ class Reference:
         """Of labelled images.
 
         Raises:
-            ValueError: If there is not one label an image, or one is no class of the judge.
+            ValueError: If there is not one integer label an image, or one is no class of the judge.
         """
-        features, classes = judge.features(images), np.asarray(labels)
-        if (
-            len(classes) != len(features)
-            or not ((classes >= 0) & (classes < judge.num_classes)).all()
-        ):
+        features = judge.features(images)
+        classes = one_class_each(labels, len(features))
+        if not ((classes >= 0) & (classes < judge.num_classes)).all():
             raise ValueError(
-                f"give one label 0 to {judge.num_classes - 1} an image; got {len(features)} images and "
-                f"{len(classes)} labels {sorted(set(classes.tolist()))[:20]}."
+                f"give one label 0 to {judge.num_classes - 1} an image; got labels "
+                f"{sorted(set(classes.tolist()))[:20]}."
             )
         return cls(features, classes, judge.logits(features).argmax(1), judge.num_classes)
 

@@ -1,7 +1,10 @@
 """Where data come in: numpy, torch and JAX arrays say the same."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
+import jaxtyping
 import numpy as np
 import pytest
 import torch
@@ -149,6 +152,19 @@ def test_what_cannot_be_read_is_a_value_error_that_says_what_to_do(name, mixture
     make, message = REFUSED[name]
     with pytest.raises(ValueError, match=message):
         mixture.posterior(make())
+
+
+@pytest.mark.parametrize("name", ["denoiser", "class_denoisers", "posterior_covariance", "perturb"])
+@pytest.mark.parametrize("shape", [(1,), (3,), (3, 1)])
+def test_scales_of_many_levels_are_refused(name, shape, mixture, x, monkeypatch):
+    """Shapes that broadcast: one a coordinate, or one a component of three."""
+    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)  # as it is for users
+    law = gs.GaussianMixture.isotropic(np.eye(3), 0.5) if name == "perturb" else mixture
+    states = {"perturb": (), "posterior_covariance": (x[0],)}.get(name, (x,))
+    function = getattr(law, name) if name == "perturb" else partial(getattr(gs, name), law)
+    for alpha, sigma in ((0.8, np.full(shape, 0.6)), (np.full(shape, 0.8), 0.6)):
+        with pytest.raises(ValueError, match="`alpha` and `sigma` must be numbers; got shapes"):
+            function(*states, alpha, sigma)
 
 
 def test_fits_and_partitions_refuse_gradients_alike():

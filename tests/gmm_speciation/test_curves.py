@@ -1,5 +1,6 @@
 """Entropy curves: peaks, windows and clocks of curves whose answers are known."""
 
+import jaxtyping
 import numpy as np
 import pytest
 
@@ -75,6 +76,14 @@ def test_rates_of_another_length_are_refused():
     exact = gs.Estimate.exact
     with pytest.raises(ValueError, match="one value a noise level"):
         EntropyCurve(np.array([1.0, 0.0]), exact(np.zeros(2)), exact(np.zeros(3)), 1.0, "test")
+
+
+@pytest.mark.parametrize("shapes", [((2, 3), (2, 3)), ((3, 2), (3, 1)), ((2,), (2,))])
+def test_batches_of_another_shape_are_refused(shapes, monkeypatch):
+    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)  # as it is for users
+    exact, batches = gs.Estimate.exact(np.zeros(2)), Batches(*map(np.zeros, shapes))
+    with pytest.raises(ValueError, match=r"a row a batch .* \(R, 2\)"):
+        EntropyCurve(np.array([1.0, 0.0]), exact, exact, 1.0, "test", batches)
 
 
 @pytest.mark.parametrize("grid", [[0.0, 1.0], [1.0, 1.0], [np.nan, 0.0], [1.0]])

@@ -126,6 +126,9 @@ def test_bad_options(data):
                 function(*data, **options)
         with pytest.raises(ValueError, match="below the dimension"):
             function(*data, "low-rank", rank=4)
+    for folds in (1, 0, -1):
+        with pytest.raises(ValueError, match="`num_folds` must be at least 2"):
+            gs.best_shrinkage(*data, num_folds=folds)
     from sklearn.mixture import GaussianMixture as Other
 
     with pytest.raises(ValueError, match="not fitted"):

@@ -5,6 +5,7 @@ from functools import partial
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import jaxtyping
 import numpy as np
 import pytest
 
@@ -316,3 +317,23 @@ def test_bad_input():
     for kind in (DynamicNegative.tracked, partial(Feedback.tracked, num_steps=9)):
         with pytest.raises(TypeError, match="floor"):
             kind(0, floor=0.1)
+
+
+@pytest.mark.parametrize("label", [3, -1, 0.5])
+def test_evidence_of_no_class_is_refused(label, array, monkeypatch):
+    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)  # as it is for users
+    x = array(np.zeros((4, 2)))
+    for source in (
+        ExactPosterior(MIXTURE, label, PARTS),
+        TrackedClasses(label, array(np.log([0.5, 0.3, 0.2]))),
+    ):
+        with pytest.raises(ValueError, match=f"a class, 0 to 2; got {label}"):
+            source.step(source.init(x), x, LEVEL, _denoise(x))
+
+
+def test_scales_with_an_axis_too_many_are_refused(array, monkeypatch):
+    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)  # as it is for users
+    x = array(np.zeros((4, 2)))
+    for scale in (np.ones((4, 1)), np.ones((2, 2))):
+        with pytest.raises(ValueError, match=r"got shape .* for 4 states"):
+            ClassifierFree(1, scale).step((), x, LEVEL, _denoise(x))

@@ -1,12 +1,13 @@
 """Reverse sampling reproduces the law; forward paths have the right kernels."""
 
 import jax.numpy as jnp
+import jaxtyping
 import numpy as np
 import pytest
 from scipy import stats
 
 import gmm_speciation as gs
-from gmm_speciation.guidance import Guidance, Unguided
+from gmm_speciation.guidance import ClassifierFree, Guidance, Unguided
 
 MIXTURE = gs.GaussianMixture.isotropic([[-2.0], [1.0]], 0.1, [0.3, 0.7])
 
@@ -111,3 +112,24 @@ def test_bad_input(key):
         gs.sample(MIXTURE, process, [1.0, 0.1], key=key)
     with pytest.raises(ValueError, match="range of LinearInterpolant"):
         gs.sample(MIXTURE, gs.LinearInterpolant(), [1.5, 0.1], key=key, num_samples=2)
+
+
+@pytest.mark.parametrize("label", [2, -1, 0.5])
+@pytest.mark.parametrize("labels", [[0, 1], [0, 1, 1]])
+def test_labels_that_are_no_class_are_refused(label, labels, key, monkeypatch):
+    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)  # as it is for users
+    law = gs.GaussianMixture.isotropic(np.arange(float(len(labels)))[:, None], 0.1)
+    clock, options = gs.OrnsteinUhlenbeck(), {"key": key, "num_samples": 2, "partition": labels}
+    for guidance in (Unguided(label), ClassifierFree(0, 2.0, reference=label)):
+        with pytest.raises(ValueError, match=f"a class, 0 to 1; got {label}"):
+            gs.sample(law, clock, [1.0, 0.1], guidance=guidance, **options)
+
+
+@pytest.mark.parametrize("shape", [(1,), (2, 2, 1)])
+def test_states_that_are_no_rows_are_refused(shape, key, monkeypatch):
+    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)  # as it is for users
+    clock, states = gs.OrnsteinUhlenbeck(), np.ones(shape)
+    with pytest.raises(ValueError, match=r"`start` must have shape \(n, 1\)"):
+        gs.sample(MIXTURE, clock, [1.0, 0.1], key=key, start=states)
+    with pytest.raises(ValueError, match=r"`x_0` must have shape \(n, d\)"):
+        gs.forward_path(states, clock, [1.0, 0.1], key=key)

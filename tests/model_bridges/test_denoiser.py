@@ -135,6 +135,20 @@ def test_bad_arguments_are_refused(x, sigma, label, message, monkeypatch):
             call(x, sigma, label)
 
 
+@pytest.mark.parametrize("shape", [(1,), (2,), (7,), (5, 1)])
+def test_levels_of_other_states_are_refused_for_all_classes(x, shape, monkeypatch):
+    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)  # as it is for users
+    with pytest.raises(ValueError, match=r"one a state, shape \(5,\)"):
+        mb.class_raw(linear(), x, torch.ones(shape))
+
+
+@pytest.mark.parametrize("shape", [(5, 2), (1, 3), (3, 5)])
+def test_wanted_classes_of_other_states_are_refused(x, shape, monkeypatch):
+    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)  # as it is for users
+    with pytest.raises(ValueError, match=r"`wanted` must have shape \(5, 3\)"):
+        mb.class_raw(linear(), x, 1.0, wanted=torch.ones(shape, dtype=torch.bool))
+
+
 def test_states_of_another_shape_are_refused():
     with pytest.raises(ValueError, match=r"must have shape \(B, 4\)"):
         linear()(torch.zeros(2, 5), 1.0, mb.UNCONDITIONAL)

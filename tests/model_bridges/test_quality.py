@@ -1,7 +1,9 @@
 """Quality of drawn images: the judge, whole runs, and pairs of runs."""
 
 import time
+from functools import partial
 
+import jaxtyping
 import numpy as np
 import pytest
 import torch
@@ -98,7 +100,10 @@ def test_two_classes_have_two_logits(digits):
 
 def test_judges_refuse_what_they_cannot_judge(judge, digits):
     images, labels = digits.train_images, digits.train_labels
-    with pytest.raises(ValueError, match="10 images and 9 labels; give one each"):
+    with pytest.raises(
+        ValueError,
+        match=r"integers of shape \(10,\), one class an image; got int64 of shape \(9,\)",
+    ):
         FeatureClassifier.train(images[:10], labels[:9])
     with pytest.raises(ValueError, match="classes 0 to C - 1"):
         FeatureClassifier.train(images[labels > 0], labels[labels > 0])
@@ -153,10 +158,24 @@ def test_assessing_data_without_a_class(judge, reference, digits):
 
 
 def test_references_need_a_label_an_image(judge, digits):
-    with pytest.raises(ValueError, match="one label 0 to 9 an image; got 5 images and 4 labels"):
+    with pytest.raises(
+        ValueError, match=r"shape \(5,\), one class an image; got int64 of shape \(4,\)"
+    ):
         Reference.of(judge, digits.train_images[:5], digits.train_labels[:4])
     with pytest.raises(ValueError, match="one label 0 to 9"):
         Reference.of(judge, digits.train_images[:2], torch.tensor([0, 10]))
+
+
+@pytest.mark.parametrize(
+    "form",
+    [lambda c: c[:, None], lambda c: c[:1], lambda c: c.float(), lambda c: torch.eye(10).long()[c]],
+)
+def test_labels_that_are_not_one_integer_an_image_are_refused(judge, digits, form, monkeypatch):
+    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)  # as it is for users
+    images, labels = digits.train_images[:50], form(digits.train_labels[:50])
+    for use in (FeatureClassifier.train, judge.accuracy, partial(Reference.of, judge)):
+        with pytest.raises(ValueError, match=r"integers of shape \(50,\), one class an image"):
+            use(images, labels)
 
 
 def test_floors_need_two_halves(judge, reference, digits):
