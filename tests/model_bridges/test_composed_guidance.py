@@ -138,7 +138,7 @@ def test_negative_prompts_scales_of_prompts_and_several_pictures(pipe):
     close(drawn[:2], own[6.0][:2])
     assert (drawn[2:] - own[6.0][2:]).abs().amax((1, 2, 3)).min() > 1e-3
     with (
-        pytest.raises(ValueError, match="got 3 for 4 states"),
+        pytest.raises(ValueError, match=r"got shape \(3,\) for 4 states"),
         on_pipeline(pipe, ClassifierFree(PROMPT, [1.0, 2.0, 3.0])),
     ):
         draw(pipe, 9.0, **given)
