@@ -73,7 +73,7 @@ def per_state(x: Float[Any, " n *event"], value: Any) -> Any:
     if left or not copies or np.ndim(value) > 1:
         raise ValueError(
             "Weights must be a number, or one a state or a group of them; got shape "
-            f"{tuple(value.shape)} for {len(x)} states."
+            f"{tuple(np.shape(value))} for {len(x)} states."
         )
     xp = namespace(x)
     return weights(xp.asarray(value)[xp.arange(len(x)) // copies], x)

@@ -3,6 +3,7 @@
 import subprocess
 import sys
 
+import jaxtyping
 import pytest
 
 HEAVY = ("torch", "flax", "optax", "matplotlib", "sklearn", "diffusers")
@@ -37,6 +38,15 @@ def test_using_the_theory_loads_nothing_heavier_than_jax():
 
 def test_importing_the_bridges_loads_no_torch():
     assert not loaded_modules("import model_bridges") & {"jax", *HEAVY}
+
+
+def test_types_are_checked_while_tests_run():
+    """Of a function that is called seldom: `conftest.often_enough` checks the first calls alone."""
+    import gmm_speciation as gs
+    from gmm_speciation.control import quantiles
+
+    with pytest.raises(jaxtyping.TypeCheckError, match="probabilities"):
+        quantiles(gs.GaussianMixture.isotropic([[0.0]], 1.0), "half")
 
 
 @pytest.mark.parametrize("package", ["gmm_speciation", "model_bridges"])

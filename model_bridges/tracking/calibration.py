@@ -17,7 +17,7 @@ from jaxtyping import Float, Int
 
 from gmm_speciation.estimate import Estimate
 from gmm_speciation.shares import Share
-from model_bridges.tracking.readouts import chain_entropy
+from model_bridges.tracking.readouts import chain_entropy, label_cross_entropy
 from model_bridges.tracking.tracked import Chain, PartitionLike, TrackedPosterior, group_log_sum
 
 
@@ -28,9 +28,8 @@ def cross_entropy(record: TrackedPosterior, partition: PartitionLike = None) -> 
         ValueError: If the tracked posterior has no labels or fewer than two images.
     """
     labels, chosen = record.group_labels(partition), record.partition(partition)
-    images = np.arange(len(labels))
     samples = record.extrapolate(
-        lambda chain: -group_log_sum(chain.log_posterior, chosen)[:, images, labels]
+        lambda chain: label_cross_entropy(chain.log_posterior, chosen, labels)
     )
     return record.estimate(samples)
 

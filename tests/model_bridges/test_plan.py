@@ -82,6 +82,10 @@ def test_the_probe_ends_in_time_and_keeps_to_its_batch():
     assert max(sizes) == 8
     assert found.evaluations_a_second > 0
     assert found.memory > 0
+    sizes.clear()
+    probe_speed(CountingDenoiser(Watched()), 8, seconds=600.0)
+    # Memory, then speed: done long before the time is over.
+    assert sizes == [1, 2, 1, 2, 4, 8, 8, 8]
 
 
 def test_commands_plan_and_stop(capsys, tmp_path):
