@@ -11,11 +11,12 @@ both ends of the noise range. The raw output is `D` itself (skip 0, out 1).
 """
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from gmm_speciation.covariances import LowRank
@@ -24,6 +25,8 @@ from gmm_speciation.mixtures import GaussianMixture
 from gmm_speciation.partitions import Partition, as_partition
 from model_bridges.denoisers.base import Unconditional
 from model_bridges.denoisers.network import NetworkDenoiser
+
+Component = int | Int[Tensor, " B"]  # of all states, or of each
 
 
 def mixture_denoiser(
@@ -62,6 +65,8 @@ def mixture_denoiser(
         flat = x.reshape(len(x), -1)
         if isinstance(label, Unconditional):
             return exact.denoise(flat, sigma, exact.everything).reshape(x.shape)
+        if exact.single is not None:
+            return exact.denoise(flat, sigma, [exact.single[label]]).reshape(x.shape)
         result = torch.empty_like(flat)
         for index in label.unique().tolist():
             rows = (label == index).nonzero()[:, 0]
@@ -117,6 +122,10 @@ class _TorchMixture(nn.Module):
         )
         self.members = [np.flatnonzero(labels == c).tolist() for c in range(partition.num_classes)]
         self.everything = list(range(mixture.num_components))
+        # The component of every class, where each has one and no class a basis of its own.
+        alone = all(len(m) == 1 for m in self.members)
+        alone = alone and (self.bases is None or len(self.bases) == 1)
+        self.single = nn.Buffer(torch.tensor(self.members)[:, 0]) if alone else None
         self.class_prior = tuple(float(weights[m].sum() / weights.sum()) for m in self.members)
         weights = self.log_weights.exp().double()
         spread = self.offsets.double() - weights @ self.offsets.double()
@@ -124,7 +133,7 @@ class _TorchMixture(nn.Module):
         total = (weights @ spread**2).mean() + weights @ traces / dim
         self.scale = float(total.sqrt()) or 1.0
 
-    def _project(self, y: Float[Tensor, "B d"], component: int) -> Float[Tensor, "B m"]:
+    def _project(self, y: Float[Tensor, "B d"], component: Component) -> Float[Tensor, "B m"]:
         """`U_k^T (y - nu_k)`, and what is left of `y - nu_k` across an incomplete basis."""
         centred = y - self.offsets[component]
         if self.bases is None:
@@ -134,7 +143,7 @@ class _TorchMixture(nn.Module):
         return torch.cat([along, centred - along @ basis.T], -1) if self.across else along
 
     def _mean(
-        self, z: Float[Tensor, "B m"], gain: Float[Tensor, "B m"], component: int
+        self, z: Float[Tensor, "B m"], gain: Float[Tensor, "B m"], component: Component
     ) -> Float[Tensor, "B d"]:
         """`nu_k + U_k (gain z)`."""
         z = gain * z
@@ -145,7 +154,7 @@ class _TorchMixture(nn.Module):
         return self.offsets[component] + z
 
     def denoise(
-        self, x: Float[Tensor, "B d"], sigma: Float[Tensor, " B"], members: list[int]
+        self, x: Float[Tensor, "B d"], sigma: Float[Tensor, " B"], members: Sequence[Component]
     ) -> Float[Tensor, "B d"]:
         """`E[x_0 | x, component in members]`."""
         y, noise = x - self.centre, (sigma**2)[:, None]
@@ -158,10 +167,13 @@ class _TorchMixture(nn.Module):
         return total + self.centre
 
     def _weights(
-        self, projected: list[Float[Tensor, "B m"]], noise: Float[Tensor, "B 1"], members: list[int]
+        self,
+        projected: list[Float[Tensor, "B m"]],
+        noise: Float[Tensor, "B 1"],
+        members: Sequence[Component],
     ) -> Float[Tensor, "K B 1"]:
         """Posterior of the components among `members`; equal prior inside a class of weight 0."""
-        log_weights = self.log_weights[members]
+        log_weights = self.log_weights[list(members)]
         if not bool(torch.isfinite(log_weights).any()):
             log_weights = torch.zeros_like(log_weights)
         rows = []
