@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 
+import equinox as eqx
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -65,7 +66,8 @@ def plot_curve(
             band(lower, curve.log_snr, curve.rate, colour=colour, scale=scale, linestyle=dash)
             prior = scale * curve.prior_entropy
             upper.axhline(prior, color=colour, linewidth=1.0, linestyle=":")
-            if curve.prior_entropy - curve.entropy.value[0] > 1e-9:  # else it is flat
+            whole = not np.isnan([curve.entropy.value, curve.rate.value]).any()  # else it has gaps
+            if whole and curve.prior_entropy - curve.entropy.value[0] > 1e-9:  # else it is flat
                 _mark_window(upper, lower, curve, colour, index, len(named))
                 _mark_peaks(lower, curve, colour, scale)
         for index, (label, place) in enumerate(marks.items(), start=len(named)):
@@ -90,14 +92,19 @@ def plot_clock(clocked: ClockedCurve | Mapping[str, ClockedCurve], unit: str = "
     """
     named = {"curve": clocked} if isinstance(clocked, ClockedCurve) else dict(clocked)
     scale = unit_scale(unit)
-    processes = {type(curve.process).__name__ for curve in named.values()}
-    if len(processes) != 1:
-        raise ValueError(f"The curves must be on one process's clock; got {sorted(processes)}.")
+    if not named:
+        raise ValueError("There must be at least one curve to plot; got none.")
+    first = next(iter(named.values()))
+    name = type(first.process).__name__
+    if not all(eqx.tree_equal(curve.process, first.process) for curve in named.values()):
+        kinds = ", ".join(sorted({type(curve.process).__name__ for curve in named.values()}))
+        apart = kinds if kinds != name else f"{kinds} with different parameters"
+        raise ValueError(f"The curves must be on one process's clock; got {apart}.")
     figure, (upper, lower) = panels((1.0, 1.0))
     with styled():
-        for index, (name, curve) in enumerate(named.items()):
+        for index, (label, curve) in enumerate(named.items()):
             colour = COLOURS[index % len(COLOURS)]
-            band(upper, curve.times, curve.entropy, colour=colour, label=name, scale=scale)
+            band(upper, curve.times, curve.entropy, colour=colour, label=label, scale=scale)
             band(lower, curve.times, curve.rate, colour=colour, scale=scale)
             peaks = curve.peaks()
             for peak in peaks or (curve.peak(),):
@@ -107,13 +114,12 @@ def plot_clock(clocked: ClockedCurve | Mapping[str, ClockedCurve], unit: str = "
                     _say_share(lower, at, float(peak.share.value), colour)
         upper.set_ylabel(f"class entropy H(C|X)  [{unit}]")
         lower.set_ylabel(f"rate dH/dt  [{unit} per unit t]")
-        first = next(iter(named.values()))
         starts, ends = zip(*((c.times[0], c.times[-1]) for c in named.values()), strict=True)
         if np.isinf(first.process.time_range[1]) and max(ends) > 50 * min(starts) > 0:
             lower.set_xscale("log")
             lower.xaxis.set_major_formatter("{x:g}")
         lower.set_xlim(min(starts), max(ends))
-        lower.set_xlabel(f"time t of {processes.pop()}        signal  →  noise")
+        lower.set_xlabel(f"time t of {name}        signal  →  noise")
         upper.set_ylim(bottom=0)
         lower.set_ylim(bottom=0)
         upper.plot([], [], "o", color="#777777", label="peaks of dH/dt")
@@ -139,6 +145,8 @@ def _marks(speciation: Marks | None) -> dict[str, float]:
         if place is None:
             continue
         value = float(place.value if isinstance(place, Estimate) else place)
+        if not np.isfinite(value):
+            continue
         sign = "−" if value < 0 else ""
         label = f"{name}, λ = {sign}{abs(value):.2f}"
         # Of a long note its beginning: "on a plateau", without the numbers.

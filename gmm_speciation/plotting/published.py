@@ -156,7 +156,7 @@ def _points(axes, times, share, marker: str, size: float, colour: str) -> None:
     axes.errorbar(
         times,
         np.asarray(share.value),
-        yerr=share.half_width(),
+        yerr=np.abs(np.array(share.interval()) - share.value),  # a share's has two lengths
         fmt=marker,
         color=colour,
         markersize=size,

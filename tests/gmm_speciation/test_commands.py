@@ -8,10 +8,12 @@ import sys
 import time
 from subprocess import PIPE
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from gmm_speciation.reporting import terminal
+from gmm_speciation.reporting.records import load_result
 from gmm_speciation.reporting.report import Report
 from gmm_speciation.reporting.tables import plain
 
@@ -100,7 +102,11 @@ def test_what_names_quote_steers_no_terminal_and_is_no_markup(tmp_path, capsys):
         .table([ESCAPES], [[ESCAPES]])
         .write(tmp_path / "out", {"name": ESCAPES})
     )
-    assert json.loads((out / "result.json").read_text())["name"] == ESCAPES
+    assert load_result(out)["name"] == ESCAPES.replace("\udce9", r"\udce9")
+    terminal.print_json({"name": ESCAPES})
+    printed = capsys.readouterr().out
+    assert json.loads(printed)["name"] == ESCAPES.replace("\udce9", r"\udce9")
+    assert not {"\x1b", "\x07", "\x9b", "\u202e", "\udce9"} & set(printed)
     assert "\x1b" not in (out / "report.md").read_text() + (out / "report.html").read_text()
 
 
@@ -137,6 +143,13 @@ sys.exit(terminal.run(app))
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
     assert (done.returncode, done.stdout, done.stderr) == (130, "", "error: interrupted\n")
+
+
+def _lack_of_memory():
+    """XLA's own error."""
+    with pytest.raises(RuntimeError) as raised:
+        jnp.zeros(1 << 50).block_until_ready()
+    return raised.value
 
 
 def test_a_ctrl_c_during_the_import_of_jax_waits_for_its_end():
@@ -180,7 +193,7 @@ sys.exit(terminal.run(app))
     )
 
 
-@pytest.mark.parametrize("error", [OverflowError("too big"), MemoryError()])
+@pytest.mark.parametrize("error", [OverflowError("too big"), MemoryError(), _lack_of_memory()])
 def test_numbers_beyond_the_machine_are_one_line(error, capsys):
     app = terminal.application("x", "0", "x")
 

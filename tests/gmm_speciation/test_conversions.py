@@ -196,3 +196,13 @@ def test_a_discriminant_that_uses_another_covariance_is_refused(rng):
     for model in (uneven.fit(x, labels), singular):
         with pytest.raises(ValueError, match="does not predict by its `covariance_`"):
             gs.from_scikit_learn(model)
+
+
+@pytest.mark.parametrize("kind", ["spherical", "diag", "full", "tied"])
+def test_covariances_that_a_model_does_not_predict_by_are_refused(kind, rng):
+    x = np.concatenate([rng.normal(size=(60, 3)) + shift for shift in (-2, 0, 3)])
+    model = Other(3, covariance_type=kind, random_state=0).fit(x * [1.0, 1e-2, 1e3])
+    gs.from_scikit_learn(model)  # ill-conditioned, and its own
+    model.covariances_ = 1.01 * model.covariances_
+    with pytest.raises(ValueError, match="not those of its `covariances_`"):
+        gs.from_scikit_learn(model)

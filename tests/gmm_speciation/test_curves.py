@@ -1,5 +1,7 @@
 """Entropy curves: peaks, windows and clocks of curves whose answers are known."""
 
+import dataclasses
+
 import jaxtyping
 import numpy as np
 import pytest
@@ -65,6 +67,20 @@ def test_a_grid_that_misses_the_window_is_an_error():
         curve.window(0.99)
     with pytest.raises(ValueError, match=r"inside \(0, 1\)"):
         curve.window(1.0)
+
+
+@pytest.mark.parametrize("part", ["entropy", "rate"])
+@pytest.mark.parametrize("read", ["peak", "peaks", "window", "information_budget"])
+def test_a_curve_with_a_gap_is_read_nowhere(part, read):
+    curve = logistic_curve()
+    values = np.array(getattr(curve, part).value)
+    values[3] = np.nan
+    gapped = dataclasses.replace(curve, **{part: gs.Estimate.exact(values)})
+    with pytest.raises(
+        ValueError, match=f"no value at log-SNR {gs.estimate.in_digits(curve.log_snr[3])}:"
+    ):
+        getattr(gapped, read)()
+    assert len(gapped.plot()) == 2  # a picture with the gap, and without what would be read off
 
 
 def test_a_process_that_does_not_reach_the_noise_is_an_error():
