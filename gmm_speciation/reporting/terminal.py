@@ -328,9 +328,13 @@ def print_json(result: Mapping[str, Any]) -> None:
     """A result on stdout, as `records.to_json` has it, with the version of its format."""
     from gmm_speciation.reporting.records import FORMAT, to_json
 
-    content = {"format": FORMAT, **to_json(result)}
+    print(json_text({"format": FORMAT, **to_json(result)}))
+
+
+def json_text(content: Any) -> str:
+    """Plain data as JSON for a terminal: what would steer it is written out as JSON does."""
     text = json.dumps(content, indent=1, allow_nan=False, ensure_ascii=False)
-    print(CONTROL.sub(lambda found: f"\\u{ord(found[0]):04x}", text))  # as JSON writes them out
+    return CONTROL.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
 
 
 def show(what: RichTable | str, quiet: bool = False) -> None:
