@@ -51,7 +51,12 @@ def plot_sizes(families: Mapping[str, Mapping[str, Mapping[int, float]]]) -> Fig
 
     Args:
         families: Error by family, estimator and size; infinite ones are left out.
+
+    Raises:
+        ValueError: If there is no family.
     """
+    if not families:
+        raise ValueError("There must be at least one family of tasks to plot; got none.")
     names = list(dict.fromkeys(name for of in families.values() for name in of))
     ticks = sorted({n for of in families.values() for line in of.values() for n in line})
     rows = -(-len(families) // 2)
@@ -101,11 +106,16 @@ def plot_log_law(laws: Sequence[LogLaw]) -> Figure:
 
     Args:
         laws: The legend tells their slopes with 95 % intervals.
+
+    Raises:
+        ValueError: If there is no law.
     """
+    if not laws:
+        raise ValueError("There must be at least one law to plot; got none.")
     figure, (above, below) = panels((1.7, 1.0), width=8.0)
     with styled():
         for index, law in enumerate(laws):
-            colour, marker = COLOURS[index], _MARKERS[index]
+            colour, marker = COLOURS[index % len(COLOURS)], _MARKERS[index % len(_MARKERS)]
             low, high = law.interval
             label = (
                 f"{law.family}, {law.point}: slope {law.slope:.3f} ({low:.3f} to {high:.3f}), exact "

@@ -1,6 +1,7 @@
 """Pictures of guidance: the cross-entropy along guided trajectories, and where an interval pays."""
 
 from collections.abc import Mapping, Sequence
+from itertools import cycle
 from typing import Any
 
 import numpy as np
@@ -41,7 +42,7 @@ def plot_guided(
                 curve.clock, curve.cross_entropy.value, label=f"guidance scale {scale:g}", **style
             )
             lower.plot(curve.clock, curve.clock * curve.rate.value, **style)
-        for marker, (name, (scale, curve)) in zip("osD^v", (points or {}).items(), strict=False):
+        for marker, (name, (scale, curve)) in zip(cycle("osD^v"), (points or {}).items()):
             upper.errorbar(
                 curve.clock,
                 np.asarray(curve.cross_entropy.value),
@@ -85,7 +86,12 @@ def plot_interval_gain(
         gains: One a scale.
         window: Shaded, as in `plot_guided`.
         title: Above the picture.
+
+    Raises:
+        ValueError: If there is no gain.
     """
+    if not gains:
+        raise ValueError("There must be at least one gain to plot; got none.")
     figure, (upper, lower) = panels((1.0, 1.0))
     with styled():
         for index, gain in enumerate(gains):

@@ -188,6 +188,12 @@ def test_pictures_show_what_the_results_hold():
     assert "λ" in figure.axes[1].get_xlabel()
     with pytest.raises(ValueError, match="at least one"):
         plotting.plot_guided({})
+    many = {f"run {index}": (3.0, curves[3.0]) for index in range(7)}
+    (legend,) = plotting.plot_guided(curves, many).legends
+    assert {f"simulated, {name}" for name in many} <= {t.get_text() for t in legend.get_texts()}
+    for draw in (plotting.plot_interval_gain, plotting.plot_log_law, plotting.plot_sizes):
+        with pytest.raises(ValueError, match="at least one"):
+            draw({} if draw is plotting.plot_sizes else [])
 
 
 PRIORS = [1e-12, 1e-9, 1e-6, 1e-3, 0.1, 0.5, 0.9, 0.999]
