@@ -66,9 +66,7 @@ def plot_class_criteria(criteria: ClassCriteria) -> Figure:
 
 
 def plot_limit(
-    law: LimitCurve,
-    curves: Mapping[str, tuple[ClockedCurve, float]],
-    title: str | None = None,
+    law: LimitCurve, curves: Mapping[str, tuple[ClockedCurve, float]], title: str | None = None
 ) -> Figure:
     """Curves of finite dimension around their speciation time, on the law they tend to.
 
