@@ -3,12 +3,10 @@
 from pathlib import Path
 from typing import Annotated, Any
 
-from gmm_speciation.reporting import terminal
-
-# isort: split
 import typer
 
 from gmm_speciation.cli.options import app
+from gmm_speciation.reporting import terminal
 from gmm_speciation.reporting.terminal import Out, Quiet
 
 File = Annotated[Path, typer.Argument(metavar="FILE", help="A result.json, or a report's folder.")]

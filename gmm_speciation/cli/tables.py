@@ -117,8 +117,7 @@ def times_tables(
     headers = ["criterion", "log-SNR λ", "σ/α", f"t, {type(process).__name__}", "remark"]
     return {
         level: Table(
-            headers,
-            [[name, *_point(point, process)] for name, point in times.points().items()],
+            headers, [[name, *_point(point, process)] for name, point in times.points().items()]
         )
         for level, times in criteria.items()
     }

@@ -124,13 +124,7 @@ def test_a_sweep_goes_on_where_it_stopped_and_every_end_is_a_row(own):
     heard = Heard()
     rows |= {
         row["estimator"]: row
-        for row in sweep(
-            wanted,
-            own / "out",
-            limits=limits,
-            jobs=1,
-            progress=heard,
-        )
+        for row in sweep(wanted, own / "out", limits=limits, jobs=1, progress=heard)
     }
     # What failed runs again, what has a result does not.
     assert heard.parts == [(1, 4), (2, 4), (3, 4), (4, 4)]

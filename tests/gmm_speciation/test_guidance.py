@@ -112,9 +112,7 @@ def test_safe_latent_diffusion_follows_its_equations(x):
     guidance = SafeLatent(1, 2.0, threshold=0.1, warmup=1, prompt=2, scale=4.0)
     denoised, state = guidance.step(guidance.init(x), x, LEVEL, _denoise(x))
     np.testing.assert_allclose(
-        (points - alpha * np.asarray(denoised)) / sigma,
-        whole + 4 * (prompt - whole),
-        atol=1e-10,
+        (points - alpha * np.asarray(denoised)) / sigma, whole + 4 * (prompt - whole), atol=1e-10
     )
     denoised, _ = guidance.step(state, x, LEVEL, _denoise(x))
     expected = whole + 4 * (prompt - whole - second)

@@ -74,10 +74,7 @@ def test_spread_of_own_matrices_against_dense_inverses(
     x = np.concatenate([means + 0.05, rng.normal(size=(18, dim))]).astype(dtype)
     groups = gs.Partition(np.arange(count) if partition is None else partition)
     found = spread_of(
-        mixture,
-        mixture.centred(jnp.asarray(x)),
-        mixture.log_posterior(jnp.asarray(x)),
-        groups,
+        mixture, mixture.centred(jnp.asarray(x)), mixture.log_posterior(jnp.asarray(x)), groups
     )
     inverse = np.linalg.inv(dense)
     offset = x[:, None].astype(float) - means[None]

@@ -240,10 +240,7 @@ def test_reductions_do_not_depend_on_the_order(dtype):
     means[0] *= 100
     order = [2, 0, 1]
     with width(dtype):
-        for kind, given in {
-            "isotropic": (0.5,),
-            "diagonal": (np.linspace(0.5, 1, 5),),
-        }.items():
+        for kind, given in {"isotropic": (0.5,), "diagonal": (np.linspace(0.5, 1, 5),)}.items():
             make = getattr(gs.GaussianMixture, kind)
             one, other = (
                 gs.class_entropy(make(mu, *given), [3.0, 0.0, -3.0], method="exact").value

@@ -103,10 +103,7 @@ def test_covariances_that_differ_and_are_not_isotropic_have_no_reduction():
     ("full", "reduced"),
     [
         (gs.families.symmetric_pair(16), gs.families.symmetric_pair(16, reduced=True)),
-        (
-            gs.families.equidistant(4, 9, 5.0),
-            gs.families.equidistant(4, 9, 5.0, reduced=True),
-        ),
+        (gs.families.equidistant(4, 9, 5.0), gs.families.equidistant(4, 9, 5.0, reduced=True)),
         (
             gs.families.equal_means(64, [0.5, 1.5]),
             gs.families.equal_means(64, [0.5, 1.5], reduced=True),
