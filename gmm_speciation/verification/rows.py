@@ -33,9 +33,9 @@ def row(
     )
 
 
-def kappa_of(log_snr: Float[np.ndarray, "*T"], dim: int) -> Float[np.ndarray, "*T"]:
+def kappa_of(log_snr: Float[np.ndarray, "*T"] | float, dim: int) -> Float[np.ndarray, "*T"]:
     """Of two unit-variance classes with |m|^2 = dim: `alpha^2 dim` on a variance-preserving process."""
-    return dim / (1 + np.exp(-np.asarray(log_snr)))
+    return np.asarray(dim / (1 + np.exp(-np.asarray(log_snr))))
 
 
 def level_of(kappa: Float[np.ndarray, "*T"] | float, dim: int) -> Float[np.ndarray, "*T"]:
