@@ -1,6 +1,7 @@
 """Pictures of entropy curves: entropy above, rate below, on one noise axis or on a clock."""
 
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -53,16 +54,9 @@ def plot_curve(
     for index, (name, curve) in enumerate(named.items()):
         colour = COLOURS[index % len(COLOURS)]
         dash = DASHES[index // len(COLOURS) % len(DASHES)]
-        band(
-            upper,
-            curve.log_snr,
-            curve.entropy,
-            colour=colour,
-            label=name,
-            scale=scale,
-            linestyle=dash,
-        )
-        band(lower, curve.log_snr, curve.rate, colour=colour, scale=scale, linestyle=dash)
+        line: dict[str, Any] = {"colour": colour, "scale": scale, "linestyle": dash}
+        band(upper, curve.log_snr, curve.entropy, label=name, **line)
+        band(lower, curve.log_snr, curve.rate, **line)
         prior = scale * curve.prior_entropy
         upper.axhline(prior, color=colour, linewidth=1.0, linestyle=":")
         if curve.prior_entropy - curve.entropy.value[0] > 1e-9:  # else it is flat
@@ -198,9 +192,8 @@ def _say_share(axes: Axes, at: tuple[float, float], share: float, colour: str) -
 
 def _mark_point(upper: Axes, lower: Axes, label: str, place: float, index: int) -> None:
     colour, dash = COLOURS[index % len(COLOURS)], DASHES[1:][index % (len(DASHES) - 1)]
-    for axes in (upper, lower):
-        axes.axvline(place, color=colour, linestyle=dash, linewidth=1.4)
-    upper.plot([], [], color=colour, linestyle=dash, linewidth=1.4, label=label)
+    for axes, named in ((upper, label), (lower, None)):
+        axes.axvline(place, color=colour, linestyle=dash, linewidth=1.4, label=named)
 
 
 def _legend_keys(axes: Axes) -> None:
