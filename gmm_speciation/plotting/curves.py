@@ -63,7 +63,9 @@ def plot_curve(
             _mark_window(upper, lower, curve, colour, index, len(named))
             _mark_peaks(lower, curve, colour, scale)
     for index, (label, place) in enumerate(marks.items(), start=len(named)):
-        _mark_point(upper, lower, label, place, index)
+        colour, dash = COLOURS[index % len(COLOURS)], DASHES[1:][index % (len(DASHES) - 1)]
+        upper.axvline(place, color=colour, linestyle=dash, linewidth=1.4, label=label)
+        lower.axvline(place, color=colour, linestyle=dash, linewidth=1.4)
     _legend_keys(upper)
     upper.set_ylabel(f"class entropy H(C|X)  [{unit}]")
     lower.set_ylabel(f"rate −dH/dλ  [{unit}]")
@@ -188,12 +190,6 @@ def _say_share(axes: Axes, at: tuple[float, float], share: float, colour: str) -
         bbox={"facecolor": "white", "alpha": 0.7, "linewidth": 0, "pad": 1},
     )
     text.set_in_layout(False)  # it may stand above the panel
-
-
-def _mark_point(upper: Axes, lower: Axes, label: str, place: float, index: int) -> None:
-    colour, dash = COLOURS[index % len(COLOURS)], DASHES[1:][index % (len(DASHES) - 1)]
-    for axes, named in ((upper, label), (lower, None)):
-        axes.axvline(place, color=colour, linestyle=dash, linewidth=1.4, label=named)
 
 
 def _legend_keys(axes: Axes) -> None:
