@@ -23,6 +23,7 @@ from collections.abc import Callable
 from typing import Any
 
 import equinox as eqx
+import jax
 import numpy as np
 from jaxtyping import Float
 from scipy.interpolate import BSpline, PchipInterpolator, PPoly, make_interp_spline
@@ -207,6 +208,17 @@ class EntropyCurve(eqx.Module):
 
         rate = Estimate(per_time(self.rate.value), per_time(self.rate.stderr), self.rate.dof)
         return ClockedCurve(times, self.entropy, rate, self, process)
+
+    def part(self, levels: slice) -> "EntropyCurve":
+        """The curve at some of its levels."""
+        return EntropyCurve(
+            self.log_snr[levels],
+            self.entropy[levels],
+            self.rate[levels],
+            self.prior_entropy,
+            self.method,
+            jax.tree.map(lambda each: each[:, levels], self.batches),
+        )
 
     def peak(self) -> Peak:
         """Where `-dH/dlambda` is largest, by a spline through the curve."""

@@ -114,7 +114,6 @@ def _shares() -> list[Claim]:
                 "integral of the exact entropy at the two ends; the bound is ours",
                 bound,
                 (late - early) / np.log(2),
-                tolerance=0.0,
                 relation="at least",
             )
         )

@@ -1,6 +1,7 @@
 """Pictures of entropy curves: entropy above, rate below, on one noise axis or on a clock."""
 
 from collections.abc import Mapping
+from typing import Any
 
 import equinox as eqx
 import numpy as np
@@ -54,16 +55,9 @@ def plot_curve(
     for index, (name, curve) in enumerate(named.items()):
         colour = COLOURS[index % len(COLOURS)]
         dash = DASHES[index // len(COLOURS) % len(DASHES)]
-        band(
-            upper,
-            curve.log_snr,
-            curve.entropy,
-            colour=colour,
-            label=name,
-            scale=scale,
-            linestyle=dash,
-        )
-        band(lower, curve.log_snr, curve.rate, colour=colour, scale=scale, linestyle=dash)
+        line: dict[str, Any] = {"colour": colour, "scale": scale, "linestyle": dash}
+        band(upper, curve.log_snr, curve.entropy, label=name, **line)
+        band(lower, curve.log_snr, curve.rate, **line)
         prior = scale * curve.prior_entropy
         upper.axhline(prior, color=colour, linewidth=1.0, linestyle=":")
         whole = not np.isnan([curve.entropy.value, curve.rate.value]).any()  # else it has gaps
@@ -71,7 +65,9 @@ def plot_curve(
             _mark_window(upper, lower, curve, colour, index, len(named))
             _mark_peaks(lower, curve, colour, scale)
     for index, (label, place) in enumerate(marks.items(), start=len(named)):
-        _mark_point(upper, lower, label, place, index)
+        colour, dash = COLOURS[index % len(COLOURS)], DASHES[1:][index % (len(DASHES) - 1)]
+        upper.axvline(place, color=colour, linestyle=dash, linewidth=1.4, label=label)
+        lower.axvline(place, color=colour, linestyle=dash, linewidth=1.4)
     _legend_keys(upper)
     upper.set_ylabel(f"class entropy H(C|X)  [{unit}]")
     lower.set_ylabel(f"rate −dH/dλ  [{unit}]")
@@ -202,13 +198,6 @@ def _say_share(axes: Axes, at: tuple[float, float], share: float, colour: str) -
         bbox={"facecolor": "white", "alpha": 0.7, "linewidth": 0, "pad": 1},
     )
     text.set_in_layout(False)  # it may stand above the panel
-
-
-def _mark_point(upper: Axes, lower: Axes, label: str, place: float, index: int) -> None:
-    colour, dash = COLOURS[index % len(COLOURS)], DASHES[1:][index % (len(DASHES) - 1)]
-    for axes in (upper, lower):
-        axes.axvline(place, color=colour, linestyle=dash, linewidth=1.4)
-    upper.plot([], [], color=colour, linestyle=dash, linewidth=1.4, label=label)
 
 
 def _legend_keys(axes: Axes) -> None:

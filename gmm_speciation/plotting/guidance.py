@@ -135,14 +135,9 @@ def plot_divergence(
     """
     figure, (upper, lower) = panels((1.25, 0.8))
     for index, (strength, values) in enumerate(divergence.items()):
-        band(
-            upper,
-            log_snr,
-            values,
-            colour=COLOURS[index % len(COLOURS)],
-            label=f"strength {strength:g}",
-            linestyle=DASHES[index % len(DASHES)],
-        )
+        colour, dash = COLOURS[index % len(COLOURS)], DASHES[index % len(DASHES)]
+        label = f"strength {strength:g}"
+        band(upper, log_snr, values, colour=colour, label=label, linestyle=dash)
     lower.plot(log_snr, information, color="#222222")
     upper.set_yscale("log")
     upper.set_ylabel("½σ²E|ŝ − s_¬c|²\n[nats per unit λ]")

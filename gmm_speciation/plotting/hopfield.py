@@ -1,6 +1,7 @@
 """Pictures of a modern Hopfield network: its branches, and all transitions on the axis beta_eff."""
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -47,17 +48,9 @@ def plot_bifurcations(
         _mark(axes, one)
     for index, (field, name) in enumerate(_CRITICAL.items()):
         value = getattr(predicted, field)
-        dash = DASHES[1:][index]
-        colour = COLOURS[index + 2]
-        axes.axvline(value, color=colour, linestyle=dash, linewidth=1.4)
-        axes.plot(
-            [],
-            [],
-            color=colour,
-            linestyle=dash,
-            linewidth=1.4,
-            label=f"{name}, predicted {value:.4g}",
-        )
+        style: dict[str, Any] = {"color": COLOURS[index + 2], "linestyle": DASHES[1:][index]}
+        label = f"{name}, predicted {value:.4g}"
+        axes.axvline(value, linewidth=1.4, label=label, **style)
     axes.plot([], [], color=COLOURS[0], label="pattern branch")
     axes.plot([], [], color=COLOURS[1], label="symmetric branch")
     axes.plot([], [], color="#777777", linestyle=DASHES[1], label="unstable")

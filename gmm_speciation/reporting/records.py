@@ -52,6 +52,7 @@ def provenance(
             versions[name] = importlib.metadata.version(name)
         except importlib.metadata.PackageNotFoundError:
             continue
+    jax = sys.modules.get("jax")
     return {
         "date": datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M:%S UTC"),
         "command": command,
@@ -59,13 +60,8 @@ def provenance(
         "seed": seed,
         "versions": versions,
         "platform": f"{platform.system()} {platform.machine()}",
-        "float64": _float64(),
+        "float64": None if jax is None else bool(jax.config.jax_enable_x64),
     }
-
-
-def _float64() -> bool | None:
-    jax = sys.modules.get("jax")
-    return None if jax is None else bool(jax.config.jax_enable_x64)
 
 
 def format_estimate(estimate: Estimate | float, digits: int = 4) -> str:

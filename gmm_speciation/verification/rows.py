@@ -16,17 +16,22 @@ def row(
     predicted: float,
     measured: Estimate | float,
     tolerance: float | None = None,
+    relation: str = "equal",
     **options,
 ) -> Claim:
-    """A claim with half a percent of tolerance unless it has its own; plain numbers are exact."""
+    """A claim with half a percent of tolerance, a bound with none, unless it has its own; plain numbers
+    are exact."""
     predicted = float(predicted)
+    if tolerance is None:
+        tolerance = _TOLERANCE * abs(predicted) if relation == "equal" else 0.0
     if not isinstance(measured, Estimate):
         measured = Estimate.exact(float(measured))
     return Claim(
         statement,
         predicted,
         measured,
-        _TOLERANCE * abs(predicted) if tolerance is None else tolerance,
+        tolerance,
+        relation,
         source=source,
         how=how,
         **options,

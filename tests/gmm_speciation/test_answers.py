@@ -18,13 +18,6 @@ from gmm_speciation.reporting.tables import numeric
 LEVELS = np.linspace(4.0, -4.0, 9)
 
 
-@pytest.fixture(autouse=True)
-def float64_stays_with_the_command():
-    before = jax.config.jax_enable_x64
-    yield
-    jax.config.update("jax_enable_x64", before)
-
-
 def curve(height=1.0, levels=LEVELS):
     """H falls from log 2 to 0 as a logistic curve, with error bars that grow with the noise."""
     share = 1 / (1 + np.exp(levels))

@@ -2,7 +2,6 @@
 
 import dataclasses
 
-import jaxtyping
 import numpy as np
 import pytest
 
@@ -95,8 +94,7 @@ def test_rates_of_another_length_are_refused():
 
 
 @pytest.mark.parametrize("shapes", [((2, 3), (2, 3)), ((3, 2), (3, 1)), ((2,), (2,))])
-def test_batches_of_another_shape_are_refused(shapes, monkeypatch):
-    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)  # as it is for users
+def test_batches_of_another_shape_are_refused(shapes, unchecked):
     exact, batches = gs.Estimate.exact(np.zeros(2)), Batches(*map(np.zeros, shapes))
     with pytest.raises(ValueError, match=r"a row a batch .* \(R, 2\)"):
         EntropyCurve(np.array([1.0, 0.0]), exact, exact, 1.0, "test", batches)
