@@ -19,14 +19,8 @@ from . import (
     speciation,
     tracking,
 )
-from .conversions import (
-    from_scikit_learn,
-    to_scikit_learn,
-)
-from .curves import (
-    EntropyCurve,
-    Window,
-)
+from .conversions import from_scikit_learn, to_scikit_learn
+from .curves import EntropyCurve, Window
 from .entropy import (
     class_entropy,
     clone_agreement,
@@ -35,16 +29,9 @@ from .entropy import (
     entropy_rate,
     prior_entropy,
 )
-from .estimate import (
-    Estimate,
-)
-from .estimators.own_samples import (
-    estimate_class_entropy,
-)
-from .fitting import (
-    best_shrinkage,
-    fit,
-)
+from .estimate import Estimate
+from .estimators.own_samples import estimate_class_entropy
+from .fitting import best_shrinkage, fit
 from .inference import (
     class_denoisers,
     class_posterior,
@@ -53,13 +40,8 @@ from .inference import (
     log_class_posterior,
     posterior_covariance,
 )
-from .mixtures import (
-    GaussianMixture,
-)
-from .partitions import (
-    Hierarchy,
-    Partition,
-)
+from .mixtures import GaussianMixture
+from .partitions import Hierarchy, Partition
 from .processes import (
     DDPM,
     Cosine,
@@ -68,25 +50,10 @@ from .processes import (
     OrnsteinUhlenbeck,
     VarianceExploding,
 )
-from .reduction import (
-    NotReducibleError,
-    ReducedMixture,
-    reduce,
-)
-from .reporting.records import (
-    load_curve,
-    load_result,
-)
-from .samplers import (
-    Trajectory,
-    forward_path,
-    sample,
-)
-from .speciation import (
-    SpeciationTimes,
-    speciation_times,
-    transition_grid,
-)
+from .reduction import NotReducibleError, ReducedMixture, reduce
+from .reporting.records import load_curve, load_result
+from .samplers import Trajectory, forward_path, sample
+from .speciation import SpeciationTimes, speciation_times, transition_grid
 
 __all__ = [
     "DDPM",

@@ -31,7 +31,7 @@ def from_scikit_learn(model: Any) -> GaussianMixture:
 
     Raises:
         ValueError: If the model is of another class, is not fitted, or its `predict_proba` is no posterior of
-            a Gaussian mixture: discriminants whose covariance is singular or is not the one they use.
+            a Gaussian mixture: covariances that are singular or not those that it predicts by.
         ModuleNotFoundError: If scikit-learn (the `bridge` extra) is missing.
     """
     from sklearn.discriminant_analysis import (
@@ -75,6 +75,20 @@ def _normalised(weights: Float[np.ndarray, " K"]) -> Float[np.ndarray, " K"]:
 def _of_mixture(model: Any) -> GaussianMixture:
     makers = {"spherical": GaussianMixture.isotropic, "diag": GaussianMixture.diagonal}
     make = makers.get(model.covariance_type, GaussianMixture.full)
+    # What predicts are the factors of the precisions: `C^T Sigma C = 1`, up to rounding.
+    factors, covariances = model.precisions_cholesky_, model.covariances_
+    rounding = 10 * np.finfo(factors.dtype).eps
+    if model.covariance_type in makers:
+        product, one = factors**2 * covariances, np.ones(covariances.shape)
+    else:
+        product, one = factors.mT @ covariances @ factors, np.eye(covariances.shape[-1])
+        rounding *= np.max(np.linalg.cond(factors)) ** 2
+    if not np.allclose(product, one, atol=1e-6 + rounding):
+        raise ValueError(
+            "The GaussianMixture predicts by `precisions_cholesky_`, which are not those of its "
+            "`covariances_`: one was changed without the other. Fit it again, or build the mixture of the "
+            "covariances by `GaussianMixture.full(model.means_, model.covariances_, model.weights_)`."
+        )
     return make(model.means_, model.covariances_, _normalised(model.weights_))
 
 

@@ -23,6 +23,7 @@ from collections.abc import Callable
 from typing import Any
 
 import equinox as eqx
+import jax
 import numpy as np
 from jaxtyping import Float
 from scipy.interpolate import BSpline, PchipInterpolator, PPoly, make_interp_spline
@@ -208,6 +209,17 @@ class EntropyCurve(eqx.Module):
         rate = Estimate(per_time(self.rate.value), per_time(self.rate.stderr), self.rate.dof)
         return ClockedCurve(times, self.entropy, rate, self, process)
 
+    def part(self, levels: slice) -> "EntropyCurve":
+        """The curve at some of its levels."""
+        return EntropyCurve(
+            self.log_snr[levels],
+            self.entropy[levels],
+            self.rate[levels],
+            self.prior_entropy,
+            self.method,
+            jax.tree.map(lambda each: each[:, levels], self.batches),
+        )
+
     def peak(self) -> Peak:
         """Where `-dH/dlambda` is largest, by a spline through the curve."""
         return Peak(*self._greatest(self.log_snr, np.ones_like(self.log_snr)))
@@ -265,7 +277,16 @@ class EntropyCurve(eqx.Module):
         read = self._maxima(position, slope) or [self._read(position, slope, alone)]
         return max(read, key=lambda one: float(one[1].value))
 
+    def _check_whole(self) -> None:
+        missing = np.isnan(self.entropy.value) | np.isnan(self.rate.value)
+        if np.any(missing):
+            raise ValueError(
+                f"The curve has no value at log-SNR {in_digits(self.log_snr[np.argmax(missing)])}: entropy "
+                "or rate is NaN. Make one of the levels that have both."
+            )
+
     def _tops(self, slope: np.ndarray) -> tuple[Maximum, ...]:
+        self._check_whole()
         eps = float(np.finfo(np.asarray(self.rate.value).dtype).eps)
         rates, stderr = np.asarray(self.rate.value, float), np.asarray(self.rate.stderr, float)
         rounding = max(_ROUNDING, 100 * eps) * np.max(np.abs(rates))
@@ -334,6 +355,7 @@ class EntropyCurve(eqx.Module):
 
     def _jackknifed(self, statistic: Callable) -> tuple[Estimate, ...]:
         """A tuple of statistics of `(entropy, rate)`, with jackknife errors where batches exist."""
+        self._check_whole()
         values = statistic(np.asarray(self.entropy.value), np.asarray(self.rate.value))
         if self.batches is None:
             return tuple(Estimate.exact(np.asarray(value, float)) for value in values)

@@ -236,9 +236,7 @@ def _evaluate(mixture, log_snr, partition, method, num_samples, key, which: str)
         num_samples=num_samples,
         key=key,
     )
-    estimate = levels.estimate(which)
-    value, stderr = (part.reshape(log_snr.shape) for part in (estimate.value, estimate.stderr))
-    return Estimate(value, stderr, estimate.dof)
+    return jax.tree.map(lambda part: part.reshape(log_snr.shape), levels.estimate(which))
 
 
 def class_entropy(

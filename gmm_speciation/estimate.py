@@ -13,6 +13,7 @@ from typing import Any
 
 import equinox as eqx
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 from scipy import stats
@@ -52,7 +53,8 @@ class Estimate(eqx.Module):
     def exact(cls, value) -> "Estimate":
         """A deterministic value: standard error 0."""
         value = _as_array(value)
-        return cls(value, 0 * abs(value))
+        zeros = jnp.zeros_like if isinstance(value, jax.Array) else np.zeros_like
+        return cls(value, zeros(value))
 
     @classmethod
     def from_samples(cls, samples: RealArray, axis: int = 0) -> "Estimate":
@@ -128,7 +130,8 @@ class Estimate(eqx.Module):
         """`0.3563 ± 0.0012`: value and 95 % half-width.
 
         Without a format the half-width has two digits and the value as many places; an exact number
-        has six digits. A format such as `.2f` is applied to both. NaN is "not defined".
+        has six digits, and so has one whose error is NaN, not known. A format such as `.2f` is applied to
+        both. NaN is "not defined".
 
         Raises:
             ValueError: If this is an array of estimates: format its entries.

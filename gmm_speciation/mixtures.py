@@ -27,14 +27,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from gmm_speciation import parameters
-from gmm_speciation.checks import (
-    ArrayLike,
-    as_float_array,
-    as_level,
-    known,
-    require,
-    takes_states,
-)
+from gmm_speciation.checks import ArrayLike, as_float_array, as_level, known, require, takes_states
 from gmm_speciation.covariances import (
     Covariance,
     Diagonal,

@@ -48,9 +48,8 @@ class LevelStatistics(eqx.Module):
 
     mean: PosteriorStatistics  # (T,)
     stderr: PosteriorStatistics  # (T,)
-    batches: (
-        PosteriorStatistics | None
-    )  # (T, R): independent replicates; None for an exact integral
+    # (T, R): independent replicates; None for an exact integral
+    batches: PosteriorStatistics | None
     dof: float = eqx.field(static=True)  # of the standard errors
 
     @classmethod

@@ -170,9 +170,7 @@ class OrnsteinUhlenbeck(DiffusionProcess):
     `alpha = e^{-t}`, `sigma^2 = 1 - e^{-2t}`, t in [0, inf).
     """
 
-    @property
-    def time_range(self) -> tuple[float, float]:
-        return 0.0, np.inf
+    time_range = (0.0, np.inf)
 
     def _kernel(self, t: Times) -> Kernel:
         variance = -jnp.expm1(-2 * t)  # 1 - e^{-2t} loses digits near 0
@@ -188,9 +186,7 @@ class OrnsteinUhlenbeck(DiffusionProcess):
 class VarianceExploding(DiffusionProcess):
     """`alpha = 1`, `sigma = t`: the noise scale itself is the clock (EDM; Karras et al. 2022)."""
 
-    @property
-    def time_range(self) -> tuple[float, float]:
-        return 0.0, np.inf
+    time_range = (0.0, np.inf)
 
     def _kernel(self, t: Times) -> Kernel:
         return Kernel(_constant(1.0, t), t, -2 * jnp.log(t))
@@ -208,9 +204,7 @@ class LinearInterpolant(DiffusionProcess):
     At t = 1 the drift is minus infinity and `g^2` infinite.
     """
 
-    @property
-    def time_range(self) -> tuple[float, float]:
-        return 0.0, 1.0
+    time_range = (0.0, 1.0)
 
     def _kernel(self, t: Times) -> Kernel:
         return Kernel(1 - t, t, 2 * (jnp.log1p(-t) - jnp.log(t)))
@@ -239,9 +233,7 @@ class Cosine(DiffusionProcess):
     _start = 0.008 * _speed  # u(0)
     _knee = 0.999
 
-    @property
-    def time_range(self) -> tuple[float, float]:
-        return 0.0, 1.0
+    time_range = (0.0, 1.0)
 
     def _kernel(self, t: Times) -> Kernel:
         body, last = jnp.minimum(t, self._knee), jnp.maximum(t - self._knee, 0)

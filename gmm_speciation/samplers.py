@@ -88,7 +88,7 @@ class ReverseLevels(eqx.Module):
         Raises:
             ValueError: If the grid is not decreasing or leaves the process's range.
         """
-        grid, alpha, sigma = _levels(process, times, decreasing=True)
+        grid, alpha, sigma = _levels(process, times)
         steps = -jnp.diff(grid)
         drift, diffusion = process.drift(grid[:-1]), process.diffusion_squared(grid[:-1])
         parts = (grid, alpha, sigma, drift * steps, diffusion * steps)
@@ -99,13 +99,12 @@ class ReverseLevels(eqx.Module):
         return self.alpha[index], self.sigma[index]
 
 
-def _levels(process: DiffusionProcess, times: ArrayLike, *, decreasing: bool):
+def _levels(process: DiffusionProcess, times: ArrayLike):
     grid = np.asarray(times, float)
-    steps = np.diff(grid)
-    if grid.ndim != 1 or len(grid) < 2 or not np.all(steps < 0 if decreasing else steps > 0):
+    if grid.ndim != 1 or len(grid) < 2 or not np.all(np.diff(grid) < 0):
         raise ValueError(
-            f"`times` must {'decrease' if decreasing else 'increase'} strictly, with at least two "
-            f"points; got {grid if grid.size < 6 else f'shape {grid.shape}'}."
+            "`times` must decrease strictly, with at least two points; got "
+            f"{grid if grid.size < 6 else f'shape {grid.shape}'}."
         )
     first, last = process.time_range
     if grid.min() < first or grid.max() > last:
@@ -340,9 +339,7 @@ def forward_path(
     x_0 = as_float_array(x_0, "x_0")
     if x_0.ndim != 2:
         raise ValueError(f"`x_0` must have shape (n, d), a point a row; got {x_0.shape}.")
-    grid, alpha, sigma = (
-        level.astype(x_0.dtype) for level in _levels(process, times, decreasing=True)
-    )
+    grid, alpha, sigma = (level.astype(x_0.dtype) for level in _levels(process, times))
     normals = jax.random.normal(key, (len(grid), *x_0.shape), x_0.dtype)
 
     def noisier(x, inputs):

@@ -154,6 +154,12 @@ def precision(request):
         yield {"float32": 1e-4, "float64": 1e-10}[request.param]
 
 
+@pytest.fixture
+def unchecked(monkeypatch):
+    """Shapes and types go unchecked by jaxtyping, as they do for users."""
+    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)
+
+
 @pytest.fixture(params=["jax", "torch"])
 def array(request):
     """Run a test on arrays of both libraries: what makes one of numbers."""

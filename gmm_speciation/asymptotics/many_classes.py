@@ -34,9 +34,8 @@ class ManyClassLimit(eqx.Module):
 
     u: Float[np.ndarray, " T"]
     entropy: Float[np.ndarray, " T"]  # H / log K
-    rate: Float[
-        np.ndarray, " T"
-    ]  # s |dH/ds| / log K = -dH/dlambda / log K, without cluster variance
+    # s |dH/ds| / log K = -dH/dlambda / log K, without cluster variance
+    rate: Float[np.ndarray, " T"]
     agreement: Float[np.ndarray, " T"]  # of clones
 
 

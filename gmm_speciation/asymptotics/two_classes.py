@@ -145,9 +145,7 @@ class SeparatedMeans(TwoClassLaw):
         if not (np.isfinite(self.separation) and self.separation > 0):
             raise ValueError(f"`separation` must be positive and finite; got {self.separation}.")
 
-    @property
-    def exponent(self) -> float:
-        return 2.0
+    exponent = 2.0
 
     def speciation_time(self, dim: ArrayLike) -> Float[np.ndarray, "*shape"]:
         return np.asarray(np.log(np.asarray(dim, float)) / 2 + np.log(self.separation))
@@ -164,9 +162,7 @@ class EqualMeans(TwoClassLaw):
                 f"`variances` must be two different numbers of at least 0; got {self.variances}."
             )
 
-    @property
-    def exponent(self) -> float:
-        return 4.0
+    exponent = 4.0
 
     def speciation_time(self, dim: ArrayLike) -> Float[np.ndarray, "*shape"]:
         gap = float(np.ptp(self.variances))

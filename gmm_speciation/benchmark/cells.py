@@ -89,6 +89,20 @@ def cells(
     Raises:
         ValueError: If an id is unknown, a size is below 2, or nothing is left.
     """
+    found = possible(tasks, estimators, sizes, seeds, accesses)
+    if not found and tasks and estimators:
+        raise nothing_left(tasks, estimators, sizes)
+    return found
+
+
+def possible(
+    tasks: Sequence[str],
+    estimators: Sequence[str],
+    sizes: Sequence[int],
+    seeds: Iterable[int],
+    accesses: Sequence[str],
+) -> list[Cell]:
+    """As `cells`, where nothing may be left."""
     seeds = list(seeds)
     if not sizes or min(sizes) < 2:
         raise ValueError(f"Every number of samples must be at least 2; got {list(sizes)}.")
@@ -96,7 +110,7 @@ def cells(
         pick(access, {str(one): one for one in Access}, "access")
     least = {id: task_of(id).min_samples for id in tasks}
     boards = {id: [str(a) for a in estimator_of(id).boards() if a in accesses] for id in estimators}
-    found = [
+    return [
         Cell(task, estimator, access, size, seed)
         for size in sorted(set(sizes))
         for task in dict.fromkeys(tasks)
@@ -105,10 +119,14 @@ def cells(
         for access in boards[estimator]
         for seed in seeds
     ]
-    if found or not (tasks and estimators):
-        return found
-    needed = ", ".join(f"{id} from {n}" for id, n in least.items())
-    raise ValueError(
+
+
+def nothing_left(
+    tasks: Sequence[str], estimators: Sequence[str], sizes: Sequence[int]
+) -> ValueError:
+    """The error that says why there is no cell."""
+    needed = ", ".join(f"{id} from {task_of(id).min_samples}" for id in tasks)
+    return ValueError(
         f"No task has {sorted(sizes)} samples and no estimator these accesses left: {needed} samples; "
         + ", ".join(f"{id} is {estimator_of(id).access}" for id in estimators)
         + "."

@@ -80,10 +80,6 @@ def _line(name: str, of: dict[str, list[bool]], errors: dict[str, list[float]]) 
 HEADERS = ["estimator", "hits", "all", "p", "largest bias", "verdict"]
 
 
-def _worst(one: Coverage) -> float:
-    return max(one.bias.values(), key=abs)
-
-
 def table(found: Sequence[Coverage]) -> list[list[str]]:
     """Rows of text under `HEADERS`; hits in the order of the tasks."""
     return [
@@ -92,7 +88,7 @@ def table(found: Sequence[Coverage]) -> list[list[str]]:
             " ".join(str(one.hits[task]) if task in one.hits else "—" for task in TASKS),
             f"{100 * one.share:.1f} %",
             _p(one),
-            signed(_worst(one), 4),
+            signed(max(one.bias.values(), key=abs), 4),
             one.verdict.removeprefix("no: "),
         ]
         for one in found

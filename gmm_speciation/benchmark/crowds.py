@@ -15,8 +15,6 @@ double.
 Axes: B points of a chunk, K components, C classes, d dimensions.
 """
 
-from collections.abc import Callable
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -44,12 +42,7 @@ def is_crowd(law: Law) -> bool:
 
 
 def crowd_curve(
-    law: Law,
-    grid: Float[np.ndarray, " T"],
-    tolerance: float,
-    *,
-    max_rounds: int = 2**12,
-    report: Callable[[int, np.ndarray], None] = lambda done, half: None,
+    law: Law, grid: Float[np.ndarray, " T"], tolerance: float, *, max_rounds: int = 2**12
 ) -> EntropyCurve:
     """Entropy and rate at every level, half the 95 % interval of the entropy within `tolerance`.
 
@@ -58,7 +51,6 @@ def crowd_curve(
         grid: Log-SNR.
         tolerance: Nats.
         max_rounds: Of 16 x 8192 points, each with its mirror image.
-        report: Called after every round with their number and the half widths `(T,)`.
 
     Raises:
         ValueError: If the tolerance is not reached.
@@ -108,7 +100,6 @@ def crowd_curve(
         entropy = Estimate.from_samples(mean[0])
         low, high = entropy.interval()
         half = (high - low) / 2
-        report(round + 1, half)
         if np.all(half <= tolerance) and round > 0:
             rate = Estimate.from_samples(-mean[1] * slope)
             prior = float(prior_entropy(mixture, law.classes))

@@ -29,10 +29,11 @@ import numpy as np
 
 from gmm_speciation.benchmark.cells import Cell, task_of
 from gmm_speciation.benchmark.rows import cell_key
+from gmm_speciation.benchmark.summary import write_csv
 from gmm_speciation.benchmark.worker import levels_of
 from gmm_speciation.estimators.base import Access, Kind, Problem
 from gmm_speciation.estimators.registry import ESTIMATORS
-from gmm_speciation.files import write_bytes, write_text
+from gmm_speciation.files import write_bytes
 from gmm_speciation.lookup import pick
 from gmm_speciation.processes import variance_preserving
 from gmm_speciation.reading import read_bytes
@@ -90,11 +91,7 @@ def export(path: Path, task_id: str, access: str, num_samples: int, seed: int) -
     records = list(_records(content))
     names = list(records[-1])
     if path.suffix == ".csv":
-        text = io.StringIO(newline="")
-        writer = csv.DictWriter(text, names)
-        writer.writeheader()
-        writer.writerows(records)
-        write_text(path, text.getvalue())
+        write_csv(path, [names, *([record.get(name) for name in names] for record in records)])
         return
     try:
         import pyarrow as arrow

@@ -264,19 +264,7 @@ def read_points(curve: EntropyCurve) -> dict[str, Estimate]:
     inside = np.flatnonzero((entropy > _WINDOW[0]) & (entropy < _WINDOW[1]))
     if len(inside) < 4:
         raise ValueError(f"The entropy falls within {len(inside)} levels; train for more steps.")
-    part = slice(inside[0], inside[-1] + 1)
-    batches = curve.batches and Batches(
-        np.asarray(curve.batches.entropy)[:, part], np.asarray(curve.batches.rate)[:, part]
-    )
-    cut = EntropyCurve(
-        curve.log_snr[part],
-        curve.entropy[part],
-        curve.rate[part],
-        curve.prior_entropy,
-        curve.method,
-        batches,
-    )
-    clocked = cut.on(clock)
+    clocked = curve.part(slice(inside[0], inside[-1] + 1)).on(clock)
     peak = clocked.peak().time
     if not clocked.times[0] < float(peak.value) < clocked.times[-1]:
         peak = Estimate.exact(np.asarray(np.nan))

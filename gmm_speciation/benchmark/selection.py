@@ -2,7 +2,13 @@
 
 from collections.abc import Sequence
 
-from gmm_speciation.benchmark.cells import Cell, cells, check_task, estimator_of
+from gmm_speciation.benchmark.cells import (
+    Cell,
+    check_task,
+    estimator_of,
+    nothing_left,
+    possible,
+)
 from gmm_speciation.benchmark.profiles import Profile
 from gmm_speciation.estimators.base import Access
 from gmm_speciation.estimators.registry import LEARNED
@@ -22,7 +28,8 @@ def select(
     A learned estimator that is named runs at the sizes and seeds of all.
 
     Raises:
-        ValueError: If an id is unknown, a task of the user's own is wrong, or a size is below 2.
+        ValueError: If an id is unknown, a task of the user's own is wrong, a size is below 2, or nothing is
+            left.
     """
     for id in tasks:
         check_task(id)
@@ -36,14 +43,18 @@ def select(
 
     def of(ids: Sequence[str], default: Sequence[int], number: int) -> list[Cell]:
         runs = range(first_seed, first_seed + (seeds or number))
-        return cells(chosen_tasks, ids, sizes or default, runs, accesses or tuple(Access))
+        return possible(chosen_tasks, ids, sizes or default, runs, accesses or tuple(Access))
 
     fewer = not named
-    return of(classical, profile.sizes, profile.seeds) + of(
+    # A board may have estimators of one kind alone.
+    found = of(classical, profile.sizes, profile.seeds) + of(
         learned,
         profile.learned_sizes if fewer else profile.sizes,
         profile.learned_seeds if fewer else profile.seeds,
     )
+    if not found:
+        raise nothing_left(chosen_tasks, [*classical, *learned], sizes or profile.sizes)
+    return found
 
 
 def _chosen(asked: Sequence[str], default: Sequence[str]) -> list[str]:

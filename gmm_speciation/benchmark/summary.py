@@ -177,17 +177,11 @@ def failures(rows: Sequence[Mapping[str, Any]]) -> list[list[str]]:
     ]
 
 
+_OF_ROW = ("estimator", "access", "kind", "n", "seed", "status", "seconds", "peak_mib")
 CELL_FIELDS = [
     "task",
     "family",
-    "estimator",
-    "access",
-    "kind",
-    "n",
-    "seed",
-    "status",
-    "seconds",
-    "peak_mib",
+    *_OF_ROW,
     "evaluations",
     "prior_entropy",
     "level",
@@ -201,7 +195,6 @@ CELL_FIELDS = [
     "truth_rate",
     "message",
 ]
-_OF_ROW = ("estimator", "access", "kind", "n", "seed", "status", "seconds", "peak_mib")
 
 
 def cells_of(summary: Summary) -> Iterator[dict[str, Any]]:

@@ -39,15 +39,8 @@ def run_cell(cell: Cell) -> dict[str, Any]:
     row: dict[str, Any] = {**cell_key(cell), "status": "ok", "message": "", **_place()}
     task, estimator = _task(cell.task), estimator_of(cell.estimator)()
     grid = levels_of(task)
-    problem = Problem(
-        task.law.mixture,
-        task.law.classes,
-        grid,
-        cell.num_samples,
-        cell.seed,
-        Access(cell.access),
-        task.id,
-    )
+    law, of = task.law, (cell.num_samples, cell.seed, Access(cell.access), task.id)
+    problem = Problem(law.mixture, law.classes, grid, *of)
     reset = _reset_peak()
     start = time.process_time()
     try:

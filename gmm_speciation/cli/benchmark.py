@@ -3,13 +3,11 @@
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-from gmm_speciation.reporting import terminal
-
-# isort: split
 import typer
 
 from gmm_speciation.cli.options import app
 from gmm_speciation.lookup import pick
+from gmm_speciation.reporting import terminal
 from gmm_speciation.reporting.tables import Table
 from gmm_speciation.reporting.terminal import Quiet, Seed
 

@@ -1,6 +1,6 @@
 """All commands of `gmm-speciation`; importing a module here is all that its command needs to exist."""
 
-from gmm_speciation.cli import (
+from gmm_speciation.cli import (  # noqa: F401  each adds its commands
     benchmark,
     curve,
     doctor,
@@ -11,17 +11,4 @@ from gmm_speciation.cli import (
     times,
     verify,
 )
-from gmm_speciation.cli.options import app
-
-__all__ = [
-    "app",
-    "benchmark",
-    "curve",
-    "doctor",
-    "hopfield",
-    "paper",
-    "samples",
-    "show",
-    "times",
-    "verify",
-]
+from gmm_speciation.cli.options import app as app

@@ -2,13 +2,11 @@
 
 from typing import TYPE_CHECKING, Annotated, Any
 
-from gmm_speciation.reporting import terminal
-
-# isort: split
 import typer
 
 from gmm_speciation.cli.options import CLOCKS, MixtureRequest, app, describe
 from gmm_speciation.lookup import pick
+from gmm_speciation.reporting import terminal
 
 if TYPE_CHECKING:
     from gmm_speciation.cli.mixtures import NamedMixture

@@ -5,13 +5,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
-from gmm_speciation.reporting import terminal
-
-# isort: split
 import typer
 
 from gmm_speciation.cli.options import app
 from gmm_speciation.lookup import pick
+from gmm_speciation.reporting import terminal
 from gmm_speciation.reporting.terminal import Out, Quiet, Seed
 
 if TYPE_CHECKING:
@@ -43,8 +41,7 @@ def hopfield(
         int | None, typer.Option(help="Their dimension; N by default, 64 if random.")
     ] = None,
     kind: Annotated[
-        str | None,
-        typer.Option(help="equidistant (by default), random or digits; of unit norm."),
+        str | None, typer.Option(help="equidistant (by default), random or digits; of unit norm.")
     ] = None,
     patterns: Annotated[
         Path | None,

@@ -6,13 +6,10 @@ JAX loads inside a command, so `--help` is fast; commands compute in double prec
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any
 
-# First: it says what to install where typer is missing.
-from gmm_speciation.reporting import terminal
-
-# isort: split
 from typer import Argument, Option
 
 import gmm_speciation
+from gmm_speciation.reporting import terminal
 
 if TYPE_CHECKING:
     from gmm_speciation.cli.mixtures import NamedMixture

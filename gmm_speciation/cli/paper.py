@@ -3,13 +3,11 @@
 from pathlib import Path
 from typing import Annotated, Any
 
-from gmm_speciation.reporting import terminal
-
-# isort: split
 import typer
 
 from gmm_speciation.cli.options import app
 from gmm_speciation.lookup import pick
+from gmm_speciation.reporting import terminal
 from gmm_speciation.reporting.terminal import Out, Quiet, Seed
 
 QuickOption = Annotated[

@@ -3,12 +3,10 @@
 from pathlib import Path
 from typing import Annotated
 
-from gmm_speciation.reporting import terminal
-
-# isort: split
 import typer
 
 from gmm_speciation.cli.benchmark import OutDir, benchmark
+from gmm_speciation.reporting import terminal
 from gmm_speciation.reporting.terminal import Quiet, Seed
 
 

@@ -3,12 +3,10 @@
 from pathlib import Path
 from typing import Annotated, Any
 
-from gmm_speciation.reporting import terminal
-
-# isort: split
 import typer
 
 from gmm_speciation.cli.options import app
+from gmm_speciation.reporting import terminal
 from gmm_speciation.reporting.terminal import Out, Quiet
 
 File = Annotated[Path, typer.Argument(metavar="FILE", help="A result.json, or a report's folder.")]
@@ -47,6 +45,14 @@ def show(file: File, quiet: Quiet = False, out: Out = None) -> None:
             ) from error
         if rows.rows:
             tables[kind] = rows
+    try:
+        blocks = _trusted(result.get("trust") or {})
+    except (AttributeError, KeyError, TypeError) as error:
+        raise ValueError(
+            f"`trust` in {str(file)!r} must hold `ok` and `checks` a curve: {error}."
+        ) from error
+    if blocks.rows:
+        tables["trust"] = blocks
     origin = result.get("provenance") or {}
     note = f"{title}: {origin.get('command') or 'no command'}, {origin.get('date', 'no date')}."
 
@@ -66,6 +72,17 @@ def show(file: File, quiet: Quiet = False, out: Out = None) -> None:
         return report, {name: result[name] for name in result if name not in ("files", "format")}
 
     terminal.finish(tables, write, out, quiet, note=note)
+
+
+def _trusted(blocks: dict[str, dict[str, Any]]) -> Any:
+    """Of every curve of a model whether its checks hold, and which do not."""
+    from gmm_speciation.reporting.tables import NONE, Table
+
+    rows = []
+    for name, block in blocks.items():
+        failed = [str(check["name"]) for check in block["checks"] if check["verdict"] == "no"]
+        rows.append([name, "yes" if block["ok"] else "NO", "; ".join(failed) or NONE])
+    return Table(["can it be trusted?", "holds", "what fails"], rows)
 
 
 def _judged(rows: list[dict[str, Any]]) -> Any:

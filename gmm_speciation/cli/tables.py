@@ -7,7 +7,6 @@ whatever it holds. Nothing is computed here that is not read off a curve.
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import jax
 import numpy as np
 
 from gmm_speciation.curves import ClockedCurve, ClockedPeak, EntropyCurve, Peak
@@ -26,17 +25,7 @@ def reachable(curve: EntropyCurve, process: DiffusionProcess) -> ClockedCurve | 
     inside = np.flatnonzero((curve.log_snr <= clean) & (curve.log_snr >= noisy))
     if len(inside) < 4:
         return None
-    part = slice(inside[0], inside[-1] + 1)
-    batches = jax.tree.map(lambda array: array[:, part], curve.batches)
-    cut = EntropyCurve(
-        curve.log_snr[part],
-        curve.entropy[part],
-        curve.rate[part],
-        curve.prior_entropy,
-        curve.method,
-        batches,
-    )
-    return cut.on(process)
+    return curve.part(slice(inside[0], inside[-1] + 1)).on(process)
 
 
 def _time(point: Estimate, process: DiffusionProcess) -> Estimate | None:
@@ -117,8 +106,7 @@ def times_tables(
     headers = ["criterion", "log-SNR λ", "σ/α", f"t, {type(process).__name__}", "remark"]
     return {
         level: Table(
-            headers,
-            [[name, *_point(point, process)] for name, point in times.points().items()],
+            headers, [[name, *_point(point, process)] for name, point in times.points().items()]
         )
         for level, times in criteria.items()
     }

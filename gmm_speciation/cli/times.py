@@ -2,12 +2,10 @@
 
 from typing import Annotated, Any
 
-from gmm_speciation.reporting import terminal
-
-# isort: split
 import typer
 
 from gmm_speciation.cli.options import CLOCKS, MixtureRequest, app, describe
+from gmm_speciation.reporting import terminal
 
 
 @app.command(

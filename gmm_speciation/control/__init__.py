@@ -9,13 +9,7 @@ distances       sliced Wasserstein distances; quantiles on the line
 
 from gmm_speciation.control.distances import quantiles, sliced_wasserstein
 from gmm_speciation.control.entropic_time import entropic_times, karras_times, line_error
-from gmm_speciation.control.guided import (
-    ClassReadout,
-    GuidedRun,
-    Outcome,
-    guided_run,
-    outcome,
-)
+from gmm_speciation.control.guided import ClassReadout, GuidedRun, Outcome, guided_run, outcome
 from gmm_speciation.control.removal import Removal, removal_error, remove_class, without_class
 from gmm_speciation.control.strong import (
     ConfidenceGain,

@@ -22,7 +22,15 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from gmm_speciation.covariances.contrasts import ContrastForm
-from gmm_speciation.covariances.products import Batch, Offsets, Weights, add_row, safe_sqrt
+from gmm_speciation.covariances.products import (
+    Batch,
+    Offsets,
+    Weights,
+    add_row,
+    by_group,
+    product,
+    safe_sqrt,
+)
 
 SpectralFunction = Callable[[Array], Array]
 
@@ -131,3 +139,37 @@ class Covariance(eqx.Module):
         """`A_k (y - nu_k)` with the `component` k of each row."""
         chosen = jax.nn.one_hot(component, offsets.shape[0], dtype=offsets.dtype)
         return self.weighted_apply(y, offsets, chosen)
+
+
+class Turned(Covariance):
+    """Interface of the kinds whose axes are not those of the coordinates: one product at a time."""
+
+    @abc.abstractmethod
+    def apply_one(self, index, r: Array) -> Array:
+        """`A_index r` for rows r."""
+
+    def contrast_form(
+        self, offsets: Offsets, log_weights: Float[Array, " K"]
+    ) -> ContrastForm | None:
+        if not self.shared:
+            return None
+        return ContrastForm.of_shared(offsets, log_weights, lambda nu: self.apply_one(0, nu))
+
+    def weighted_apply(
+        self, y: Batch, offsets: Offsets, weights: Weights, *, sum_to_one: bool = False
+    ) -> Batch:
+        if self.shared:
+            whole = y if sum_to_one else weights.sum(-1, keepdims=True) * y
+            return self.apply_one(0, whole - product(weights, offsets))
+
+        def add(total, args):
+            index, offset, weight = args
+            return total + self.apply_one(index, weight[..., None] * add_row(y, -offset)), None
+
+        steps = (jnp.arange(self.num_matrices), offsets, jnp.moveaxis(weights, -1, 0))
+        return jax.lax.scan(add, jnp.zeros_like(y), steps)[0]
+
+    def own_apply(self, y: Batch, offsets: Offsets, component: Int[Array, "*_"]) -> Batch:
+        if self.shared:
+            return self.apply_one(0, y - offsets[component])
+        return by_group(self.apply_one, y - offsets[component], component, len(offsets))

@@ -26,14 +26,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from gmm_speciation.covariances.products import (
-    Batch,
-    Offsets,
-    Weights,
-    add_row,
-    as_row,
-    product,
-)
+from gmm_speciation.covariances.products import Batch, Offsets, Weights, add_row, as_row, product
 
 _ROUNDINGS = 8  # bound on the error of a product, in units of eps times the product of the norms
 

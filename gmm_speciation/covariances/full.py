@@ -2,26 +2,16 @@
 
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
 from gmm_speciation.checks import known
-from gmm_speciation.covariances.base import Covariance, SpectralFunction
-from gmm_speciation.covariances.contrasts import ContrastForm
-from gmm_speciation.covariances.products import (
-    Batch,
-    Offsets,
-    Weights,
-    add_row,
-    as_row,
-    by_group,
-    product,
-)
+from gmm_speciation.covariances.base import SpectralFunction, Turned
+from gmm_speciation.covariances.products import Batch, Offsets, as_row, product
 
 
-class Full(Covariance):
+class Full(Turned):
     """`Sigma_k = U_k diag(lambda_k) U_k^T`; `spectrum` `(K, d)` or `(1, d)`, columns of `basis` are U."""
 
     spectrum: Float[Array, "_ d"]
@@ -51,40 +41,13 @@ class Full(Covariance):
         return jnp.asarray(known(self.spectrum).max(), self.spectrum.dtype)
 
     def apply_one(self, index, r: Array) -> Array:
-        """`A_index r` for rows r."""
         basis = self.basis[index]
         return product(product(r, basis) * as_row(self.spectrum[index], r), basis.T)
-
-    def contrast_form(
-        self, offsets: Offsets, log_weights: Float[Array, " K"]
-    ) -> ContrastForm | None:
-        if not self.shared:
-            return None
-        return ContrastForm.of_shared(offsets, log_weights, lambda nu: self.apply_one(0, nu))
 
     def quadratic(self, r: Batch, index: Int[Array, "*_"] | None = None) -> Float[Array, "*batch"]:
         one = 0 if self.shared else index
         z = product(r, self.basis[one])
         return product(z * z, self.spectrum[one])
-
-    def weighted_apply(
-        self, y: Batch, offsets: Offsets, weights: Weights, *, sum_to_one: bool = False
-    ) -> Batch:
-        if self.shared:
-            whole = y if sum_to_one else weights.sum(-1, keepdims=True) * y
-            return self.apply_one(0, whole - product(weights, offsets))
-
-        def add(total, args):
-            index, offset, weight = args
-            return total + self.apply_one(index, weight[..., None] * add_row(y, -offset)), None
-
-        steps = (jnp.arange(self.num_matrices), offsets, jnp.moveaxis(weights, -1, 0))
-        return jax.lax.scan(add, jnp.zeros_like(y), steps)[0]
-
-    def own_apply(self, y: Batch, offsets: Offsets, component: Int[Array, "*_"]) -> Batch:
-        if self.shared:
-            return self.apply_one(0, y - offsets[component])
-        return by_group(self.apply_one, y - offsets[component], component, len(offsets))
 
     def gram(self, offsets: Offsets) -> Float[Array, "K K"]:
         return product(self.apply_one(0, offsets), offsets.T)

@@ -24,13 +24,12 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from gmm_speciation.checks import known
-from gmm_speciation.covariances.base import Covariance, SpectralFunction
-from gmm_speciation.covariances.contrasts import ContrastForm
-from gmm_speciation.covariances.products import Batch, Offsets, Weights, add_row, by_group, product
+from gmm_speciation.covariances.base import SpectralFunction, Turned
+from gmm_speciation.covariances.products import Batch, Offsets, Weights, add_row, product
 from gmm_speciation.programs import program
 
 
-class LowRank(Covariance):
+class LowRank(Turned):
     """`Sigma_k = U_k C_k U_k^T + v_k (I - U_k U_k^T)`; columns of `axes` are U, orthonormal."""
 
     axes: Float[Array, "_ d r"]
@@ -91,7 +90,6 @@ class LowRank(Covariance):
         return along, r - product(along, axes.T)
 
     def apply_one(self, index, r: Array) -> Array:
-        """`A_index r` for rows r."""
         along, rest = self._split(index, r)
         inside = product(product(along, self.core[index]), self.axes[index].T)
         return self.across[index] * rest + inside
@@ -99,13 +97,6 @@ class LowRank(Covariance):
     def _inside(self, index, along: Array) -> Array:
         """`z^T C_index z` for rows z."""
         return jnp.sum(along * product(along, self.core[index]), -1)
-
-    def contrast_form(
-        self, offsets: Offsets, log_weights: Float[Array, " K"]
-    ) -> ContrastForm | None:
-        if not self.shared:
-            return None
-        return ContrastForm.of_shared(offsets, log_weights, lambda nu: self.apply_one(0, nu))
 
     def squares(self, y: Batch, offsets: Offsets) -> tuple[Weights, Weights]:
         def whitened(index, offset):
@@ -129,25 +120,6 @@ class LowRank(Covariance):
         one = 0 if self.shared else index
         along, rest = self._split(one, r)
         return self._inside(one, along) + self.across[one] * jnp.sum(rest**2, -1)
-
-    def weighted_apply(
-        self, y: Batch, offsets: Offsets, weights: Weights, *, sum_to_one: bool = False
-    ) -> Batch:
-        if self.shared:
-            whole = y if sum_to_one else weights.sum(-1, keepdims=True) * y
-            return self.apply_one(0, whole - product(weights, offsets))
-
-        def add(total, args):
-            index, offset, weight = args
-            return total + self.apply_one(index, weight[..., None] * add_row(y, -offset)), None
-
-        steps = (jnp.arange(self.num_matrices), offsets, jnp.moveaxis(weights, -1, 0))
-        return jax.lax.scan(add, jnp.zeros_like(y), steps)[0]
-
-    def own_apply(self, y: Batch, offsets: Offsets, component: Int[Array, "*_"]) -> Batch:
-        if self.shared:
-            return self.apply_one(0, y - offsets[component])
-        return by_group(self.apply_one, y - offsets[component], component, len(offsets))
 
     def gram(self, offsets: Offsets) -> Float[Array, "K K"]:
         along, rest = self._split(0, offsets)

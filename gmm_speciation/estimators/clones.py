@@ -76,27 +76,23 @@ def _agreement(problem: Problem) -> Estimate:
     return Estimate(phi.value, stderr, phi.dof)
 
 
-class ClonesLower(Estimator):
+class _Clones(Estimator):
+    reference = (
+        "Biroli et al. 2024, arXiv 2402.18491; Harremoës & Topsøe 2001, IEEE Trans. IT 47(7)"
+    )
+    access = Access.MIXTURE
+    family = "clones"
+
+    def curve(self, problem: Problem) -> Outcome:
+        lower, upper = entropy_bounds(_agreement(problem), problem.num_classes)
+        return Outcome(lower if self.kind is Kind.LOWER else upper)
+
+
+class ClonesLower(_Clones):
     title = "clone agreement, lower bound"
-    reference = (
-        "Biroli et al. 2024, arXiv 2402.18491; Harremoës & Topsøe 2001, IEEE Trans. IT 47(7)"
-    )
-    access = Access.MIXTURE
     kind = Kind.LOWER
-    family = "clones"
-
-    def curve(self, problem: Problem) -> Outcome:
-        return Outcome(entropy_bounds(_agreement(problem), problem.num_classes)[0])
 
 
-class ClonesUpper(Estimator):
+class ClonesUpper(_Clones):
     title = "clone agreement, upper bound"
-    reference = (
-        "Biroli et al. 2024, arXiv 2402.18491; Harremoës & Topsøe 2001, IEEE Trans. IT 47(7)"
-    )
-    access = Access.MIXTURE
     kind = Kind.UPPER
-    family = "clones"
-
-    def curve(self, problem: Problem) -> Outcome:
-        return Outcome(entropy_bounds(_agreement(problem), problem.num_classes)[1])

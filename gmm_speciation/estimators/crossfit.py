@@ -67,11 +67,7 @@ class CrossFitted(Judged):
 
     @abc.abstractmethod
     def fit(
-        self,
-        train: Part,
-        prior: Float[np.ndarray, " C"],
-        rng: np.random.Generator,
-        draws: int,
+        self, train: Part, prior: Float[np.ndarray, " C"], rng: np.random.Generator, draws: int
     ) -> LogPosterior:
         """log q(c|x) from `draws` noises of the same states, one after the other."""
 

@@ -112,12 +112,8 @@ class _Network(Judged):
             return c_in * (jnp.asarray(x, jnp.float32) - alpha * data.mean[None, :])
 
         def values(level: int, x: np.ndarray) -> np.ndarray:
-            states = scaled(level, x)
-            if each:
-                return np.asarray(network(states, jnp.asarray(level)))
-            return np.asarray(
-                network(states, jnp.full((len(x),), problem.log_snr[level], jnp.float32))
-            )
+            noise = jnp.full((len(x),), problem.log_snr[level], jnp.float32)
+            return np.asarray(network(scaled(level, x), jnp.asarray(level) if each else noise))
 
         return values
 

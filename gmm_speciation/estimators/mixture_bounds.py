@@ -19,7 +19,6 @@ from typing import ClassVar
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Float
 from scipy.special import logsumexp
 
 from gmm_speciation.estimate import Estimate
@@ -62,40 +61,28 @@ def _same_class(partition: Partition) -> np.ndarray:
     return labels[:, None] == labels[None, :]
 
 
-def _log_sums(
-    distance: np.ndarray, mixture: GaussianMixture, partition: Partition
-) -> tuple[Float[np.ndarray, " K"], Float[np.ndarray, " K"]]:
-    """`log sum_j w_j e^{-D_kj}` over all j, and over the class of k with weights inside it."""
-    log_w = np.asarray(mixture.log_weights, float)
-    terms = log_w[None, :] - distance
-    same = _same_class(partition)
-    inside = np.where(same, log_w[None, :], -np.inf)
-    within = logsumexp(np.where(same, terms, -np.inf), axis=1) - logsumexp(inside, axis=1)
-    return logsumexp(terms, axis=1), within
-
-
-class KolchinskyTraceyLower(MixtureMethod):
-    title = "Kolchinsky-Tracey, lower"
+class _KolchinskyTracey(MixtureMethod):
     reference = "Kolchinsky & Tracey 2017, Entropy 19(7) 361"
+
+    def at(self, noisy, partition, prior_entropy):
+        distances = divergences(noisy)
+        overall, inside = distances if self.kind is Kind.LOWER else reversed(distances)
+        log_w, same = np.asarray(noisy.log_weights, float), _same_class(partition)
+        # `log sum_j w_j e^{-D_kj}` over all j, and over the class of k with weights inside it.
+        within = logsumexp(np.where(same, log_w - inside, -np.inf), axis=1)
+        within -= logsumexp(np.where(same, log_w, -np.inf), axis=1)
+        difference = logsumexp(log_w - overall, axis=1) - within
+        return prior_entropy + float(_weights(noisy) @ difference)
+
+
+class KolchinskyTraceyLower(_KolchinskyTracey):
+    title = "Kolchinsky-Tracey, lower"
     kind = Kind.LOWER
 
-    def at(self, noisy, partition, prior_entropy):
-        kl, bhattacharyya = divergences(noisy)
-        overall, _ = _log_sums(kl, noisy, partition)
-        _, within = _log_sums(bhattacharyya, noisy, partition)
-        return prior_entropy + float(_weights(noisy) @ (overall - within))
 
-
-class KolchinskyTraceyUpper(MixtureMethod):
+class KolchinskyTraceyUpper(_KolchinskyTracey):
     title = "Kolchinsky-Tracey, upper"
-    reference = "Kolchinsky & Tracey 2017, Entropy 19(7) 361"
     kind = Kind.UPPER
-
-    def at(self, noisy, partition, prior_entropy):
-        kl, bhattacharyya = divergences(noisy)
-        overall, _ = _log_sums(bhattacharyya, noisy, partition)
-        _, within = _log_sums(kl, noisy, partition)
-        return prior_entropy + float(_weights(noisy) @ (overall - within))
 
 
 class TaylorOrder0(MixtureMethod):

@@ -10,7 +10,7 @@ covariance need the Gram matrix of the means only; others their spectrum, or den
 import numpy as np
 from jaxtyping import Float
 
-from gmm_speciation.covariances import Full
+from gmm_speciation.covariances import Diagonal, Isotropic
 from gmm_speciation.mixtures import GaussianMixture
 
 _MAX_DENSE = 512  # dimensions
@@ -30,18 +30,11 @@ def divergences(
         squares = np.diag(gram)
         distance = np.maximum(squares[:, None] + squares[None, :] - 2 * gram, 0.0)
         return distance / 2, distance / 8
-    if isinstance(covariance, Full) or not _has_axes(covariance):
+    if not isinstance(covariance, Diagonal | Isotropic):
         return _dense(mixture)
+    # The eigenvalues are variances along the coordinates.
     variances = np.asarray(covariance.eigenvalues(mixture.dim), float)
-    kl, bhattacharyya = _rows(np.asarray(offsets, float), variances)
-    return kl, bhattacharyya
-
-
-def _has_axes(covariance) -> bool:
-    """Whether the eigenvalues are variances along the coordinates."""
-    from gmm_speciation.covariances import Diagonal, Isotropic
-
-    return isinstance(covariance, Diagonal | Isotropic)
+    return _rows(np.asarray(offsets, float), variances)
 
 
 def _rows(means: np.ndarray, variances: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -12,13 +12,7 @@ import numpy as np
 
 from gmm_speciation.entropy import level_statistics
 from gmm_speciation.estimate import Estimate
-from gmm_speciation.estimators.base import (
-    Access,
-    Estimator,
-    NotApplicableError,
-    Outcome,
-    Problem,
-)
+from gmm_speciation.estimators.base import Access, Estimator, NotApplicableError, Outcome, Problem
 from gmm_speciation.inference import log_class_posterior, score_spread
 from gmm_speciation.posteriors import entropy_of
 from gmm_speciation.processes import variance_preserving

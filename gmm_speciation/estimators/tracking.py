@@ -21,13 +21,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from gmm_speciation.estimate import Estimate
-from gmm_speciation.estimators.base import (
-    Access,
-    Estimator,
-    NotApplicableError,
-    Outcome,
-    Problem,
-)
+from gmm_speciation.estimators.base import Access, Estimator, NotApplicableError, Outcome, Problem
 from gmm_speciation.estimators.model import Denoisers
 from gmm_speciation.estimators.paths import in_batches, path_levels
 from gmm_speciation.processes import variance_preserving

@@ -127,9 +127,7 @@ def _surprise_balance(prior: Array) -> Callable[[Array], Array]:
         likely, unlikely = jnp.log1p(e) / e, size + jnp.log1p(e)
         positive = level > 0
         return jnp.where(
-            positive,
-            plus * likely - minus * unlikely,
-            plus * unlikely - minus * likely,
+            positive, plus * likely - minus * unlikely, plus * unlikely - minus * likely
         )
 
     return function

@@ -66,9 +66,8 @@ def _inner_range(u: Array, s: Array, drop: Array) -> tuple[Array, Array]:
 def _survival_range(v: Array, s: Array, drop: Array) -> tuple[Array, Array]:
     """Where `-(x - v)^2 / (2 s) - e^x`, the integrand of Phi, is within `drop` of its maximum."""
     at_most = jnp.maximum(v, 0.0)
-    least = jnp.minimum(
-        jnp.exp(jnp.minimum(v, 40.0)), at_most**2 / (2 * s) + 1
-    )  # minus a lower bound
+    # Minus a lower bound.
+    least = jnp.minimum(jnp.exp(jnp.minimum(v, 40.0)), at_most**2 / (2 * s) + 1)
     reach = jnp.sqrt(2 * s * (jnp.maximum(drop, 0.0) + least))
     return v - reach, jnp.minimum(v + reach, jnp.log(jnp.maximum(drop, 0.0) + least + 1))
 

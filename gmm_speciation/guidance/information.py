@@ -96,8 +96,7 @@ def scheduled_curve(schedule: Schedule, kappa: ArrayLike, *, prior: float = 0.5)
 
     Args:
         schedule: `(end, scale)` of every piece in increasing order; the last end may be infinite.
-        kappa: Where to read, `(T,)`, positive and strictly increasing.
-        prior: Probability of the guided class, inside (0, 1).
+        kappa, prior: As there.
 
     Raises:
         ValueError: If kappa or the ends do not increase, a scale is not finite, the schedule stops

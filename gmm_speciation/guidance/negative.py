@@ -21,11 +21,7 @@ from gmm_speciation.guidance.base import (
     States,
     parameter,
 )
-from gmm_speciation.guidance.formulae import (
-    away_from,
-    classifier_free,
-    negative_bounds,
-)
+from gmm_speciation.guidance.formulae import away_from, classifier_free, negative_bounds
 from gmm_speciation.guidance.posteriors import PosteriorSource, TrackedRatio
 from gmm_speciation.processes import DDPM
 

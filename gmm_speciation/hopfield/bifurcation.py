@@ -120,16 +120,11 @@ class Network:
             return PatternBifurcations(index, betas, None, symmetric)
         points = continuation.follow(self.landscape, first, self._ended)
         minima, lost = _until_lost(self.landscape, points)
-        if not lost:
-            return PatternBifurcations(
-                index,
-                CriticalBetas(None, None, self.stability),
-                self._branch(points, index),
-                symmetric,
-            )
-        betas = CriticalBetas(minima[-1].beta, self._equal_energy(minima), self.stability)
-        whole = _with_end(points, minima)
-        return PatternBifurcations(index, betas, self._branch(whole, index), symmetric)
+        betas = CriticalBetas(None, None, self.stability)
+        if lost:
+            betas = CriticalBetas(minima[-1].beta, self._equal_energy(minima), self.stability)
+            points = _with_end(points, minima)
+        return PatternBifurcations(index, betas, self._branch(points, index), symmetric)
 
     def _cold(self, index: int) -> Point | None:
         """The pattern's minimum at a beta at which it is almost the pattern itself."""

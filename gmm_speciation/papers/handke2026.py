@@ -54,7 +54,7 @@ _HIERARCHY = {
         "theory: chain rule and exact integrals; the paper's own partitions are not public",
         f"{_VERIFY} published",
         "hierarchy",
-    ),
+    )
 }
 _GUIDED = {
     "": Place(
@@ -62,7 +62,7 @@ _GUIDED = {
         "theory: closed form of constant guidance; the paper gives none",
         "gmm-speciation verify --guidance",
         "guided-information",
-    ),
+    )
 }
 _WINDOW = {
     "": Place(
@@ -70,7 +70,7 @@ _WINDOW = {
         "the paper gives no number; bounds are ours",
         "gmm-speciation verify --guidance",
         "interval-gain",
-    ),
+    )
 }
 
 
@@ -114,7 +114,6 @@ def _shares() -> list[Claim]:
                 "integral of the exact entropy at the two ends; the bound is ours",
                 bound,
                 (late - early) / np.log(2),
-                tolerance=0.0,
                 relation="at least",
             )
         )

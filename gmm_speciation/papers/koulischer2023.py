@@ -201,7 +201,6 @@ def _kind(name: str, patterns: Float[np.ndarray, "N d"], tracked: int) -> Sequen
             f"mean over {tracked} patterns, largest step of 0.04 % of β; the bound is ours",
             _JUMP,
             Estimate.from_samples(jumps),
-            tolerance=0.0,
             relation="at least",
         ),
     ]

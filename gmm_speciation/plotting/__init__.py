@@ -15,17 +15,9 @@ from gmm_speciation.plotting.asymptotics import (
     plot_limit,
     plot_scaling,
 )
-from gmm_speciation.plotting.benchmark import (
-    plot_heat_map,
-    plot_log_law,
-    plot_sizes,
-)
+from gmm_speciation.plotting.benchmark import plot_heat_map, plot_log_law, plot_sizes
 from gmm_speciation.plotting.curves import plot_clock, plot_curve
-from gmm_speciation.plotting.guidance import (
-    plot_divergence,
-    plot_guided,
-    plot_interval_gain,
-)
+from gmm_speciation.plotting.guidance import plot_divergence, plot_guided, plot_interval_gain
 from gmm_speciation.plotting.hopfield import plot_bifurcations, plot_loops, plot_transitions
 from gmm_speciation.plotting.published import (
     plot_clones,

@@ -1,7 +1,9 @@
 """Pictures of entropy curves: entropy above, rate below, on one noise axis or on a clock."""
 
 from collections.abc import Mapping
+from typing import Any
 
+import equinox as eqx
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -26,6 +28,7 @@ Curves = EntropyCurve | Mapping[str, EntropyCurve]
 Marks = SpeciationTimes | Mapping[str, SpeciationPoint | Estimate | float]
 
 
+@styled()
 def plot_curve(
     curves: Curves,
     process: DiffusionProcess | None = None,
@@ -49,39 +52,34 @@ def plot_curve(
     scale = unit_scale(unit)
     marks = _marks(speciation)
     figure, (upper, lower) = panels((1.0, 1.0))
-    with styled():
-        for index, (name, curve) in enumerate(named.items()):
-            colour = COLOURS[index % len(COLOURS)]
-            dash = DASHES[index // len(COLOURS) % len(DASHES)]
-            band(
-                upper,
-                curve.log_snr,
-                curve.entropy,
-                colour=colour,
-                label=name,
-                scale=scale,
-                linestyle=dash,
-            )
-            band(lower, curve.log_snr, curve.rate, colour=colour, scale=scale, linestyle=dash)
-            prior = scale * curve.prior_entropy
-            upper.axhline(prior, color=colour, linewidth=1.0, linestyle=":")
-            if curve.prior_entropy - curve.entropy.value[0] > 1e-9:  # else it is flat
-                _mark_window(upper, lower, curve, colour, index, len(named))
-                _mark_peaks(lower, curve, colour, scale)
-        for index, (label, place) in enumerate(marks.items(), start=len(named)):
-            _mark_point(upper, lower, label, place, index)
-        _legend_keys(upper)
-        upper.set_ylabel(f"class entropy H(C|X)  [{unit}]")
-        lower.set_ylabel(f"rate −dH/dλ  [{unit}]")
-        upper.set_ylim(bottom=0)
-        # Room above the rates for the bars of the windows.
-        lower.set_ylim(0, lower.get_ylim()[1] * (1 + 0.04 * (len(named) if len(named) > 1 else 0)))
-        grids = np.concatenate([curve.log_snr for curve in named.values()])
-        noise_axis(upper, lower, grids, process)
-        finish(figure, upper, title)
-    return figure
+    for index, (name, curve) in enumerate(named.items()):
+        colour = COLOURS[index % len(COLOURS)]
+        dash = DASHES[index // len(COLOURS) % len(DASHES)]
+        line: dict[str, Any] = {"colour": colour, "scale": scale, "linestyle": dash}
+        band(upper, curve.log_snr, curve.entropy, label=name, **line)
+        band(lower, curve.log_snr, curve.rate, **line)
+        prior = scale * curve.prior_entropy
+        upper.axhline(prior, color=colour, linewidth=1.0, linestyle=":")
+        whole = not np.isnan([curve.entropy.value, curve.rate.value]).any()  # else it has gaps
+        if whole and curve.prior_entropy - curve.entropy.value[0] > 1e-9:  # else it is flat
+            _mark_window(upper, lower, curve, colour, index, len(named))
+            _mark_peaks(lower, curve, colour, scale)
+    for index, (label, place) in enumerate(marks.items(), start=len(named)):
+        colour, dash = COLOURS[index % len(COLOURS)], DASHES[1:][index % (len(DASHES) - 1)]
+        upper.axvline(place, color=colour, linestyle=dash, linewidth=1.4, label=label)
+        lower.axvline(place, color=colour, linestyle=dash, linewidth=1.4)
+    _legend_keys(upper)
+    upper.set_ylabel(f"class entropy H(C|X)  [{unit}]")
+    lower.set_ylabel(f"rate −dH/dλ  [{unit}]")
+    upper.set_ylim(bottom=0)
+    # Room above the rates for the bars of the windows.
+    lower.set_ylim(0, lower.get_ylim()[1] * (1 + 0.04 * (len(named) if len(named) > 1 else 0)))
+    grids = np.concatenate([curve.log_snr for curve in named.values()])
+    noise_axis(upper, lower, grids, process)
+    return finish(figure, upper, title)
 
 
+@styled()
 def plot_clock(clocked: ClockedCurve | Mapping[str, ClockedCurve], unit: str = "nats") -> Figure:
     """Entropy above and `dH/dt` below, against the time of one process.
 
@@ -90,35 +88,37 @@ def plot_clock(clocked: ClockedCurve | Mapping[str, ClockedCurve], unit: str = "
     """
     named = {"curve": clocked} if isinstance(clocked, ClockedCurve) else dict(clocked)
     scale = unit_scale(unit)
-    processes = {type(curve.process).__name__ for curve in named.values()}
-    if len(processes) != 1:
-        raise ValueError(f"The curves must be on one process's clock; got {sorted(processes)}.")
+    if not named:
+        raise ValueError("There must be at least one curve to plot; got none.")
+    first = next(iter(named.values()))
+    name = type(first.process).__name__
+    if not all(eqx.tree_equal(curve.process, first.process) for curve in named.values()):
+        kinds = ", ".join(sorted({type(curve.process).__name__ for curve in named.values()}))
+        apart = kinds if kinds != name else f"{kinds} with different parameters"
+        raise ValueError(f"The curves must be on one process's clock; got {apart}.")
     figure, (upper, lower) = panels((1.0, 1.0))
-    with styled():
-        for index, (name, curve) in enumerate(named.items()):
-            colour = COLOURS[index % len(COLOURS)]
-            band(upper, curve.times, curve.entropy, colour=colour, label=name, scale=scale)
-            band(lower, curve.times, curve.rate, colour=colour, scale=scale)
-            peaks = curve.peaks()
-            for peak in peaks or (curve.peak(),):
-                at = float(peak.time.value), scale * float(peak.rate.value)
-                lower.plot(*at, "o", color=colour, markersize=6)
-                if len(peaks) > 1:
-                    _say_share(lower, at, float(peak.share.value), colour)
-        upper.set_ylabel(f"class entropy H(C|X)  [{unit}]")
-        lower.set_ylabel(f"rate dH/dt  [{unit} per unit t]")
-        first = next(iter(named.values()))
-        starts, ends = zip(*((c.times[0], c.times[-1]) for c in named.values()), strict=True)
-        if np.isinf(first.process.time_range[1]) and max(ends) > 50 * min(starts) > 0:
-            lower.set_xscale("log")
-            lower.xaxis.set_major_formatter("{x:g}")
-        lower.set_xlim(min(starts), max(ends))
-        lower.set_xlabel(f"time t of {processes.pop()}        signal  →  noise")
-        upper.set_ylim(bottom=0)
-        lower.set_ylim(bottom=0)
-        upper.plot([], [], "o", color="#777777", label="peaks of dH/dt")
-        finish(figure, upper, None)
-    return figure
+    for index, (label, curve) in enumerate(named.items()):
+        colour = COLOURS[index % len(COLOURS)]
+        band(upper, curve.times, curve.entropy, colour=colour, label=label, scale=scale)
+        band(lower, curve.times, curve.rate, colour=colour, scale=scale)
+        peaks = curve.peaks()
+        for peak in peaks or (curve.peak(),):
+            at = float(peak.time.value), scale * float(peak.rate.value)
+            lower.plot(*at, "o", color=colour, markersize=6)
+            if len(peaks) > 1:
+                _say_share(lower, at, float(peak.share.value), colour)
+    upper.set_ylabel(f"class entropy H(C|X)  [{unit}]")
+    lower.set_ylabel(f"rate dH/dt  [{unit} per unit t]")
+    starts, ends = zip(*((c.times[0], c.times[-1]) for c in named.values()), strict=True)
+    if np.isinf(first.process.time_range[1]) and max(ends) > 50 * min(starts) > 0:
+        lower.set_xscale("log")
+        lower.xaxis.set_major_formatter("{x:g}")
+    lower.set_xlim(min(starts), max(ends))
+    lower.set_xlabel(f"time t of {name}        signal  →  noise")
+    upper.set_ylim(bottom=0)
+    lower.set_ylim(bottom=0)
+    upper.plot([], [], "o", color="#777777", label="peaks of dH/dt")
+    return finish(figure, upper, None)
 
 
 def _named(curves: Curves) -> dict[str, EntropyCurve]:
@@ -139,6 +139,8 @@ def _marks(speciation: Marks | None) -> dict[str, float]:
         if place is None:
             continue
         value = float(place.value if isinstance(place, Estimate) else place)
+        if not np.isfinite(value):
+            continue
         sign = "−" if value < 0 else ""
         label = f"{name}, λ = {sign}{abs(value):.2f}"
         # Of a long note its beginning: "on a plateau", without the numbers.
@@ -196,13 +198,6 @@ def _say_share(axes: Axes, at: tuple[float, float], share: float, colour: str) -
         bbox={"facecolor": "white", "alpha": 0.7, "linewidth": 0, "pad": 1},
     )
     text.set_in_layout(False)  # it may stand above the panel
-
-
-def _mark_point(upper: Axes, lower: Axes, label: str, place: float, index: int) -> None:
-    colour, dash = COLOURS[index % len(COLOURS)], DASHES[1:][index % (len(DASHES) - 1)]
-    for axes in (upper, lower):
-        axes.axvline(place, color=colour, linestyle=dash, linewidth=1.4)
-    upper.plot([], [], color=colour, linestyle=dash, linewidth=1.4, label=label)
 
 
 def _legend_keys(axes: Axes) -> None:

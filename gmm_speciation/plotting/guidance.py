@@ -1,6 +1,7 @@
 """Pictures of guidance: the cross-entropy along guided trajectories, and where an interval pays."""
 
 from collections.abc import Mapping, Sequence
+from itertools import cycle
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ from gmm_speciation.guidance import GuidedCurve, IntervalGain
 from gmm_speciation.plotting.style import COLOURS, DASHES, band, finish, noise_axis, panels, styled
 
 
+@styled()
 def plot_guided(
     curves: Mapping[float, GuidedCurve],
     points: Mapping[str, tuple[float, GuidedCurve]] | None = None,
@@ -34,37 +36,35 @@ def plot_guided(
         raise ValueError("There must be at least one guided curve to plot; got none.")
     colour = {scale: COLOURS[i % len(COLOURS)] for i, scale in enumerate(curves)}
     figure, (upper, lower) = panels((1.25, 1.0))
-    with styled():
-        for scale, curve in curves.items():
-            style: dict[str, Any] = {"color": colour[scale]}
-            upper.plot(
-                curve.clock, curve.cross_entropy.value, label=f"guidance scale {scale:g}", **style
-            )
-            lower.plot(curve.clock, curve.clock * curve.rate.value, **style)
-        for marker, (name, (scale, curve)) in zip("osD^v", (points or {}).items(), strict=False):
-            upper.errorbar(
-                curve.clock,
-                np.asarray(curve.cross_entropy.value),
-                yerr=curve.cross_entropy.half_width(),
-                fmt=marker,
-                color=colour.get(scale, "#222222"),
-                markersize=4,
-                capsize=2,
-                elinewidth=1,
-                label=f"simulated, {name}",
-                markerfacecolor="white",
-                zorder=3,
-            )
-        _shaded(upper, lower, window)
-        clock = next(iter(curves.values())).clock
-        lower.set_xscale("log")
-        lower.set_xlim(clock[-1], clock[0])
-        lower.set_xlabel("κ = α²|m|²/(σ² + α²s²)        signal  →  noise")
-        upper.set_ylabel("cross-entropy CE\nE[−log p(c|x)]  [nats]")
-        lower.set_ylabel("its rate −κ dCE/dκ\n[nats]")
-        upper.set_ylim(bottom=0)
-        finish(figure, upper, title)
-    return figure
+    for scale, curve in curves.items():
+        style: dict[str, Any] = {"color": colour[scale]}
+        upper.plot(
+            curve.clock, curve.cross_entropy.value, label=f"guidance scale {scale:g}", **style
+        )
+        lower.plot(curve.clock, curve.clock * curve.rate.value, **style)
+    for marker, (name, (scale, curve)) in zip(cycle("osD^v"), (points or {}).items()):
+        upper.errorbar(
+            curve.clock,
+            np.asarray(curve.cross_entropy.value),
+            yerr=curve.cross_entropy.half_width(),
+            fmt=marker,
+            color=colour.get(scale, "#222222"),
+            markersize=4,
+            capsize=2,
+            elinewidth=1,
+            label=f"simulated, {name}",
+            markerfacecolor="white",
+            zorder=3,
+        )
+    _shaded(upper, lower, window)
+    clock = next(iter(curves.values())).clock
+    lower.set_xscale("log")
+    lower.set_xlim(clock[-1], clock[0])
+    lower.set_xlabel("κ = α²|m|²/(σ² + α²s²)        signal  →  noise")
+    upper.set_ylabel("cross-entropy CE\nE[−log p(c|x)]  [nats]")
+    lower.set_ylabel("its rate −κ dCE/dκ\n[nats]")
+    upper.set_ylim(bottom=0)
+    return finish(figure, upper, title)
 
 
 def _shaded(upper: Axes, lower: Axes, window: tuple[float, float] | None) -> None:
@@ -74,6 +74,7 @@ def _shaded(upper: Axes, lower: Axes, window: tuple[float, float] | None) -> Non
             axes.axvspan(*window, color="#888888", alpha=0.13, linewidth=0, label=label)
 
 
+@styled()
 def plot_interval_gain(
     gains: Sequence[IntervalGain],
     window: tuple[float, float] | None = None,
@@ -85,38 +86,39 @@ def plot_interval_gain(
         gains: One a scale.
         window: Shaded, as in `plot_guided`.
         title: Above the picture.
+
+    Raises:
+        ValueError: If there is no gain.
     """
+    if not gains:
+        raise ValueError("There must be at least one gain to plot; got none.")
     figure, (upper, lower) = panels((1.0, 1.0))
-    with styled():
-        for index, gain in enumerate(gains):
-            style: dict[str, Any] = {
-                "color": COLOURS[index % len(COLOURS)],
-                "marker": "o",
-                "markersize": 4,
-                "linestyle": DASHES[index % len(DASHES)],
-            }
-            per = gain.scale - 1
-            upper.plot(
-                gain.place,
-                gain.gain_per_kappa / per,
-                label=f"guidance scale {gain.scale:g}",
-                **style,
-            )
-            lower.plot(gain.place, gain.shift_per_log_kappa / per, **style)
-        _shaded(upper, lower, window)
-        lower.set_xscale("log")
-        lower.set_xlim(max(g.high[-1] for g in gains), min(g.low[0] for g in gains))
-        lower.set_xlabel("κ of the guided window        signal  →  noise")
-        upper.set_ylabel(
-            f"fall of the cross-entropy at κ = {gains[0].read_out:g},\nper guided κ and scale − 1  [nats]"
+    for index, gain in enumerate(gains):
+        style: dict[str, Any] = {
+            "color": COLOURS[index % len(COLOURS)],
+            "marker": "o",
+            "markersize": 4,
+            "linestyle": DASHES[index % len(DASHES)],
+        }
+        per = gain.scale - 1
+        upper.plot(
+            gain.place, gain.gain_per_kappa / per, label=f"guidance scale {gain.scale:g}", **style
         )
-        lower.set_ylabel("shift of the commitment,\nper guided log κ and scale − 1")
-        for axes in (upper, lower):
-            axes.set_ylim(bottom=0)
-        finish(figure, upper, title)
-    return figure
+        lower.plot(gain.place, gain.shift_per_log_kappa / per, **style)
+    _shaded(upper, lower, window)
+    lower.set_xscale("log")
+    lower.set_xlim(max(g.high[-1] for g in gains), min(g.low[0] for g in gains))
+    lower.set_xlabel("κ of the guided window        signal  →  noise")
+    upper.set_ylabel(
+        f"fall of the cross-entropy at κ = {gains[0].read_out:g},\nper guided κ and scale − 1  [nats]"
+    )
+    lower.set_ylabel("shift of the commitment,\nper guided log κ and scale − 1")
+    for axes in (upper, lower):
+        axes.set_ylim(bottom=0)
+    return finish(figure, upper, title)
 
 
+@styled()
 def plot_divergence(
     log_snr: Float[np.ndarray, " T"],
     divergence: Mapping[float, Estimate],
@@ -132,21 +134,14 @@ def plot_divergence(
         title: Above the picture.
     """
     figure, (upper, lower) = panels((1.25, 0.8))
-    with styled():
-        for index, (strength, values) in enumerate(divergence.items()):
-            band(
-                upper,
-                log_snr,
-                values,
-                colour=COLOURS[index % len(COLOURS)],
-                label=f"strength {strength:g}",
-                linestyle=DASHES[index % len(DASHES)],
-            )
-        lower.plot(log_snr, information, color="#222222")
-        upper.set_yscale("log")
-        upper.set_ylabel("½σ²E|ŝ − s_¬c|²\n[nats per unit λ]")
-        lower.set_ylabel("class decided\n−dH/dλ  [nats]")
-        lower.set_ylim(bottom=0)
-        finish(figure, upper, title)
+    for index, (strength, values) in enumerate(divergence.items()):
+        colour, dash = COLOURS[index % len(COLOURS)], DASHES[index % len(DASHES)]
+        label = f"strength {strength:g}"
+        band(upper, log_snr, values, colour=colour, label=label, linestyle=dash)
+    lower.plot(log_snr, information, color="#222222")
+    upper.set_yscale("log")
+    upper.set_ylabel("½σ²E|ŝ − s_¬c|²\n[nats per unit λ]")
+    lower.set_ylabel("class decided\n−dH/dλ  [nats]")
+    lower.set_ylim(bottom=0)
     noise_axis(upper, lower, log_snr)
-    return figure
+    return finish(figure, upper, title)

@@ -1,6 +1,7 @@
 """Pictures of a modern Hopfield network: its branches, and all transitions on the axis beta_eff."""
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -23,6 +24,7 @@ _NARROW = 30.0  # ratio of the ends above which the axis is logarithmic
 _CRITICAL = {"appearance": "appearance", "equal_energy": "equal energy", "stability": "stability"}
 
 
+@styled()
 def plot_bifurcations(
     found: Sequence[PatternBifurcations], predicted: CriticalBetas, largest: float
 ) -> Figure:
@@ -38,36 +40,27 @@ def plot_bifurcations(
     """
     first = min(value for value in vars(predicted).values() if value is not None) / 4
     figure, (axes,) = panels((1.6,))
-    with styled():
-        width = 1.8 if len(found) < 4 else 1.0
-        for one in found:
-            if one.branch is not None:
-                _draw(axes, one.branch, COLOURS[0], width)
-            _draw(axes, one.symmetric, COLOURS[1], width)
-            _mark(axes, one)
-        for index, (field, name) in enumerate(_CRITICAL.items()):
-            value = getattr(predicted, field)
-            dash = DASHES[1:][index]
-            colour = COLOURS[index + 2]
-            axes.axvline(value, color=colour, linestyle=dash, linewidth=1.4)
-            axes.plot(
-                [],
-                [],
-                color=colour,
-                linestyle=dash,
-                linewidth=1.4,
-                label=f"{name}, predicted {value:.4g}",
-            )
-        axes.plot([], [], color=COLOURS[0], label="pattern branch")
-        axes.plot([], [], color=COLOURS[1], label="symmetric branch")
-        axes.plot([], [], color="#777777", linestyle=DASHES[1], label="unstable")
-        axes.plot([], [], "o", color="#222222", markersize=5, label="measured")
-        _beta_axis(axes, first, largest)
-        axes.set_ylabel("overlap with the pattern")
-        finish(figure, axes, None)
-    return figure
+    width = 1.8 if len(found) < 4 else 1.0
+    for one in found:
+        if one.branch is not None:
+            _draw(axes, one.branch, COLOURS[0], width)
+        _draw(axes, one.symmetric, COLOURS[1], width)
+        _mark(axes, one)
+    for index, (field, name) in enumerate(_CRITICAL.items()):
+        value = getattr(predicted, field)
+        style: dict[str, Any] = {"color": COLOURS[index + 2], "linestyle": DASHES[1:][index]}
+        label = f"{name}, predicted {value:.4g}"
+        axes.axvline(value, linewidth=1.4, label=label, **style)
+    axes.plot([], [], color=COLOURS[0], label="pattern branch")
+    axes.plot([], [], color=COLOURS[1], label="symmetric branch")
+    axes.plot([], [], color="#777777", linestyle=DASHES[1], label="unstable")
+    axes.plot([], [], "o", color="#222222", markersize=5, label="measured")
+    _beta_axis(axes, first, largest)
+    axes.set_ylabel("overlap with the pattern")
+    return finish(figure, axes, None)
 
 
+@styled()
 def plot_loops(loops: Mapping[str, Loop]) -> Figure:
     """Overlap of retrieval swept up (dashed) and down (solid) in beta_eff, by name of the patterns.
 
@@ -77,20 +70,19 @@ def plot_loops(loops: Mapping[str, Loop]) -> Figure:
     if not loops:
         raise ValueError("`loops` must hold at least one loop; got none.")
     figure, (axes,) = panels((1.4,))
-    with styled():
-        for index, (name, loop) in enumerate(loops.items()):
-            colour = COLOURS[index % len(COLOURS)]
-            axes.plot(loop.beta_eff, loop.down, color=colour, label=name)
-            axes.plot(loop.beta_eff, loop.up, color=colour, linestyle=DASHES[1])
-        for name, dashes in (("swept down, from the pattern", DASHES[0]), ("swept up", DASHES[1])):
-            axes.plot([], [], color="0.4", linestyle=dashes, label=name)
-        ends = np.array([loop.beta_eff[[0, -1]] for loop in loops.values()])
-        _beta_axis(axes, ends.min(), ends.max())
-        axes.set_ylabel("overlap with the pattern")
-        finish(figure, axes, None)
-    return figure
+    for index, (name, loop) in enumerate(loops.items()):
+        colour = COLOURS[index % len(COLOURS)]
+        axes.plot(loop.beta_eff, loop.down, color=colour, label=name)
+        axes.plot(loop.beta_eff, loop.up, color=colour, linestyle=DASHES[1])
+    for name, dashes in (("swept down, from the pattern", DASHES[0]), ("swept up", DASHES[1])):
+        axes.plot([], [], color="0.4", linestyle=dashes, label=name)
+    ends = np.array([loop.beta_eff[[0, -1]] for loop in loops.values()])
+    _beta_axis(axes, ends.min(), ends.max())
+    axes.set_ylabel("overlap with the pattern")
+    return finish(figure, axes, None)
 
 
+@styled()
 def plot_transitions(
     predicted: Transitions,
     measured: Transitions,
@@ -106,47 +98,46 @@ def plot_transitions(
         patterns: Whose entropy to draw as measured.
     """
     figure, (upper, lower) = panels((1.0, 1.0))
-    with styled():
-        for one, name, colour, dash in (
-            (equidistant, "equidistant classes", COLOURS[0], "-"),
-            (patterns, "empirical mixture of the patterns", COLOURS[1], DASHES[1]),
-        ):
-            curve = one.curve
-            band(
-                upper,
-                np.exp(curve.log_snr),
-                curve.entropy,
-                colour=colour,
-                linestyle=dash,
-                label=name,
-                scale=1 / curve.prior_entropy,
-            )
-        names = list(predicted)
-        for row, name in enumerate(names):
-            _row(lower, row, predicted[name], COLOURS[0], "D", filled=False)
-            _row(lower, row, measured.get(name), COLOURS[1], "o", filled=True)
-            if isinstance(value := predicted[name], float):
-                for axes in (upper, lower):
-                    axes.axvline(value, color="#999999", linewidth=1.0, linestyle=DASHES[2])
-        lower.plot(
-            [], [], "D", color=COLOURS[0], markerfacecolor="none", label="equidistant, predicted"
+    for one, name, colour, dash in (
+        (equidistant, "equidistant classes", COLOURS[0], "-"),
+        (patterns, "empirical mixture of the patterns", COLOURS[1], DASHES[1]),
+    ):
+        curve = one.curve
+        band(
+            upper,
+            np.exp(curve.log_snr),
+            curve.entropy,
+            colour=colour,
+            linestyle=dash,
+            label=name,
+            scale=1 / curve.prior_entropy,
         )
-        lower.plot([], [], "o", color=COLOURS[1], markersize=5, label="measured")
-        lower.set_yticks(range(len(names)), labels=names)
-        lower.set_ylim(len(names) - 0.5, -0.5)
-        lower.grid(visible=False, axis="x")
-        upper.set_ylabel("entropy left  H/log N")
-        upper.set_ylim(0, 1.02)
-        places = np.concatenate([_places(v) for t in (predicted, measured) for v in t.values()])
-        upper.set_xscale("log")
-        _beta_axis(lower, min(0.3, places.min() / 2), 1.4 * places.max())
-        handles, labels = (
-            above + below
-            for above, below in zip(
-                upper.get_legend_handles_labels(), lower.get_legend_handles_labels(), strict=True
-            )
+    names = list(predicted)
+    for row, name in enumerate(names):
+        _row(lower, row, predicted[name], COLOURS[0], "D", filled=False)
+        _row(lower, row, measured.get(name), COLOURS[1], "o", filled=True)
+        if isinstance(value := predicted[name], float):
+            for axes in (upper, lower):
+                axes.axvline(value, color="#999999", linewidth=1.0, linestyle=DASHES[2])
+    lower.plot(
+        [], [], "D", color=COLOURS[0], markerfacecolor="none", label="equidistant, predicted"
+    )
+    lower.plot([], [], "o", color=COLOURS[1], markersize=5, label="measured")
+    lower.set_yticks(range(len(names)), labels=names)
+    lower.set_ylim(len(names) - 0.5, -0.5)
+    lower.grid(visible=False, axis="x")
+    upper.set_ylabel("entropy left  H/log N")
+    upper.set_ylim(0, 1.02)
+    places = np.concatenate([_places(v) for t in (predicted, measured) for v in t.values()])
+    upper.set_xscale("log")
+    _beta_axis(lower, min(0.3, places.min() / 2), 1.4 * places.max())
+    handles, labels = (
+        above + below
+        for above, below in zip(
+            upper.get_legend_handles_labels(), lower.get_legend_handles_labels(), strict=True
         )
-        figure.legend(handles, labels, loc="outside upper left", ncols=2)
+    )
+    figure.legend(handles, labels, loc="outside upper left", ncols=2)
     return figure
 
 

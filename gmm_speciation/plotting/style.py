@@ -5,8 +5,8 @@ log-SNR decreases to the right. The scale above it is the noise per signal `exp(
 Figures are `matplotlib.figure.Figure` objects without global state; `save` writes them.
 """
 
-from collections.abc import Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -51,11 +51,14 @@ STYLE: dict[str, Any] = {
 UNITS = {"nats": 1.0, "bits": float(1 / np.log(2))}
 
 
-def styled() -> AbstractContextManager[None]:
-    """The house style, for the figures made inside the block."""
-    return matplotlib.rc_context(STYLE)  # type: ignore[arg-type]
+@contextmanager
+def styled() -> Iterator[None]:
+    """The house style, for the figures made inside the block, or in the function that it decorates."""
+    with matplotlib.rc_context(STYLE):  # type: ignore[arg-type]
+        yield
 
 
+@styled()
 def panels(
     heights: Sequence[float], width: float = 8.2, unit: float = 2.6
 ) -> tuple[Figure, list[Axes]]:
@@ -66,34 +69,33 @@ def panels(
         width: Inches.
         unit: Inches of a panel of height 1.
     """
-    with styled():
-        figure = Figure(figsize=(width, unit * sum(heights) + 0.9), layout="constrained")
-        axes = figure.subplots(
-            len(heights), 1, sharex=True, squeeze=False, gridspec_kw={"height_ratios": heights}
-        )
+    figure = Figure(figsize=(width, unit * sum(heights) + 0.9), layout="constrained")
+    axes = figure.subplots(
+        len(heights), 1, sharex=True, squeeze=False, gridspec_kw={"height_ratios": heights}
+    )
     return figure, list(axes[:, 0])
 
 
+@styled()
 def noise_axis(
     top: Axes, bottom: Axes, log_snr: ArrayLike, process: DiffusionProcess | None = None
 ) -> None:
     """Log-SNR below, decreasing to the right; noise scale above; a process's times under it."""
     ends = float(np.max(np.asarray(log_snr))), float(np.min(np.asarray(log_snr)))
-    with styled():
-        bottom.set_xlim(*ends)
-        bottom.set_xlabel("log-SNR  λ = log(α²/σ²)        signal  →  noise")
-        sigma = np.exp(-np.array(ends) / 2)
-        decades = 10.0 ** np.arange(np.floor(np.log10(sigma[0])), np.ceil(np.log10(sigma[1])) + 1)
-        candidates = np.concatenate([decades, 2 * decades, 5 * decades])
-        scale = top.secondary_xaxis("top")
-        _ticks(scale, candidates, -2 * np.log(candidates), ends)
-        scale.set_xlabel("noise per signal  σ/α = exp(−λ/2)", labelpad=6)
-        if process is None:
-            return
-        times = _round_times(process, ends)
-        clock = bottom.secondary_xaxis(-0.34)
-        _ticks(clock, times, np.asarray(process.log_snr(times)), ends)
-        clock.set_xlabel(f"time t of {type(process).__name__}")
+    bottom.set_xlim(*ends)
+    bottom.set_xlabel("log-SNR  λ = log(α²/σ²)        signal  →  noise")
+    sigma = np.exp(-np.array(ends) / 2)
+    decades = 10.0 ** np.arange(np.floor(np.log10(sigma[0])), np.ceil(np.log10(sigma[1])) + 1)
+    candidates = np.concatenate([decades, 2 * decades, 5 * decades])
+    scale = top.secondary_xaxis("top")
+    _ticks(scale, candidates, -2 * np.log(candidates), ends)
+    scale.set_xlabel("noise per signal  σ/α = exp(−λ/2)", labelpad=6)
+    if process is None:
+        return
+    times = _round_times(process, ends)
+    clock = bottom.secondary_xaxis(-0.34)
+    _ticks(clock, times, np.asarray(process.log_snr(times)), ends)
+    clock.set_xlabel(f"time t of {type(process).__name__}")
 
 
 def _round_times(process: DiffusionProcess, ends: tuple[float, float]) -> Float[np.ndarray, " N"]:
@@ -178,10 +180,10 @@ def unit_scale(unit: str) -> float:
     return UNITS[unit]
 
 
+@styled()
 def save(figure: Figure, path: str | Path) -> Path:
     """Write a figure; the suffix of `path` chooses the format. Returns the path."""
-    with styled():
-        figure.savefig(path)
+    figure.savefig(path)
     return Path(path)
 
 
@@ -205,7 +207,8 @@ def legend_above(
         legend.remove()
 
 
-def finish(figure: Figure, upper: Axes, title: str | None, ncols: int = 3) -> None:
-    """Labels in line, and the legend of the upper panel over all of them."""
+def finish(figure: Figure, upper: Axes, title: str | None, ncols: int = 3) -> Figure:
+    """The figure with its labels in line, and the legend of the upper panel over all of them."""
     figure.align_ylabels()
     legend_above(figure, title, ncols, upper)
+    return figure

@@ -6,12 +6,7 @@ trained       Biroli et al. 2024: clones of trained networks, read from the auth
 line          Handke et al. 2025: four points on a line under the linear DDPM schedule
 """
 
-from gmm_speciation.published.cloning import (
-    ChiSquare,
-    CloningFigure,
-    biroli_cloning,
-    clone_pairs,
-)
+from gmm_speciation.published.cloning import ChiSquare, CloningFigure, biroli_cloning, clone_pairs
 from gmm_speciation.published.hierarchies import ChainRule, DeepHierarchy, deep_hierarchy
 from gmm_speciation.published.line import FourPoints, four_points
 from gmm_speciation.published.trained import TrainedClones, trained_clones

@@ -64,9 +64,7 @@ class CloningFigure(eqx.Module):
         rare = self.num_pairs * np.minimum(self.phi, 1 - self.phi) < _EXPECTED
         error = np.sqrt(variance / self.num_pairs)
         return np.where(
-            rare,
-            np.nan,
-            (np.asarray(self.projected.value) - self.phi) / np.where(rare, 1.0, error),
+            rare, np.nan, (np.asarray(self.projected.value) - self.phi) / np.where(rare, 1.0, error)
         )
 
     def chi_square(self, dim: int) -> ChiSquare:

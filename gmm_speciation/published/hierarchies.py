@@ -48,9 +48,8 @@ class ChainRule(eqx.Module):
     log_snr: Float[np.ndarray, " T"]
     fine: Float[np.ndarray, "P T"]
     coarse: Float[np.ndarray, "P T"]
-    inside: Float[
-        np.ndarray, "P T"
-    ]  # H(fine|coarse, X), from the mixtures inside the coarse classes
+    # H(fine|coarse, X), from the mixtures inside the coarse classes
+    inside: Float[np.ndarray, "P T"]
 
     @property
     def gap(self) -> Float[np.ndarray, "P T"]:

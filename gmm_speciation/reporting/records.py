@@ -1,7 +1,9 @@
 """Results as data that last: to JSON and back, and where they come from.
 
 An `Estimate` keeps its standard error, its degrees of freedom and, for the reader, its 95 % interval.
-JSON has no infinity and no NaN: they are written as "inf", "-inf" and null.
+JSON has no infinity and no NaN: they are written as "inf", "-inf" and null. What is written keeps the rules
+of `reading`, so that it can be read back: whole numbers fit 64 bits, keys are different, and half a surrogate
+pair, as in the name of a file, is written out.
 """
 
 import dataclasses
@@ -50,6 +52,7 @@ def provenance(
             versions[name] = importlib.metadata.version(name)
         except importlib.metadata.PackageNotFoundError:
             continue
+    jax = sys.modules.get("jax")
     return {
         "date": datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M:%S UTC"),
         "command": command,
@@ -57,13 +60,8 @@ def provenance(
         "seed": seed,
         "versions": versions,
         "platform": f"{platform.system()} {platform.machine()}",
-        "float64": _float64(),
+        "float64": None if jax is None else bool(jax.config.jax_enable_x64),
     }
-
-
-def _float64() -> bool | None:
-    jax = sys.modules.get("jax")
-    return None if jax is None else bool(jax.config.jax_enable_x64)
 
 
 def format_estimate(estimate: Estimate | float, digits: int = 4) -> str:
@@ -90,7 +88,15 @@ def to_json(obj: Any) -> Any:
     Raises:
         ValueError: If something in it has no such form.
     """
-    if obj is None or isinstance(obj, bool | str | int):
+    if obj is None or isinstance(obj, bool):
+        return obj
+    if isinstance(obj, str):
+        return obj.encode("utf-8", "backslashreplace").decode("utf-8")
+    if isinstance(obj, int):
+        if not -(2**63) <= obj < 2**64:
+            raise ValueError(
+                f"A whole number of a result must fit 64 bits; got one of {obj.bit_length()} bits."
+            )
         return obj
     if isinstance(obj, float):
         return None if math.isnan(obj) else (obj if math.isfinite(obj) else str(obj))
@@ -103,11 +109,16 @@ def to_json(obj: Any) -> Any:
         fields = {field.name: getattr(obj, field.name) for field in dataclasses.fields(obj)}
         return {"type": type(obj).__name__, **to_json(fields)}
     if isinstance(obj, Mapping):
-        return {str(key): to_json(value) for key, value in obj.items()}
+        found = {to_json(str(key)): to_json(value) for key, value in obj.items()}
+        if len(found) < len(obj):
+            raise ValueError(
+                f"Keys of a result must differ as text; got {', '.join(map(repr, obj))}."
+            )
+        return found
     if isinstance(obj, list | tuple | set | frozenset):
         return [to_json(value) for value in obj]
     if isinstance(obj, Enum | Path):
-        return str(obj)
+        return to_json(str(obj))
     if hasattr(obj, "__array__"):
         array = np.asarray(obj)
         if array.dtype.kind in "biuf":

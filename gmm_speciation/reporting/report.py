@@ -147,8 +147,7 @@ class Report:
         (folder / "report.md").write_text(plain(markdown) + "\n", encoding="utf-8")
         (folder / "report.html").write_text(plain(page), encoding="utf-8")
         text = json.dumps(content, indent=1, allow_nan=False, ensure_ascii=False)
-        # Half a surrogate pair, as in the name of a file, becomes JSON's own escape.
-        (folder / RESULT).write_text(text + "\n", encoding="utf-8", errors="backslashreplace")
+        (folder / RESULT).write_text(text + "\n", encoding="utf-8")
 
 
 def check_directory(directory: str | Path) -> Path:
@@ -225,8 +224,8 @@ def _folded(table: re.Match[str]) -> str:
 
 def _footer(stamp: Mapping[str, Any]) -> str:
     versions = ", ".join(f"{name} {version}" for name, version in stamp["versions"].items())
-    command = f"`{stamp['command']}`, " if stamp.get("command") else ""
-    return f"Made {stamp['date']} by {command}with {versions} on {stamp['platform']}."
+    command = f" by `{stamp['command']}`," if stamp.get("command") else ""
+    return f"Made {stamp['date']}{command} with {versions} on {stamp['platform']}."
 
 
 def _cell(value: object) -> str:

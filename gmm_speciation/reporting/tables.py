@@ -9,7 +9,7 @@ PLUS_MINUS = "±: half-width of the 95 % interval."  # said under tables
 ERRORS = "± is the half-width of the 95 % interval"  # the same as a caption
 
 # Control characters but the line break and the tabulator; marks that override the direction of writing.
-_CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
+CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 
 
 def plain(text: str) -> str:
@@ -17,7 +17,7 @@ def plain(text: str) -> str:
 
     Names of files and classes come from others; an escape sequence in one would reach the terminal raw.
     """
-    shown = _CONTROL.sub(lambda found: ascii(found[0])[1:-1], text)
+    shown = CONTROL.sub(lambda found: ascii(found[0])[1:-1], text)
     return shown.encode("utf-8", "backslashreplace").decode("utf-8")
 
 

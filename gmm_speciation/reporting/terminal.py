@@ -26,7 +26,7 @@ from rich.markup import escape
 from rich.table import Table as RichTable
 
 from gmm_speciation.reporting.bars import progress as progress
-from gmm_speciation.reporting.tables import Table, numeric, plain
+from gmm_speciation.reporting.tables import CONTROL, Table, numeric, plain
 
 if TYPE_CHECKING:
     from gmm_speciation.reporting.report import Report
@@ -214,6 +214,8 @@ def _run(app: typer.Typer, words: list[str]) -> int:
         # XLA tells of a Ctrl-C inside one of its callbacks as of an error of its own.
         if "KeyboardInterrupt" in str(error):
             return _fail("interrupted", 130)
+        if "RESOURCE_EXHAUSTED" in str(error):  # and of a lack of memory
+            return _fail(f"memory is short ({error}); ask for less at once")
         # Usage errors of the parser, whatever package it keeps them in.
         if not hasattr(error, "format_message"):
             raise
@@ -326,8 +328,13 @@ def print_json(result: Mapping[str, Any]) -> None:
     """A result on stdout, as `records.to_json` has it, with the version of its format."""
     from gmm_speciation.reporting.records import FORMAT, to_json
 
-    content = {"format": FORMAT, **to_json(result)}
-    print(plain(json.dumps(content, indent=1, allow_nan=False, ensure_ascii=False)))
+    print(json_text({"format": FORMAT, **to_json(result)}))
+
+
+def json_text(content: Any) -> str:
+    """Plain data as JSON for a terminal: what would steer it is written out as JSON does."""
+    text = json.dumps(content, indent=1, allow_nan=False, ensure_ascii=False)
+    return CONTROL.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
 
 
 def show(what: RichTable | str, quiet: bool = False) -> None:

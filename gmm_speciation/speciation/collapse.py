@@ -93,8 +93,7 @@ def index_entropy(
     key = jax.random.key(0) if key is None else key
     entropies = _index_entropies(empirical(points), levels.reshape(-1), key, num_samples)
     estimate = Estimate.from_samples(entropies, 1)
-    value, stderr = (part.reshape(levels.shape) for part in (estimate.value, estimate.stderr))
-    return Estimate(value, stderr, estimate.dof)
+    return jax.tree.map(lambda part: part.reshape(levels.shape), estimate)
 
 
 @eqx.filter_jit

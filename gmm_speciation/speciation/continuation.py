@@ -145,9 +145,7 @@ def solve_from(
             break
         # Newton: ((A - h) - S^T S) step = s + h x, in whitened coordinates.
         operator = LinearOperator(
-            (mixture.dim, mixture.dim),
-            matvec=lambda u, w=spread: u - w.T @ (w @ u),
-            dtype=float,
+            (mixture.dim, mixture.dim), matvec=lambda u, w=spread: u - w.T @ (w @ u), dtype=float
         )
         u, _ = minres(operator, residual, rtol=1e-10)
         step = np.asarray(_unwhiten(here.inverse_root, jnp.asarray(u, dtype)), float)

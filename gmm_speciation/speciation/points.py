@@ -15,9 +15,8 @@ class SpeciationPoint(eqx.Module):
 
     log_snr: Estimate | None
     reason: str | None = eqx.field(static=True, default=None)
-    note: str | None = eqx.field(
-        static=True, default=None
-    )  # what parts there, or that nothing does
+    # What parts there, or that nothing does.
+    note: str | None = eqx.field(static=True, default=None)
     splits: tuple[Split, ...] = eqx.field(static=True, default=())  # of components, where known
 
     def __check_init__(self):

@@ -26,8 +26,9 @@ def top_eigenvalue(mixture: Law) -> float:
     """Largest eigenvalue of the covariance of the whole mixture, within plus between components."""
     if isinstance(mixture, ReducedMixture):
         return mixture.total_top_eigenvalue()
-    weights = np.asarray(mixture.weights, float)
-    spread = _spread(np.asarray(mixture.offsets, float), weights)
+    weights, offsets = np.asarray(mixture.weights, float), np.asarray(mixture.offsets, float)
+    # Rows whose Gram matrix is the covariance between components.
+    spread = np.sqrt(weights)[:, None] * (offsets - weights @ offsets)
 
     def apply(v: np.ndarray) -> np.ndarray:
         within = _within(mixture, jnp.asarray(v, mixture.centre.dtype))
@@ -85,10 +86,3 @@ def _within(mixture: GaussianMixture, v: Float[Array, " d"]) -> Float[Array, " d
     """`sum_k w_k Sigma_k v`; compiled, for the iteration calls it many times."""
     covariance, zeros = mixture.covariance, 0 * mixture.offsets
     return covariance.weighted_apply(v[None, :], zeros, mixture.weights[None, :])[0]
-
-
-def _spread(
-    offsets: Float[np.ndarray, "K d"], weights: Float[np.ndarray, " K"]
-) -> Float[np.ndarray, "K d"]:
-    """Rows `sqrt(w_k) (mu_k - mean)`, whose Gram matrix is the covariance between."""
-    return np.sqrt(weights)[:, None] * (offsets - weights @ offsets)

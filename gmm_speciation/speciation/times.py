@@ -36,9 +36,8 @@ class SpeciationTimes(eqx.Module):
 
     spectral: SpeciationPoint  # of the whole covariance
     between_class: SpeciationPoint  # spectral, of the class means
-    bifurcation: (
-        SpeciationPoint  # curvature, of the whole distribution or within parents: the first split
-    )
+    # Curvature, of the whole distribution or within parents: the first split.
+    bifurcation: SpeciationPoint
     entropic: SpeciationPoint
     half_entropy: SpeciationPoint
     cloning: SpeciationPoint

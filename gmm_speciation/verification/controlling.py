@@ -63,7 +63,6 @@ def _removal(found: Study) -> list[Claim]:
             "to a sample of the mixture without it; bound: two samples of it, mean + 4 deviations",
             bound,
             float(best.distance),
-            tolerance=0.0,
             relation="at most",
         ),
         row(
@@ -72,7 +71,6 @@ def _removal(found: Study) -> list[Claim]:
             "strengths 0.1, 0.3, 1, 3, the same distance; bound: four times that of two samples",
             4 * float(best.floor.value),
             float(near),
-            tolerance=0.0,
             relation="at least",
         ),
         row(
@@ -81,7 +79,6 @@ def _removal(found: Study) -> list[Claim]:
             "KL to the shares of the mixture without it, nats",
             0.01,
             float(one.balance),
-            tolerance=0.0,
             relation="at most",
             expected=Verdict.NO,
         ),
@@ -95,7 +92,6 @@ def _removal(found: Study) -> list[Claim]:
             "∫½σ²E|ŝ − s_¬c|²dλ, strength 1, at less noise than the half-way point of the class",
             0.8,
             float(spent[decided].sum() / spent.sum()),
-            tolerance=0.0,
             relation="at least",
         )
     )
@@ -132,7 +128,6 @@ def strong_claims(key, num_samples) -> list[Claim]:
                 f"E log F′ of the flow, against w = {scales[index]:g}, nats",
                 0.0,
                 float(entropies[index + 1] - entropies[index]),
-                tolerance=0.0,
                 relation="at most",
             )
         )
@@ -183,7 +178,6 @@ def _entropic_time() -> list[Claim]:
                 "exact transport of quantiles, means −8, −4, 6, 8, variance 0.05",
                 1.0,
                 float(errors[grid] / errors["Karras"]),
-                tolerance=0.0,
                 relation="at most",
                 expected=Verdict.YES if (grid, method) == ("H(C|x_σ)", "ddim") else Verdict.NO,
             )

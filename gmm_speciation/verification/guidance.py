@@ -306,7 +306,6 @@ def window_claims(window: tuple[float, float]) -> list[Claim]:
             "full guidance; the window holds the central 80 % of the information",
             bound,
             float(shares[place][measure]),
-            tolerance=0.0,
             relation=relation,
             expected=Verdict.YES if holds else Verdict.NO,
         )

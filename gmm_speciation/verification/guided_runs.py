@@ -68,29 +68,19 @@ def guided_study(key: PRNGKeyArray, num_samples: int) -> Guided:
     """Guided trajectories, half of `num_samples` each, and the closed forms beside them."""
     many = max(num_samples // 2, 128)
     grid = np.geomspace(0.002, 8.0, 241)
-    runs = {}
-    for dim in DIMS:
-        for scale in _SCALES if dim == DIMS[0] else (2.0,):
-            runs[dim, scale] = control.guided_run(
-                families.symmetric_pair(dim),
-                CLOCK,
-                np.asarray(CLOCK.time(level_of(grid, dim))),
-                ClassifierFree(0, scale),
-                0,
-                key=jax.random.fold_in(key, dim),
-                num_samples=many,
-            )
+
+    def run(dim: int, guidance: Guidance, key: PRNGKeyArray) -> control.GuidedRun:
+        law, times = families.symmetric_pair(dim), np.asarray(CLOCK.time(level_of(grid, dim)))
+        return control.guided_run(law, CLOCK, times, guidance, 0, key=key, num_samples=many)
+
+    runs = {
+        (dim, scale): run(dim, ClassifierFree(0, scale), jax.random.fold_in(key, dim))
+        for dim in DIMS
+        for scale in (_SCALES if dim == DIMS[0] else (2.0,))
+    }
     ends = (0.3, 1.0)  # of kappa, as noise per signal: kappa = dim / (1 + sigma^2)
     sigma = np.sqrt(DIMS[0] / np.array(ends) - 1)
-    limited = control.guided_run(
-        families.symmetric_pair(DIMS[0]),
-        CLOCK,
-        np.asarray(CLOCK.time(level_of(grid, DIMS[0]))),
-        Interval(ClassifierFree(0, 4.0), sigma[1], sigma[0]),
-        0,
-        key=key,
-        num_samples=many,
-    )
+    limited = run(DIMS[0], Interval(ClassifierFree(0, 4.0), sigma[1], sigma[0]), key)
     kappa = np.geomspace(0.01, 12.0, 240)
     window = tuple(
         brentq(lambda k, h=h: float(exact.binary_entropy(k)) - h * np.log(2), 1e-4, 20)

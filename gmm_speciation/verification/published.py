@@ -72,7 +72,6 @@ def cloning_claims(figure: CloningFigure) -> list[Claim]:
                 f"{fit.dof} branch times; the bound is exceeded by chance once in 20,000 runs",
                 stats.chi2.isf(5e-5, fit.dof) / fit.dof,
                 fit.value / fit.dof,
-                tolerance=0.0,
                 relation="at most",
             )
         )

@@ -16,26 +16,31 @@ def row(
     predicted: float,
     measured: Estimate | float,
     tolerance: float | None = None,
+    relation: str = "equal",
     **options,
 ) -> Claim:
-    """A claim with half a percent of tolerance unless it has its own; plain numbers are exact."""
+    """A claim with half a percent of tolerance, a bound with none, unless it has its own; plain numbers
+    are exact."""
     predicted = float(predicted)
+    if tolerance is None:
+        tolerance = _TOLERANCE * abs(predicted) if relation == "equal" else 0.0
     if not isinstance(measured, Estimate):
         measured = Estimate.exact(float(measured))
     return Claim(
         statement,
         predicted,
         measured,
-        _TOLERANCE * abs(predicted) if tolerance is None else tolerance,
+        tolerance,
+        relation,
         source=source,
         how=how,
         **options,
     )
 
 
-def kappa_of(log_snr: Float[np.ndarray, "*T"], dim: int) -> Float[np.ndarray, "*T"]:
+def kappa_of(log_snr: Float[np.ndarray, "*T"] | float, dim: int) -> Float[np.ndarray, "*T"]:
     """Of two unit-variance classes with |m|^2 = dim: `alpha^2 dim` on a variance-preserving process."""
-    return dim / (1 + np.exp(-np.asarray(log_snr)))
+    return np.asarray(dim / (1 + np.exp(-np.asarray(log_snr))))
 
 
 def level_of(kappa: Float[np.ndarray, "*T"] | float, dim: int) -> Float[np.ndarray, "*T"]:

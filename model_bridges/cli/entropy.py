@@ -4,7 +4,6 @@ Both measure a model by any of the estimators on data or on the model's own samp
 whole report, the second prints windows and guidance intervals as JSON. torch and JAX load when they run.
 """
 
-import json
 import sys
 import warnings
 from dataclasses import replace
@@ -172,6 +171,12 @@ def windows(
 
     Exits with 3 where a window means nothing: its curve cannot be trusted, or its levels end inside.
     """
+    if out is not None:
+        terminal.check_place(out.parent)
+        if out.is_dir():
+            raise ValueError(
+                f"`--out` of `windows` is a file for the JSON; {str(out)!r} is a folder."
+            )
     from gmm_speciation.reporting.records import to_json
     from model_bridges.entropy.report import windows_record
 
@@ -184,7 +189,7 @@ def windows(
     if rank > 0:
         return
     record = windows_record(result, mass, force, stepped, steps or 50)
-    text = json.dumps(to_json(record), indent=1, ensure_ascii=False)
+    text = terminal.json_text(to_json(record))
     print(text)  # the result itself, with and without `--json` and `--quiet`
     if out is not None:
         write_text(out, text + "\n")

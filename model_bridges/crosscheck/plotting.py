@@ -3,6 +3,8 @@
 The noise axis is the theory's: signal on the left, noise on the right, log-SNR `-2 log sigma`.
 """
 
+from itertools import cycle
+
 import numpy as np
 from jaxtyping import Float, Int
 from matplotlib.axes import Axes
@@ -47,7 +49,7 @@ def plot_crosscheck(check: VariableCheck, law: str) -> Figure:
             linestyle=(0, (1, 1.2)),
             label="cross-entropy with the true class (≥ H)",
         )
-        for (name, bound), (colour, dash) in zip(check.bounds.items(), OTHERS, strict=False):
+        for (name, bound), (colour, dash) in zip(check.bounds.items(), cycle(OTHERS)):
             band(upper, x, bound, colour=colour, linestyle=dash, label=f"{name} (≥ H)")
         band(lower, x, check.theory.rate, colour=THEORY)
         band(lower, x, check.bayes.rate, colour=BAYES)
@@ -97,7 +99,7 @@ def plot_variables(result: CrossCheck) -> Figure:
         (title, model), (_, theory) = nested
         named[title.removesuffix(", model")] = (model, theory)
     with styled():
-        for (name, (model, theory)), colour in zip(named.items(), COLOURS, strict=False):
+        for (name, (model, theory)), colour in zip(named.items(), cycle(COLOURS)):
             share = 1 / model.prior_entropy
             x = model.log_snr
             band(upper, x, model.entropy, colour=colour, scale=share, label=name)

@@ -1,9 +1,9 @@
 """Clone agreement: two reverse runs from one noisy state, and whether they end in one class.
 
 The state `x_t` of an image is run backwards twice by the stochastic sampler (the ancestral kernel, noise
-independent), with the unconditional model, or, where there is none, the Bayes mixture `sum_c p_c D_c` with
-the posterior that ELBO differences give at `x_t` and tracking carries on. The two ends agree with
-probability
+independent), with the unconditional model, or, where there is none or other class weights are asked for than
+the model's, the Bayes mixture `sum_c p_c D_c` with the posterior that ELBO differences give at `x_t` and
+tracking carries on. The two ends agree with probability
 
     phi(sigma) = E sum_c p(c | x_t)^2        (Biroli et al. 2024, arXiv 2402.18491)
 
@@ -33,6 +33,7 @@ from gmm_speciation.partitions import Partition
 from gmm_speciation.shares import Share
 from gmm_speciation.tracking import reverse_kernel
 from model_bridges.denoisers.base import UNCONDITIONAL, Denoiser, class_raw
+from model_bridges.denoisers.checks import class_weights
 from model_bridges.entropy.elbo_posterior import elbo_posterior
 from model_bridges.entropy.evidence import Evidence, evidence
 from model_bridges.entropy.levels import pilot_posterior, place_levels, rate_of
@@ -252,7 +253,8 @@ class CloneJob(ProblemJob):
     ) -> Float[np.ndarray, "B K"]:
         """Log-posteriors of the classes at the ends of one run of every state, branch by branch."""
         p = self.problem
-        if not p.denoiser.has_unconditional:
+        weights = class_weights(None, p.denoiser)  # by which the unconditional model draws
+        if not p.denoiser.has_unconditional or not np.allclose(p.prior, weights):
             known = (pilot.totals["sigmas"], pilot.totals["rate"])
             found = []
             for x, own in zip(states, levels, strict=True):

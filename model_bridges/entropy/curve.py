@@ -17,6 +17,7 @@ import difflib
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import numpy as np
 from numpy.typing import ArrayLike
 
 from gmm_speciation.curves import EntropyCurve
@@ -25,7 +26,7 @@ from gmm_speciation.partitions import Partition
 from gmm_speciation.progress import Parts, Progress
 from model_bridges.denoisers.arrays import Images, Labels
 from model_bridges.denoisers.base import Denoiser
-from model_bridges.denoisers.checks import check_data
+from model_bridges.denoisers.checks import check_data, class_weights
 from model_bridges.entropy.clones import CloneJob
 from model_bridges.entropy.elbo import ElboJob
 from model_bridges.entropy.evidence import evidence
@@ -80,18 +81,27 @@ def entropy_curve(
             by default.
         seed: Of everything random.
         run: Folder of a long run, which can be killed and continued (see `runs`).
-        sigmas, prior, max_batch: As in `track`. Without a folder, the estimators of one pass take 64
-            even levels by default; the others, and all with one, place their own.
+        sigmas, prior, max_batch: As in `track`. An unconditional model is taken to average over the model's
+            `class_prior`, or, where it says none, over this prior. Without a folder, the estimators of one
+            pass take 64 even levels by default; the others, and all with one, place their own.
         progress: Told of the parts that are done; a `Progress`, or a function `(done, in all)`.
 
     Raises:
-        ValueError: If the estimator is unknown or needs what is not there, there are fewer than two
-            images, the folder holds another run, and as `data_of` and `track`.
+        ValueError: If the estimator is unknown or needs what is not there, such as an unconditional model of
+            this prior, there are fewer than two images, the folder holds another run, and as `data_of` and
+            `track`.
         OSError: If the disk is full or the device is lost.
     """
     denoiser, x0, labels, partition = data_of(model, x0, labels, partition, seed)
     x0, labels = check_data(denoiser, x0, labels)
     check_estimator(estimator, denoiser.has_unconditional, labels is not None)
+    if prior is not None and getattr(denoiser, "class_prior", None) is not None:
+        own = class_weights(None, denoiser)
+        if estimator in NEED_UNCONDITIONAL and not np.allclose(class_weights(prior, denoiser), own):
+            raise ValueError(
+                f"`estimator={estimator!r}` compares with the unconditional model, which averages over the "
+                f"model's own `class_prior`; got another `prior`. Use 'tracking', 'gap', 'elbo' or 'clones'."
+            )
     if len(x0) < 2:
         raise ValueError(f"An error bar needs at least two images in `x0`; got {len(x0)}.")
     if run is None and estimator in READOUTS:

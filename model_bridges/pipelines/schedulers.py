@@ -181,6 +181,11 @@ def level_at(scheduler: Any, timestep: Any) -> Level:
             second(scheduler, place) if provisional and second else _here(scheduler, place)
         )
         if family == "flow":
+            if not 0 <= sigma <= 1:
+                raise ValueError(
+                    f"{name} has the level {sigma:g} at step {step:g}, and those of a flow lie in [0, 1]: "
+                    "settings such as `use_karras_sigmas` replace them. Leave these out."
+                )
             sigma = sigma / ((1 - sigma) or LEAST_SIGNAL)
     if sigma <= 0:
         raise ValueError(

@@ -174,7 +174,10 @@ def log_ratios(
     chosen = record.partition(partition)
     with np.errstate(divide="ignore"):
         log_prior = np.log(record.prior)
-    return group_log_sum(record.log_ratio + log_prior, chosen) - group_log_sum(log_prior, chosen)
+    given = group_log_sum(log_prior, chosen)
+    # A class without weight has nothing to be the ratio of; with 0 for its log-weight it stays -inf.
+    share = group_log_sum(record.log_ratio + log_prior, chosen)
+    return share - np.where(np.isfinite(given), given, 0.0)
 
 
 def ratio_entropy(

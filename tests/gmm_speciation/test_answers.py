@@ -18,13 +18,6 @@ from gmm_speciation.reporting.tables import numeric
 LEVELS = np.linspace(4.0, -4.0, 9)
 
 
-@pytest.fixture(autouse=True)
-def float64_stays_with_the_command():
-    before = jax.config.jax_enable_x64
-    yield
-    jax.config.update("jax_enable_x64", before)
-
-
 def curve(height=1.0, levels=LEVELS):
     """H falls from log 2 to 0 as a logistic curve, with error bars that grow with the noise."""
     share = 1 / (1 + np.exp(levels))
@@ -142,12 +135,17 @@ def test_a_stored_report_is_shown_and_drawn_again(tmp_path, capsys):
         }
     ]
     report = Report("A title").text("Text.")
-    report.write(folder, {"curves": {"one": curve()}, "claims": claims})
+    failed = {"name": "denoising error", "verdict": "no"}
+    trust = {"one": {"ok": False, "checks": [failed]}, "two": {"ok": True, "checks": []}}
+    report.write(folder, {"curves": {"one": curve()}, "claims": claims, "trust": trust})
     text = run(capsys, "show", str(folder), "--out", str(again))
     assert "A title" in text
     assert "a claim" in text
     assert "1.1 ± 0.23" in text  # Student's t with 9 degrees of freedom
     assert "0.6931" in text  # H(C)
+    rows = [line.split() for line in text.splitlines()]
+    assert ["one", "NO", "denoising", "error"] in rows
+    assert ["two", "yes", "—"] in rows
     np.testing.assert_allclose(gs.load_curve(again, "one").entropy.value, curve().entropy.value)
     assert gs.load_result(again)["claims"] == gs.load_result(folder)["claims"]
     assert (again / "curves.png").exists()
@@ -175,6 +173,8 @@ def test_the_doctor_names_what_is_there_and_what_is_not(capsys, monkeypatch):
         ("claims", [1]),
         ("checks", [{"claim": "a", "measured": "much"}]),
         ("checks", [{"claim": "a", "measured": {"value": 1.0}}]),
+        ("trust", ["one"]),
+        ("trust", {"one": {"ok": True}}),
     ],
 )
 def test_a_result_whose_parts_are_none_is_one_line(part, value, tmp_path, capsys):

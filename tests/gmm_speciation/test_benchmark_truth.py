@@ -149,6 +149,11 @@ def test_selection():
         for access in ("noisy", "clean")
     }
     assert {c.access for c in select(demo, [], ["ross"], [64], 2, 0, ["clean"])} == {"clean"}
+    # Learned estimators are of clean samples; the boards of others are there without them.
+    for access in ("noisy", "mixture"):
+        assert {c.access for c in select(demo, [], [], None, None, 0, [access])} == {access}
+    with pytest.raises(ValueError, match="No task has"):
+        select(demo, [], ["ross", "learned-tracking"], None, None, 0, ["mixture"])
     full = select(PROFILES["full"], [], [])
     assert {cell.task for cell in full} == set(TASKS)
     assert {cell.estimator for cell in full} == set(ESTIMATORS)

@@ -14,7 +14,9 @@ import gmm_speciation as gs
 from gmm_speciation import cli
 from gmm_speciation.benchmark.boards import boards, by_size, resampled, results
 from gmm_speciation.benchmark.catalogue import TASKS
+from gmm_speciation.benchmark.cells import Cell
 from gmm_speciation.benchmark.exchange import export, read_answers
+from gmm_speciation.benchmark.rows import cell_key
 from gmm_speciation.benchmark.summary import SHORT_HEADERS, short_board
 from gmm_speciation.benchmark.truth import truth
 from gmm_speciation.estimators import Access, problem_of
@@ -39,14 +41,7 @@ def row(name, task, seed, error, status="ok"):
     """A run that is off by `error` of H(C) at every level, upwards where there is room."""
     exact, prior = np.asarray(TRUTHS[task].entropy.value), PRIORS[task]
     values = exact + error * prior * np.where(exact < prior / 2, 1, -1)
-    of = {
-        "task": task,
-        "estimator": name,
-        "access": "noisy",
-        "kind": "estimate",
-        "n": 64,
-        "seed": seed,
-    }
+    of = {**cell_key(Cell(task, name, "noisy", 64, seed)), "kind": "estimate"}
     of |= {"status": status, "message": "", "entropy": list(values), "stderr": None, "rate": None}
     return of | {"seconds": 1.0, "dof": 1.0}
 
@@ -82,16 +77,12 @@ def test_no_rank_changes_when_a_third_method_is_dropped(seed):
 
 
 def test_what_failed_counts_what_does_not_apply_is_left_out_and_time_is_told_apart():
+    ends = {"good": "ok", "fails": "failed", "slow": "time-out", "narrow": "not-applicable"}
     rows = [
-        row(name, task, 0, 0.1) for name in ("good", "fails", "slow", "narrow") for task in SOME
+        row(name, task, 0, 0.1, end if task in SOME[:5] else "ok")
+        for name, end in ends.items()
+        for task in SOME
     ]
-    for one in rows:
-        if one["estimator"] == "fails" and one["task"] in SOME[:5]:
-            one["status"] = "failed"
-        if one["estimator"] == "slow" and one["task"] in SOME[:5]:
-            one["status"] = "time-out"
-        if one["estimator"] == "narrow" and one["task"] in SOME[:5]:
-            one["status"] = "not-applicable"
     lines = {line.estimator: line for line in ranking(rows).standings}
     assert lines["good"].error == lines["narrow"].error == pytest.approx(0.1)
     assert lines["fails"].error == lines["slow"].error == np.inf
@@ -232,18 +223,7 @@ with open(sys.argv[1], "w", newline="") as file:
 @pytest.mark.parametrize("form", ["npz", "csv"])
 def test_a_script_in_plain_numpy_enters_the_board(tmp_path, capsys, form):
     """Export, a program that imports numpy alone, score; ranked among the registry's on the same draws."""
-    words = [
-        "benchmark",
-        "export",
-        "--task",
-        "pair-d1",
-        "--task",
-        "diagonal",
-        "--n",
-        "1024",
-        "--format",
-        form,
-    ]
+    words = f"benchmark export --task pair-d1 --task diagonal --n 1024 --format {form}".split()
     assert cli.main([*words, "--out", str(tmp_path / "samples")]) == 0
     files = sorted((tmp_path / "samples").iterdir())
     assert len(files) == 2
@@ -251,28 +231,10 @@ def test_a_script_in_plain_numpy_enters_the_board(tmp_path, capsys, form):
     answers = tmp_path / "answers.csv"
     command = [sys.executable, "-I", str(tmp_path / "outside.py"), str(answers), *map(str, files)]
     subprocess.run(command, check=True)
-    sweep = [
-        "benchmark",
-        "--task",
-        "pair-d1",
-        "--task",
-        "diagonal",
-        "--estimator",
-        "ross",
-        "--jobs",
-        "1",
-    ]
-    sweep += [
-        "--access",
-        "noisy",
-        "--num-samples",
-        "1024",
-        "--seeds",
-        "1",
-        "--out",
-        str(tmp_path / "sweep"),
-    ]
-    assert cli.main([*sweep, "--quiet"]) == 0
+    sweep = ["benchmark", "--task", "pair-d1", "--task", "diagonal", "--estimator", "ross"]
+    sweep += ["--jobs", "1", "--access", "noisy", "--num-samples", "1024", "--seeds", "1"]
+    sweep += ["--quiet", "--out", str(tmp_path / "sweep")]
+    assert cli.main(sweep) == 0
     words = ["benchmark", "score", str(answers), "--beside", str(tmp_path / "sweep")]
     assert cli.main([*words, "--out", str(tmp_path / "out")]) == 0
     shown = capsys.readouterr().out
@@ -368,16 +330,8 @@ def test_the_command_estimates_ones_own_samples(tmp_path, capsys):
     labels = np.arange(400) % 2
     x = rng.normal(size=(400, 2)) + 1.5 * (2 * labels - 1)[:, None]
     np.savez(tmp_path / "data.npz", x=x, labels=labels)
-    words = [
-        "benchmark",
-        "estimate",
-        str(tmp_path / "data.npz"),
-        "--method",
-        "qda",
-        "--method",
-        "logistic",
-    ]
-    assert cli.main(words) == 0
+    words = ["benchmark", "estimate", str(tmp_path / "data.npz"), "--method", "qda"]
+    assert cli.main([*words, "--method", "logistic"]) == 0
     shown = capsys.readouterr().out
     expected = gs.estimate_class_entropy(x, labels, method="qda").value
     assert f"{float(expected):.4f}" in shown

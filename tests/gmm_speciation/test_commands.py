@@ -8,10 +8,12 @@ import sys
 import time
 from subprocess import PIPE
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from gmm_speciation.reporting import terminal
+from gmm_speciation.reporting.records import load_result
 from gmm_speciation.reporting.report import Report
 from gmm_speciation.reporting.tables import plain
 
@@ -100,34 +102,29 @@ def test_what_names_quote_steers_no_terminal_and_is_no_markup(tmp_path, capsys):
         .table([ESCAPES], [[ESCAPES]])
         .write(tmp_path / "out", {"name": ESCAPES})
     )
-    assert json.loads((out / "result.json").read_text())["name"] == ESCAPES
+    assert load_result(out)["name"] == ESCAPES.replace("\udce9", r"\udce9")
+    terminal.print_json({"name": ESCAPES})
+    printed = capsys.readouterr().out
+    assert json.loads(printed)["name"] == ESCAPES.replace("\udce9", r"\udce9")
+    assert not {"\x1b", "\x07", "\x9b", "\u202e", "\udce9"} & set(printed)
     assert "\x1b" not in (out / "report.md").read_text() + (out / "report.html").read_text()
 
 
-def test_a_ctrl_c_that_is_swallowed_in_a_callback_comes_once_more():
-    """The interpreter prints and forgets what a callback of a weak reference raises."""
-    code = """
+def program(work: str) -> list[str]:
+    """The command line of a program whose command is the function `work` of this source."""
+    return [sys.executable, "-c", PROGRAM.format(work)]
+
+
+PROGRAM = """
 import os, signal, sys, time, weakref
-import typer
+import numpy as np
 from gmm_speciation.reporting import terminal
 
 # A program started in the background of a shell would ignore it.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 app = terminal.application("x", "0", "x")
-
-class Thing: ...
-
-def pressed(reference):
-    os.kill(os.getpid(), signal.SIGINT)
-    time.sleep(0.2)
-
-@app.command()
-def work():
-    thing = Thing()
-    kept = weakref.ref(thing, pressed)
-    del thing
-    time.sleep(600)  # the run ends before
-    print("went on")
+{}
+app.command()(work)
 
 @app.command()
 def other(): ...
@@ -135,19 +132,37 @@ def other(): ...
 sys.argv = ["x", "work"]
 sys.exit(terminal.run(app))
 """
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+
+
+def test_a_ctrl_c_that_is_swallowed_in_a_callback_comes_once_more():
+    """The interpreter prints and forgets what a callback of a weak reference raises."""
+    command = program("""
+class Thing: ...
+
+def pressed(reference):
+    os.kill(os.getpid(), signal.SIGINT)
+    time.sleep(0.2)
+
+def work():
+    thing = Thing()
+    kept = weakref.ref(thing, pressed)
+    del thing
+    time.sleep(600)  # the run ends before
+    print("went on")
+""")
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
     assert (done.returncode, done.stdout, done.stderr) == (130, "", "error: interrupted\n")
 
 
-def test_a_ctrl_c_during_the_import_of_jax_waits_for_its_end():
-    code = """
-import os, signal, sys
-import typer
-from gmm_speciation.reporting import terminal
+def _lack_of_memory():
+    """XLA's own error."""
+    with pytest.raises(RuntimeError) as raised:
+        jnp.zeros(1 << 50).block_until_ready()
+    return raised.value
 
-# A program started in the background of a shell would ignore it.
-signal.signal(signal.SIGINT, signal.default_int_handler)
-app = terminal.application("x", "0", "x")
+
+def test_a_ctrl_c_during_the_import_of_jax_waits_for_its_end():
+    command = program("""
 imported = []
 
 class Pressed:
@@ -158,21 +173,14 @@ class Pressed:
 
 sys.meta_path.insert(0, Pressed())
 
-@app.command()
 def work():
     try:
         terminal.use_float64()
     finally:
         print(imported, "jax" in sys.modules, flush=True)
     print("went on")
-
-@app.command()
-def other(): ...
-
-sys.argv = ["x", "work"]
-sys.exit(terminal.run(app))
-"""
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
+""")
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
     assert (done.returncode, done.stdout, done.stderr) == (
         130,
         "['jaxlib._jax'] True\n",
@@ -180,7 +188,7 @@ sys.exit(terminal.run(app))
     )
 
 
-@pytest.mark.parametrize("error", [OverflowError("too big"), MemoryError()])
+@pytest.mark.parametrize("error", [OverflowError("too big"), MemoryError(), _lack_of_memory()])
 def test_numbers_beyond_the_machine_are_one_line(error, capsys):
     app = terminal.application("x", "0", "x")
 
@@ -197,14 +205,7 @@ def test_numbers_beyond_the_machine_are_one_line(error, capsys):
     assert says.count("\n") == 1
 
 
-BUSY = """
-import sys
-import numpy as np
-from gmm_speciation.reporting import terminal
-
-app = terminal.application("x", "0", "x")
-
-@app.command()
+BUSY = program("""
 def work():
     import gmm_speciation as gs
     for dim in range(2, 10**6):
@@ -213,13 +214,7 @@ def work():
         gs.entropy_curve(law, np.linspace(4, -4, 9), num_samples=64)
         if dim == 2:
             print("ready", flush=True)  # JAX is loaded
-
-@app.command()
-def other(): ...
-
-sys.argv = ["x", "work"]
-sys.exit(terminal.run(app))
-"""
+""")
 
 
 @pytest.mark.slow
@@ -227,8 +222,7 @@ def test_no_ctrl_c_is_lost_while_jax_compiles_and_runs():
     """At thirty moments of work whose every step compiles, runs and drops programs."""
     ends = []
     for moment in np.random.default_rng(7).uniform(0.0, 4.0, 30):
-        command = [sys.executable, "-c", BUSY]
-        with subprocess.Popen(command, stdout=PIPE, stderr=PIPE, text=True) as busy:
+        with subprocess.Popen(BUSY, stdout=PIPE, stderr=PIPE, text=True) as busy:
             assert busy.stdout.readline() == "ready\n"
             time.sleep(moment)
             busy.send_signal(signal.SIGINT)

@@ -2,7 +2,6 @@
 
 import jax
 import jax.numpy as jnp
-import jaxtyping
 import numpy as np
 import pytest
 
@@ -180,15 +179,13 @@ def test_bad_input():
 
 
 @pytest.mark.parametrize("label", [4, -1])
-def test_outcomes_of_no_class_are_refused(label, key, monkeypatch):
-    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)  # as it is for users
+def test_outcomes_of_no_class_are_refused(label, key, unchecked):
     with pytest.raises(ValueError, match=f"a class, 0 to .; got {label}"):
         control.outcome(LAW, jnp.zeros((8, LAW.dim)), label, key=key)
 
 
 @pytest.mark.parametrize("u", [[0.9, 0.5, 0.1], [0.0, 0.5], [[0.1, 0.5]], [0.1, np.nan]])
-def test_probabilities_out_of_order_are_refused(u, monkeypatch):
-    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)  # as it is for users
+def test_probabilities_out_of_order_are_refused(u, unchecked):
     line = gs.GaussianMixture.isotropic([[-1.0], [1.0]], 0.1)
     with pytest.raises(ValueError, match=r"increases inside \(0, 1\)"):
         control.quantiles(line, np.array(u))

@@ -57,7 +57,10 @@ def test_a_fitted_model_survives_the_round_trip_in_every_attribute(kind, rng):
     """The precisions and Cholesky factors are those that scikit-learn's own fit computes."""
     x = np.concatenate([rng.normal(size=(60, 3)) * 0.5 + shift for shift in (-2, 0, 3)])
     fitted = Other(3, covariance_type=kind, random_state=0).fit(x)
-    again = gs.to_scikit_learn(gs.from_scikit_learn(fitted))
+    ours = gs.from_scikit_learn(fitted)
+    np.testing.assert_allclose(ours.posterior(x), fitted.predict_proba(x), atol=1e-9)
+    np.testing.assert_allclose(ours.log_prob(x), fitted.score_samples(x), rtol=1e-9)
+    again = gs.to_scikit_learn(ours)
     for name in ("weights_", "means_", "covariances_", "precisions_", "precisions_cholesky_"):
         np.testing.assert_allclose(
             getattr(again, name), getattr(fitted, name), rtol=1e-8, atol=1e-10
@@ -93,8 +96,6 @@ def test_what_scikit_learn_cannot_hold_is_refused():
     wide = gs.GaussianMixture.low_rank(np.zeros((1, 20_000)), np.ones((20_000, 1)), 1.0)
     with pytest.raises(ValueError, match="dense covariances, 1 x 20000 x 20000"):
         gs.to_scikit_learn(wide)
-    with pytest.raises(ValueError, match="not fitted"):
-        gs.from_scikit_learn(Other(2))
 
 
 DISCRIMINANTS = {
@@ -180,6 +181,7 @@ def test_models_that_are_no_gaussian_mixtures_are_refused_with_the_remedy(rng):
         (LogisticRegression().fit(x, labels), "LogisticRegression is not known"),
         (object(), "object is not known"),
         (LinearDiscriminantAnalysis().fit(x, labels), "store_covariance=True"),
+        (Other(2), "GaussianMixture is not fitted"),
         (GaussianNB(), "GaussianNB is not fitted"),
         (LinearDiscriminantAnalysis(), "LinearDiscriminantAnalysis is not fitted"),
     ]:
@@ -196,3 +198,13 @@ def test_a_discriminant_that_uses_another_covariance_is_refused(rng):
     for model in (uneven.fit(x, labels), singular):
         with pytest.raises(ValueError, match="does not predict by its `covariance_`"):
             gs.from_scikit_learn(model)
+
+
+@pytest.mark.parametrize("kind", ["spherical", "diag", "full", "tied"])
+def test_covariances_that_a_model_does_not_predict_by_are_refused(kind, rng):
+    x = np.concatenate([rng.normal(size=(60, 3)) + shift for shift in (-2, 0, 3)])
+    model = Other(3, covariance_type=kind, random_state=0).fit(x * [1.0, 1e-2, 1e3])
+    gs.from_scikit_learn(model)  # ill-conditioned, and its own
+    model.covariances_ = 1.01 * model.covariances_
+    with pytest.raises(ValueError, match="not those of its `covariances_`"):
+        gs.from_scikit_learn(model)

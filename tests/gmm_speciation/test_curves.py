@@ -1,6 +1,7 @@
 """Entropy curves: peaks, windows and clocks of curves whose answers are known."""
 
-import jaxtyping
+import dataclasses
+
 import numpy as np
 import pytest
 
@@ -67,6 +68,20 @@ def test_a_grid_that_misses_the_window_is_an_error():
         curve.window(1.0)
 
 
+@pytest.mark.parametrize("part", ["entropy", "rate"])
+@pytest.mark.parametrize("read", ["peak", "peaks", "window", "information_budget"])
+def test_a_curve_with_a_gap_is_read_nowhere(part, read):
+    curve = logistic_curve()
+    values = np.array(getattr(curve, part).value)
+    values[3] = np.nan
+    gapped = dataclasses.replace(curve, **{part: gs.Estimate.exact(values)})
+    with pytest.raises(
+        ValueError, match=f"no value at log-SNR {gs.estimate.in_digits(curve.log_snr[3])}:"
+    ):
+        getattr(gapped, read)()
+    assert len(gapped.plot()) == 2  # a picture with the gap, and without what would be read off
+
+
 def test_a_process_that_does_not_reach_the_noise_is_an_error():
     with pytest.raises(ValueError, match="range of DDPM"):
         logistic_curve().on(gs.DDPM.scaled_linear())
@@ -79,8 +94,7 @@ def test_rates_of_another_length_are_refused():
 
 
 @pytest.mark.parametrize("shapes", [((2, 3), (2, 3)), ((3, 2), (3, 1)), ((2,), (2,))])
-def test_batches_of_another_shape_are_refused(shapes, monkeypatch):
-    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)  # as it is for users
+def test_batches_of_another_shape_are_refused(shapes, unchecked):
     exact, batches = gs.Estimate.exact(np.zeros(2)), Batches(*map(np.zeros, shapes))
     with pytest.raises(ValueError, match=r"a row a batch .* \(R, 2\)"):
         EntropyCurve(np.array([1.0, 0.0]), exact, exact, 1.0, "test", batches)

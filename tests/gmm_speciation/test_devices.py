@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from theory_contracts import assert_within, random_mixtures
+from theory_contracts import assert_within, products, random_mixtures
 
 import gmm_speciation as gs
 from gmm_speciation.inference import score_spread
@@ -157,18 +157,6 @@ def test_spread_of_many_vectors_in_few_dimensions(count, apart, rng):
     np.testing.assert_allclose(found, expected.astype(float), rtol=1e-7)
 
 
-def _products(jaxpr):
-    """Every matrix product of a program, those of its loops and calls too."""
-    for equation in jaxpr.eqns:
-        if equation.primitive.name == "dot_general":
-            yield equation
-        for value in equation.params.values():
-            for inner in value if isinstance(value, tuple) else (value,):
-                inner = getattr(inner, "jaxpr", inner)
-                if hasattr(inner, "eqns"):
-                    yield from _products(inner)
-
-
 @pytest.mark.parametrize("name", MIXTURES)
 def test_every_product_asks_for_full_precision(name, key):
     """Off the CPU a product without a word of precision drops to bfloat16 or TF32."""
@@ -195,9 +183,9 @@ def test_every_product_asks_for_full_precision(name, key):
             reduced, jnp.asarray(0.3), *base, PARTITION
         )
     for what, function in functions.items():
-        found = list(_products(jax.make_jaxpr(function)(mixture).jaxpr))
+        found = list(products(jax.make_jaxpr(function)(mixture).jaxpr))
         assert found or what in ("moments", "reduction"), f"no product in {what}"
-        for equation in found:
+        for equation, _ in found:
             asked = equation.params["precision"]
             assert asked == (jax.lax.Precision.HIGHEST,) * 2, f"{what}: {equation}"
 

@@ -9,22 +9,13 @@ from scipy.interpolate import make_interp_spline
 
 from gmm_speciation import exact
 
-S = np.array([0.5, 1, 2, 4, 8, 16, 32])
-
 
 def test_two_equidistant_classes_are_the_binary_channel():
     # Distance delta in unit noise: kappa = delta^2 / 4 and s = delta^2 / 2.
-    s = jnp.array([0.0, 1e-6, 0.3, 0.999, 1.001, 4.0, 20.0, 60.0, 400.0])
-    np.testing.assert_allclose(
-        exact.equidistant_entropy(2, s), exact.binary_entropy(s / 2), atol=1e-12
-    )
-    np.testing.assert_allclose(
-        exact.equidistant_agreement(2, s), exact.clone_agreement(s / 2), atol=1e-12
-    )
-
-
-def test_the_tail_of_two_classes_is_that_of_the_binary_channel():
-    s = jnp.array([1e-9, 0.5, 30.0, 88.0, 100.0, 150.0, 400.0, 1000.0, 2600.0])
+    s = [0.0, 1e-9, 1e-6, 0.3, 0.5, 0.999, 1.001, 4.0, 20.0, 30.0, 60.0, 88.0, 100.0, 150.0]
+    s = jnp.array([*s, 400.0, 1000.0, 2600.0])  # far into the tail
+    agreement = exact.equidistant_agreement(2, s)
+    np.testing.assert_allclose(agreement, exact.clone_agreement(s / 2), atol=1e-12)
     entropy, mmse = exact.equidistant_entropy(2, s), exact.equidistant_mmse(2, s)
     np.testing.assert_allclose(entropy, exact.binary_entropy(s / 2), rtol=1e-10)
     np.testing.assert_allclose(mmse, exact.binary_mmse(s / 2) / 2, rtol=1e-10)  # 2 p (1 - p)
@@ -67,7 +58,6 @@ def test_values_checked_by_other_code():
     found = exact.equidistant_entropy(10, jnp.array([100.0, 120.0]))
     np.testing.assert_allclose(found[0], 2.12445e-11, rtol=3e-6)
     assert 0 < float(found[1]) < 2e-13
-    assert float(exact.equidistant_entropy(2, 150.0)) == pytest.approx(7.27985e-18, rel=2e-6)
 
 
 @pytest.mark.usefixtures("optimised")
@@ -145,39 +135,24 @@ def test_narrow_and_wide_inner_grids_meet(num_classes):
     )
 
 
-@pytest.mark.parametrize(
-    ("num_classes", "entropies"),
-    [
-        (4, [1.21036187, 1.05633175, 0.80457497, 0.46752123, 0.15894574, 0.01875801, 0.00027732]),
-        (10, [2.08371891, 1.87867745, 1.51446566, 0.96245397, 0.36965761, 0.04976171, 0.00080722]),
-        (100, [4.358399, 4.1136169, 3.63414689, 2.74796715, 1.41743754, 0.28870187, 0.00709546]),
-        (
-            10**3,
-            [6.65807949, 6.40861285, 5.91090312, 4.92938452, 3.14808749, 0.95368091, 0.04102975],
-        ),
-        (
-            10**6,
-            [
-                13.56551088,
-                13.31551142,
-                12.81551375,
-                11.81553733,
-                9.81674448,
-                5.94452652,
-                1.11015335,
-            ],
-        ),
-    ],
-)
-def test_golden_values(num_classes, entropies):
-    np.testing.assert_allclose(exact.equidistant_entropy(num_classes, S), entropies, atol=6e-9)
+GOLDEN = {
+    4: [1.21036187, 1.05633175, 0.80457497, 0.46752123, 0.15894574, 0.01875801, 0.00027732],
+    10: [2.08371891, 1.87867745, 1.51446566, 0.96245397, 0.36965761, 0.04976171, 0.00080722],
+    100: [4.358399, 4.1136169, 3.63414689, 2.74796715, 1.41743754, 0.28870187, 0.00709546],
+    10**3: [6.65807949, 6.40861285, 5.91090312, 4.92938452, 3.14808749, 0.95368091, 0.04102975],
+    10**6: [13.56551088, 13.31551142, 12.81551375, 11.81553733, 9.81674448, 5.94452652, 1.11015335],
+}
 
 
-@pytest.mark.parametrize(("num_classes", "ratio"), [(10**2, 1.117), (10**6, 1.008), (1e30, 1.0000)])
-def test_half_the_entropy_is_left_near_s_equal_log_k(num_classes, ratio):
-    log_k = np.log(num_classes)
-    entropy = exact.equidistant_entropy(num_classes, jnp.asarray(ratio * log_k))
-    assert float(entropy) / log_k == pytest.approx(0.5, abs=1e-3)
+@pytest.mark.parametrize("num_classes", GOLDEN)
+def test_golden_values(num_classes):
+    found = exact.equidistant_entropy(num_classes, [0.5, 1, 2, 4, 8, 16, 32])
+    np.testing.assert_allclose(found, GOLDEN[num_classes], atol=6e-9)
+
+
+def test_half_the_entropy_is_left_near_s_equal_log_k():
+    log_k = np.log(1e30)
+    assert float(exact.equidistant_entropy(1e30, log_k)) / log_k == pytest.approx(0.5, abs=1e-3)
 
 
 def test_bad_input_is_a_value_error():

@@ -81,3 +81,9 @@ def test_a_mapped_estimate_has_the_error_of_its_image():
     assert image.dof == 30.0
     line = estimate.map(lambda x: 3 - 2 * x)
     np.testing.assert_allclose(line.stderr, 2 * np.asarray(estimate.stderr))
+
+
+def test_an_infinite_number_may_be_exact(recwarn):
+    infinite = gs.Estimate.exact(np.array([np.inf, 1.0]))
+    np.testing.assert_array_equal(infinite.stderr, [0.0, 0.0])
+    assert not recwarn

@@ -26,28 +26,6 @@ def test_golden_values(kappa):
     np.testing.assert_allclose(exact.clone_agreement(kappa), agreement, atol=5e-6)
 
 
-def _mpmath_entropy(kappa: float, prior: float) -> float:
-    with mpmath.workdps(30):
-        log_odds = mpmath.log(prior) - mpmath.log(1 - prior)
-
-        def half(weight, mean):
-            def integrand(xi):
-                value = mean + 2 * mpmath.sqrt(kappa) * xi
-                return mpmath.npdf(xi) * mpmath.log1p(mpmath.exp(-value))
-
-            return weight * mpmath.quad(integrand, mpmath.linspace(-14, 14, 29))
-
-        plus = half(mpmath.mpf(prior), log_odds + 2 * kappa)
-        return float(plus + half(1 - mpmath.mpf(prior), 2 * kappa - log_odds))
-
-
-@pytest.mark.parametrize("kappa", [1e-4, 0.3, 3.0, 30.0, 120.0])
-@pytest.mark.parametrize("prior", [0.5, 0.9, 0.999, 1e-6])
-def test_entropy_against_arbitrary_precision(kappa, prior):
-    truth = _mpmath_entropy(kappa, prior)
-    np.testing.assert_allclose(exact.binary_entropy(kappa, prior), truth, rtol=1e-9, atol=1e-13)
-
-
 @pytest.mark.parametrize("prior", [0.5, 0.9, 1e-6])
 def test_derivatives(prior):
     """dH/dkappa = -mmse / 2 (I-MMSE), and the prior's slope, against differences of H."""
@@ -94,8 +72,8 @@ def _dense_logarithms(kappa: float, prior: float) -> list[float]:
         return [float(mpmath.log(one)) for one in (entropy, error, slope)]
 
 
-@pytest.mark.parametrize("kappa", [1e-6, 0.3, 50.0, 150.0, 700.0])
-@pytest.mark.parametrize("prior", [0.5, 1e-12, 1e-50, 1e-300])
+@pytest.mark.parametrize("kappa", [1e-6, 0.3, 3.0, 50.0, 150.0, 700.0])
+@pytest.mark.parametrize("prior", [0.5, 0.999, 1e-12, 1e-50, 1e-300])
 def test_tails_keep_their_relative_accuracy(kappa, prior):
     log_entropy, log_mmse, log_slope = _dense_logarithms(kappa, prior)
     np.testing.assert_allclose(

@@ -129,10 +129,6 @@ def test_bad_options(data):
     for folds in (1, 0, -1):
         with pytest.raises(ValueError, match="`num_folds` must be at least 2"):
             gs.best_shrinkage(*data, num_folds=folds)
-    from sklearn.mixture import GaussianMixture as Other
-
-    with pytest.raises(ValueError, match="not fitted"):
-        gs.from_scikit_learn(Other(2))
 
 
 OPTIONS = [

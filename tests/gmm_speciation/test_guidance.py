@@ -5,7 +5,6 @@ from functools import partial
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-import jaxtyping
 import numpy as np
 import pytest
 
@@ -112,9 +111,7 @@ def test_safe_latent_diffusion_follows_its_equations(x):
     guidance = SafeLatent(1, 2.0, threshold=0.1, warmup=1, prompt=2, scale=4.0)
     denoised, state = guidance.step(guidance.init(x), x, LEVEL, _denoise(x))
     np.testing.assert_allclose(
-        (points - alpha * np.asarray(denoised)) / sigma,
-        whole + 4 * (prompt - whole),
-        atol=1e-10,
+        (points - alpha * np.asarray(denoised)) / sigma, whole + 4 * (prompt - whole), atol=1e-10
     )
     denoised, _ = guidance.step(state, x, LEVEL, _denoise(x))
     expected = whole + 4 * (prompt - whole - second)
@@ -320,8 +317,7 @@ def test_bad_input():
 
 
 @pytest.mark.parametrize("label", [3, -1, 0.5])
-def test_evidence_of_no_class_is_refused(label, array, monkeypatch):
-    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)  # as it is for users
+def test_evidence_of_no_class_is_refused(label, array, unchecked):
     x = array(np.zeros((4, 2)))
     for source in (
         ExactPosterior(MIXTURE, label, PARTS),
@@ -331,8 +327,7 @@ def test_evidence_of_no_class_is_refused(label, array, monkeypatch):
             source.step(source.init(x), x, LEVEL, _denoise(x))
 
 
-def test_scales_with_an_axis_too_many_are_refused(array, monkeypatch):
-    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)  # as it is for users
+def test_scales_with_an_axis_too_many_are_refused(array, unchecked):
     x = array(np.zeros((4, 2)))
     for scale in (np.ones((4, 1)), np.ones((2, 2))):
         with pytest.raises(ValueError, match=r"got shape .* for 4 states"):

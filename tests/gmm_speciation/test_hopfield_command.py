@@ -2,7 +2,6 @@
 
 import sys
 
-import jax
 import numpy as np
 import pytest
 from refusals import refused
@@ -11,27 +10,12 @@ from gmm_speciation import cli, hopfield
 from gmm_speciation.reporting.records import load_result
 
 
-@pytest.fixture
-def same_precision():
-    before = jax.config.jax_enable_x64
-    yield
-    jax.config.update("jax_enable_x64", before)
-
-
-@pytest.mark.usefixtures("same_precision")
 def test_the_command_writes_the_table(tmp_path, capsys):
     x = hopfield.random_patterns(3, 6, seed=1)
     np.save(tmp_path / "x.npy", x)
     out = tmp_path / "out"
-    words = [
-        "hopfield",
-        "--patterns",
-        str(tmp_path / "x.npy"),
-        "--track",
-        "2",
-        "--num-samples",
-        "64",
-    ]
+    words = ["hopfield", "--patterns", str(tmp_path / "x.npy"), "--track", "2"]
+    words += ["--num-samples", "64"]
     assert cli.main([*words, "--out", str(out)]) == 0
     result = load_result(out)
     assert result["predicted"]["stability"] == 3
@@ -47,7 +31,6 @@ def test_the_command_writes_the_table(tmp_path, capsys):
     assert capsys.readouterr().out == ""
 
 
-@pytest.mark.usefixtures("same_precision")
 @pytest.mark.parametrize(
     ("words", "says"),
     [
@@ -67,7 +50,6 @@ def test_a_mistake_is_one_line_and_exit_code_2(capsys, words, says):
     refused(cli.main, ["hopfield", *words], says, capsys)
 
 
-@pytest.mark.usefixtures("same_precision")
 def test_a_missing_scikit_learn_is_named(capsys, monkeypatch):
     for name in [name for name in sys.modules if name.partition(".")[0] == "sklearn"]:
         monkeypatch.delitem(sys.modules, name)

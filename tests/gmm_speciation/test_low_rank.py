@@ -21,38 +21,22 @@ WEIGHTS = np.array([0.5, 0.3, 0.2])
 
 
 def dense(factors, variances):
-    return factors @ np.swapaxes(factors, -1, -2) + np.asarray(variances)[..., None, None] * np.eye(
-        D
-    )
+    return factors @ factors.mT + np.asarray(variances)[..., None, None] * np.eye(D)
+
+
+def pair(factors, variances):
+    """One law with low-rank covariances and with full ones."""
+    low = gs.GaussianMixture.low_rank(MEANS, factors, variances, WEIGHTS)
+    return low, gs.GaussianMixture.full(MEANS, dense(factors, variances), WEIGHTS)
 
 
 PAIRS = {
-    "shared": (
-        gs.GaussianMixture.low_rank(MEANS, FACTORS[0], 0.3, WEIGHTS),
-        gs.GaussianMixture.full(MEANS, dense(FACTORS[0], 0.3), WEIGHTS),
-    ),
-    "each": (
-        gs.GaussianMixture.low_rank(MEANS, FACTORS, VARIANCES, WEIGHTS),
-        gs.GaussianMixture.full(MEANS, dense(FACTORS, VARIANCES), WEIGHTS),
-    ),
-    "one factor, variances that differ": (
-        gs.GaussianMixture.low_rank(MEANS, FACTORS[0], VARIANCES, WEIGHTS),
-        gs.GaussianMixture.full(MEANS, dense(np.stack([FACTORS[0]] * K), VARIANCES), WEIGHTS),
-    ),
-    "rank deficient": (
-        gs.GaussianMixture.low_rank(MEANS, FACTORS[:, :, [0, 0]], 0.4, WEIGHTS),
-        gs.GaussianMixture.full(MEANS, dense(FACTORS[:, :, [0, 0]], np.full(K, 0.4)), WEIGHTS),
-    ),
-    "more factors than dimensions": (
-        gs.GaussianMixture.low_rank(MEANS, np.tile(FACTORS, (1, 1, 5)), 0.1, WEIGHTS),
-        gs.GaussianMixture.full(
-            MEANS, dense(np.tile(FACTORS, (1, 1, 5)), np.full(K, 0.1)), WEIGHTS
-        ),
-    ),
-    "no factor": (
-        gs.GaussianMixture.low_rank(MEANS, np.zeros((D, 0)), 0.4, WEIGHTS),
-        gs.GaussianMixture.full(MEANS, 0.4 * np.eye(D), WEIGHTS),
-    ),
+    "shared": pair(FACTORS[0], 0.3),
+    "each": pair(FACTORS, VARIANCES),
+    "one factor, variances that differ": pair(FACTORS[0], VARIANCES),
+    "rank deficient": pair(FACTORS[:, :, [0, 0]], 0.4),
+    "more factors than dimensions": pair(np.tile(FACTORS, (1, 1, 5)), 0.1),
+    "no factor": pair(np.zeros((D, 0)), 0.4),
 }
 
 

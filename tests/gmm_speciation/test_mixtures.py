@@ -30,19 +30,6 @@ def test_special_cases_of_the_general_covariance_agree(rng):
         np.testing.assert_allclose(other.log_prob(x), isotropic.log_prob(x), rtol=1e-11)
 
 
-def test_agrees_with_scikit_learn(rng):
-    from sklearn.mixture import GaussianMixture as Other
-
-    x = np.concatenate([rng.normal(size=(80, 3)) + shift for shift in (-2, 0, 3)])
-    for kind in ("spherical", "diag", "full", "tied"):
-        other = Other(3, covariance_type=kind, random_state=0).fit(x)
-        ours = gs.from_scikit_learn(other)
-        np.testing.assert_allclose(
-            ours.posterior(jnp.asarray(x)), other.predict_proba(x), atol=1e-9
-        )
-        np.testing.assert_allclose(ours.log_prob(jnp.asarray(x)), other.score_samples(x), rtol=1e-9)
-
-
 def test_equal_variances_are_kept_as_one():
     shared = gs.GaussianMixture.isotropic(np.eye(3), [0.5, 0.5, 0.5])
     assert shared.covariance.shared

@@ -74,10 +74,13 @@ def prior(number):
     return np.arange(1.0, number + 1) * 2 / (number * (number + 1))
 
 
+SPREADS = [(1e-8, 1, 1, 1), (1, 1e-4, 1e-8, 1), (1e8, 1), (1, 1e8), (1e-8, 1)]
+
+
 @pytest.mark.parametrize(
-    "variances", [(1e-8, 1, 1, 1), (1, 1e-4, 1e-8, 1), (1, 1e8), (1e8, 1), (1e-8, 1)]
+    ("shared", "variances"),  # of shared ones only the first counts
+    [*((False, one) for one in SPREADS), *((True, one) for one in SPREADS[:3])],
 )
-@pytest.mark.parametrize("shared", [False, True])
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("dtype", WIDTHS)
 def test_posteriors_and_densities_are_those_of_float64(dtype, kind, shared, variances):
@@ -240,10 +243,7 @@ def test_reductions_do_not_depend_on_the_order(dtype):
     means[0] *= 100
     order = [2, 0, 1]
     with width(dtype):
-        for kind, given in {
-            "isotropic": (0.5,),
-            "diagonal": (np.linspace(0.5, 1, 5),),
-        }.items():
+        for kind, given in {"isotropic": (0.5,), "diagonal": (np.linspace(0.5, 1, 5),)}.items():
             make = getattr(gs.GaussianMixture, kind)
             one, other = (
                 gs.class_entropy(make(mu, *given), [3.0, 0.0, -3.0], method="exact").value

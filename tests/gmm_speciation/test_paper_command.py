@@ -36,10 +36,7 @@ def check_rows(rows):
 # Parts of seconds; the others run in the slow test.
 @pytest.mark.parametrize(
     ("paper", "part", "least"),
-    [
-        ("biroli2024", "table of speciation times", 6),
-        ("handke2026", "VP against VE", 4),
-    ],
+    [("biroli2024", "table of speciation times", 6), ("handke2026", "VP against VE", 4)],
 )
 def test_a_part_gives_rows(paper, part, least):
     (chosen,) = (one for one in PAPERS[paper].parts if one.name == part)

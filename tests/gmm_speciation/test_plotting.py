@@ -3,12 +3,15 @@
 import matplotlib
 import numpy as np
 import pytest
+from scipy import stats
 
 from gmm_speciation import plotting
 from gmm_speciation.curves import EntropyCurve
 from gmm_speciation.estimate import Estimate
 from gmm_speciation.plotting import style
 from gmm_speciation.processes import DDPM, OrnsteinUhlenbeck, VarianceExploding
+from gmm_speciation.published.cloning import CloningFigure
+from gmm_speciation.shares import Share
 
 LOG_SNR = np.linspace(4.0, -8.0, 60)
 
@@ -123,3 +126,28 @@ def test_no_legend_is_cut_at_the_edge_of_its_figure(words):
     (legend,) = figure.legends
     assert legend.get_window_extent().x1 <= figure.bbox.x1
     assert len(legend.get_texts()) == 9
+
+
+def test_clocks_of_different_parameters_share_no_axis():
+    curve, short = logistic_curve(), DDPM.from_betas(np.linspace(1e-4, 0.04, 1000))
+    with pytest.raises(ValueError, match="DDPM with different parameters"):
+        plotting.plot_clock({"a": curve.on(DDPM.linear()), "b": curve.on(short)})
+    plotting.plot_clock({"a": curve.on(short), "b": curve.on(short)})
+    with pytest.raises(ValueError, match="at least one curve"):
+        plotting.plot_clock({})
+
+
+def test_criteria_that_are_not_defined_have_no_mark():
+    figure = plotting.plot_curve(logistic_curve(), speciation={"a": np.nan, "b": -np.inf})
+    assert not {"a, λ = nan", "b, λ = −inf"} & {t.get_text() for t in figure.legends[0].get_texts()}
+
+
+def test_bars_of_shares_are_their_intervals():
+    share = Share.counted(np.array([[1.0, 0.8]]), 50)
+    none = np.zeros((1, 2))
+    result = CloningFigure((4,), np.array([1.0, 2.0]), share, none, np.ones(2), none, 50, {})
+    upper, _ = plotting.plot_cloning(result).axes
+    ends = np.array([bar[:, 1] for bar in upper.containers[0].lines[2][0].get_segments()])
+    exact = [stats.beta.ppf([0.025, 0.975], k, 51 - k) for k in (50, 40)]  # Clopper & Pearson
+    np.testing.assert_allclose(ends[0], [exact[0][0], 1.0])
+    np.testing.assert_allclose(ends[1], [exact[1][0], stats.beta.ppf(0.975, 41, 10)])

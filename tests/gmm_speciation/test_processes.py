@@ -26,22 +26,6 @@ def test_contract(name):
     check_process(*PROCESSES[name])
 
 
-def test_ornstein_uhlenbeck_in_closed_form():
-    t = np.array([1e-9, 0.5, 3.0])
-    process = gs.OrnsteinUhlenbeck()
-    np.testing.assert_allclose(
-        process.sigma(t) ** 2, [2e-9, 1 - np.exp(-1), 1 - np.exp(-6)], rtol=1e-8
-    )
-    np.testing.assert_allclose(process.diffusion_squared(t), 2.0)
-    np.testing.assert_allclose(process.drift(t), -1.0)
-
-
-def test_linear_interpolant_and_exploding_drifts():
-    t = np.array([0.25, 0.5])
-    np.testing.assert_allclose(gs.LinearInterpolant().drift(t), -1 / (1 - t))
-    np.testing.assert_allclose(gs.VarianceExploding().diffusion_squared(t), 2 * t)
-
-
 def test_stable_diffusion_noise_range():
     """sigma / alpha of the first and last of the 1000 scaled-linear steps."""
     process = gs.DDPM.scaled_linear()
@@ -69,12 +53,6 @@ def test_cosine_matches_its_discrete_schedule():
     betas = np.minimum(1 - angle[1:] / angle[:-1], 0.999)
     times = np.arange(1, 1001) / 1000
     np.testing.assert_allclose(gs.Cosine().alpha(times) ** 2, np.cumprod(1 - betas), rtol=1e-8)
-
-
-def test_fractional_steps_interpolate_the_log_snr():
-    process = gs.DDPM.linear()
-    middle = (process.log_snr(10.0) + process.log_snr(11.0)) / 2
-    np.testing.assert_allclose(process.log_snr(10.5), middle)
 
 
 def test_a_level_out_of_range_is_refused_with_the_range():

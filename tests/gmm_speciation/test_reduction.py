@@ -1,5 +1,7 @@
 """Reduced mixtures: the posterior needs a few dimensions only, at every noise level."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -100,24 +102,16 @@ def test_covariances_that_differ_and_are_not_isotropic_have_no_reduction():
 
 
 @pytest.mark.parametrize(
-    ("full", "reduced"),
+    "family",
     [
-        (gs.families.symmetric_pair(16), gs.families.symmetric_pair(16, reduced=True)),
-        (
-            gs.families.equidistant(4, 9, 5.0),
-            gs.families.equidistant(4, 9, 5.0, reduced=True),
-        ),
-        (
-            gs.families.equal_means(64, [0.5, 1.5]),
-            gs.families.equal_means(64, [0.5, 1.5], reduced=True),
-        ),
-        (
-            gs.families.hierarchy((2, 2), (9.0, 3.0), 12)[0],
-            gs.families.hierarchy((2, 2), (9.0, 3.0), 12, reduced=True)[0],
-        ),
+        partial(gs.families.symmetric_pair, 16),
+        partial(gs.families.equidistant, 4, 9, 5.0),
+        partial(gs.families.equal_means, 64, [0.5, 1.5]),
+        lambda **form: gs.families.hierarchy((2, 2), (9.0, 3.0), 12, **form)[0],
     ],
 )
-def test_families_reduce_to_what_they_build(full, reduced):
+def test_families_reduce_to_what_they_build(family):
+    full, reduced = family(), family(reduced=True)
     ours = gs.entropy_curve(reduced, LEVELS)
     theirs = gs.entropy_curve(full, LEVELS)
     spread = np.hypot(np.asarray(ours.entropy.stderr), np.asarray(theirs.entropy.stderr))

@@ -1,7 +1,6 @@
 """Reverse sampling reproduces the law; forward paths have the right kernels."""
 
 import jax.numpy as jnp
-import jaxtyping
 import numpy as np
 import pytest
 from scipy import stats
@@ -116,8 +115,7 @@ def test_bad_input(key):
 
 @pytest.mark.parametrize("label", [2, -1, 0.5])
 @pytest.mark.parametrize("labels", [[0, 1], [0, 1, 1]])
-def test_labels_that_are_no_class_are_refused(label, labels, key, monkeypatch):
-    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)  # as it is for users
+def test_labels_that_are_no_class_are_refused(label, labels, key, unchecked):
     law = gs.GaussianMixture.isotropic(np.arange(float(len(labels)))[:, None], 0.1)
     clock, options = gs.OrnsteinUhlenbeck(), {"key": key, "num_samples": 2, "partition": labels}
     for guidance in (Unguided(label), ClassifierFree(0, 2.0, reference=label)):
@@ -126,8 +124,7 @@ def test_labels_that_are_no_class_are_refused(label, labels, key, monkeypatch):
 
 
 @pytest.mark.parametrize("shape", [(1,), (2, 2, 1)])
-def test_states_that_are_no_rows_are_refused(shape, key, monkeypatch):
-    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)  # as it is for users
+def test_states_that_are_no_rows_are_refused(shape, key, unchecked):
     clock, states = gs.OrnsteinUhlenbeck(), np.ones(shape)
     with pytest.raises(ValueError, match=r"`start` must have shape \(n, 1\)"):
         gs.sample(MIXTURE, clock, [1.0, 0.1], key=key, start=states)

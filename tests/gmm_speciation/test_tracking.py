@@ -3,7 +3,6 @@
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-import jaxtyping
 import numpy as np
 import pytest
 
@@ -137,8 +136,7 @@ def test_update_transforms():
 @pytest.mark.parametrize(
     ("state", "means"), [((4, 1), (3, 4, 2)), ((4, 2), (4, 2)), ((2,), (3, 4, 2))]
 )
-def test_means_of_other_states_are_refused(state, means, array, monkeypatch):
-    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)  # as it is for users
+def test_means_of_other_states_are_refused(state, means, array, unchecked):
     with pytest.raises(ValueError, match="must be those of the state"):
         tracking.log_likelihood_update(array(np.ones(state)), array(np.ones(means)), 1.0)
 
@@ -146,7 +144,6 @@ def test_means_of_other_states_are_refused(state, means, array, monkeypatch):
 @pytest.mark.parametrize(
     ("prior", "likelihood"), [((1,), (5, 3)), ((3,), (5, 1)), ((3, 1), (5, 3))]
 )
-def test_priors_of_other_classes_are_refused(prior, likelihood, monkeypatch):
-    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)  # as it is for users
+def test_priors_of_other_classes_are_refused(prior, likelihood, unchecked):
     with pytest.raises(ValueError, match=r"`log_prior` must be \(C,\)"):
         tracking.class_against_class(jnp.zeros(prior), jnp.zeros(likelihood))

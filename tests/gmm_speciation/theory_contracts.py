@@ -101,6 +101,18 @@ def random_mixtures(seed: int = 0, num: int = 3, dim: int = 4) -> dict[str, Gaus
     }
 
 
+def products(jaxpr, times: int = 1):
+    """Every matrix product of a program, those of its loops and calls too, and how often it runs."""
+    for equation in jaxpr.eqns:
+        if equation.primitive.name == "dot_general":
+            yield equation, times
+        inside = times * equation.params.get("length", 1)
+        for value in jax.tree.leaves(equation.params, is_leaf=lambda v: hasattr(v, "eqns")):
+            inner = getattr(value, "jaxpr", value)
+            if hasattr(inner, "eqns"):
+                yield from products(inner, inside)
+
+
 def assert_within(estimate, truth, standard_errors: float = 4.0, slack: float = 1e-9) -> None:
     """Every entry of an Estimate within this many of its own standard errors of the truth."""
     deviation = jnp.abs(jnp.asarray(estimate.value) - jnp.asarray(truth))

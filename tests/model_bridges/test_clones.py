@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import torch
 from oracle import draw, ten_classes
 
 import gmm_speciation as gs
@@ -102,3 +103,44 @@ def test_a_classifier_may_name_the_ends():
     work, merged = clones(mb.mixture_denoiser(mixture), mixture, 160, **options)
     check(work, merged, mixture, 0.02)
     assert work.settings()["named_by"] == "posterior of the mixture"
+
+
+def test_class_weights_other_than_the_models_hold_for_the_runs_too():
+    """Two normal classes on a line, whose unconditional model draws both alike."""
+    means, variance, weights = np.array([-1.0, 1.0]), 0.1, np.array([0.9, 0.1])
+
+    def each(x, sigma):  # of both classes: the posterior mean, and the log-density of x
+        total = variance + sigma**2
+        mean = means + variance / total * (x - means)
+        return mean, -((x - means) ** 2) / (2 * total)
+
+    def network(x, sigma, label):
+        mean, log_density = (
+            torch.from_numpy(part) for part in each(x.numpy(), sigma[:, None].numpy())
+        )
+        if label is None:
+            return (mean * torch.softmax(log_density, 1)).sum(1, keepdim=True)
+        return mean.gather(1, label[:, None])
+
+    levels = np.array([0.5, 1.0, 2.0])
+    denoiser = mb.from_x0(
+        network, num_classes=2, event_shape=(1,), sigma_range=(0.05, 20.0), dtype=torch.float64
+    )
+    rng = np.random.default_rng(3)
+
+    def drawn(count):
+        labels = rng.choice(2, count, p=weights)
+        return means[labels, None] + variance**0.5 * rng.standard_normal((count, 1))
+
+    job = CloneJob(problem(denoiser, drawn(400), sigmas=levels, prior=weights), num_steps=48)
+    found = job.agreement(collect(job), "classes")
+    truth = []
+    for sigma in found.sigmas:
+        x = drawn(200_000)
+        odds = weights * np.exp(each(x + sigma * rng.standard_normal(x.shape), sigma)[1])
+        truth.append(np.mean(np.sum((odds / odds.sum(1, keepdims=True)) ** 2, 1)))
+    low, high = found.agreement.interval(0.999)
+    assert np.all((low - 0.02 < truth) & (truth < high + 0.02))
+    own = dataclasses.replace(denoiser, class_prior=(0.5, 0.5))
+    with pytest.raises(ValueError, match="another `prior`"):
+        mb.entropy_curve(own, drawn(4), estimator="gap-unconditional", prior=weights)

@@ -1,5 +1,6 @@
 """The cross-check: on an exact model theory and model are one; on digits the shipped model passes."""
 
+import dataclasses
 import json
 
 import jax
@@ -11,6 +12,7 @@ import gmm_speciation as gs
 import model_bridges as mb
 from gmm_speciation.curves import EntropyCurve
 from gmm_speciation.reporting.records import load_curve
+from model_bridges.crosscheck import plotting
 from model_bridges.crosscheck.report import crosscheck_record, crosscheck_report
 from model_bridges.crosscheck.study import crosscheck
 from model_bridges.entropy.windows import place
@@ -55,6 +57,17 @@ def test_an_exact_model_agrees_with_its_own_theory(result):
             error = np.hypot(curve.entropy.stderr, check.theory.entropy.stderr)
             deviation = np.abs(curve.entropy.value - np.asarray(check.theory.entropy.value))
             assert np.all(deviation < 4 * error + 0.01), curve.method
+
+
+def test_pictures_leave_no_variable_and_no_bound_out(result):
+    check = dataclasses.replace(result.main, bounds=dict.fromkeys("abc", result.main.cross_entropy))
+    many = dataclasses.replace(result, variables={f"variable {i}": check for i in range(9)})
+    for figure, names in (
+        (plotting.plot_crosscheck(check, "the mixture"), {"a (≥ H)", "b (≥ H)", "c (≥ H)"}),
+        (plotting.plot_variables(many), set(many.variables)),
+    ):
+        (legend,) = figure.legends
+        assert names <= {text.get_text() for text in legend.get_texts()}
 
 
 def test_an_exact_model_passes_its_checks(result):

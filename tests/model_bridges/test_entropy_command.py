@@ -152,6 +152,7 @@ def test_pictures_in_class_folders_are_data(tmp_path):
         (["windows", "digits", "--mass", "1.5"], "inside (0, 1)"),
         (["windows", "digits", "--scheduler", "Euler"], "Unknown scheduler"),
         (["windows", "digits", "--steps", "20"], "name it by `--scheduler`"),
+        (["windows", "digits", "--out", "."], "is a file for the JSON; '.' is a folder"),
         (["entropy", "nothing:here"], "could not be found"),
     ],
 )

@@ -216,6 +216,10 @@ def test_states_of_a_scheduler_that_cannot_be_are_refused():
             level_at(diffusers.UniPCMultistepScheduler(**settings), 1)
     with pytest.raises(ValueError, match="invert_sigmas"):
         level_at(diffusers.FlowMatchEulerDiscreteScheduler(invert_sigmas=True), 1)
+    flow = {"use_flow_sigmas": True, "prediction_type": "flow_prediction"}
+    solver = diffusers.DPMSolverMultistepScheduler(**flow, use_karras_sigmas=True)
+    with pytest.raises(ValueError, match=r"has the level 157\S* at step 999, and those of a flow"):
+        levels_of(solver, 10)
 
 
 # Betas are not all of their noise.

@@ -25,6 +25,19 @@ def record():
     return mb.track(denoiser, x0, labels, sigmas=SIGMAS, partitions={"parity": PARITY})
 
 
+def test_a_class_without_weight_has_no_ratio_and_no_warning(recwarn):
+    mixture = ten_classes("isotropic")
+    x0, _ = draw(mixture, 8, seed=3)
+    weights = np.array([0.5, 0.5, *8 * [0.0]])
+    options = {"sigmas": SIGMAS, "prior": weights}
+    whole = mb.track(mb.mixture_denoiser(mixture), x0, **options)
+    assert not [w for w in recwarn if issubclass(w.category, RuntimeWarning)]
+    curve = mb.ratio_curve(whole, [0, 1, *8 * [2]])
+    np.testing.assert_allclose(curve.entropy.value, mb.ratio_curve(whole).entropy.value)
+    assert np.all(np.isfinite(curve.entropy.value))
+    assert not [w for w in recwarn if issubclass(w.category, RuntimeWarning)]
+
+
 def test_forward_paths_have_the_stated_law_and_independent_increments():
     x0 = torch.zeros(4000, 2, dtype=torch.float64)
     sigmas = np.array([0.1, 0.5, 2.0])
