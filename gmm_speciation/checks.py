@@ -135,9 +135,13 @@ def as_numpy(x: Any, name: str) -> np.ndarray:
     """`x` as a numpy array of its own dtype.
 
     Raises:
-        ValueError: If it is masked, or an array of another library that DLPack cannot hand over.
+        ValueError: If it is masked, complex, text or objects, or an array of another library that DLPack
+            cannot hand over.
     """
-    return np.asarray(_readable(x, name))
+    array = np.asarray(_readable(x, name))
+    if array.dtype.kind in "cOSUmM":  # `astype(float)` would drop imaginary parts and read text
+        raise ValueError(f"`{name}` must be real numbers; got dtype {array.dtype}.")
+    return array
 
 
 def check_labels(labels: Int[np.ndarray, " n"], message: str) -> None:

@@ -18,7 +18,7 @@ import numpy as np
 from jaxtyping import Array, Float
 from scipy import stats
 
-from gmm_speciation.checks import is_concrete
+from gmm_speciation import checks
 
 RealArray = Float[Array, "..."] | Float[np.ndarray, "..."]
 
@@ -27,7 +27,9 @@ _SHOWN = 4  # entries of an array in a `repr`
 
 
 def _as_array(x) -> RealArray:
-    return x if isinstance(x, jax.Array) else np.asarray(x, float)
+    return (
+        x if isinstance(x, jax.Array) else np.asarray(checks.as_numpy(x, "value or stderr"), float)
+    )
 
 
 class Estimate(eqx.Module):
@@ -46,6 +48,8 @@ class Estimate(eqx.Module):
                 "`value` and `stderr` must have one shape; got "
                 f"{self.value.shape} and {self.stderr.shape}."
             )
+        if checks.is_concrete(self.stderr) and (checks.known(self.stderr) < 0).any():
+            raise ValueError("`stderr` must not be negative; it is the root of a variance.")
         if not self.dof > 0:
             raise ValueError(f"`dof` must be positive; got {self.dof}.")
 
@@ -172,7 +176,16 @@ class Estimate(eqx.Module):
         return f"Estimate([{', '.join(entries)}], shape {self.value.shape})"
 
     def __sub__(self, other: "Estimate") -> "Estimate":
-        """The difference of independent estimates, with the smaller degrees of freedom."""
+        """The difference of independent estimates, with the smaller degrees of freedom.
+
+        Raises:
+            ValueError: If they have not one shape, and neither is a single number.
+        """
+        if self.value.shape != other.value.shape and self.value.shape and other.value.shape:
+            raise ValueError(
+                "Estimates are subtracted from others of one shape, or a single one is; got shapes "
+                f"{self.value.shape} and {other.value.shape}. Index or reshape one."
+            )
         stderr = (self.stderr**2 + other.stderr**2) ** 0.5
         return Estimate(self.value - other.value, stderr, min(self.dof, other.dof))
 
@@ -187,7 +200,7 @@ def known(*numbers: Any) -> bool:
         isinstance(number, Estimate)
         and all(
             isinstance(x, np.ndarray)
-            or (isinstance(x, jax.Array) and is_concrete(x) and x.is_fully_addressable)
+            or (isinstance(x, jax.Array) and checks.is_concrete(x) and x.is_fully_addressable)
             for x in (number.value, number.stderr)
         )
         for number in numbers

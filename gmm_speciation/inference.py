@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from gmm_speciation.checks import ArrayLike, as_level, as_states, takes_states
+from gmm_speciation.checks import ArrayLike, as_level, as_states, is_concrete, known, takes_states
 from gmm_speciation.covariances import Full, LowRank, add_row, as_row, product
 from gmm_speciation.mixtures import GaussianMixture
 from gmm_speciation.partitions import Partition, as_partition
@@ -201,10 +201,17 @@ def denoiser(
             row gives the denoiser of one component, `q(k | x, c)` that of a class.
 
     Raises:
-        ValueError: If the last axis of the weights is not K, or a scale is not a number.
+        ValueError: If the last axis of the weights is not K, known weights of a point do not sum to 1, or a
+            scale is not a number.
     """
     if weights is not None:
         weights = as_states(weights, mixture.num_components, "weights")
+        total = known(weights).sum(-1)
+        if is_concrete(total) and not (abs(total - 1) < 1e-3).all():
+            raise ValueError(
+                "`weights` must sum to 1 over the components of a point; got sums from "
+                f"{total.min():.6g} to {total.max():.6g}. Divide by them."
+            )
     return _denoiser(mixture, x, *as_level(alpha, sigma, mixture.centre.dtype), weights)
 
 

@@ -56,10 +56,12 @@ class GaussianMixture(eqx.Module):
 
     log_weights: Float[Array, " K"]  # normalised; -inf for weight 0
     centre: Float[Array, " d"]
-    offsets: Float[Array, "K d"]  # means minus centre
-    covariance: Covariance
+    offsets: Float[Array, "K d"] = eqx.field(default=None)  # means minus centre
+    covariance: Covariance = eqx.field(default=None)
 
     def __check_init__(self):
+        if not isinstance(self.covariance, Covariance):
+            raise TypeError(parameters.NOT_THE_CONSTRUCTOR)
         if self.log_weights.shape[0] != self.offsets.shape[0]:
             raise ValueError(
                 "Weights and means must agree on the number of components; got "

@@ -12,6 +12,11 @@ from jaxtyping import Array, Float
 
 from gmm_speciation.checks import ArrayLike, as_float_array, as_numpy, is_concrete, known, require
 
+NOT_THE_CONSTRUCTOR = (
+    "Build a mixture by `GaussianMixture.full(means, covariances, weights)`, `.isotropic`, `.diagonal` or "
+    "`.low_rank`; `GaussianMixture(...)` takes its four fields, the last one a `Covariance`."
+)
+
 
 def finite_means(means: ArrayLike) -> Float[Array, "K d"]:
     mu = as_float_array(means, "means")

@@ -87,7 +87,16 @@ class Partition(eqx.Module):
         return jnp.asarray(classes == np.asarray(self.labels)[None, :], dtype)
 
     def log_sum(self, log_values: Float[Array, "*batch K"]) -> Float[Array, "*batch C"]:
-        """`log sum_{k in c} exp(l_k)`, exact in the tails; -inf where every member is -inf."""
+        """`log sum_{k in c} exp(l_k)`, exact in the tails; -inf where every member is -inf.
+
+        Raises:
+            ValueError: If the last axis is not that of the K components.
+        """
+        if log_values.shape[-1:] != (self.num_components,):
+            raise ValueError(
+                f"The last axis must be that of the {self.num_components} components; got shape "
+                f"{log_values.shape}."
+            )
         if self.is_trivial:
             return log_values
         labels = jnp.asarray(self.labels)
@@ -105,8 +114,8 @@ class Hierarchy(eqx.Module):
 
     levels: tuple[Partition, ...] = eqx.field(static=True)
 
-    def __init__(self, levels: Sequence[Partition]):
-        self.levels = tuple(levels)
+    def __init__(self, levels: Sequence[Partition | ArrayLike]):
+        self.levels = tuple(wrapped(level) for level in levels)
 
     def __check_init__(self):
         if not self.levels:
@@ -128,6 +137,11 @@ class Hierarchy(eqx.Module):
         return self.levels[depth]
 
 
+def wrapped(partition: Partition | ArrayLike) -> Partition:
+    """A partition as it is; labels as one."""
+    return partition if isinstance(partition, Partition) else Partition(partition)
+
+
 def as_partition(partition: Partition | ArrayLike | None, num_components: int) -> Partition:
     """A partition of this many components: labels are wrapped, None means every component a class.
 
@@ -136,6 +150,4 @@ def as_partition(partition: Partition | ArrayLike | None, num_components: int) -
     """
     if partition is None:
         return Partition.trivial(num_components)
-    if not isinstance(partition, Partition):
-        partition = Partition(partition)
-    return partition.check(num_components)
+    return wrapped(partition).check(num_components)

@@ -30,6 +30,7 @@ from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
 from gmm_speciation.checks import ArrayLike, as_float_array, as_states, check_label
 from gmm_speciation.guidance import Guidance, Unguided
+from gmm_speciation.guidance.posteriors import check_classes
 from gmm_speciation.inference import Classes, class_denoisers, denoiser
 from gmm_speciation.mixtures import GaussianMixture
 from gmm_speciation.partitions import Partition, as_partition
@@ -233,7 +234,7 @@ def sample(
     Raises:
         ValueError: If the grid is not decreasing or leaves the process's range, the method or the
             variance is unknown, not exactly one of `num_samples` and `start` is given, or a label of the
-            guidance is no class.
+            guidance is no class or it tracks not all of them.
     """
     levels, states, (_, state, path) = _run(
         mixture,
@@ -287,6 +288,7 @@ def _run(
             raise ValueError(f"`start` must have shape (n, {mixture.dim}); got {states.shape}.")
     guidance = Unguided() if guidance is None else guidance
     partition = as_partition(partition, mixture.num_components)
+    check_classes(guidance, partition.num_classes)
     return (
         levels,
         states,

@@ -34,6 +34,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from gmm_speciation.arrays import Level, like, scales
+from gmm_speciation.checks import ArrayLike, as_float_array, is_concrete, known, require
 
 Variance = Literal["posterior", "beta"]
 VARIANCES = get_args(Variance)
@@ -58,11 +59,17 @@ def reverse_kernel(
             Sec. 3.2.
 
     Raises:
-        ValueError: If `variance` is neither.
+        ValueError: If `variance` is neither, or known levels rise.
     """
     if variance not in VARIANCES:
         raise ValueError(f"`variance` must be one of {', '.join(VARIANCES)}; got {variance!r}.")
     (alpha_t, sigma_t), (alpha_s, sigma_s) = scales(noisy), scales(cleaner)
+    falls = sigma_s * alpha_t <= sigma_t * alpha_s
+    if is_concrete(falls) and not getattr(falls, "all", lambda: falls)():  # Python's bool has none
+        raise ValueError(
+            "A reverse step goes from noise to signal: `cleaner` must have no more noise per signal than "
+            f"`noisy`; got {noisy} to {cleaner}."
+        )
     ratio, share = alpha_t / alpha_s, (sigma_s / sigma_t) ** 2
     added = sigma_t**2 - ratio**2 * sigma_s**2
     mean = ratio * share * x + alpha_s * (1 - ratio**2 * share) * denoised
@@ -110,9 +117,24 @@ def class_against_class(
     return jax.nn.log_softmax(joint, -1)
 
 
+def _probability(value: ArrayLike, log_ratio: Float[Array, "*batch"], name: str) -> Array:
+    """A probability, one for all log-ratios or one each."""
+    p, shape = as_float_array(value, name).astype(jnp.result_type(log_ratio)), jnp.shape(log_ratio)
+    if p.shape not in ((), shape):
+        raise ValueError(f"`{name}` must be a number, or one a log-ratio, {shape}; got {p.shape}.")
+    seen = known(p)
+    return require(
+        p, (seen >= 0) & (seen <= 1), f"`{name}` must be a probability, in [0, 1]; got {seen}."
+    )
+
+
 def ratio_to_unconditional(prior, log_ratio: Float[Array, "*batch"]) -> Float[Array, "*batch"]:
-    """`prior * e^l` with l the summed log-ratio to the unconditional kernel; not bounded by 1."""
-    return prior * jnp.exp(log_ratio)
+    """`prior * e^l` with l the summed log-ratio to the unconditional kernel; not bounded by 1.
+
+    Raises:
+        ValueError: If the prior is no probability, or has another shape than the log-ratios.
+    """
+    return _probability(prior, log_ratio, "prior") * jnp.exp(log_ratio)
 
 
 def forced_prior(log_ratio: Float[Array, "*batch"]) -> Float[Array, "*batch"]:
@@ -127,7 +149,12 @@ def repaired_forced_prior(base_rate, log_ratio: Float[Array, "*batch"]) -> Float
     `logit p = l + log[(1 - w) / (1 - w e^l)] + logit w`, that is `p = w e^l`; where the tracked ratio
     exceeds its bound 1/w, p is 1. Returned as the posterior at prior 1/2:
     `sigmoid(l + log[(1 - w) / (1 - w e^l)])`.
+
+    Raises:
+        ValueError: As `ratio_to_unconditional`, or if the class is all there is.
     """
+    base_rate = _probability(base_rate, log_ratio, "base_rate")
+    base_rate = require(base_rate, known(base_rate) < 1, "`base_rate` must be below 1.")
     remaining = 1 - base_rate * jnp.exp(log_ratio)
     logit = log_ratio + jnp.log1p(-base_rate) - jnp.log(jnp.maximum(remaining, 1e-30))
     return jax.nn.sigmoid(logit)

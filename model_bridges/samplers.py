@@ -24,6 +24,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from gmm_speciation.guidance.posteriors import check_classes
 from gmm_speciation.progress import Parts, Progress, listening
 from gmm_speciation.tracking import Variance, reverse_kernel
 from model_bridges.denoisers.base import Label
@@ -40,12 +41,13 @@ def karras_sigmas(
     """Decreasing levels, equally spaced in `sigma^(1/rho)` (Karras et al., 2022, Eq. 5), no zero.
 
     Raises:
-        ValueError: If there are fewer than two levels or the range is not increasing and positive.
+        ValueError: If there are fewer than two levels, the range is not increasing and positive, or `rho`
+            is not positive.
     """
-    if num_steps < 2 or not 0 < sigma_min < sigma_max:
+    if num_steps < 2 or not 0 < sigma_min < sigma_max < math.inf or not 0 < rho < math.inf:
         raise ValueError(
-            "a schedule needs `num_steps` >= 2 and 0 < `sigma_min` < `sigma_max`; got "
-            f"{num_steps} levels from {sigma_max} to {sigma_min}."
+            "a schedule needs `num_steps` >= 2, 0 < `sigma_min` < `sigma_max` and `rho` > 0, all finite; "
+            f"got {num_steps} levels from {sigma_max} to {sigma_min} with rho {rho}."
         )
     roots = torch.linspace(
         sigma_max ** (1 / rho), sigma_min ** (1 / rho), num_steps, dtype=torch.float64
@@ -85,8 +87,8 @@ def sample(
         progress: Told of the steps that are done; a `Progress`, or a function `(done, in all)`.
 
     Raises:
-        ValueError: If `sigmas` is not decreasing and positive, `method` or `variance` is unknown, or both
-            a label and a guidance are given.
+        ValueError: If `sigmas` is not decreasing and positive, `method` or `variance` is unknown, both
+            a label and a guidance are given, or the guidance tracks not all classes.
     """
     levels, told = [float(sigma) for sigma in sigmas], listening(progress)
     decreasing = all(a > b for a, b in pairwise(levels))
@@ -104,6 +106,8 @@ def sample(
         )
     if guidance is not None and label is not None:
         raise ValueError("Give `label` or `guidance`, not both: a guidance brings its own labels.")
+    if guidance is not None:
+        check_classes(guidance, denoiser.num_classes)  # type: ignore[attr-defined]
 
     def mean(x: Tensor, sigma: float, state: Any) -> tuple[Tensor, Any]:
         if guidance is None:

@@ -18,10 +18,13 @@ def sliced_wasserstein(
     Bonneel et al. 2015, over random directions; samples of one size, sorted along each direction.
 
     Raises:
-        ValueError: If the two samples differ in size or dimension.
+        ValueError: If the two samples differ in size or dimension, or are not rows.
     """
-    if x.shape != y.shape:
-        raise ValueError(f"Samples must have one shape; got {x.shape} and {y.shape}.")
+    if x.shape != y.shape or x.ndim != 2:
+        raise ValueError(
+            f"Samples must have one shape, (n, d), a point a row; got {x.shape} and {y.shape}. Flatten "
+            "images with `x.reshape(len(x), -1)`."
+        )
     directions = jax.random.normal(key, (x.shape[1], num_directions))
     directions = directions / jnp.linalg.norm(directions, axis=0, keepdims=True)
     gap = jnp.sort(x @ directions, 0) - jnp.sort(y @ directions, 0)

@@ -39,9 +39,9 @@ def karras_times(
     """Times, from noise to signal, with `sigma^{1/rho}` equally spaced (arXiv 2206.00364, Eq. 5).
 
     Raises:
-        ValueError: If not `0 < sigma_min < sigma_max`, or there is no step.
+        ValueError: If not `0 < sigma_min < sigma_max` and `rho > 0`, or there is no step.
     """
-    _check(num_steps, sigma_min, sigma_max)
+    _check(num_steps, sigma_min, sigma_max, rho)
     sigma = np.linspace(sigma_max ** (1 / rho), sigma_min ** (1 / rho), num_steps + 1) ** rho
     return np.asarray(process.time(-2 * np.log(sigma)))
 
@@ -95,11 +95,11 @@ def entropic_times(
     return np.asarray(process.time(at))
 
 
-def _check(num_steps: int, sigma_min: float, sigma_max: float) -> None:
-    if not (0 < sigma_min < sigma_max and num_steps >= 1):
+def _check(num_steps: int, sigma_min: float, sigma_max: float, rho: float = 1.0) -> None:
+    if not (0 < sigma_min < sigma_max < np.inf and num_steps >= 1 and 0 < rho < np.inf):
         raise ValueError(
-            "A grid needs 0 < sigma_min < sigma_max and at least one step; got "
-            f"{sigma_min}, {sigma_max} and {num_steps}."
+            "A grid needs 0 < sigma_min < sigma_max, at least one step and rho > 0, all finite; got "
+            f"{sigma_min}, {sigma_max}, {num_steps} and {rho}."
         )
 
 

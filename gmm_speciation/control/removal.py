@@ -19,6 +19,7 @@ from gmm_speciation.checks import ArrayLike
 from gmm_speciation.control.distances import sliced_wasserstein
 from gmm_speciation.estimate import Estimate
 from gmm_speciation.guidance import Guidance
+from gmm_speciation.guidance.posteriors import check_classes
 from gmm_speciation.inference import Classes, class_posterior
 from gmm_speciation.mixtures import GaussianMixture
 from gmm_speciation.partitions import as_partition
@@ -50,7 +51,7 @@ def without_class(
         ValueError: If no component is left, or there is no such class.
     """
     partition = as_partition(partition, mixture.num_components)
-    if not 0 <= label < partition.num_classes or partition.num_classes < 2:
+    if label not in range(partition.num_classes) or partition.num_classes < 2:
         raise ValueError(
             f"`label` must be one of at least two classes, 0 to {partition.num_classes - 1}; "
             f"got {label}."
@@ -159,9 +160,10 @@ def removal_error(
     For kinds without a memory: each level is met afresh.
 
     Raises:
-        ValueError: As `without_class`.
+        ValueError: As `without_class`, or if the guidance tracks not all classes.
     """
     partition = as_partition(partition, mixture.num_components)
+    check_classes(guidance, partition.num_classes)
     target = without_class(mixture, label, partition)
     levels = jnp.atleast_1d(jnp.asarray(log_snr, float))
     values = _errors(mixture, target, guidance, partition, levels, key, num_samples)

@@ -94,3 +94,14 @@ Scale = Parameter | Float[Array, " groups"] | Float[np.ndarray, " groups"]
 def parameter(value: Any) -> Any:
     """A number as a leaf, in float64: a new value is new data to compiled code, not a new program."""
     return jnp.asarray(value, float) if isinstance(value, jax.Array) else np.asarray(value, float)
+
+
+def number(value: Any) -> Any:
+    """As `parameter`, for one that is of all states.
+
+    Raises:
+        ValueError: If it has an axis, which would broadcast against states or coordinates.
+    """
+    if np.ndim(value):
+        raise ValueError(f"Parameters of all states must be numbers; got shape {np.shape(value)}.")
+    return parameter(value)

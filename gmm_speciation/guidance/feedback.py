@@ -8,7 +8,8 @@ import equinox as eqx
 from jaxtyping import PyTree
 
 from gmm_speciation.arrays import Level, like, scales, weights, zeros
-from gmm_speciation.guidance.base import Denoise, Guidance, Label, Parameter, States, parameter
+from gmm_speciation.checks import require
+from gmm_speciation.guidance.base import Denoise, Guidance, Label, Parameter, States, number
 from gmm_speciation.guidance.formulae import (
     classifier_free,
     feedback_floor,
@@ -50,13 +51,21 @@ class Feedback(Guidance):
     """
 
     label: Label = eqx.field(static=True)
-    purity: Parameter = eqx.field(converter=parameter)
+    purity: Parameter = eqx.field(converter=number)
     posterior: PosteriorSource
-    max_scale: Parameter = eqx.field(converter=parameter, default=1e3)
-    scale: Parameter = eqx.field(converter=parameter, default=1.0)
-    low: Parameter = eqx.field(converter=parameter, default=0.0)
-    high: Parameter = eqx.field(converter=parameter, default=math.inf)
+    max_scale: Parameter = eqx.field(converter=number, default=1e3)
+    scale: Parameter = eqx.field(converter=number, default=1.0)
+    low: Parameter = eqx.field(converter=number, default=0.0)
+    high: Parameter = eqx.field(converter=number, default=math.inf)
     remembers = True
+
+    def __check_init__(self):
+        require(
+            self.purity,
+            (self.purity > 0) & (self.purity <= 1) & (self.max_scale >= self.scale),
+            "`purity` must lie in (0, 1] and `max_scale` not below `scale`; got "
+            f"{self.purity}, {self.max_scale} and {self.scale}.",
+        )
 
     @classmethod
     def tracked(

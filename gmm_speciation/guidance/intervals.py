@@ -20,7 +20,7 @@ from gmm_speciation.guidance.base import (
     Parameter,
     States,
     Unguided,
-    parameter,
+    number,
 )
 from gmm_speciation.guidance.formulae import inside
 from gmm_speciation.processes import DiffusionProcess
@@ -42,8 +42,8 @@ class Interval(Guidance):
     """
 
     guidance: AbstractGuidance
-    low: Parameter = eqx.field(converter=parameter)
-    high: Parameter = eqx.field(converter=parameter)
+    low: Parameter = eqx.field(converter=number)
+    high: Parameter = eqx.field(converter=number)
     outside: AbstractGuidance | None = None
 
     def __check_init__(self):
@@ -85,13 +85,20 @@ class Interval(Guidance):
             process: The clock; a sampler of DDPM steps has `DDPM` here. Or, alone, decreasing sigmas of EDM
                 coordinates, `(S + 1,)`.
             times: The sampler's grid, from noise to signal, `(S + 1,)`.
+
+        Raises:
+            ValueError: If the grid is not a vector that decreases strictly to 0 or above.
         """
-        sigma: Any
+        on_clock = isinstance(process, DiffusionProcess)
+        grid = np.asarray(times if on_clock else process, float)
+        if grid.ndim != 1 or len(grid) < 2 or not (np.all(np.diff(grid) < 0) and grid[-1] >= 0):
+            raise ValueError(
+                "The sampler's grid must be a vector that decreases strictly, from noise to signal, and is "
+                f"not negative; got shape {grid.shape}, {grid.ravel()[:5]}."
+            )
+        sigma: Any = grid[:-1]
         if isinstance(process, DiffusionProcess):
-            t = np.asarray(times, float)[:-1]
-            sigma = process.sigma(t) / process.alpha(t)
-        else:
-            sigma = np.asarray(process, float)[:-1]
+            sigma = process.sigma(sigma) / process.alpha(sigma)
         return np.asarray(inside(sigma, self.low, self.high))
 
     def init(self, x: States) -> PyTree:

@@ -19,6 +19,7 @@ from gmm_speciation.guidance.base import (
     Parameter,
     Scale,
     States,
+    number,
     parameter,
 )
 from gmm_speciation.guidance.formulae import away_from, classifier_free, negative_bounds
@@ -88,7 +89,7 @@ class DynamicNegative(Guidance):
     posterior: PosteriorSource
     prompt: Label = eqx.field(static=True, default=None)
     scale: Scale = eqx.field(converter=parameter, default=1.0)
-    max_log_odds: Parameter = eqx.field(converter=parameter, default=20.0)
+    max_log_odds: Parameter = eqx.field(converter=number, default=20.0)
     remembers = True
 
     @classmethod
@@ -169,10 +170,10 @@ class SafeLatent(Guidance):
     """
 
     label: Label = eqx.field(static=True)
-    strength: Parameter = eqx.field(converter=parameter)
-    threshold: Parameter = eqx.field(converter=parameter, default=0.01)
-    momentum_scale: Parameter = eqx.field(converter=parameter, default=0.3)
-    momentum_decay: Parameter = eqx.field(converter=parameter, default=0.4)
+    strength: Parameter = eqx.field(converter=number)
+    threshold: Parameter = eqx.field(converter=number, default=0.01)
+    momentum_scale: Parameter = eqx.field(converter=number, default=0.3)
+    momentum_decay: Parameter = eqx.field(converter=number, default=0.4)
     warmup: int = eqx.field(static=True, default=0)
     prompt: Label = eqx.field(static=True, default=None)
     scale: Scale = eqx.field(converter=parameter, default=1.0)

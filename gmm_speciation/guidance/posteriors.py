@@ -13,17 +13,18 @@ import abc
 from typing import Any
 
 import equinox as eqx
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, PyTree
 
 from gmm_speciation.arrays import Level, either, like, namespace, scales, softmaxes, wide, zeros
-from gmm_speciation.checks import check_label
-from gmm_speciation.guidance.base import Denoise, Label, Parameter, States, parameter
+from gmm_speciation.checks import check_label, require
+from gmm_speciation.guidance.base import Denoise, Label, Parameter, States, number
 from gmm_speciation.guidance.formulae import accumulated_precision
 from gmm_speciation.inference import log_class_posterior
 from gmm_speciation.mixtures import GaussianMixture
-from gmm_speciation.partitions import Partition
+from gmm_speciation.partitions import Partition, wrapped
 from gmm_speciation.processes import DDPM
 from gmm_speciation.tracking import log_likelihood_update, reverse_kernel
 
@@ -74,7 +75,9 @@ class ExactPosterior(PosteriorSource):
 
     mixture: GaussianMixture
     label: int = eqx.field(static=True)
-    partition: Partition | None = None
+    partition: Partition | None = eqx.field(
+        default=None, converter=lambda given: None if given is None else wrapped(given)
+    )
 
     def step(
         self, state: PyTree, x: States, level: Level, denoise: Denoise
@@ -149,6 +152,20 @@ class TrackedClasses(PosteriorSource):
         return ClassEvidence.of(log_posterior, log_prior, self.label), (log_posterior, path)
 
 
+def check_classes(guidance: Any, num_classes: int) -> None:
+    """Refuse a guidance that tracks other classes than the model has: those left out would have no mass.
+
+    Raises:
+        ValueError: If a `TrackedClasses` has not one log-prior a class.
+    """
+    for source in jax.tree.leaves(guidance, is_leaf=lambda part: isinstance(part, TrackedClasses)):
+        if isinstance(source, TrackedClasses) and np.shape(source.log_prior) != (num_classes,):
+            raise ValueError(
+                f"`TrackedClasses` needs the log-prior of all {num_classes} classes; got shape "
+                f"{np.shape(source.log_prior)}."
+            )
+
+
 class TrackedRatio(PosteriorSource):
     """The class against the whole law, as the papers track it:
 
@@ -165,14 +182,23 @@ class TrackedRatio(PosteriorSource):
     """
 
     label: Label = eqx.field(static=True)
-    prior: Parameter = eqx.field(converter=parameter)
-    temperature: Parameter = eqx.field(converter=parameter, default=1.0)
-    offset: Parameter = eqx.field(converter=parameter, default=0.0)
-    distance_offset: Parameter = eqx.field(converter=parameter, default=0.0)
-    floor: Parameter = eqx.field(converter=parameter, default=-np.inf)
-    ceiling: Parameter = eqx.field(converter=parameter, default=np.inf)
-    max_posterior: Parameter = eqx.field(converter=parameter, default=0.99)
+    prior: Parameter = eqx.field(converter=number)
+    temperature: Parameter = eqx.field(converter=number, default=1.0)
+    offset: Parameter = eqx.field(converter=number, default=0.0)
+    distance_offset: Parameter = eqx.field(converter=number, default=0.0)
+    floor: Parameter = eqx.field(converter=number, default=-np.inf)
+    ceiling: Parameter = eqx.field(converter=number, default=np.inf)
+    max_posterior: Parameter = eqx.field(converter=number, default=0.99)
     schedule: DDPM | None = None
+
+    def __check_init__(self):
+        p, most = self.prior, self.max_posterior
+        require(
+            p,
+            (p >= 0) & (p <= 1) & (most > 0) & (most <= 1) & (self.floor <= self.ceiling),
+            f"`prior` and `max_posterior` must be probabilities, and `floor` not above `ceiling`; got {p}, "
+            f"{most}, {self.floor} and {self.ceiling}.",
+        )
 
     def init(self, x: States) -> PyTree:
         return zeros(x), _Path.unknown(x, 2)

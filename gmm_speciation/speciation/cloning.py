@@ -55,8 +55,9 @@ def cloning_point(
         key: Random key; `jax.random.key(0)` by default.
 
     Raises:
-        ValueError: If `share` is not inside (0, 1), the partition does not fit, the classes are the
-            same distribution, or clones agree by more than `share` at the noisy end already.
+        ValueError: If `share` is not inside (0, 1), the range does not increase, the partition does not
+            fit, the classes are the same distribution, or clones agree by more than `share` at the noisy
+            end already.
     """
     if not 0 < share < 1:
         raise ValueError(f"`share` must lie inside (0, 1); got {share}.")
@@ -68,6 +69,10 @@ def cloning_point(
         grid = transition_grid(mixture, partition=partition, key=key)
         log_snr_range = float(grid[-1]), float(grid[0])
     low, high = log_snr_range
+    if not low < high:
+        raise ValueError(
+            f"`log_snr_range` must be (noisy, clean), low < high; got {log_snr_range}."
+        )
 
     def agreement(log_snr: float) -> Estimate:
         return clone_agreement(

@@ -30,8 +30,14 @@ def transition_grid(
     levels and a finer one of either end.
 
     Raises:
-        ValueError: If the partition does not fit, or the classes are the same distribution.
+        ValueError: If the partition does not fit, the classes are the same distribution, `tail` is not
+            inside (0, 1/2), or there are fewer than two points.
     """
+    if not 0 < tail < 0.5 or num_points < 2:
+        raise ValueError(
+            "`tail` must lie inside (0, 1/2), a share of the loss at either end, and `num_points` be at "
+            f"least 2; got {tail} and {num_points}."
+        )
     partition = as_partition(partition, mixture.num_components)
     total = float(prior_entropy(mixture, partition))
     scale = max(mean_square_spread(mixture), 1e-300)

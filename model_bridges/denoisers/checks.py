@@ -59,21 +59,21 @@ def class_weights(prior: Any, denoiser: Denoiser) -> Float[np.ndarray, " K"]:
 
 
 def check_data(
-    denoiser: Denoiser, x0: Any, labels: Any
+    denoiser: Denoiser, x0: Any, labels: Any, name: str = "`x0`"
 ) -> tuple[Float[Tensor, "N *event"], Int[Tensor, " N"] | None]:
     """Data and labels of numpy or torch as tensors, if they fit a model.
 
     Raises:
         ValueError: If a shape, a dtype, a value or a label does not fit.
     """
-    x0 = as_states(x0)
+    x0 = as_states(x0, name)
     if x0.ndim == 0 or len(x0) == 0 or tuple(x0.shape[1:]) != tuple(denoiser.event_shape):
         raise ValueError(
-            f"`x0` must have shape (N, {', '.join(map(str, denoiser.event_shape))}) with N >= 1; "
+            f"{name} must have shape (N, {', '.join(map(str, denoiser.event_shape))}) with N >= 1; "
             f"got {tuple(x0.shape)}. Reshape the data to the model's states."
         )
     if not bool(torch.isfinite(x0).all()):
-        raise ValueError("`x0` must be finite; it contains NaN or infinity. Drop such images.")
+        raise ValueError(f"{name} must be finite; it contains NaN or infinity. Drop such images.")
     if labels is None:
         return x0, None
     return x0, as_labels(labels, len(x0), denoiser.num_classes)

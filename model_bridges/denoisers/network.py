@@ -109,9 +109,9 @@ class NetworkDenoiser(Factored):
             NotFiniteError: If it has NaN or infinity; names level, class, image and dtype.
         """
         x = as_states(x, "`x`")
-        if tuple(x.shape[1:]) != self.event_shape:
+        if x.ndim == 0 or len(x) == 0 or tuple(x.shape[1:]) != self.event_shape:
             raise ValueError(
-                f"`x` must have shape (B, {', '.join(map(str, self.event_shape))}); "
+                f"`x` must have shape (B, {', '.join(map(str, self.event_shape))}) with B >= 1; "
                 f"got {tuple(x.shape)}. Reshape or resize the states."
             )
         levels = levels_of(sigma, len(x))
@@ -124,8 +124,17 @@ class NetworkDenoiser(Factored):
         return check_finite(output, states, levels, label)
 
     def coefficients(self, sigma: Sigma) -> tuple[Float[Tensor, "*B"], Float[Tensor, "*B"]]:
-        """`(skip, out)`, each of the shape of `sigma`, in float64."""
-        return self.coefficient_function(as_levels(sigma))
+        """`(skip, out)`, each of the shape of `sigma`, in float64.
+
+        Raises:
+            ValueError: If a level is negative or NaN.
+        """
+        levels = as_levels(sigma)
+        if not bool((levels >= 0).all()):
+            raise ValueError(
+                f"`sigma` must not be negative or NaN; got {levels.flatten()[:5].tolist()}."
+            )
+        return self.coefficient_function(levels)
 
     def placed(self, placement: Placement) -> "NetworkDenoiser":
         """The model on a device: the modules of its function are moved there, not copied.

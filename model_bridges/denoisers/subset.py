@@ -9,12 +9,14 @@ against the whole distribution want just that average: `whole` keeps it.
 from dataclasses import dataclass
 from typing import final
 
+import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from model_bridges.denoisers.arrays import as_tensor
 from model_bridges.denoisers.base import Denoiser, Label, Sigma, States, Unconditional, Wrapped
+from model_bridges.denoisers.checks import class_weights
 
 
 @final
@@ -29,7 +31,7 @@ class ClassSubset(Wrapped):
         whole: Whether `UNCONDITIONAL` is the model's own, over all of its classes, or refused.
 
     Raises:
-        ValueError: If a label is not one of the model's, or is kept twice.
+        ValueError: If a label is not one of the model's, or is kept twice, or the prior does not fit.
     """
 
     denoiser: Denoiser
@@ -39,11 +41,13 @@ class ClassSubset(Wrapped):
 
     def __post_init__(self) -> None:
         known = range(self.denoiser.num_classes)
-        if len(set(self.classes)) < len(self.classes) or not all(k in known for k in self.classes):
+        fit = [k in known and not isinstance(k, bool | np.bool_) for k in self.classes]
+        if len(set(self.classes)) < len(self.classes) or not all(fit):
             raise ValueError(
                 f"classes must be different labels in 0..{len(known) - 1}; got {self.classes}. Is this "
                 "the model that the names belong to?"
             )
+        class_weights(self.weights, self)
 
     @property
     def has_unconditional(self) -> bool:
@@ -81,6 +85,13 @@ class ClassSubset(Wrapped):
             )
         label = as_tensor(label, "`label`")
         classes = torch.tensor(self.classes, device=label.device)
+        if label.dtype is torch.bool or (
+            label.is_floating_point() and label.shape[1:] != classes.shape
+        ):
+            raise ValueError(
+                f"`label` must be integers (B,), or soft labels (B, {len(classes)}); got {label.dtype} of "
+                f"shape {tuple(label.shape)}."
+            )
         if label.is_floating_point():
             full = label.new_zeros(len(label), self.denoiser.num_classes)
             full[:, classes] = label

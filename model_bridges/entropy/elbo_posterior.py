@@ -29,8 +29,9 @@ from jaxtyping import Float
 from numpy.typing import ArrayLike
 from torch import Tensor
 
+from model_bridges.denoisers.arrays import Images
 from model_bridges.denoisers.base import Denoiser, class_raw, per_image
-from model_bridges.denoisers.checks import class_weights
+from model_bridges.denoisers.checks import check_data, class_weights
 from model_bridges.denoisers.devices import brought
 from model_bridges.entropy.importance import FLOOR, Proposal
 from model_bridges.entropy.levels import pilot_rate
@@ -62,7 +63,7 @@ class ElboPosterior:
 @torch.no_grad()
 def elbo_posterior(
     denoiser: Denoiser,
-    x: Float[Tensor, "B *event"],
+    x: Images,
     sigma: float,
     *,
     prior: ArrayLike | None = None,
@@ -78,14 +79,16 @@ def elbo_posterior(
         x: Noisy states, all at one level.
         sigma: Their level, inside the model's range.
         prior: Class weights `(K,)`; by default the model's `class_prior`, else equal.
-        rate: Levels and rate per unit log sigma of a pilot; a pilot on `x` itself by default.
+        rate: Increasing levels, and the rate per unit log sigma of a pilot there; a pilot on `x` itself by
+            default.
         num_strata: Draws of `log u` in each half, every one with two opposite noises.
         rng: Source of all randomness.
         max_batch: Largest batch given to the network.
 
     Raises:
-        ValueError: If a number or the prior does not fit.
+        ValueError: If a number, the states, the prior or the pilot does not fit.
     """
+    x, _ = check_data(denoiser, x, None, "`x`")
     high = denoiser.sigma_range[1]
     if not 0 < sigma <= high * (1 + 1e-6) or num_strata < 1:
         raise ValueError(
@@ -97,6 +100,11 @@ def elbo_posterior(
         return _prior_alone(weights, len(x))
     if rate is None:
         rate = pilot_rate(denoiser, x, prior=weights, max_batch=max_batch)
+    elif np.shape(rate[0]) != np.shape(rate[1]) or not np.all(np.diff(rate[0]) > 0):
+        raise ValueError(
+            "`rate` must be two vectors of one length, levels that increase and the rate there; got shapes "
+            f"{np.shape(rate[0])} and {np.shape(rate[1])}, levels {np.ravel(rate[0])[:5]}."
+        )
     x, rng = brought(denoiser, x).double(), np.random.default_rng(rng)
     proposal = step_proposal(sigma, high, rate)
     shape = (2, len(x), num_strata)

@@ -5,6 +5,7 @@ Guidance outside of it pushes towards a class before, or after, the choice is op
 2024, arXiv 2404.07724, find such an interval by search), so a window is a first proposal for it.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Literal, NoReturn
 
@@ -43,9 +44,19 @@ def guidance_interval(curve: EntropyCurve, mass: float = 0.8) -> "GuidanceInterv
 
 
 class GuidanceInterval(tuple[float, float]):
-    """`(sigma_low, sigma_high)` in EDM coordinates; guide where `sigma_low < sigma <= sigma_high`."""
+    """`(sigma_low, sigma_high)` in EDM coordinates; guide where `sigma_low < sigma <= sigma_high`.
+
+    Raises:
+        ValueError: If not `0 <= sigma_low < sigma_high`.
+    """
 
     __slots__ = ()
+
+    def __new__(cls, ends: Iterable[float]) -> "GuidanceInterval":
+        low, high = ends
+        if not 0 <= low < high:
+            raise ValueError(f"An interval of noise needs 0 <= low < high; got ({low}, {high}].")
+        return super().__new__(cls, (low, high))
 
     def __repr__(self) -> str:
         return f"GuidanceInterval({in_digits(self[0])} < σ ≤ {in_digits(self[1])})"
@@ -98,9 +109,14 @@ class GuidanceInterval(tuple[float, float]):
         step further, so that no rounding moves them.
 
         Raises:
-            ValueError: If no level lies inside.
+            ValueError: If no level lies inside, or they are not a vector from noise to signal.
         """
         levels = np.asarray(sigmas, float)
+        if levels.ndim != 1 or not (np.all(np.diff(levels) <= 0) and np.all(levels >= 0)):
+            raise ValueError(
+                "`sigmas` must be a vector of levels that do not rise and are not negative; got shape "
+                f"{levels.shape}, {levels.ravel()[:5]}."
+            )
         inside = np.flatnonzero([self.contains(level) for level in levels])
         if len(inside) == 0:
             self._refuse(levels.max(), levels.min())

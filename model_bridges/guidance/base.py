@@ -13,6 +13,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from gmm_speciation.guidance import AbstractGuidance as Guidance
+from gmm_speciation.guidance.posteriors import check_classes
 from model_bridges.denoisers.base import UNCONDITIONAL, Denoiser, Label, Sigma
 
 Class = int | Int[Tensor, " B"] | None  # one for all states, one a state, or the whole law
@@ -91,6 +92,9 @@ class Guided:
         second_order: Say so for a sampler that asks twice a step, as Heun's method: every second evaluation
             from the start of a run is then guided as the one before it, as in `samplers.sample`. A function
             of x and sigma cannot tell.
+
+    Raises:
+        ValueError: If the guidance tracks not all classes of the model.
     """
 
     denoiser: Denoiser
@@ -99,6 +103,9 @@ class Guided:
     _run: Threaded | None = field(default=None, init=False)
     _shape: tuple[int, ...] = field(default=(), init=False)
     _first: bool = field(default=True, init=False)  # of its step
+
+    def __post_init__(self) -> None:
+        check_classes(self.guidance, self.denoiser.num_classes)
 
     @property
     def device(self) -> torch.device | str | None:

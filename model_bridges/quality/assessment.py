@@ -84,8 +84,10 @@ def assess(
 
     Raises:
         ValueError: If images are not finite or of another shape, too few for the features or the
-            batches, or `removed` is no class.
+            batches, `removed` is no class, or `balance_to` is unknown.
     """
+    if balance_to not in ("uniform", "data"):
+        raise ValueError(f"`balance_to` must be 'uniform' or 'data'; got {balance_to!r}.")
     data = reference.without(removed)
     features = judge.features(images)
     predicted = judge.logits(features).argmax(1)

@@ -47,7 +47,7 @@ def calibration_error(
         window: Give the mean over the levels of `inside`, one number, instead.
 
     Raises:
-        ValueError: If there are no labels or fewer than two images.
+        ValueError: As `inside`, or if there are no labels or fewer than two images.
     """
     labels, chosen = record.group_labels(partition), record.partition(partition)
     images = np.arange(len(labels))
@@ -63,7 +63,13 @@ def calibration_error(
 
 
 def inside(record: TrackedPosterior, window: tuple[float, float]) -> Int[np.ndarray, " n"]:
-    """Levels between two noise scales; where they lie between two levels, that nearest to their middle."""
+    """Levels between two noise scales; where they lie between two levels, that nearest to their middle.
+
+    Raises:
+        ValueError: If the first is not below the second, or not positive.
+    """
+    if not 0 < window[0] <= window[1]:
+        raise ValueError(f"`window` must be (low, high) with 0 < low <= high; got {window}.")
     found = np.flatnonzero((record.sigmas >= window[0]) & (record.sigmas <= window[1]))
     if len(found):
         return found
@@ -114,7 +120,8 @@ def reliability(
     the ratio estimator's error over images.
 
     Raises:
-        ValueError: If the tracked posterior has no labels, or there are fewer than two images or one bin.
+        ValueError: If the tracked posterior has no labels or no such level, or there are fewer than two
+            images or one bin.
     """
     labels, num_images = record.group_labels(partition), record.num_images
     if num_bins < 1 or num_images < 2:
@@ -123,6 +130,10 @@ def reliability(
             f"{num_images}."
         )
     p = np.exp(record.log_probabilities(partition))
+    if level is not None and level not in range(-len(p), len(p)):
+        raise ValueError(
+            f"`level` must be the index of one of the {len(p)} levels, not its noise; got {level}."
+        )
     p = p if level is None else p[[level]]
     hit = np.broadcast_to(labels[:, None] == np.arange(p.shape[-1]), p.shape)
     edges = np.linspace(0, 1, num_bins + 1)

@@ -31,7 +31,7 @@ from torch import Tensor
 
 from gmm_speciation.partitions import Partition, as_partition
 from gmm_speciation.progress import Parts, Progress, listening
-from model_bridges.denoisers.arrays import Images, Labels
+from model_bridges.denoisers.arrays import Images, Labels, as_states
 from model_bridges.denoisers.base import UNCONDITIONAL, Denoiser, NotFiniteError, class_raw
 from model_bridges.denoisers.checks import check_data, check_levels, class_weights
 from model_bridges.denoisers.devices import brought
@@ -74,7 +74,7 @@ def track(
     first: int = 0,
     max_batch: int = 1024,
     progress: Progress | Parts | None = None,
-    paths: Float[Tensor, "L N *event"] | None = None,
+    paths: Float[Tensor, "L N *event"] | Float[np.ndarray, "L N *event"] | None = None,
     drop_below: float = 0.0,
 ) -> TrackedPosterior:
     """Track every image through the noise, all classes at once, in one pass over the model.
@@ -118,11 +118,13 @@ def track(
         )
     x0 = x0.repeat_interleave(num_paths, 0)
     labels = None if labels is None else labels.repeat_interleave(num_paths)
-    if paths is not None and paths.shape != (len(levels), *x0.shape):
-        raise ValueError(
-            f"`paths` must hold every image at every level, {(len(levels), *x0.shape)}; got "
-            f"{tuple(paths.shape)}."
-        )
+    if paths is not None:
+        paths = as_states(paths, "`paths`")
+        if paths.shape != (len(levels), *x0.shape):
+            raise ValueError(
+                f"`paths` must hold every image at every level, {(len(levels), *x0.shape)}; got "
+                f"{tuple(paths.shape)}."
+            )
     step = max(1, max_batch // num_classes)
     starts = range(0, len(x0), step)
     pieces: list[dict[str, np.ndarray]] = []

@@ -21,6 +21,7 @@ from torch import Tensor
 from gmm_speciation.partitions import Partition
 from gmm_speciation.progress import Parts, Progress
 from gmm_speciation.tracking import reverse_kernel
+from model_bridges.denoisers.arrays import Labels, as_labels
 from model_bridges.denoisers.base import Denoiser, Sigma, Unconditional
 from model_bridges.denoisers.checks import check_levels, class_weights
 from model_bridges.denoisers.devices import brought
@@ -73,7 +74,7 @@ def generated_posterior(
     denoiser: Denoiser,
     num_paths: int,
     *,
-    labels: Int[Tensor, " N"] | Unconditional | None = None,
+    labels: Labels | Unconditional | None = None,
     generator: Mean | None = None,
     generator_name: str = "the model",
     sigmas: ArrayLike | None = None,
@@ -107,6 +108,8 @@ def generated_posterior(
         rows = [np.random.default_rng([seed, 0x6C, first + i]) for i in range(num_paths)]
         draws = [int(row.choice(len(weights), p=weights)) for row in rows]
         labels = torch.tensor(draws)
+    elif not isinstance(labels, Unconditional):
+        labels = as_labels(labels, num_paths, denoiser.num_classes)
     levels = check_levels(sigmas, denoiser.sigma_range)
     paths, ends = generate_paths(
         denoiser if generator is None else generator,

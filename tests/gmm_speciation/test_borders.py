@@ -10,7 +10,19 @@ import pytest
 import torch
 
 import gmm_speciation as gs
+from gmm_speciation import tracking
 from gmm_speciation.checks import as_float_array, as_numpy, as_states
+from gmm_speciation.control import karras_times, removal_error, sliced_wasserstein, without_class
+from gmm_speciation.guidance import (
+    DynamicNegative,
+    ExactPosterior,
+    Feedback,
+    Interval,
+    TrackedClasses,
+    TrackedRatio,
+    Unguided,
+)
+from gmm_speciation.guidance.posteriors import check_classes
 
 LIBRARIES = {
     "jax": jnp.asarray,
@@ -165,6 +177,158 @@ def test_scales_of_many_levels_are_refused(name, shape, mixture, x, monkeypatch)
     for alpha, sigma in ((0.8, np.full(shape, 0.6)), (np.full(shape, 0.8), 0.6)):
         with pytest.raises(ValueError, match="`alpha` and `sigma` must be numbers; got shapes"):
             function(*states, alpha, sigma)
+
+
+INTERVAL = Interval(Unguided(), 0.5, 1.5)
+LEVELS = (1.0, 2.0), (1.0, 1.0)  # from noise to signal
+HALVES = gs.Estimate(np.zeros(3), np.ones(3))
+SILENT = {  # what broadcasts, is left out, converted or computed with: without a check a wrong number
+    "log_prior of a column": (
+        lambda m, x: check_classes(TrackedClasses(0, np.zeros((2, 1))), 2),
+        r"got shape \(2, 1\)",
+    ),
+    "log_prior of some": (
+        lambda m, x: gs.sample(
+            gs.GaussianMixture.isotropic(np.eye(3), 0.1),
+            gs.OrnsteinUhlenbeck(),
+            [1.0, 0.1],
+            key=jax.random.key(0),
+            num_samples=2,
+            guidance=DynamicNegative(0, 1.0, TrackedClasses(0, np.log([0.5, 0.5]))),
+        ),
+        r"log-prior of all 3 classes; got shape \(2,\)",
+    ),
+    "log_prior of some, removed": (
+        lambda m, x: removal_error(
+            gs.GaussianMixture.isotropic(np.eye(3), 0.1),
+            DynamicNegative(0, 1.0, TrackedClasses(0, np.log([0.5, 0.5]))),
+            0,
+            [1.0, 0.0],
+            key=jax.random.key(0),
+        ),
+        "log-prior of all 3 classes",
+    ),
+    "column of parameters": (
+        lambda m, x: TrackedRatio(0, np.full((7, 1), 0.5)),
+        r"must be numbers; got shape \(7, 1\)",
+    ),
+    "ends of coordinates": (lambda m, x: Interval(Unguided(), [1.0, 2.0, 3.0], 4.0), "be numbers"),
+    "floor": (lambda m, x: TrackedRatio(0, 0.5, floor=1.0, ceiling=0.0), "not above `ceiling`"),
+    "purity": (
+        lambda m, x: Feedback(0, 5.0, TrackedRatio(0, 0.5)),
+        r"`purity` must lie in \(0, 1\]",
+    ),
+    "rho": (lambda m, x: karras_times(gs.OrnsteinUhlenbeck(), 4, rho=0), "rho > 0"),
+    "no class": (lambda m, x: without_class(m, 0.5), "one of at least two classes"),
+    "range": (
+        lambda m, x: gs.speciation.cloning_point(m, log_snr_range=(3.0, -3.0)),
+        "low < high; got",
+    ),
+    "complex value": (lambda m, x: gs.Estimate(np.array([1j]), np.zeros(1)), "real numbers"),
+    "prior": (lambda m, x: TrackedRatio(0, 5), r"must be probabilities, .* got 5\.0, 0\.99"),
+    "prior NaN": (lambda m, x: TrackedRatio(0, np.nan), "must be probabilities"),
+    "max_posterior": (
+        lambda m, x: TrackedRatio(0, 0.5, max_posterior=2.0),
+        r"must be probabilities, .* got 0\.5, 2\.0",
+    ),
+    "rising noise": (lambda m, x: tracking.reverse_kernel(x, x, *LEVELS[::-1]), "from noise to"),
+    "rising sigma": (lambda m, x: tracking.reverse_kernel(x, x, 0.5, 0.6), "from noise to signal"),
+    "prior of a column": (
+        lambda m, x: tracking.ratio_to_unconditional(np.full((7, 1), 0.5), x[:, 0]),
+        r"one a log-ratio, \(7,\); got \(7, 1\)",
+    ),
+    "prior of a ratio": (
+        lambda m, x: tracking.ratio_to_unconditional(2.0, x[:, 0]),
+        r"in \[0, 1\]",
+    ),
+    "base rate": (lambda m, x: tracking.repaired_forced_prior(1.5, x[:, 0]), r"in \[0, 1\]"),
+    "base rate of all": (lambda m, x: tracking.repaired_forced_prior(1, x[:, 0]), "below 1"),
+    "other components": (
+        lambda m, x: gs.Partition([0, 1, 1]).log_sum(np.zeros((4, 2))),
+        r"the 3 components; got shape \(4, 2\)",
+    ),
+    "other classes": (lambda m, x: gs.Partition([0, 1]).log_sum(np.zeros(3)), "the 2 components"),
+    "weights": (lambda m, x: gs.denoiser(m, x, 1.0, 0.5, np.ones((7, 2))), "sum to 1"),
+    "weights NaN": (lambda m, x: gs.denoiser(m, x, 1.0, 0.5, np.full((7, 2), np.nan)), "sum to 1"),
+    "stderr": (lambda m, x: gs.Estimate(1.0, -0.1), "`stderr` must not be negative"),
+    "difference": (lambda m, x: HALVES - HALVES[:, None], r"got shapes \(3,\) and \(3, 1\)"),
+    "complex points": (
+        lambda m, x: gs.fit(x + 1j, np.arange(7) % 2),
+        "real numbers; got dtype comp",
+    ),
+    "text points": (lambda m, x: gs.fit(x.astype(str), np.arange(7) % 2), "got dtype <U"),
+    "text weights": (
+        lambda m, x: gs.fit(x, np.arange(7) % 2, sample_weight=["1"] * 7),
+        "`sample_weight` must be real numbers",
+    ),
+    "text of a mixture": (
+        lambda m, x: gs.GaussianMixture.isotropic(MEANS, 1.0, ["0.5", "0.5"]),
+        "`weights` must be real numbers",
+    ),
+    "tail": (lambda m, x: gs.transition_grid(m, tail=0.7), r"inside \(0, 1/2\)"),
+    "tail of all": (lambda m, x: gs.transition_grid(m, tail=-1.0), r"inside \(0, 1/2\)"),
+    "column of levels": (lambda m, x: INTERVAL.guided_steps([[2.0], [1.0]]), "must be a vector"),
+    "rising levels": (lambda m, x: INTERVAL.guided_steps([1.0, 2.0]), "decreases strictly"),
+    "negative levels": (lambda m, x: INTERVAL.guided_steps([1.0, -2.0]), "not negative"),
+    "rising times": (
+        lambda m, x: INTERVAL.guided_steps(gs.OrnsteinUhlenbeck(), [0.1, 1.0]),
+        "decreases strictly",
+    ),
+    "no times": (lambda m, x: INTERVAL.guided_steps(gs.OrnsteinUhlenbeck()), "must be a vector"),
+    "images": (
+        lambda m, x: sliced_wasserstein(
+            jnp.ones((2, 3, 3)), jnp.ones((2, 3, 3)), key=jax.random.key(0)
+        ),
+        r"\(n, d\), a point a row",
+    ),
+    "source of other classes": (
+        lambda m, x: ExactPosterior(m, 0, [0, 0, 1]).step((), x, (1.0, 0.5), None),
+        "labels 3 components; the mixture has 2",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", SILENT)
+def test_what_would_give_a_wrong_number_is_refused(name, mixture, x, monkeypatch):
+    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)  # as it is for users
+    call, message = SILENT[name]
+    with pytest.raises(ValueError, match=message):
+        call(mixture, x)
+
+
+def test_checks_of_values_let_traced_ones_pass(mixture, x):
+    """Under jit no value is known where the checks stand."""
+    weights = jnp.full((7, 2), 0.5)
+
+    @jax.jit
+    def read(x, prior, noise, weights):
+        mean, _ = tracking.reverse_kernel(x, x, (1.0, noise), (1.0, noise / 2))
+        kept = TrackedRatio(0, prior).prior * gs.Estimate(mean, abs(mean)).value[:, 0]
+        return (
+            kept
+            + gs.denoiser(mixture, x, 1.0, noise, weights)[:, 0]
+            + tracking.ratio_to_unconditional(prior, x[:, 0])
+            + tracking.repaired_forced_prior(prior, -abs(x[:, 0]))
+        )
+
+    given = jnp.asarray(x), jnp.asarray(0.5), jnp.asarray(2.0), weights
+    with jax.disable_jit():
+        expected = read(*given)
+    np.testing.assert_allclose(read(*given), expected, rtol=1e-12)
+    np.testing.assert_allclose(
+        jax.vmap(read, (0, None, None, None))(given[0][None], *given[1:])[0], expected, rtol=1e-12
+    )
+
+
+def test_labels_are_a_partition_wherever_one_is_asked_for(mixture, monkeypatch):
+    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)  # as it is for users
+    assert ExactPosterior(mixture, 0, [0, 0]).partition == gs.Partition([0, 0])
+    assert gs.Hierarchy([[0, 0], np.array([0, 1])])[1] == gs.Partition([0, 1])
+    for fields in ((MEANS, np.eye(3)), (MEANS, np.eye(3), [0.5, 0.5]), (MEANS,) * 4):
+        with pytest.raises(
+            TypeError, match=r"`GaussianMixture.full\(means, covariances, weights\)`"
+        ):
+            gs.GaussianMixture(*fields)
 
 
 def test_fits_and_partitions_refuse_gradients_alike():

@@ -178,6 +178,12 @@ def test_labels_that_are_not_one_integer_an_image_are_refused(judge, digits, for
             use(images, labels)
 
 
+def test_unknown_targets_of_balance_are_refused(judge, reference, digits, monkeypatch):
+    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)  # as it is for users
+    with pytest.raises(ValueError, match="`balance_to` must be 'uniform' or 'data'; got 'equal'"):
+        assess(digits.train_images[:400], judge, reference, balance_to="equal")
+
+
 def test_floors_need_two_halves(judge, reference, digits):
     with pytest.raises(ValueError, match="`num_images` must be 2 to 718"):
         floor(judge, reference, digits.held_out_images, digits.held_out_labels, num_images=1000)
