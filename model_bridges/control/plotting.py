@@ -191,9 +191,8 @@ def plot_guided(result: GuidedInformation) -> Figure:
         for index, (scale, run) in enumerate(result.runs.items()):
             colour = COLOURS[index % len(COLOURS)]
             curve = run.curve
-            if (
-                scale < 1
-            ):  # heavy tails: its mean is a few trajectories', a band would hide the rest
+            # Heavy tails: its mean is a few trajectories', a band would hide the rest.
+            if scale < 1:
                 axes.plot(
                     curve.clock,
                     np.asarray(curve.cross_entropy.value),

@@ -44,13 +44,7 @@ from model_bridges.guidance import (
     TrackedRatio,
     Unguided,
 )
-from model_bridges.quality import (
-    Floor,
-    Quality,
-    QualityCurve,
-    floor,
-    paired_difference,
-)
+from model_bridges.quality import Floor, Quality, QualityCurve, floor, paired_difference
 from model_bridges.quality.frontier import FrontComparison, compare_shares
 from model_bridges.runs.folder import process_place, versions
 from model_bridges.samplers import karras_sigmas
@@ -87,9 +81,8 @@ class Removal:
     ends: dict[str, str]  # why the strengths of a kind end where they do
     comparisons: dict[tuple[str, str, str], FrontComparison]  # kind, kind, price
     floor: Floor
-    wild: dict[
-        tuple[str, float], float
-    ]  # share of images with a pixel far outside the data's range
+    # Share of images with a pixel far outside the data's range.
+    wild: dict[tuple[str, float], float]
     pictures: dict[str, Float[Tensor, "N *event"]]  # by kind, the same noise; the class first
     checks: list[Claim]
 

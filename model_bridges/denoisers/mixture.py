@@ -111,10 +111,8 @@ class _TorchMixture(nn.Module):
             spectra = np.asarray(covariance.eigenvalues(dim))
             self.multiplicity = tensor(np.ones(dim))
         self.spectra = tensor(np.maximum(spectra, 0))
-        labels, weights = (
-            np.asarray(partition.labels),
-            np.exp(np.asarray(mixture.log_weights, float)),
-        )
+        labels = np.asarray(partition.labels)
+        weights = np.exp(np.asarray(mixture.log_weights, float))
         self.members = [np.flatnonzero(labels == c).tolist() for c in range(partition.num_classes)]
         self.everything = list(range(mixture.num_components))
         self.class_prior = tuple(float(weights[m].sum() / weights.sum()) for m in self.members)

@@ -153,10 +153,8 @@ class TrackingJob(ProblemJob):
                 + ", which this job did not have. Use 'tracking' or 'gap'."
             )
         sigmas = merged.pilot.totals["levels"]
-        log_snr, total = (
-            -2 * np.log(sigmas),
-            self.problem.prior_entropy(self.problem.partitions[name]),
-        )
+        log_snr = -2 * np.log(sigmas)
+        total = self.problem.prior_entropy(self.problem.partitions[name])
         if estimator == "tracking-forced":
             total = float(np.log(2))
 

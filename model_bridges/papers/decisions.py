@@ -37,10 +37,8 @@ MASS = 0.8
 NARROW = 0.5  # of the sampler's range in log sigma
 _LARGEST_CHUNK = 32
 _MAX_CLASSES = 8  # that stand for the groups of a decision
-_PLACES, _WAYS = (
-    0.3,
-    0.1,
-)  # tolerances: log-SNR of a half-entropy point; log sigma between read-outs
+# Tolerances: log-SNR of a half-entropy point; log sigma between read-outs.
+_PLACES, _WAYS = 0.3, 0.1
 _NAN = Estimate(np.asarray(np.nan), np.asarray(np.nan), np.inf)
 
 
