@@ -17,9 +17,9 @@ from gmm_speciation.estimate import Estimate
 from gmm_speciation.progress import SILENT, Progress
 from gmm_speciation.reporting.claims import Claim, at_most
 from model_bridges.control.drawing import Draw, Wanted, draw_all
-from model_bridges.control.guided import Kind, feedback_kinds
-from model_bridges.guidance import ClassifierFree, Interval, Unguided
-from model_bridges.quality import Floor, floor, paired_difference
+from model_bridges.control.guided import Kind, feedback_kinds, limited
+from model_bridges.guidance import Unguided
+from model_bridges.quality import Floor, paired_difference
 from model_bridges.samplers import karras_sigmas
 from model_bridges.studied import NUM_STEPS, StudiedModel
 
@@ -83,31 +83,22 @@ def search_intervals(
         inner = [spread * factor for factor in (0.3, 1.0, 3.0, 10.0)]
         edges = [0.0, *(edge for edge in inner if edge < top), top]
 
-    def limited(ends: tuple[float, float]) -> Kind:
-        return lambda labels: Interval(ClassifierFree(labels, scale), *ends)
-
     low, high = interval
     levels = karras_sigmas(NUM_STEPS, *model.denoiser.sigma_range).numpy()
     ends = [(float(a), float(b)) for a, b in combinations(edges, 2)]
     kinds: dict[str, Kind] = {
         "unguided": lambda labels: Unguided(labels),
-        f"interval of the curve ({low:.3g}, {high:.3g}], w = {scale:g}": limited(interval),
+        f"interval of the curve ({low:.3g}, {high:.3g}], w = {scale:g}": limited(scale, low, high),
         **(feedback_kinds(levels) if feedback else {}),
     }
-    grid = [(f"({a:.3g}, {b:.3g}], w = {scale:g}", limited((a, b))) for a, b in ends]
+    grid = [(f"({a:.3g}, {b:.3g}], w = {scale:g}", limited(scale, a, b)) for a, b in ends]
     wanted = [Wanted(*one, num_images, seed=seed) for one in (*kinds.items(), *grid)]
     unguided, entropic, *drawn = draw_all(model, wanted, progress)
     heard, searched = drawn[: -len(ends)], drawn[-len(ends) :]
     cells = dict(zip(ends, searched, strict=True))
     full = cells[float(edges[0]), float(edges[-1])]
     progress.step("floor of the distance")
-    true = floor(
-        model.judge,
-        model.reference,
-        model.held_out.images,
-        model.held_out.labels,
-        num_images=min(num_images, len(model.train.labels) // 2),
-    )
+    true = model.floor(num_images)
     spent = num_images * sum(cell.evaluations for cell in cells.values())
     best = min(cells.values(), key=lambda cell: float(cell.quality.frechet.value))
     return IntervalSearch(
