@@ -13,6 +13,7 @@ from gmm_speciation.plotting.style import legend_above, plain_log
 from model_bridges.crosscheck.results import CrossCheck, VariableCheck
 from model_bridges.entropy.evidence import UNDECIDED
 from model_bridges.entropy.pairs import Pairs
+from model_bridges.entropy.plotting import shade_window
 from model_bridges.entropy.tree import DecisionTree
 from model_bridges.images.labelled import LabelledImages
 from model_bridges.tracking.calibration import Reliability
@@ -55,15 +56,7 @@ def plot_crosscheck(check: VariableCheck, law: str) -> Figure:
         if check.unconditional is not None:
             band(lower, x, check.unconditional.rate, colour=FREE, linestyle="--")
         window = check.tracked.window(0.8)
-        for axes in (upper, lower):
-            axes.axvspan(
-                float(window.high.value),
-                float(window.low.value),
-                color=TRACKED,
-                alpha=0.07,
-                linewidth=0,
-                label="model: 80 % of the information" if axes is upper else None,
-            )
+        shade_window((upper, lower), window, "model: 80 % of the information", TRACKED)
         spectral = check.points["spectral, theory"].log_snr
         if spectral is not None:
             upper.axvline(
