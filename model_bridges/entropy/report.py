@@ -223,17 +223,16 @@ def _guidance_text(result: Measurement) -> str:
 
 
 def _bias_text(result: Measurement) -> str:
-    parts = []
-    for name, variable in result.variables.items():
-        if variable.step_error is not None:
-            errors = np.abs(np.asarray(variable.step_error.value))
-            parts.append(f"{name} {errors.max():.3f}")
-    steps = (
-        "Tracking: the first-order error of the step, which extrapolation removes, is at most "
-        f"{', '.join(parts)} nats. "
-        if parts
-        else ""
+    steps = ", ".join(
+        f"{name} {np.abs(np.asarray(variable.step_error.value)).max():.3f}"
+        for name, variable in result.variables.items()
+        if variable.step_error is not None
     )
+    if steps:
+        steps = (
+            "Tracking: the first-order error of the step, which extrapolation removes, is at most "
+            f"{steps} nats. "
+        )
     return (
         steps
         + "All estimators start from the prior at the largest level and leave out what a state tells "
