@@ -2,12 +2,11 @@
 
 `guidance_interval` reads from the curve H(C|x_sigma) where the central 80 % of the class is decided; it sees
 no drawn image. The usual way is a search (Kynkaanniemi et al. 2024, arXiv 2404.07724): draw and judge for a
-grid of intervals (low, high], here between a few levels of noise, and take the best Frechet distance. All
-runs use the same noise. Costs are evaluations of the network: of the images of the curve, and of all runs
-of the search.
+grid of intervals (low, high] and take the best Frechet distance. Here their ends are 0, those of 0.3, 1, 3
+and 10 times the data's spread that the model's range holds, and its upper end. All runs use the same noise.
+Costs are evaluations of the network: of the images of the curve, and of all runs of the search.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import combinations
 
@@ -54,7 +53,6 @@ def search_intervals(
     curve_evaluations: int,
     *,
     scale: float = SCALE,
-    edges: Sequence[float] | None = None,
     num_images: int = 500,
     feedback: bool = True,
     seed: int = 0,
@@ -67,8 +65,6 @@ def search_intervals(
         interval: Of the entropy curve.
         curve_evaluations: What the curve cost.
         scale: w inside.
-        edges: Ends of the grid's intervals, increasing; by default 0, those of 0.3, 1, 3 and 10 times the
-            data's spread that the model's range holds, and its upper end.
         num_images: Of each run.
         feedback: Whether feedback guidance is drawn, too.
         seed: Of all noise.
@@ -78,10 +74,9 @@ def search_intervals(
         ValueError: As `Interval` and `quality.assess`.
     """
     top = model.denoiser.sigma_range[1]
-    if edges is None:
-        spread = float(model.states(model.fitted, seed).images.std())
-        inner = [spread * factor for factor in (0.3, 1.0, 3.0, 10.0)]
-        edges = [0.0, *(edge for edge in inner if edge < top), top]
+    spread = float(model.states(model.fitted, seed).images.std())
+    inner = [spread * factor for factor in (0.3, 1.0, 3.0, 10.0)]
+    edges = [0.0, *(edge for edge in inner if edge < top), top]
 
     low, high = interval
     levels = karras_sigmas(NUM_STEPS, *model.denoiser.sigma_range).numpy()
