@@ -33,7 +33,7 @@ from model_bridges.guidance import Guidance
 from model_bridges.images.labelled import LabelledImages
 from model_bridges.images.reading import read_parts
 from model_bridges.images.sets import ImageSet, Parts
-from model_bridges.quality import FeatureClassifier, Quality, Reference, assess
+from model_bridges.quality import FeatureClassifier, Floor, Quality, Reference, assess, floor
 from model_bridges.samplers import Method, karras_sigmas, sample
 
 NUM_STEPS = 32
@@ -274,6 +274,18 @@ class StudiedModel:
     def assess(self, images: Float[Tensor, "N *event"], removed: int | None = None) -> Quality:
         """The judge's metrics of drawn images. Errors as `quality.assess`."""
         return assess(images, self.judge, self.reference, removed)
+
+    def floor(self, num_images: int, removed: int | None = None) -> Floor:
+        """What as many true images score, or half of `train`. Errors as `quality.floor`."""
+        kept = int((self.train.labels != (-1 if removed is None else removed)).sum())
+        return floor(
+            self.judge,
+            self.reference,
+            self.held_out.images,
+            self.held_out.labels,
+            removed=removed,
+            num_images=min(num_images, kept // 2),
+        )
 
     # Samples
 

@@ -62,9 +62,7 @@ def _check(
         if request.data is None and request.generate is None:
             request = replace(request, generate=found.num_samples)
     if estimators != "all":
-        from model_bridges.entropy.curve import ESTIMATORS
-
-        _estimators(estimators, True, ESTIMATORS)
+        _estimators(estimators, True)
     return request
 
 
@@ -248,7 +246,7 @@ def _measure(
     from model_bridges.cli.planning import plan_jobs, unseen
     from model_bridges.crosscheck.theory import can_be_fitted, closed_form
     from model_bridges.denoisers.subset import ClassSubset
-    from model_bridges.entropy.curve import ESTIMATORS, NEED_UNCONDITIONAL
+    from model_bridges.entropy.curve import NEED_UNCONDITIONAL
     from model_bridges.entropy.measure import jobs_of, measure
     from model_bridges.entropy.presets import PRESETS
     from model_bridges.entropy.problem import problem
@@ -269,7 +267,7 @@ def _measure(
             say=bar.say,
         )
         denoiser = model.denoiser
-        names = _estimators(estimators, denoiser.has_unconditional, ESTIMATORS)
+        names = _estimators(estimators, denoiser.has_unconditional)
         sigmas, trajectories, clone_steps = None, False, 64
         if preset is not None:
             names, trajectories = preset.estimators, preset.trajectories
@@ -282,9 +280,7 @@ def _measure(
                 bar.say(
                     "named classes are no whole that their ratios add up to: without tracking-ratio"
                 )
-            clone_steps = preset.clone_steps
-            if preset.levels is not None:
-                sigmas = preset.levels(denoiser)
+            sigmas, clone_steps = preset.levels, preset.clone_steps
         if request.levels is not None:
             sigmas = np.geomspace(*denoiser.sigma_range, request.levels)
         num_trajectories = request.generate if trajectories else None
@@ -339,13 +335,13 @@ def _measure(
     return result, rank, sampled
 
 
-def _estimators(text: str, unconditional: bool, known: tuple[str, ...]) -> tuple[str, ...]:
+def _estimators(text: str, unconditional: bool) -> tuple[str, ...]:
     """The estimators asked for; "all" leaves out those that the model cannot serve."""
-    if text == "all":
-        from model_bridges.entropy.curve import NEED_UNCONDITIONAL
+    from model_bridges.entropy.curve import ESTIMATORS, NEED_UNCONDITIONAL
 
-        return tuple(n for n in known if unconditional or n not in NEED_UNCONDITIONAL)
+    if text == "all":
+        return tuple(n for n in ESTIMATORS if unconditional or n not in NEED_UNCONDITIONAL)
     names = [word.strip() for word in text.split(",") if word.strip()]
     for name in names:
-        pick(name, dict.fromkeys(known), "estimator")
+        pick(name, dict.fromkeys(ESTIMATORS), "estimator")
     return tuple(dict.fromkeys(names))

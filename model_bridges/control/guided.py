@@ -24,7 +24,7 @@ from gmm_speciation.guidance import GuidedCurve
 from gmm_speciation.guidance.formulae import feedback_temperature
 from gmm_speciation.progress import Parts, Progress
 from model_bridges.denoisers.base import Denoiser
-from model_bridges.guidance import ClassifierFree, Feedback, Guidance, Guided
+from model_bridges.guidance import ClassifierFree, Feedback, Guidance, Guided, Interval
 from model_bridges.tracking.forward import track
 from model_bridges.tracking.generated import generate_paths
 
@@ -122,6 +122,11 @@ def guided_run(
 def constant(scale: float) -> Kind:
     """Classifier-free guidance of one scale."""
     return lambda labels: ClassifierFree(labels, scale)
+
+
+def limited(scale: float, low: float, high: float) -> Kind:
+    """The same in an interval of noise, unguided elsewhere."""
+    return lambda labels: Interval(ClassifierFree(labels, scale), low, high)
 
 
 def feedback_kinds(levels: Float[np.ndarray, " L"]) -> dict[str, Kind]:

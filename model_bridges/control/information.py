@@ -32,9 +32,9 @@ from model_bridges.control.guided import (
     constant,
     feedback_kinds,
     guided_run,
+    limited,
 )
 from model_bridges.denoisers.base import Denoiser
-from model_bridges.guidance import ClassifierFree, Interval
 from model_bridges.studied import StudiedModel
 
 SCALES = (0.5, 1.0, 1.5, 2.0, 4.0)
@@ -103,11 +103,11 @@ def guided_information(
         progress.step(f"guided trajectories, w = {scale:g}")
         runs[scale] = run(model.denoiser, constant(scale), np.full(num_levels, scale))
     ends = dict(zip(PLACES, (window, (window[1], np.inf), (0.0, window[0])), strict=True))
-    limited = {}
+    by_place = {}
     for place, (low, high) in ends.items():
         progress.step(f"guided trajectories, w = {LIMITED:g} {WHERE[place]}")
         scales = np.where((sigmas > low) & (sigmas <= high), LIMITED, 1.0)
-        limited[place] = run(model.denoiser, _limited(low, high), scales)
+        by_place[place] = run(model.denoiser, limited(LIMITED, low, high), scales)
     heard = {}
     for name, kind in feedback_kinds(sigmas[::-1]).items() if feedback else ():
         progress.step(name)
@@ -116,24 +116,20 @@ def guided_information(
         for scale in SCALES:
             progress.step(f"the same of the mixture, w = {scale:g}")
             exact[scale] = run(theory, constant(scale), np.full(num_levels, scale))
-    shares, level = _shares(runs, limited)
+    shares, level = _shares(runs, by_place)
     read_out = float(sigmas[::-1][level])
     return GuidedInformation(
         model.name,
         sigmas,
         window,
         runs,
-        limited,
+        by_place,
         heard,
         exact,
         shares,
         read_out,
-        _checks(runs, limited, exact, shares, read_out),
+        _checks(runs, by_place, exact, shares, read_out),
     )
-
-
-def _limited(low: float, high: float) -> Kind:
-    return lambda labels: Interval(ClassifierFree(labels, LIMITED), low, high)
 
 
 def shift(run: GuidedRun, plain: GuidedRun) -> Estimate:
@@ -172,20 +168,15 @@ def _checks(
     read_out: float,
 ) -> list[Claim]:
     identity = "identity of guided information: log P gained minus (2w − 1)∫½γ′|D_c − D_u|²"
-    checks = [
-        equal(f"{identity}, w = {scale:g} [nats]", run.balance, 0.0, NATS)
-        for scale, run in runs.items()
-        if run.imbalance is not None and scale != 0.5
-    ]
-    if runs[0.5].imbalance is not None:
-        checks.append(
-            equal("w = ½ is the neutral point: log P gained [nats]", runs[0.5].balance, 0.0, NATS)
-        )
+    balanced = {f"{identity}, w = {w:g} [nats]": run for w, run in runs.items() if w != 0.5}
+    balanced["w = ½ is the neutral point: log P gained [nats]"] = runs[0.5]
     for place, run in limited.items():
-        if run.imbalance is not None:
-            checks.append(
-                equal(f"{identity}, w = {LIMITED:g} {WHERE[place]} [nats]", run.balance, 0.0, NATS)
-            )
+        balanced[f"{identity}, w = {LIMITED:g} {WHERE[place]} [nats]"] = run
+    checks = [
+        equal(name, run.balance, 0.0, NATS)
+        for name, run in balanced.items()
+        if run.imbalance is not None
+    ]
     plain = runs[1.0]
     for scale in SCALES:
         if scale <= 1:
@@ -223,20 +214,15 @@ def _checks(
         checks.append(at_least(f"share of {text} inside the window", shares["inside"][index], 0.8))
         for place in PLACES[1:]:
             checks.append(at_most(f"share of {text} {place}", shares[place][index], 0.1))
-    constants = (
-        feedback_offset(0.999, 0.556, 64),
-        feedback_floor(0.999, 10.0),
-        feedback_temperature(published_levels(64)),
-    )
-    for name, value, wanted in zip(
+    temperature = feedback_temperature(published_levels(64))
+    for name, value, wanted in (
         (
             "δ of feedback guidance, π 0.999, t₀ 0.556, N 64",
-            "log P_min of λ_max 10",
-            "τ of feedback guidance, t₁ 0.429, N 64",
+            feedback_offset(0.999, 0.556, 64),
+            -0.2288,
         ),
-        constants,
-        (-0.2288, -6.802, 0.0173),
-        strict=True,
+        ("log P_min of λ_max 10", feedback_floor(0.999, 10.0), -6.802),
+        ("τ of feedback guidance, t₁ 0.429, N 64", temperature, 0.0173),
     ):
         checks.append(equal(name, Estimate.exact(np.asarray(value)), wanted, 5e-4))
     return checks

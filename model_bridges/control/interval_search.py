@@ -2,12 +2,11 @@
 
 `guidance_interval` reads from the curve H(C|x_sigma) where the central 80 % of the class is decided; it sees
 no drawn image. The usual way is a search (Kynkaanniemi et al. 2024, arXiv 2404.07724): draw and judge for a
-grid of intervals (low, high], here between a few levels of noise, and take the best Frechet distance. All
-runs use the same noise. Costs are evaluations of the network: of the images of the curve, and of all runs
-of the search.
+grid of intervals (low, high] and take the best Frechet distance. Here their ends are 0, those of 0.3, 1, 3
+and 10 times the data's spread that the model's range holds, and its upper end. All runs use the same noise.
+Costs are evaluations of the network: of the images of the curve, and of all runs of the search.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import combinations
 
@@ -17,9 +16,9 @@ from gmm_speciation.estimate import Estimate
 from gmm_speciation.progress import SILENT, Progress
 from gmm_speciation.reporting.claims import Claim, at_most
 from model_bridges.control.drawing import Draw, Wanted, draw_all
-from model_bridges.control.guided import Kind, feedback_kinds
-from model_bridges.guidance import ClassifierFree, Interval, Unguided
-from model_bridges.quality import Floor, floor, paired_difference
+from model_bridges.control.guided import Kind, feedback_kinds, limited
+from model_bridges.guidance import Unguided
+from model_bridges.quality import Floor, paired_difference
 from model_bridges.samplers import karras_sigmas
 from model_bridges.studied import NUM_STEPS, StudiedModel
 
@@ -54,7 +53,6 @@ def search_intervals(
     curve_evaluations: int,
     *,
     scale: float = SCALE,
-    edges: Sequence[float] | None = None,
     num_images: int = 500,
     feedback: bool = True,
     seed: int = 0,
@@ -67,8 +65,6 @@ def search_intervals(
         interval: Of the entropy curve.
         curve_evaluations: What the curve cost.
         scale: w inside.
-        edges: Ends of the grid's intervals, increasing; by default 0, those of 0.3, 1, 3 and 10 times the
-            data's spread that the model's range holds, and its upper end.
         num_images: Of each run.
         feedback: Whether feedback guidance is drawn, too.
         seed: Of all noise.
@@ -78,36 +74,26 @@ def search_intervals(
         ValueError: As `Interval` and `quality.assess`.
     """
     top = model.denoiser.sigma_range[1]
-    if edges is None:
-        spread = float(model.states(model.fitted, seed).images.std())
-        inner = [spread * factor for factor in (0.3, 1.0, 3.0, 10.0)]
-        edges = [0.0, *(edge for edge in inner if edge < top), top]
-
-    def limited(ends: tuple[float, float]) -> Kind:
-        return lambda labels: Interval(ClassifierFree(labels, scale), *ends)
+    spread = float(model.states(model.fitted, seed).images.std())
+    inner = [spread * factor for factor in (0.3, 1.0, 3.0, 10.0)]
+    edges = [0.0, *(edge for edge in inner if edge < top), top]
 
     low, high = interval
     levels = karras_sigmas(NUM_STEPS, *model.denoiser.sigma_range).numpy()
     ends = [(float(a), float(b)) for a, b in combinations(edges, 2)]
     kinds: dict[str, Kind] = {
         "unguided": lambda labels: Unguided(labels),
-        f"interval of the curve ({low:.3g}, {high:.3g}], w = {scale:g}": limited(interval),
+        f"interval of the curve ({low:.3g}, {high:.3g}], w = {scale:g}": limited(scale, low, high),
         **(feedback_kinds(levels) if feedback else {}),
     }
-    grid = [(f"({a:.3g}, {b:.3g}], w = {scale:g}", limited((a, b))) for a, b in ends]
+    grid = [(f"({a:.3g}, {b:.3g}], w = {scale:g}", limited(scale, a, b)) for a, b in ends]
     wanted = [Wanted(*one, num_images, seed=seed) for one in (*kinds.items(), *grid)]
     unguided, entropic, *drawn = draw_all(model, wanted, progress)
     heard, searched = drawn[: -len(ends)], drawn[-len(ends) :]
     cells = dict(zip(ends, searched, strict=True))
     full = cells[float(edges[0]), float(edges[-1])]
     progress.step("floor of the distance")
-    true = floor(
-        model.judge,
-        model.reference,
-        model.held_out.images,
-        model.held_out.labels,
-        num_images=min(num_images, len(model.train.labels) // 2),
-    )
+    true = model.floor(num_images)
     spent = num_images * sum(cell.evaluations for cell in cells.values())
     best = min(cells.values(), key=lambda cell: float(cell.quality.frechet.value))
     return IntervalSearch(

@@ -12,12 +12,12 @@ from torch import Tensor
 
 from gmm_speciation.plotting import COLOURS, band, mark_exits, noise_axis, panels, styled
 from gmm_speciation.plotting.style import legend_above, plain_log
-from gmm_speciation.shares import Share
 from model_bridges.control.information import LIMITED, WHERE, GuidedInformation
 from model_bridges.control.interval_search import IntervalSearch
 from model_bridges.control.removal import Removal
 from model_bridges.control.time_grids import CLASS, KARRAS, METHODS, STATE, TimeGrids
-from model_bridges.quality import paired_difference
+from model_bridges.crosscheck.plotting import as_shown
+from model_bridges.quality import Quality, paired_difference
 
 MARKERS = "osD^vP"
 # One colour and marker a kind, in every picture.
@@ -56,23 +56,11 @@ def plot_removal(result: Removal) -> Figure:
             figure.subplots(1, 2, sharey=True), prices.items(), strict=True
         ):
             for index, (name, curve) in enumerate(result.curves.items()):
-                left, price = (
-                    [getattr(point, field) for point in curve.points]
-                    for field in ("removed_share", metric)
-                )
-                x, y = [float(p.value) for p in price], [100 * float(s.value) for s in left]
                 colour, marker = KINDS.get(name, (COLOURS[index % len(COLOURS)], "P"))
-                axes.errorbar(
-                    x[1:],
-                    y[1:],
-                    xerr=[p.half_width() for p in price[1:]],
-                    yerr=np.transpose([_bar(s) for s in left[1:]]),
-                    color=colour,
-                    **_BARS,
-                )
+                _bars(axes, curve.points[1:], metric, colour)
+                places = [_at(point, metric) for point in curve.points]
                 axes.plot(
-                    x,
-                    y,
+                    *np.transpose(places),
                     color=colour,
                     marker=marker,
                     markersize=5,
@@ -80,21 +68,13 @@ def plot_removal(result: Removal) -> Figure:
                     label=in_words(name) if metric == "frechet" else None,
                 )
                 labels += [
-                    (axes, f"{strength:g}", (at_x, at_y), colour)
-                    for strength, at_x, at_y in zip(curve.strengths[1:], x[1:], y[1:], strict=True)
+                    (axes, f"{strength:g}", at, colour)
+                    for strength, at in zip(curve.strengths[1:], places[1:], strict=True)
                 ]
             start = result.unguided
-            assert start.removed_share is not None  # a class was removed
-            at = float(getattr(start, metric).value), 100 * float(start.removed_share.value)
-            axes.errorbar(
-                *at,
-                xerr=getattr(start, metric).half_width(),
-                yerr=_bar(start.removed_share)[:, None],
-                color="#222222",
-                **_BARS,
-            )
+            _bars(axes, [start], metric, "#222222")
             axes.plot(
-                *at,
+                *_at(start, metric),
                 "*",
                 color="#222222",
                 markersize=12,
@@ -108,16 +88,10 @@ def plot_removal(result: Removal) -> Figure:
             floor, name = floors[metric]
             _marked(axes, floor, name)
             axes.set_xscale("log")
-            shown = [
-                floor,
-                *(
-                    float(getattr(p, metric).value)
-                    for c in result.curves.values()
-                    for p in c.points
-                ),
-            ]
-            shown = [value for value in shown if value > 0]
-            axes.set_xlim(min(shown) / 1.35, max(shown) * 1.35)
+            points = [point for curve in result.curves.values() for point in curve.points]
+            costs = [floor, *(_at(point, metric)[0] for point in points)]
+            ends = [value for value in costs if value > 0]
+            axes.set_xlim(min(ends) / 1.35, max(ends) * 1.35)
             plain_log(axes.xaxis)
             axes.set_xlabel(label)
         figure.axes[0].set_ylabel(f"images of class {result.removed} that are left  [%]")
@@ -130,6 +104,26 @@ def plot_removal(result: Removal) -> Figure:
         )
         _placed(figure, labels)
     return figure
+
+
+def _at(point: Quality, metric: str) -> tuple[float, float]:
+    """A price, and what is left of the class for it, per cent."""
+    assert point.removed_share is not None  # a class was removed
+    return float(getattr(point, metric).value), 100 * float(point.removed_share.value)
+
+
+def _bars(axes: Axes, points: Sequence[Quality], metric: str, colour: str) -> None:
+    """The 95 % intervals of both."""
+    shares = [point.removed_share for point in points if point.removed_share is not None]
+    x, y = np.transpose([_at(point, metric) for point in points])
+    axes.errorbar(
+        x,
+        y,
+        xerr=[getattr(point, metric).half_width() for point in points],
+        yerr=np.transpose([100 * np.abs(np.array(s.interval()) - s.value) for s in shares]),
+        color=colour,
+        **_BARS,
+    )
 
 
 def _placed(figure: Figure, labels: Sequence[tuple[Axes, str, tuple[float, float], str]]) -> None:
@@ -191,9 +185,8 @@ def plot_guided(result: GuidedInformation) -> Figure:
         for index, (scale, run) in enumerate(result.runs.items()):
             colour = COLOURS[index % len(COLOURS)]
             curve = run.curve
-            if (
-                scale < 1
-            ):  # heavy tails: its mean is a few trajectories', a band would hide the rest
+            # Heavy tails: its mean is a few trajectories', a band would hide the rest.
+            if scale < 1:
                 axes.plot(
                     curve.clock,
                     np.asarray(curve.cross_entropy.value),
@@ -247,11 +240,6 @@ def plot_guided(result: GuidedInformation) -> Figure:
         noise_axis(axes, below, curve.clock)
         legend_above(figure, ncols=4)
     return figure
-
-
-def _bar(share: Share) -> Float[np.ndarray, "2"]:
-    """What the 95 % interval reaches below and above a share, per cent."""
-    return 100 * np.abs(np.array(share.interval()) - share.value)
 
 
 def plot_search(result: IntervalSearch) -> Figure:
@@ -346,7 +334,10 @@ def plot_grids(result: TimeGrids, floor: float | None = None) -> Figure:
 
 def plot_rows(pictures: Mapping[str, Float[Tensor, "N *event"]], columns: int = 20) -> Figure:
     """Rows of pictures by name; one column is one noise. Grey levels are those of the first row."""
-    rows = [[_tile(image) for image in images[:columns]] for images in pictures.values()]
+    rows = [
+        [as_shown(image) for image in images[:columns].cpu().numpy()]
+        for images in pictures.values()
+    ]
     first = np.stack(rows[0])
     height, width = first.shape[1:3]
     paper, ink = np.quantile(first, (0.01, 0.99))
@@ -372,11 +363,3 @@ def plot_rows(pictures: Mapping[str, Float[Tensor, "N *event"]], columns: int = 
         axes.grid(visible=False)
         axes.spines[:].set_visible(False)
     return figure
-
-
-def _tile(image: Float[Tensor, "*event"]) -> Float[np.ndarray, "height width *colour"]:
-    """Colours 0 to 1 of `(3, height, width)` in [-1, 1], anything else as it is in rows."""
-    picture: Float[np.ndarray, "*event"] = image.cpu().numpy()
-    if picture.ndim == 3 and len(picture) == 3:
-        return np.clip(picture.transpose(1, 2, 0) / 2 + 0.5, 0, 1)
-    return picture.reshape(-1, picture.shape[-1])

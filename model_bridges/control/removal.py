@@ -44,13 +44,7 @@ from model_bridges.guidance import (
     TrackedRatio,
     Unguided,
 )
-from model_bridges.quality import (
-    Floor,
-    Quality,
-    QualityCurve,
-    floor,
-    paired_difference,
-)
+from model_bridges.quality import Floor, Quality, QualityCurve, paired_difference
 from model_bridges.quality.frontier import FrontComparison, compare_shares
 from model_bridges.runs.folder import process_place, versions
 from model_bridges.samplers import karras_sigmas
@@ -87,9 +81,8 @@ class Removal:
     ends: dict[str, str]  # why the strengths of a kind end where they do
     comparisons: dict[tuple[str, str, str], FrontComparison]  # kind, kind, price
     floor: Floor
-    wild: dict[
-        tuple[str, float], float
-    ]  # share of images with a pixel far outside the data's range
+    # Share of images with a pixel far outside the data's range.
+    wild: dict[tuple[str, float], float]
     pictures: dict[str, Float[Tensor, "N *event"]]  # by kind, the same noise; the class first
     checks: list[Claim]
 
@@ -217,14 +210,7 @@ def remove_class(
     shares = class_weights(None, model.denoiser)
     runs = _Runs(model, removed, num_images, num_steps, seed, folder, progress)
     progress.step("floor of the distance")
-    true = floor(
-        model.judge,
-        model.reference,
-        model.held_out.images,
-        model.held_out.labels,
-        removed=removed,
-        num_images=min(num_images, int((model.train.labels != removed).sum()) // 2),
-    )
+    true = model.floor(num_images, removed)
     known = [
         (name, strength, make_kind(name, strength, removed, shares))
         for name, grid in chosen.items()

@@ -20,7 +20,7 @@ from typing import Any
 
 import jax
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Float
 
 from gmm_speciation.curves import Batches, EntropyCurve
 from gmm_speciation.entropy import entropy_curve
@@ -51,7 +51,6 @@ from model_bridges.entropy.tree import decision_tree
 from model_bridges.entropy.trust_checks import trusted
 from model_bridges.images.labelled import LabelledImages
 from model_bridges.tracking.calibration import (
-    Reliability,
     accuracy,
     calibration_error,
     cross_entropy,
@@ -140,22 +139,19 @@ def compare(
     conditional = {}
     if nested is not None:
         coarse, fine = nested
+        below, above = variables[fine], variables[coarse]
         conditional = {
-            f"{fine} given {coarse}, model": _difference(
-                variables[fine].tracked, variables[coarse].tracked
-            ),
-            f"{fine} given {coarse}, theory": _difference(
-                variables[fine].theory, variables[coarse].theory
-            ),
+            f"{fine} given {coarse}, model": _difference(below.tracked, above.tracked),
+            f"{fine} given {coarse}, theory": _difference(below.theory, above.theory),
         }
     main = variables[class_name]
-    window = main.tracked.window(0.8).sigma
+    window = main.tracked.window(0.8).sigma  # beyond it posteriors are certain or know nothing
     return CrossCheck(
         data.law,
         record,
         variables,
         conditional,
-        _pooled_reliability(record, inside(record, window)),
+        reliability(record.levels(inside(record, window))),
         data.images if data.pictures is None else data.pictures,
         mixture,
         fit,
@@ -231,8 +227,3 @@ def _difference(fine: EntropyCurve, coarse: EntropyCurve) -> EntropyCurve:
     batches = Batches(one.entropy - other.entropy, one.rate - other.rate)
     entropy, rate = (Estimate.from_samples(part) for part in (batches.entropy, batches.rate))
     return EntropyCurve(fine.log_snr, entropy, rate, prior, fine.method, batches)
-
-
-def _pooled_reliability(record: TrackedPosterior, levels: Int[np.ndarray, " n"]) -> Reliability:
-    """Reliability over the given levels: the others are certain or know nothing."""
-    return reliability(record.levels(levels), num_bins=10)

@@ -15,6 +15,7 @@ from gmm_speciation.plotting.style import legend_above, plain_log
 from model_bridges.crosscheck.results import CrossCheck, VariableCheck
 from model_bridges.entropy.evidence import UNDECIDED
 from model_bridges.entropy.pairs import Pairs
+from model_bridges.entropy.plotting import shade_window
 from model_bridges.entropy.tree import DecisionTree
 from model_bridges.images.labelled import LabelledImages
 from model_bridges.tracking.calibration import Reliability
@@ -57,25 +58,12 @@ def plot_crosscheck(check: VariableCheck, law: str) -> Figure:
         if check.unconditional is not None:
             band(lower, x, check.unconditional.rate, colour=FREE, linestyle="--")
         window = check.tracked.window(0.8)
-        for axes in (upper, lower):
-            axes.axvspan(
-                float(window.high.value),
-                float(window.low.value),
-                color=TRACKED,
-                alpha=0.07,
-                linewidth=0,
-                label="model: 80 % of the information" if axes is upper else None,
-            )
+        shade_window((upper, lower), window, "model: 80 % of the information", TRACKED)
         spectral = check.points["spectral, theory"].log_snr
         if spectral is not None:
-            upper.axvline(
-                float(spectral.value),
-                color="#777777",
-                linewidth=1.2,
-                linestyle="--",
-                label="spectral criterion of the data",
-            )
-            lower.axvline(float(spectral.value), color="#777777", linewidth=1.2, linestyle="--")
+            place = float(spectral.value)
+            for axes, label in ((upper, "spectral criterion of the data"), (lower, None)):
+                axes.axvline(place, color="#777777", linewidth=1.2, linestyle="--", label=label)
         for curve, colour in ((check.theory, THEORY), (check.bayes, BAYES)):
             peak = curve.peak()
             lower.plot(float(peak.log_snr.value), float(peak.rate.value), "o", color=colour)
@@ -233,12 +221,16 @@ def plot_images(
     return figure
 
 
-def show_picture(axes: Axes, picture: Float[np.ndarray, "*event"]) -> None:
-    """One picture, `(3, height, width)` in [-1, 1] in colour, anything else as ink on paper."""
+def as_shown(picture: Float[np.ndarray, "*event"]) -> Float[np.ndarray, "height width *colour"]:
+    """Colours 0 to 1 of `(3, height, width)` in [-1, 1], anything else as it is in rows."""
     if picture.ndim == 3 and len(picture) == 3:
-        axes.imshow(np.clip(picture.transpose(1, 2, 0) / 2 + 0.5, 0, 1))
-    else:
-        axes.imshow(picture.reshape(-1, picture.shape[-1]), cmap="gray_r")
+        return np.clip(picture.transpose(1, 2, 0) / 2 + 0.5, 0, 1)
+    return picture.reshape(-1, picture.shape[-1])
+
+
+def show_picture(axes: Axes, picture: Float[np.ndarray, "*event"]) -> None:
+    """One picture, what has no colours as ink on paper."""
+    axes.imshow(as_shown(picture), cmap="gray_r")
     axes.set_axis_off()
 
 

@@ -16,7 +16,6 @@ from gmm_speciation.speciation import SpeciationPoint
 from model_bridges.crosscheck import plotting
 from model_bridges.crosscheck.criteria import COMPARABLE, NOT_MEASURED
 from model_bridges.crosscheck.results import CrossCheck, VariableCheck
-from model_bridges.crosscheck.theory import FittedMixture
 from model_bridges.entropy.trust import HOW_TRUST_IS_JUDGED, trust_record, trust_rows
 from model_bridges.entropy.windows import place
 
@@ -234,17 +233,6 @@ def crosscheck_report(
     return report
 
 
-def _fit_record(fit: FittedMixture | None) -> dict[str, Any] | None:
-    if fit is None:
-        return None
-    return {
-        "covariance": fit.covariance,
-        "rank": fit.rank,
-        "fitted_to": fit.law,
-        "noised_log_likelihood": fit.scores,
-    }
-
-
 def _fit_words(result: CrossCheck) -> str:
     if result.fit is None:
         return "the mixture that was given"
@@ -257,7 +245,7 @@ def _fit_words(result: CrossCheck) -> str:
 
 def crosscheck_record(result: CrossCheck) -> dict[str, Any]:
     """What `result.json` holds; curves under "curves" can be read back."""
-    curves: dict[str, EntropyCurve] = {}
+    fit, curves = result.fit, dict[str, EntropyCurve]()
     variables: dict[str, Mapping[str, Any]] = {}
     for name, check in result.variables.items():
         tracked = replace(check.tracked, trust=None)  # told once, under "trust"
@@ -282,8 +270,15 @@ def crosscheck_record(result: CrossCheck) -> dict[str, Any]:
         "num_paths": result.posterior.num_paths,
         "evaluations": result.posterior.evaluations,
         "sigmas": result.posterior.sigmas,
-        "shrinkage": None if result.fit is None else result.fit.shrinkage,
-        "theory": _fit_record(result.fit),
+        "shrinkage": None if fit is None else fit.shrinkage,
+        "theory": None
+        if fit is None
+        else {
+            "covariance": fit.covariance,
+            "rank": fit.rank,
+            "fitted_to": fit.law,
+            "noised_log_likelihood": fit.scores,
+        },
         "checks": check_records(result.checks),
         "trust": trust_record(result.trusts),
         "reliability": result.reliability,

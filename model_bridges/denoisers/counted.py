@@ -16,14 +16,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from gmm_speciation.progress import SILENT
-from model_bridges.denoisers.base import (
-    Denoiser,
-    Label,
-    NotFiniteError,
-    Sigma,
-    States,
-    Wrapped,
-)
+from model_bridges.denoisers.base import Denoiser, Label, NotFiniteError, Sigma, States, Wrapped
 from model_bridges.denoisers.devices import home
 from model_bridges.denoisers.memory import fitting_batch
 

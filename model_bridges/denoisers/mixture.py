@@ -116,10 +116,8 @@ class _TorchMixture(nn.Module):
             spectra = np.asarray(covariance.eigenvalues(dim))
             self.multiplicity = tensor(np.ones(dim))
         self.spectra = tensor(np.maximum(spectra, 0))
-        labels, weights = (
-            np.asarray(partition.labels),
-            np.exp(np.asarray(mixture.log_weights, float)),
-        )
+        labels = np.asarray(partition.labels)
+        weights = np.exp(np.asarray(mixture.log_weights, float))
         self.members = [np.flatnonzero(labels == c).tolist() for c in range(partition.num_classes)]
         self.everything = list(range(mixture.num_components))
         # The component of every class, where each has one and no class a basis of its own.

@@ -18,14 +18,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from model_bridges.denoisers.arrays import as_levels, as_states, as_tensor, levels_of
-from model_bridges.denoisers.base import (
-    Factored,
-    Label,
-    Sigma,
-    States,
-    Unconditional,
-    check_finite,
-)
+from model_bridges.denoisers.base import Factored, Label, Sigma, States, Unconditional, check_finite
 from model_bridges.denoisers.devices import Placement, move
 
 

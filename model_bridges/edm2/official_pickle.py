@@ -92,23 +92,6 @@ def write_official_pickle(
         dtype: Of the stored tensors; the released ones are float16.
         source: The program text kept with every object.
     """
-    with _stand_ins(), open(path, "wb") as file, torch.no_grad():
-        pickle.dump(
-            official_content(network, network_kwargs, latent_scaling, noise, dtype, source),
-            file,
-            protocol=4,
-        )
-
-
-def official_content(
-    network: EDM2Network,
-    network_kwargs: dict[str, Any],
-    latent_scaling: LatentScaling | None,
-    noise: tuple[float, float],
-    dtype: torch.dtype,
-    source: str,
-) -> dict[str, Any]:
-    """The dictionary in an official file."""
     state: dict[str, Any] = {"_init_args": (), "_init_kwargs": _EasyDict()}
     name = "StandardRGBEncoder"
     if latent_scaling is not None:
@@ -120,7 +103,7 @@ def official_content(
             "_vae": None,
         }
     loss = {"P_mean": noise[0], "P_std": noise[1], "sigma_data": network.sigma_data}
-    return _EasyDict(
+    content = _EasyDict(
         ema=_persistent(network, "Precond", source, dtype, network_kwargs),
         encoder=PersistentObject(name, state, source),
         dataset_kwargs=_EasyDict(
@@ -131,6 +114,8 @@ def official_content(
         ),
         loss_fn=PersistentObject("EDM2Loss", loss, source),
     )
+    with _stand_ins(), open(path, "wb") as file:
+        pickle.dump(content, file, protocol=4)
 
 
 def _persistent(

@@ -186,15 +186,7 @@ class CloneJob(ProblemJob):
     def pilot(self) -> ChunkSums:
         """Branching levels, as indices into the sampler's grid, and levels to name classes with."""
         p = self.problem
-        record, images = pilot_posterior(
-            p.denoiser,
-            p.x0,
-            p.labels,
-            prior=p.prior,
-            partitions=p.partitions,
-            seed=p.seed,
-            max_batch=p.max_batch,
-        )
+        record, images = pilot_posterior(p.denoiser, p.x0, p.labels, **p.options)
         sigmas, rate = rate_of(record)
         seen = merged_posterior(record, images, p.partitions)
         wanted = p.sigmas

@@ -16,6 +16,7 @@ from one. Nats; log-SNR `-2 log sigma`.
 import difflib
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -104,35 +105,22 @@ def entropy_curve(
             )
     if len(x0) < 2:
         raise ValueError(f"An error bar needs at least two images in `x0`; got {len(x0)}.")
+    options: dict[str, Any] = {
+        "sigmas": sigmas,
+        "prior": prior,
+        "partitions": {} if partition is None else {"partition": partition},
+        "seed": seed,
+        "max_batch": max_batch,
+    }
     if run is None and estimator in READOUTS:
-        record = track(
-            denoiser,
-            x0,
-            labels,
-            sigmas=sigmas,
-            prior=prior,
-            partitions={} if partition is None else {"partition": partition},
-            seed=seed,
-            max_batch=max_batch,
-            progress=progress,
-        )
+        record = track(denoiser, x0, labels, progress=progress, **options)
         curve = READOUTS[estimator](record, partition)
         merged, single = merged_posterior(record, x0, {TRIVIAL: partition}), partition is None
         found = evidence(merged, TRIVIAL, record.sigmas, single)
         return _told(trusted(curve, found, estimator))
     name = TRIVIAL if partition is None else "partition"
-    given = problem(
-        denoiser,
-        x0,
-        labels,
-        sigmas=sigmas,
-        prior=prior,
-        partitions={} if partition is None else {"partition": partition},
-        seed=seed,
-        max_batch=max_batch,
-    )
     kinds = {"elbo": ElboJob, "clones": CloneJob, "gap-sampled": SampledGapJob}
-    job = kinds.get(estimator, TrackingJob)(given)
+    job = kinds.get(estimator, TrackingJob)(problem(denoiser, x0, labels, **options))
     merged = run_job(job, run, progress=progress)
     read = {"estimator": estimator} if isinstance(job, TrackingJob) else {}
     curve = job.curve(merged, name, **read)

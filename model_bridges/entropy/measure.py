@@ -211,12 +211,10 @@ def _variable(
         kind = (
             "tracking" if estimator in READOUTS else estimator.replace("gap-sampled", "sampled gap")
         )
-        if kind == "tracking":
-            curve = jobs[kind].curve(merged[kind], name, estimator)
-        elif kind != "sampled gap" or partition.is_trivial:
-            curve = jobs[kind].curve(merged[kind], name)
-        else:
+        if kind == "sampled gap" and not partition.is_trivial:
             continue
+        read = (estimator,) if kind == "tracking" else ()
+        curve = jobs[kind].curve(merged[kind], name, *read)
         found = jobs[kind].evidence(merged[kind], name)
         curves[estimator] = trusted(curve, found, estimator)
         curves[estimator].trust.warn(f"The curve of {name} by {estimator}", stacklevel=4)

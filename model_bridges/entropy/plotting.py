@@ -3,11 +3,13 @@
 The noise axis is the theory's: signal on the left, noise on the right, log-SNR `-2 log sigma`.
 """
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from gmm_speciation.plotting import COLOURS, band, noise_axis, panels, styled
+from gmm_speciation.curves import Window
+from gmm_speciation.plotting import COLOURS, Axes, band, noise_axis, panels, styled
 from gmm_speciation.plotting.style import legend_above
 from model_bridges.entropy.measure import MeasuredVariable, Measurement
 
@@ -75,17 +77,9 @@ def plot_estimators(variable: MeasuredVariable, law: str) -> "Figure":
                     )
                 else:
                     band(axes, x, estimate, colour=colour, label=label)
-        window = variable.main.window(0.8) if _has_window(variable) else None
+        window = _window(variable)
         if window is not None:
-            for axes in (upper, lower):
-                axes.axvspan(
-                    float(window.high.value),
-                    float(window.low.value),
-                    color=COLOURS[0],
-                    alpha=0.07,
-                    linewidth=0,
-                    label="80 % of the information" if axes is upper else None,
-                )
+            shade_window((upper, lower), window, "80 % of the information", COLOURS[0])
         upper.set_ylim(-0.06 * prior, prior * 1.1)
         upper.set_ylabel("entropy of the class  [nats]")
         lower.set_ylabel("rate −dH/dλ  [nats]")
@@ -106,12 +100,20 @@ def _shown(variable: MeasuredVariable) -> list[str]:
     return names or list(variable.curves)
 
 
-def _has_window(variable: MeasuredVariable) -> bool:
+def _window(variable: MeasuredVariable) -> Window | None:
+    """That of 80 % of the information, unless the levels end inside it."""
     try:
-        variable.main.window(0.8)
+        return variable.main.window(0.8)
     except ValueError:
-        return False
-    return True
+        return None
+
+
+def shade_window(panels: Sequence[Axes], window: Window, label: str, colour: str) -> None:
+    """A window on the noise axis of panels below each other, named on the first."""
+    ends = float(window.high.value), float(window.low.value)
+    for axes in panels:
+        named = label if axes is panels[0] else None
+        axes.axvspan(*ends, color=colour, alpha=0.07, linewidth=0, label=named)
 
 
 def plot_windows(result: Measurement) -> "Figure":
@@ -124,9 +126,9 @@ def plot_windows(result: Measurement) -> "Figure":
             ends += [curve.log_snr[0], curve.log_snr[-1]]
             share = 1 / curve.prior_entropy
             band(upper, curve.log_snr, curve.entropy, colour=colour, scale=share, label=name)
-            if not _has_window(variable):
+            window = _window(variable)
+            if window is None:
                 continue
-            window = curve.window(0.8)
             low, high = float(window.low.value), float(window.high.value)
             lower.plot([low, high], [row, row], color=colour, linewidth=5, solid_capstyle="butt")
             for end, estimate in ((low, window.low), (high, window.high)):

@@ -8,32 +8,26 @@
 Class against class and the papers' two forms are read from the same trajectories, each under its name.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Float
 
-from model_bridges.denoisers.base import Denoiser
 from model_bridges.samplers import karras_sigmas
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Preset:
     """What a paper ran: estimators, levels, samples, and whether along trajectories of the model."""
 
     estimators: tuple[str, ...]
     num_samples: int
     trajectories: bool = False
-    levels: Callable[[Denoiser], Float[np.ndarray, " L"]] | None = None
+    levels: Float[np.ndarray, " L"] | None = None
     clone_steps: int = 64
 
 
-def _edm2_levels(denoiser: Denoiser) -> Float[np.ndarray, " L"]:
-    return karras_sigmas(64, 0.002, 80.0, 7.0).numpy()[::-1]
-
-
-def _ddpm_levels(denoiser: Denoiser) -> Float[np.ndarray, " L"]:
+def _ddpm_levels() -> Float[np.ndarray, " L"]:
     """100 of 1000 steps of the scaled-linear schedule, as Stable Diffusion takes them: 1, 11, ... 991.
 
     The spacing "leading" with `steps_offset` 1, as its scheduler is configured in diffusers: sigma from .0413
@@ -46,7 +40,9 @@ def _ddpm_levels(denoiser: Denoiser) -> Float[np.ndarray, " L"]:
 
 TRACKED = ("tracking", "tracking-ratio", "tracking-forced", "gap-unconditional")
 PRESETS = {
-    "handke2026-edm2": Preset(TRACKED, 3000, True, _edm2_levels),
-    "handke2026-sd15": Preset(TRACKED, 400, True, _ddpm_levels),
+    "handke2026-edm2": Preset(
+        TRACKED, 3000, True, karras_sigmas(64, 0.002, 80.0, 7.0).numpy()[::-1]
+    ),
+    "handke2026-sd15": Preset(TRACKED, 400, True, _ddpm_levels()),
     "biroli2024": Preset(("clones",), 1000, clone_steps=1000),
 }

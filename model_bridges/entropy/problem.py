@@ -65,6 +65,16 @@ class Problem:
         tag = int.from_bytes(hashlib.sha256(kind.encode()).digest()[:4], "big")
         return np.random.default_rng([self.seed, tag, *indices])
 
+    @property
+    def options(self) -> dict[str, Any]:
+        """What `track` is given of it besides the model, images and levels."""
+        return {
+            "prior": self.prior,
+            "partitions": self.partitions,
+            "seed": self.seed,
+            "max_batch": self.max_batch,
+        }
+
     def prior_entropy(self, partition: Partition) -> float:
         """H(C) of a grouping of the classes, nats."""
         weights = np.bincount(partition.labels, self.prior)

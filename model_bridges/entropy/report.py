@@ -223,17 +223,16 @@ def _guidance_text(result: Measurement) -> str:
 
 
 def _bias_text(result: Measurement) -> str:
-    parts = []
-    for name, variable in result.variables.items():
-        if variable.step_error is not None:
-            errors = np.abs(np.asarray(variable.step_error.value))
-            parts.append(f"{name} {errors.max():.3f}")
-    steps = (
-        "Tracking: the first-order error of the step, which extrapolation removes, is at most "
-        f"{', '.join(parts)} nats. "
-        if parts
-        else ""
+    steps = ", ".join(
+        f"{name} {np.abs(np.asarray(variable.step_error.value)).max():.3f}"
+        for name, variable in result.variables.items()
+        if variable.step_error is not None
     )
+    if steps:
+        steps = (
+            "Tracking: the first-order error of the step, which extrapolation removes, is at most "
+            f"{steps} nats. "
+        )
     return (
         steps
         + "All estimators start from the prior at the largest level and leave out what a state tells "
@@ -308,39 +307,31 @@ def entropy_record(result: Measurement) -> dict[str, Any]:
             curves[f"{name}: {estimator}"] = replace(curve, trust=None)  # told under "trust"
         if variable.theory is not None:
             curves[f"{name}: theory"] = variable.theory
-        points, clones = variable.points, variable.clones
         variables[name] = {
             "labels": variable.partition.labels,
             "names": variable.partition.names,
             "cross_entropy": variable.cross_entropy,
             "step_error": variable.step_error,
             "elimination": variable.elimination,
-            "clones": clones
-            and {
-                "sigmas": clones.sigmas,
-                "agreement": clones.agreement,
-                "lower": clones.lower,
-                "upper": clones.upper,
-            },
-            "single_images": points
-            and {
-                "final_class": points.final_class,
-                "decision_sigma": points.decision_sigma,
-                "half_entropy_sigma": points.half_entropy_sigma,
-            },
+            "clones": _fields(variable.clones, "sigmas", "agreement", "lower", "upper"),
+            "single_images": _fields(
+                variable.points, "final_class", "decision_sigma", "half_entropy_sigma"
+            ),
         }
+    marks = ("coarse", "fine", "half_entropy", "low", "high", "peak")
     return {
         **windows_record(result, force=True),
         "seed": result.seed,
         "costs": result.costs,
         "trust": trust_record(result.trusts),
         "comparisons": [
-            {"verdict": found.verdict(), **{k: getattr(found, k) for k in _MARKS}}
-            for found in result.comparisons
+            {"verdict": found.verdict(), **_fields(found, *marks)} for found in result.comparisons
         ],
         "variables": variables,
         "curves": curves,
     }
 
 
-_MARKS = ("coarse", "fine", "half_entropy", "low", "high", "peak")
+def _fields(found: Any, *names: str) -> Any:
+    """Some fields of a result as plain data; None of none."""
+    return found and {name: getattr(found, name) for name in names}

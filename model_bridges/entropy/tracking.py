@@ -119,20 +119,11 @@ class TrackingJob(ProblemJob):
         """The record of one chunk, and its clean states."""
         p = self.problem
         labels = None if p.labels is None else p.labels[images]
-        options: dict[str, Any] = {
-            "sigmas": levels,
-            "prior": p.prior,
-            "partitions": p.partitions,
-            "seed": p.seed,
-            "max_batch": p.max_batch,
-        }
+        options = p.options | {"sigmas": levels, "first": images.start}
         if self.trajectories:
             size = images.stop - images.start
-            return generated_posterior(
-                p.denoiser, size, labels=labels, first=images.start, **options
-            )
-        options |= {"num_paths": self.num_paths, "first": images.start}
-        options |= {"drop_below": self.drop_below}
+            return generated_posterior(p.denoiser, size, labels=labels, **options)
+        options |= {"num_paths": self.num_paths, "drop_below": self.drop_below}
         return track(p.denoiser, p.x0[images], labels, **options), p.x0[images]
 
     def curve(self, merged: BatchSums, name: str, estimator: str = "tracking") -> EntropyCurve:
@@ -153,10 +144,8 @@ class TrackingJob(ProblemJob):
                 + ", which this job did not have. Use 'tracking' or 'gap'."
             )
         sigmas = merged.pilot.totals["levels"]
-        log_snr, total = (
-            -2 * np.log(sigmas),
-            self.problem.prior_entropy(self.problem.partitions[name]),
-        )
+        log_snr = -2 * np.log(sigmas)
+        total = self.problem.prior_entropy(self.problem.partitions[name])
         if estimator == "tracking-forced":
             total = float(np.log(2))
 

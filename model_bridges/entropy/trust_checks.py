@@ -28,11 +28,8 @@ from model_bridges.entropy.trust import Check, End, Trust
 LARGEST_ERROR = 1.25
 NAMING = 0.05
 FEWEST = 32  # images for averages with heavy tails
-ENTROPY, RANGE, LEAST = (
-    0.1,
-    0.05,
-    0.02,
-)  # of H(C): between two routes to H; beyond its range; gained
+# Of H(C): between two routes to H; beyond its range; gained.
+ENTROPY, RANGE, LEAST = 0.1, 0.05, 0.02
 
 DENOISERS = {
     "bayes": "class denoisers",

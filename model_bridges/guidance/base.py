@@ -15,6 +15,7 @@ from torch import Tensor
 from gmm_speciation.guidance import AbstractGuidance as Guidance
 from gmm_speciation.guidance.posteriors import check_classes
 from model_bridges.denoisers.base import UNCONDITIONAL, Denoiser, Label, Sigma
+from model_bridges.pipelines.schedulers import Level
 
 Class = int | Int[Tensor, " B"] | None  # one for all states, one a state, or the whole law
 Denoise = Callable[[Class], Tensor]
@@ -75,6 +76,24 @@ class Threaded:
             self._before, self.sigma = self._after, sigma
         guided, self._after = self.guidance.step(self._before, x, sigma, denoise)
         return guided
+
+    def output(
+        self, states: Tensor, level: Level, output_of: Callable[[Class], Tensor]
+    ) -> Float[Tensor, "B *event"]:
+        """What a network would return for its `states` if it were the guided one.
+
+        Args:
+            states: As the network sees them, `scale x`.
+            level: Where they are.
+            output_of: What the network returns for a label.
+        """
+        x = states.to(torch.promote_types(states.dtype, torch.float32)) / level.scale
+
+        def denoise(label: Class) -> Tensor:
+            return level.skip * x + level.out * output_of(label).to(x)
+
+        guided = self(x, level.sigma, denoise, level.provisional)
+        return (guided - level.skip * x) / level.out
 
 
 @final

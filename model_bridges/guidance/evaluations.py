@@ -136,16 +136,13 @@ class Run:
 
     def _guided(self, states: Tensor, known: dict[Class, Tensor], channels: int) -> Tensor:
         """What the network would return if it were the guided one."""
-        level = self.level
-        x = states.to(torch.promote_types(states.dtype, torch.float32)) / level.scale
 
-        def denoise(label: Class) -> Tensor:
+        def output_of(label: Class) -> Tensor:
             if label not in known:
                 known[label] = self._further(label)[:, :channels]
-            return level.skip * x + level.out * known[label].to(x)
+            return known[label]
 
-        guided = self.threaded(x, level.sigma, denoise, level.provisional)
-        return (guided - level.skip * x) / level.out
+        return self.threaded.output(states, self.level, output_of)
 
     def _further(self, label: Class) -> Tensor:
         """The network's output for one more prompt, in the place of the prompt; or for the other half."""

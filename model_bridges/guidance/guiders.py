@@ -173,7 +173,7 @@ def _guider_of(kind: type) -> Any:
                 self.states = next(iter(given.values()))
 
         def forward(self, **raw: Tensor) -> Any:
-            states, level = self.states, self.level
+            states = self.states
             if not self._enabled:
                 return GuiderOutput(
                     pred=raw["pred_cond"], pred_cond=raw["pred_cond"], pred_uncond=None
@@ -184,16 +184,14 @@ def _guider_of(kind: type) -> Any:
                     f"The network must return what it takes; got {tuple(first.shape)} out of "
                     f"{None if states is None else tuple(states.shape)}, as networks for inpainting have."
                 )
-            x = states.to(torch.promote_types(states.dtype, torch.float32)) / level.scale
 
-            def denoise(label: Class) -> Tensor:
+            def output_of(label: Class) -> Tensor:
                 if label not in self.labels:
                     raise ValueError(f"The guidance asks for label {label!r}, which is not there.")
-                return level.skip * x + level.out * raw[PREDICTIONS[label]].to(x)
+                return raw[PREDICTIONS[label]]
 
-            guided = self.threaded(x, level.sigma, denoise, level.provisional)
+            pred = self.threaded.output(states, self.level, output_of).to(first.dtype)
             self.labels = []
-            pred = ((guided - level.skip * x) / level.out).to(first.dtype)
             return GuiderOutput(
                 pred=pred, pred_cond=raw.get("pred_cond"), pred_uncond=raw.get("pred_uncond")
             )

@@ -37,18 +37,16 @@ MASS = 0.8
 NARROW = 0.5  # of the sampler's range in log sigma
 _LARGEST_CHUNK = 32
 _MAX_CLASSES = 8  # that stand for the groups of a decision
-_PLACES, _WAYS = (
-    0.3,
-    0.1,
-)  # tolerances: log-SNR of a half-entropy point; log sigma between read-outs
-_NAN = Estimate(np.asarray(np.nan), np.asarray(np.nan), np.inf)
+# Tolerances: log-SNR of a half-entropy point; log sigma between read-outs.
+_PLACES, _WAYS = 0.3, 0.1
+NAN = Estimate(np.asarray(np.nan), np.asarray(np.nan), np.inf)
 
 
 def levels_of(subject: Subject, settings: Settings) -> Float[np.ndarray, " L"]:
     """As many as asked; the paper's for its models; Karras' 64 for a stand-in, 16 if quick."""
     preset = None if subject.preset is None else PRESETS[subject.preset].levels
     if preset is not None and not settings.quick and settings.num_levels is None:
-        return preset(subject.model.denoiser)
+        return preset
     low, high = subject.model.denoiser.sigma_range
     return karras_sigmas(settings.levels(16, 64), low, high).numpy()[::-1].copy()
 
@@ -136,7 +134,7 @@ def or_nan(read: Callable[[], Estimate]) -> Estimate:
     try:
         return read()
     except ValueError:
-        return _NAN
+        return NAN
 
 
 def half_point(curve: EntropyCurve) -> Estimate:
@@ -185,7 +183,7 @@ def decision_claims(name: str, found: MeasuredVariable) -> tuple[Claim, Claim | 
         difference = compare_windows(paper, ours).half_entropy
         beside = equal(
             f"{name}: the paper's read-out puts it where class against class does [log σ]",
-            _NAN if difference is None else difference,
+            NAN if difference is None else difference,
             0.0,
             _WAYS,
         )

@@ -147,9 +147,7 @@ def _prompts_sigma(pipe: Any, prompts: Sequence[str], size: Size) -> Rows:
 
 def _prompts_alpha(pipe: Any, prompts: Sequence[str], size: Size) -> Rows:
     rows = dict(_prompts_sigma(pipe, prompts, size))
-    if (
-        pipe.transformer.config.sample_size == 128
-    ):  # the networks of 1024 pixels are told their size
+    if pipe.transformer.config.sample_size == 128:  # those of 1024 pixels are told their size
         of_size = {"resolution": [size], "aspect_ratio": [[size[0] / size[1]]]}
         for name, values in of_size.items():
             rows[name] = torch.tensor(values, dtype=torch.float32).expand(len(prompts) + 1, -1)

@@ -12,9 +12,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-DEFAULT_SCALE = (
-    0.18215  # of AutoencoderKL, where its file says nothing: that of Stable Diffusion 1 and 2
-)
+# Of AutoencoderKL, where its file says nothing: that of Stable Diffusion 1 and 2.
+DEFAULT_SCALE = 0.18215
 
 
 class LatentScale(NamedTuple):
@@ -34,10 +33,8 @@ def latent_scale(settings: Mapping[str, Any]) -> LatentScale:
     kind, channels = settings.get("_class_name"), settings.get("latent_channels", 4)
     if kind != "AutoencoderKL":
         raise ValueError(f"`vae` must be an AutoencoderKL; got {kind}.")
-    shift, factor = (
-        settings.get("shift_factor") or 0.0,
-        settings.get("scaling_factor", DEFAULT_SCALE),
-    )
+    shift = settings.get("shift_factor") or 0.0
+    factor = settings.get("scaling_factor", DEFAULT_SCALE)
     mean, deviation = settings.get("latents_mean"), settings.get("latents_std")
     if (mean is None) != (deviation is None) or (mean is not None and shift):
         raise ValueError(

@@ -244,9 +244,7 @@ class Source:
                 f"pipelines need diffusers and transformers ({error}); install the extra: "
                 "pip install 'gmm-speciation[bridge]'"
             ) from error
-        except (
-            Exception
-        ) as error:  # a damaged file makes diffusers and transformers say many things
+        except Exception as error:  # diffusers and transformers say many things of a damaged file
             remedy = (
                 "Give a folder in the layout of diffusers, with safetensors."
                 if self.is_folder or self.file is not None or not self.local_files_only

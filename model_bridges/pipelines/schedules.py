@@ -21,9 +21,8 @@ def alphas_cumprod(configuration: Mapping[str, Any]) -> Float[np.ndarray, " T"]:
         ValueError: If the schedule is unknown or incomplete.
     """
     signal = np.cumprod(1 - _betas(configuration))
-    if configuration.get(
-        "rescale_betas_zero_snr"
-    ):  # Lin et al. 2023 (arXiv 2305.08891), Algorithm 1
+    if configuration.get("rescale_betas_zero_snr"):
+        # Lin et al. 2023 (arXiv 2305.08891), Algorithm 1
         root = np.sqrt(signal)
         signal = ((root - root[-1]) * root[0] / (root[0] - root[-1])) ** 2
     return signal

@@ -9,11 +9,7 @@ from gmm_speciation.estimate import Estimate
 from gmm_speciation.shares import Share
 from model_bridges.quality.feature_classifier import FeatureClassifier, Images
 from model_bridges.quality.frechet import sampled_frechet
-from model_bridges.quality.jackknife import (
-    NUM_BATCHES,
-    Jackknifed,
-    batch_index,
-)
+from model_bridges.quality.jackknife import NUM_BATCHES, Jackknifed, batch_index
 from model_bridges.quality.precision_recall import precision_recall
 from model_bridges.quality.reference import Reference
 from model_bridges.quality.shares import class_balance, class_diversity, class_shares

@@ -18,7 +18,7 @@ from jaxtyping import Float, Int
 from gmm_speciation.estimate import Estimate
 from gmm_speciation.shares import Share
 from model_bridges.tracking.readouts import chain_entropy, label_cross_entropy
-from model_bridges.tracking.tracked import Chain, PartitionLike, TrackedPosterior, group_log_sum
+from model_bridges.tracking.tracked import Chain, PartitionLike, TrackedPosterior
 
 
 def cross_entropy(record: TrackedPosterior, partition: PartitionLike = None) -> Estimate:
@@ -50,11 +50,10 @@ def calibration_error(
         ValueError: As `inside`, or if there are no labels or fewer than two images.
     """
     labels, chosen = record.group_labels(partition), record.partition(partition)
-    images = np.arange(len(labels))
 
     def paired(chain: Chain) -> Float[np.ndarray, "L N"]:
-        log_p = group_log_sum(chain.log_posterior, chosen)
-        return -log_p[:, images, labels] - chain_entropy(chain, chosen)
+        cross = label_cross_entropy(chain.log_posterior, chosen, labels)
+        return cross - chain_entropy(chain, chosen)
 
     samples = record.extrapolate(paired)
     if window is None:

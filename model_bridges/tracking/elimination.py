@@ -63,9 +63,8 @@ class EliminationInterval:
     lower: Estimate
     upper: Estimate
     dropped: Estimate  # delta
-    true_dropped: (
-        Estimate | None
-    )  # share of the paths that left their own class out: delta, if calibrated
+    # Share of the paths that left their own class out: delta, if calibrated.
+    true_dropped: Estimate | None
 
     @classmethod
     def of(

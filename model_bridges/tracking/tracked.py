@@ -173,11 +173,11 @@ class TrackedPosterior:
         chosen = np.arange(self.num_images)[index]
         paths = (chosen[:, None] * self.num_paths + np.arange(self.num_paths)).ravel()
         labels = None if self.labels is None else self.labels[paths]
-        return _cut(self, (slice(None), paths), labels=labels)
+        return mapped(self, lambda _, values: values[:, paths], labels=labels)
 
     def levels(self, index: slice | Int[np.ndarray, " n"]) -> "TrackedPosterior":
         """The record of some of the levels only."""
-        return _cut(self, (index,), sigmas=self.sigmas[index])
+        return mapped(self, lambda _, values: values[index], sigmas=self.sigmas[index])
 
     def batches(self, values: Distances, num_batches: int = 16) -> Float[np.ndarray, "R L"]:
         """Means over R random groups of images, the same groups at every call."""
@@ -187,17 +187,27 @@ class TrackedPosterior:
         return np.stack([values[:, group].mean(1) for group in groups])
 
 
-def _cut(record: Any, index: tuple, **changes: Any) -> Any:
-    """A tracked posterior or a chain with every array of levels and paths indexed."""
-    cut: dict[str, Any] = {}
+def mapped(
+    record: Any, change: Callable[[str, np.ndarray], np.ndarray], where: str = "", **fields: Any
+) -> Any:
+    """A tracked posterior or a chain with every array of levels and paths `(L, N, ...)` changed.
+
+    Args:
+        record: The one or the other.
+        change: Of the place of an array, such as "fine group_gaps NAME", and the array.
+        where: The place of a chain.
+        **fields: Others that change.
+    """
+    found = dict(fields)
     for name, value in vars(record).items():
+        place = where + name
         if isinstance(value, Chain):
-            cut[name] = _cut(value, index)
+            found[name] = mapped(value, change, f"{place} ")
         elif name == "group_gaps":
-            cut[name] = {key: gaps[index] for key, gaps in value.items()}
+            found[name] = {key: change(f"{place} {key}", gaps) for key, gaps in value.items()}
         elif isinstance(value, np.ndarray) and value.ndim > 1:
-            cut[name] = value[index]
-    return replace(record, **cut, **changes)
+            found[name] = change(place, value)
+    return replace(record, **found)
 
 
 def group_log_sum(

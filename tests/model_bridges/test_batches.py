@@ -12,9 +12,8 @@ from model_bridges.denoisers.network import NetworkDenoiser
 from model_bridges.entropy.problem import problem
 
 DIM, COPIES = 4096, 100
-STATE = (
-    4 * DIM * (COPIES + 1)
-)  # bytes of one state at its fullest: all copies, and what becomes of them
+# Bytes of one state at its fullest: all copies, and what becomes of them.
+STATE = 4 * DIM * (COPIES + 1)
 CONSTANT = torch.ones(DIM, COPIES)
 
 

@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from functools import partial
 from hashlib import sha256
 from importlib.resources import files
 from pathlib import Path
@@ -10,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from denoiser_contract import check_denoiser
+from interrupted import check_continued
 
 import model_bridges as mb
 from model_bridges.denoisers.network import NetworkDenoiser
@@ -67,10 +69,6 @@ def shipped():
 def trained(tmp_path_factory):
     folder = tmp_path_factory.mktemp("a run")
     return train(TextTraining(replace(NANO, seed=3)), folder, per_class=1, progress=False)
-
-
-class Interrupted(Exception):
-    """Stands for the kill of a run."""
 
 
 def test_pictures_carry_the_digits_without_loss(digits):
@@ -150,23 +148,7 @@ def test_the_divergence_of_a_standard_normal_posterior_is_zero():
 def test_an_interrupted_run_continues_bit_for_bit(digits, tmp_path):
     training = TextTraining(NANO, digits)
     training.train_network("autoencoder", tmp_path / "autoencoder.safetensors")
-
-    def whole(name, **options):
-        path = tmp_path / f"{name}.safetensors"
-        return training.train_network("diffusion", path, checkpoint_every=2, **options)
-
-    def interrupt(step, loss):
-        if step == 3:  # one step past the checkpoint: that step is done again
-            raise Interrupted
-
-    expected = whole("whole")
-    with pytest.raises(Interrupted):
-        whole("cut", report=interrupt)
-    steps = []
-    continued = whole("cut", report=lambda step, loss: steps.append(step))
-    assert steps == [3, 4, 5]
-    for name, value in expected.state_dict().items():
-        assert torch.equal(value, continued.state_dict()[name]), name
+    check_continued(partial(training.train_network, "diffusion"), tmp_path)
     other = TextTraining(replace(NANO, seed=1), digits)
     with pytest.raises(CheckpointError, match="another recipe"):
         other.train_network("autoencoder", tmp_path / "autoencoder.safetensors")

@@ -173,7 +173,7 @@ def test_samples_continue_and_carry_their_law(tmp_path):
 
 def test_presets_are_the_papers_settings(tmp_path, capsys):
     edm2 = PRESETS["handke2026-edm2"]
-    levels = edm2.levels(toy())
+    levels = edm2.levels
     assert len(levels) == 64
     assert levels[[0, -1]] == pytest.approx([0.002, 80])
     assert edm2.trajectories
@@ -187,7 +187,7 @@ def test_presets_are_the_papers_settings(tmp_path, capsys):
     )
     scheduler.set_timesteps(100)
     signal = scheduler.alphas_cumprod[scheduler.timesteps].double().numpy()
-    levels = PRESETS["handke2026-sd15"].levels(toy())
+    levels = PRESETS["handke2026-sd15"].levels
     np.testing.assert_allclose(levels[::-1], np.sqrt((1 - signal) / signal), rtol=2e-5)
     np.testing.assert_allclose(levels[[0, -1]], [0.0413, 13.926], atol=5e-4)
     assert PRESETS["biroli2024"].estimators == ("clones",)

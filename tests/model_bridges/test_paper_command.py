@@ -134,9 +134,8 @@ def test_far_pairs_are_decided_first(rows):
 def test_a_run_continues_in_its_folder(bare, tmp_path):
     settings = Settings(quick=True, num_samples=24, folder=tmp_path)
     first, again = decide(bare, FAR, settings), decide(bare, FAR, settings)
-    assert (
-        sum(path.is_file() for path in tmp_path.rglob("*")) > 6
-    )  # chunks, read and not made again
+    # Chunks, read and not made again.
+    assert sum(path.is_file() for path in tmp_path.rglob("*")) > 6
     for way in first.curves:
         np.testing.assert_array_equal(
             np.asarray(first.curves[way].entropy.value), np.asarray(again.curves[way].entropy.value)

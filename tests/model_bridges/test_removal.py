@@ -12,14 +12,7 @@ from gmm_speciation.reporting.records import percent
 from gmm_speciation.shares import Share
 from model_bridges.control import removal as removing
 from model_bridges.control.plotting import plot_removal
-from model_bridges.control.removal import (
-    CLASSES,
-    DNG,
-    NP,
-    SLD,
-    STRENGTHS,
-    remove_class,
-)
+from model_bridges.control.removal import CLASSES, DNG, NP, SLD, STRENGTHS, remove_class
 from model_bridges.quality import Quality, QualityCurve
 from model_bridges.quality.frontier import compare_fronts, compare_shares
 from model_bridges.quality.jackknife import Jackknifed

@@ -17,13 +17,7 @@ from diffusers.schedulers import deprecated
 
 from model_bridges.entropy.windows import GuidanceInterval
 from model_bridges.pipelines import _parametrisation
-from model_bridges.pipelines.schedulers import (
-    KNOWN,
-    level_at,
-    levels_of,
-    noise_range,
-    scheduler_of,
-)
+from model_bridges.pipelines.schedulers import KNOWN, level_at, levels_of, noise_range, scheduler_of
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
 

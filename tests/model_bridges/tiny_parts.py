@@ -39,7 +39,7 @@ def controlnet(unet):
     return made
 
 
-def t5(**options):
+def t5():
     """A T5 encoder and a tokenizer that spells."""
     from transformers import T5Config, T5EncoderModel, T5TokenizerFast
 

@@ -136,11 +136,7 @@ def stable_diffusion_3():
 
 def flux(guidance_embeds=True):
     """A flow of packed latents, with the scale of a distilled guidance."""
-    from diffusers import (
-        FlowMatchEulerDiscreteScheduler,
-        FluxPipeline,
-        FluxTransformer2DModel,
-    )
+    from diffusers import FlowMatchEulerDiscreteScheduler, FluxPipeline, FluxTransformer2DModel
 
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(4)
@@ -283,9 +279,8 @@ def draw(pipe, scale=3.0, prompts=("a cat", "a dog"), **options):
             "negative_prompt": [""] * len(prompts),
         }
     found = pipe(generator=generator, **{"num_inference_steps": 6, **given, **options})
-    return torch.as_tensor(
-        found.images
-    )  # older versions give the pictures of labels as numpy arrays
+    # Older versions give the pictures of labels as numpy arrays.
+    return torch.as_tensor(found.images)
 
 
 def further(pipe, prompt):

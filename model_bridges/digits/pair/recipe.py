@@ -15,19 +15,16 @@ from model_bridges.digits.data import NUM_CLASSES, SIGMA_DATA
 from model_bridges.digits.training.recipe import Recipe
 
 METADATA_KEY = "digits"  # of the file of weights: one JSON object
-
-
-def _default_network() -> dict:
-    return {
-        "img_resolution": 8,
-        "img_channels": 1,
-        "model_channels": 24,
-        "channel_mult": [1, 2],
-        "num_blocks": 1,
-        "attn_resolutions": [4],
-        "channels_per_head": 32,
-        "sigma_data": SIGMA_DATA,
-    }
+_NETWORK = {
+    "img_resolution": 8,
+    "img_channels": 1,
+    "model_channels": 24,
+    "channel_mult": (1, 2),
+    "num_blocks": 1,
+    "attn_resolutions": (4,),
+    "channels_per_head": 32,
+    "sigma_data": SIGMA_DATA,
+}
 
 
 @dataclass(frozen=True)
@@ -51,7 +48,7 @@ class PairRecipe(Recipe):
     max_rotation: float = 3.0
     max_zoom: float = 0.02
     sigma_range: tuple[float, float] = (0.02, 80.0)
-    network: dict = field(default_factory=_default_network)
+    network: dict = field(default_factory=_NETWORK.copy)
 
     def network_kwargs(self, role: str) -> dict:
         """Constructor arguments of the network in the given role, as published files name them."""

@@ -16,12 +16,7 @@ from model_bridges.digits.data import NUM_CLASSES, Digits
 from model_bridges.digits.pair.recipe import METADATA_KEY, PairRecipe
 from model_bridges.digits.training.batches import stratified
 from model_bridges.digits.training.card import Page, file_facts, generated_lines, num_parameters
-from model_bridges.digits.training.evaluate import (
-    GeneratedQuality,
-    denoising_loss,
-    generate,
-    judge,
-)
+from model_bridges.digits.training.evaluate import GeneratedQuality, denoising_loss, generate, judge
 from model_bridges.digits.training.train import LICENCE, Training
 from model_bridges.edm2 import EDM2Network
 

@@ -9,6 +9,7 @@
 captions: each of their words is one token, any other word in small letters is spelled.
 """
 
+import json
 from typing import Any
 
 import torch
@@ -83,7 +84,8 @@ def caption_tokenizer(max_length: int) -> Any:
     )
     # Every letter alone, too: a word that no caption has is spelled by them.
     learned.train_from_iterator([*CAPTIONS, *letters], trainer)
-    merges: Any = learned_merges(learned)  # transformers' hint misses the pairs that it takes
+    # First learned first; transformers' hint misses the pairs that it takes.
+    merges: Any = [tuple(merge) for merge in json.loads(learned.to_str())["model"]["merges"]]
     tokens = [*letters, *(f"{letter}</w>" for letter in letters), *("".join(m) for m in merges)]
     vocabulary = {token: index for index, token in enumerate(dict.fromkeys([*tokens, START, END]))}
     return CLIPTokenizer(
@@ -95,10 +97,3 @@ def caption_tokenizer(max_length: int) -> Any:
         pad_token=END,
         model_max_length=max_length,
     )
-
-
-def learned_merges(tokenizer: Any) -> list[tuple[str, str]]:
-    """The merges of a trained byte-pair encoding, first learned first."""
-    import json
-
-    return [tuple(merge) for merge in json.loads(tokenizer.to_str())["model"]["merges"]]

@@ -17,12 +17,7 @@ from model_bridges.digits.classifier import DigitClassifier
 from model_bridges.digits.data import NUM_CLASSES, Digits
 from model_bridges.digits.text.captions import ANY, EMPTY, PARITY, PROMPTS, true_of
 from model_bridges.digits.text.data import to_digits, to_pictures
-from model_bridges.digits.training.evaluate import (
-    GeneratedQuality,
-    denoising_loss,
-    generate,
-    judge,
-)
+from model_bridges.digits.training.evaluate import GeneratedQuality, denoising_loss, generate, judge
 from model_bridges.digits.training.run import derived_seed
 from model_bridges.pipelines import LatentDiffusion
 

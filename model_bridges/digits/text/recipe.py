@@ -20,45 +20,37 @@ from dataclasses import dataclass, field
 
 from model_bridges.digits.training.recipe import Recipe
 
-
-def _default_autoencoder() -> dict:
-    return {
-        "in_channels": 1,
-        "out_channels": 1,
-        "down_block_types": ["DownEncoderBlock2D"] * 3,
-        "up_block_types": ["UpDecoderBlock2D"] * 3,
-        "block_out_channels": [8, 16, 32],
-        "layers_per_block": 1,
-        "latent_channels": 4,
-        "norm_num_groups": 4,
-        "sample_size": 32,
-    }
-
-
-def _default_unet() -> dict:
-    return {
-        "sample_size": 8,
-        "in_channels": 4,
-        "out_channels": 4,
-        "down_block_types": ["DownBlock2D", "CrossAttnDownBlock2D"],
-        "up_block_types": ["CrossAttnUpBlock2D", "UpBlock2D"],
-        "block_out_channels": [32, 64],
-        "layers_per_block": 1,
-        "cross_attention_dim": 64,
-        "attention_head_dim": 4,
-        "norm_num_groups": 8,
-    }
-
-
-def _default_text_encoder() -> dict:
-    return {
-        "hidden_size": 64,
-        "intermediate_size": 128,
-        "projection_dim": 64,
-        "num_hidden_layers": 2,
-        "num_attention_heads": 4,
-        "max_position_embeddings": 8,
-    }
+_AUTOENCODER = {
+    "in_channels": 1,
+    "out_channels": 1,
+    "down_block_types": ("DownEncoderBlock2D",) * 3,
+    "up_block_types": ("UpDecoderBlock2D",) * 3,
+    "block_out_channels": (8, 16, 32),
+    "layers_per_block": 1,
+    "latent_channels": 4,
+    "norm_num_groups": 4,
+    "sample_size": 32,
+}
+_UNET = {
+    "sample_size": 8,
+    "in_channels": 4,
+    "out_channels": 4,
+    "down_block_types": ("DownBlock2D", "CrossAttnDownBlock2D"),
+    "up_block_types": ("CrossAttnUpBlock2D", "UpBlock2D"),
+    "block_out_channels": (32, 64),
+    "layers_per_block": 1,
+    "cross_attention_dim": 64,
+    "attention_head_dim": 4,
+    "norm_num_groups": 8,
+}
+_TEXT_ENCODER = {
+    "hidden_size": 64,
+    "intermediate_size": 128,
+    "projection_dim": 64,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "max_position_embeddings": 8,
+}
 
 
 @dataclass(frozen=True)
@@ -88,9 +80,9 @@ class TextRecipe(Recipe):
     beta_start: float = 0.00085
     beta_end: float = 0.02
     num_train_timesteps: int = 1000
-    autoencoder: dict = field(default_factory=_default_autoencoder)
-    unet: dict = field(default_factory=_default_unet)
-    text_encoder: dict = field(default_factory=_default_text_encoder)
+    autoencoder: dict = field(default_factory=_AUTOENCODER.copy)
+    unet: dict = field(default_factory=_UNET.copy)
+    text_encoder: dict = field(default_factory=_TEXT_ENCODER.copy)
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -5,9 +5,7 @@ hand.
 """
 
 import hashlib
-import platform
 from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
 
 import torch
@@ -78,20 +76,6 @@ def loss_facts(losses: dict[str, dict[str, dict[float, float]]]) -> dict:
 def num_parameters(network: torch.nn.Module) -> int:
     """Trainable numbers of a network."""
     return sum(parameter.numel() for parameter in network.parameters())
-
-
-def machine_facts() -> dict:
-    """Where a run was made."""
-    return {
-        "platform": platform.platform(),
-        "processor": platform.machine(),
-        "threads": torch.get_num_threads(),
-    }
-
-
-def version_facts(*packages: str) -> dict:
-    """Versions of Python and of packages."""
-    return {"python": platform.python_version(), **{name: version(name) for name in packages}}
 
 
 def data_lines(data: dict) -> list[str]:

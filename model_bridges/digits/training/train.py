@@ -6,9 +6,11 @@ checkpoint per network; a run that was cut off continues from them to the same w
 
 import abc
 import json
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+import platform
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from functools import partial
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -17,17 +19,11 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from gmm_speciation.files import write_text
+from gmm_speciation.progress import Progress
 from gmm_speciation.reporting.bars import progress as progress_on_stderr
 from model_bridges.digits.data import Digits, load_digits
 from model_bridges.digits.training.batches import augment
-from model_bridges.digits.training.card import (
-    Page,
-    data_facts,
-    loss_facts,
-    machine_facts,
-    render_card,
-    version_facts,
-)
+from model_bridges.digits.training.card import Page, data_facts, loss_facts, render_card
 from model_bridges.digits.training.evaluate import SAMPLER_STEPS
 from model_bridges.digits.training.recipe import Recipe
 from model_bridges.digits.training.run import Report, Run, derived_seed
@@ -134,8 +130,13 @@ class Training(abc.ABC):
             "recipe_sha256": self.recipe.fingerprint(),
             "seed": self.recipe.seed,
             "training_seconds": self.seconds,
-            "machine": machine_facts(),
-            "versions": version_facts(*self.packages),
+            "machine": {
+                "platform": platform.platform(),
+                "processor": platform.machine(),
+                "threads": torch.get_num_threads(),
+            },
+            "versions": {"python": platform.python_version()}
+            | {name: version(name) for name in self.packages},
             "loss_per_sigma": loss_facts(losses),
             "generated": asdict(quality) | {"sampler": f"ancestral, {SAMPLER_STEPS} levels, rho 7"},
         }
@@ -180,7 +181,9 @@ def train(
     folder, recipe = Path(out_dir), training.recipe
     states = {role: folder / f"checkpoint-{role}.safetensors" for role in recipe.roles}
     for role, state in states.items():
-        with progress_bar(f"{role} network of digits", recipe.steps(role), progress) as report:
+        with progress_on_stderr(quiet=not progress) as bar:
+            bar.step(f"{role} network of digits")
+            report = partial(_show_loss, bar, recipe.steps(role))
             training.train_network(role, state, checkpoint_every=checkpoint_every, report=report)
     weights = training.write(folder)
     quality, losses = training.judge(weights, per_class)
@@ -194,9 +197,5 @@ def train(
     return TrainingResult(weights, *paths, quality, sum(training.seconds.values()))
 
 
-@contextmanager
-def progress_bar(what: str, total: int, enabled: bool) -> Iterator[Report]:
-    """A progress bar of steps with their loss; gives what a run reports to."""
-    with progress_on_stderr(quiet=not enabled) as bar:
-        bar.step(what)
-        yield lambda step, loss: bar.part(step, total, f"loss {loss:.3f}")
+def _show_loss(bar: Progress, total: int, step: int, loss: float) -> None:
+    bar.part(step, total, f"loss {loss:.3f}")
