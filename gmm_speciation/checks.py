@@ -135,11 +135,19 @@ def as_numpy(x: Any, name: str) -> np.ndarray:
     """`x` as a numpy array of its own dtype.
 
     Raises:
-        ValueError: If it is masked, complex, text or objects, or an array of another library that DLPack
-            cannot hand over.
+        ValueError: If it is masked, or an array of another library that DLPack cannot hand over.
     """
-    array = np.asarray(_readable(x, name))
-    if array.dtype.kind in "cOSUmM":  # `astype(float)` would drop imaginary parts and read text
+    return np.asarray(_readable(x, name))
+
+
+def as_reals(x: Any, name: str) -> np.ndarray:
+    """`x` as a numpy array of its own dtype, where `astype(float)` would drop imaginary parts or read text.
+
+    Raises:
+        ValueError: As `as_numpy`, or if it is complex, text or objects.
+    """
+    array = as_numpy(x, name)
+    if array.dtype.kind in "cOSUmM":
         raise ValueError(f"`{name}` must be real numbers; got dtype {array.dtype}.")
     return array
 

@@ -28,7 +28,7 @@ _SHOWN = 4  # entries of an array in a `repr`
 
 def _as_array(x) -> RealArray:
     return (
-        x if isinstance(x, jax.Array) else np.asarray(checks.as_numpy(x, "value or stderr"), float)
+        x if isinstance(x, jax.Array) else np.asarray(checks.as_reals(x, "value or stderr"), float)
     )
 
 

@@ -20,7 +20,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float, Int
 
-from gmm_speciation.checks import ArrayLike, as_numpy, check_labels, require
+from gmm_speciation.checks import ArrayLike, as_numpy, as_reals, check_labels, require
 from gmm_speciation.covariances import Full
 from gmm_speciation.mixtures import GaussianMixture
 from gmm_speciation.parameters import finite_means, shared_if_equal
@@ -227,7 +227,7 @@ def _checked(
     x: ArrayLike, labels: ArrayLike, sample_weight: ArrayLike | None
 ) -> tuple[Float[np.ndarray, "n d"], Int[np.ndarray, " n"], Float[np.ndarray, " n"]]:
     """Points, labels and counts; points that count nothing are left out."""
-    x, labels = as_numpy(x, "x"), as_numpy(labels, "labels")
+    x, labels = as_reals(x, "x"), as_numpy(labels, "labels")
     x = x if x.dtype == np.float32 else x.astype(float)
     if x.ndim != 2 or labels.shape != x.shape[:1]:
         raise ValueError(
@@ -237,7 +237,7 @@ def _checked(
         raise ValueError("`x` must be finite; drop or impute the points with NaN or infinity.")
     if not np.issubdtype(labels.dtype, np.integer):
         raise ValueError(f"`labels` must be integers 0..C-1; got dtype {labels.dtype}.")
-    counts = np.ones(len(x)) if sample_weight is None else as_numpy(sample_weight, "sample_weight")
+    counts = np.ones(len(x)) if sample_weight is None else as_reals(sample_weight, "sample_weight")
     if counts.shape != labels.shape:
         raise ValueError(
             f"`sample_weight` must be one number a point, {labels.shape}; got {counts.shape}."

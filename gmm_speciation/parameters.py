@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from gmm_speciation.checks import ArrayLike, as_float_array, as_numpy, is_concrete, known, require
+from gmm_speciation.checks import ArrayLike, as_float_array, as_reals, is_concrete, known, require
 
 NOT_THE_CONSTRUCTOR = (
     "Build a mixture by `GaussianMixture.full(means, covariances, weights)`, `.isotropic`, `.diagonal` or "
@@ -63,7 +63,7 @@ def log_weights(weights: ArrayLike | None, means: Array) -> Float[Array, " K"]:
         return jnp.asarray(np.full(num_components, -np.log(num_components)), means.dtype)
     # Logarithms before the cast: a weight of 1e-300 is 0 in float32, its logarithm is -691.
     numpy: Any = np if is_concrete(weights) else jnp
-    w = numpy.asarray(as_numpy(weights, "weights") if numpy is np else weights, float)
+    w = numpy.asarray(as_reals(weights, "weights") if numpy is np else weights, float)
     if w.shape != (num_components,):
         raise ValueError(
             f"`weights` must have shape ({num_components},), one a component; got {w.shape}."

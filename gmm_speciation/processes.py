@@ -18,7 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from gmm_speciation.checks import ArrayLike, as_float_array, as_numpy, is_concrete, known, require
+from gmm_speciation.checks import ArrayLike, as_float_array, as_reals, is_concrete, known, require
 
 Times = Float[Array, "*T"]
 
@@ -339,6 +339,6 @@ class DDPM(DiffusionProcess):
 
 
 def _inside_unit(values: ArrayLike, name: str) -> Float[np.ndarray, " N"]:
-    array = as_numpy(values, name).astype(float)
+    array = as_reals(values, name).astype(float)
     inside = (array.ndim == 1) & (array > 0) & (array < 1)
     return require(array, inside, f"`{name}` must be one-dimensional with values inside (0, 1).")

@@ -16,7 +16,7 @@ import numpy as np
 from jaxtyping import Float, Int
 from scipy.stats import chi2
 
-from gmm_speciation.checks import ArrayLike, as_numpy, check_labels
+from gmm_speciation.checks import ArrayLike, as_numpy, as_reals, check_labels
 from gmm_speciation.curves import EntropyCurve
 from gmm_speciation.estimate import Estimate
 from gmm_speciation.estimators.base import (
@@ -225,7 +225,7 @@ def _checked(
         check_labels(labels.ravel(), "`labels` must be 0..C-1 without gaps; or give `prior`.")
         counts = np.bincount(labels.ravel())
         return x, labels, counts / counts.sum()
-    weights = as_numpy(prior, "prior").astype(float)
+    weights = as_reals(prior, "prior").astype(float)
     if weights.ndim != 1 or len(weights) <= labels.max() or not (weights > 0).all():
         raise ValueError(
             f"`prior` must be a positive probability for each of {labels.max() + 1} classes; got {prior}."
@@ -242,7 +242,7 @@ def _levels(sigma: ArrayLike | None, log_snr: ArrayLike | None) -> Float[np.ndar
     name, given = ("sigma", sigma) if log_snr is None else ("log_snr", log_snr)
     if given is None:
         return None
-    levels = np.atleast_1d(as_numpy(given, name).astype(float))
+    levels = np.atleast_1d(as_reals(given, name).astype(float))
     if levels.ndim > 1 or levels.size == 0 or not np.isfinite(levels).all():
         raise ValueError(f"`{name}` must be one finite number, or several (T,); got {given}.")
     if log_snr is not None:

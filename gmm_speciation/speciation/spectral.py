@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Array, Float
 from scipy.sparse.linalg import LinearOperator, eigsh
 
-from gmm_speciation.checks import ArrayLike, as_numpy
+from gmm_speciation.checks import ArrayLike, as_reals
 from gmm_speciation.estimate import Estimate
 from gmm_speciation.inference import Classes
 from gmm_speciation.mixtures import GaussianMixture
@@ -67,7 +67,7 @@ def sample_top_eigenvalue(x: ArrayLike) -> float:
     Raises:
         ValueError: If there are fewer than two points or they are not finite.
     """
-    x = as_numpy(x, "x").astype(float)
+    x = as_reals(x, "x").astype(float)
     if x.ndim != 2 or len(x) < 2 or not np.isfinite(x).all():
         raise ValueError(f"`x` must be at least two finite points, (n, d); got shape {x.shape}.")
     centred = x - x.mean(0)
