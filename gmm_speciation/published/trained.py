@@ -17,7 +17,7 @@ import equinox as eqx
 import numpy as np
 from jaxtyping import Float
 
-from gmm_speciation.checks import ArrayLike, as_numpy
+from gmm_speciation.checks import ArrayLike, as_reals
 from gmm_speciation.estimate import Estimate
 from gmm_speciation.processes import DiffusionProcess, OrnsteinUhlenbeck
 from gmm_speciation.reading import read_array, read_bytes
@@ -53,8 +53,8 @@ def trained_clones(
             process's range, or the file cannot be read as numbers.
     """
     clock = OrnsteinUhlenbeck() if process is None else process
-    table = _read(Path(rows)) if isinstance(rows, str | Path) else as_numpy(rows, "rows")
-    table, at = np.asarray(table, float), np.asarray(as_numpy(times, "times"), float)
+    table = _read(Path(rows)) if isinstance(rows, str | Path) else as_reals(rows, "rows")
+    table, at = np.asarray(table, float), np.asarray(as_reals(times, "times"), float)
     if at.ndim != 1 or table.shape != (len(ROWS), len(at)):
         turned = " Rows and columns are exchanged: give its transpose." * (
             at.ndim == 1 and table.shape == (len(at), len(ROWS))
