@@ -243,7 +243,7 @@ FINDINGS: Sequence[Finding] = (
         "an interval that leaves out 1.",
     ),
     Finding(
-        "Of classifiers the network for all noise levels is nearest; from 4,096 noisy samples logistic "
+        "Of classifiers the network for all noise levels is nearest; at 4,096 noisy samples logistic "
         "regression is not told apart from it.",
         [
             *against(Side("classifier-all-noise", "clean"), NEARER, "logistic", "knn", "trees"),
