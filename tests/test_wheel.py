@@ -106,7 +106,7 @@ def test_both_commands_find_a_module_of_the_current_folder(run, tmp_path):
         "--task",
         "pair-d16",
         "--num-samples",
-        "16",
+        "64",
         "--seeds",
         "1",
     )
