@@ -106,7 +106,8 @@ def information(
     frequency = np.bincount(labels, minlength=num_classes) / number
     if objective == "infonce":
         found = np.empty(number)
-        for part in np.array_split(np.arange(number), -(-number // _BATCH)):
+        order = np.random.default_rng(0).permutation(number)  # rows may come sorted by class
+        for part in np.array_split(order, -(-number // _BATCH)):
             counts = np.bincount(labels[part], minlength=num_classes)
             with np.errstate(divide="ignore"):
                 joint = values[part] + np.log(counts / len(part))

@@ -118,6 +118,20 @@ def test_critics_with_the_true_ratio_report_the_information():
         assert information(values, labels, name).mean() < exact - 0.05
 
 
+def test_the_order_of_the_rows_does_not_enter():
+    """In rows sorted by class, neighbours have no other class to be told from."""
+    labels = np.repeat([0, 1], 1000)
+    values = 10.0 * np.eye(2)[labels]  # decided: the information is H(C) = log 2
+    for name in ("infonce", "nwj", "smile"):
+        mixed = np.random.default_rng(1).permutation(len(labels))
+        in_order, out_of = (
+            information(values[rows], labels[rows], name).mean()
+            for rows in (np.arange(len(labels)), mixed)
+        )
+        assert abs(in_order - out_of) < 0.01
+    assert abs(information(values, labels, "infonce").mean() - np.log(2)) < 0.01
+
+
 def test_infonce_cannot_report_more_than_the_log_of_its_batch():
     """A thousand classes told apart with certainty: log 1000 = 6.9 nats, of which a batch shows log 256."""
     labels = np.random.default_rng(0).permutation(np.repeat(np.arange(1000), 4))
