@@ -56,7 +56,8 @@ class GaussianMixture(eqx.Module):
 
     log_weights: Float[Array, " K"]  # normalised; -inf for weight 0
     centre: Float[Array, " d"]
-    offsets: Float[Array, "K d"] = eqx.field(default=None)  # means minus centre
+    # Means minus centre. No default but the one that lets three arguments be refused by name.
+    offsets: Float[Array, "K d"] = eqx.field(default=None)
     covariance: Covariance = eqx.field(default=None)
 
     def __check_init__(self):

@@ -108,19 +108,19 @@ def plot_removal(result: Removal) -> Figure:
 
 def _at(point: Quality, metric: str) -> tuple[float, float]:
     """A price, and what is left of the class for it, per cent."""
-    assert point.removed_share is not None  # a class was removed
-    return float(getattr(point, metric).value), 100 * float(point.removed_share.value)
+    return float(getattr(point, metric).value), 100 * float(point.left.value)
 
 
 def _bars(axes: Axes, points: Sequence[Quality], metric: str, colour: str) -> None:
     """The 95 % intervals of both."""
-    shares = [point.removed_share for point in points if point.removed_share is not None]
     x, y = np.transpose([_at(point, metric) for point in points])
     axes.errorbar(
         x,
         y,
         xerr=[getattr(point, metric).half_width() for point in points],
-        yerr=np.transpose([100 * np.abs(np.array(s.interval()) - s.value) for s in shares]),
+        yerr=np.transpose(
+            [100 * np.abs(np.array(p.left.interval()) - p.left.value) for p in points]
+        ),
         color=colour,
         **_BARS,
     )

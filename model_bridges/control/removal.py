@@ -286,10 +286,8 @@ def chosen_kinds(
 
 def _end(point: Quality, unguided: Quality, true: Floor) -> str | None:
     """Why a stronger setting has nothing to add; None if it may have."""
-    left, least = point.removed_share, true.held_out.removed_share
-    assert left is not None  # a class was removed
-    assert least is not None
-    if float(left.value) <= float(least.value) + 1 / point.num_images:
+    least = float(true.held_out.left.value)
+    if float(point.left.value) <= least + 1 / point.num_images:
         return "as little is left as in data without the class"
     price = max(float(unguided.frechet.value), float(true.held_out.frechet.value))
     if not float(point.frechet.value) <= _EXPLODED * price:
@@ -321,11 +319,8 @@ def _checks(
         exact = points.get(1.0)
         if exact is None:
             continue
-        assert exact.removed_share is not None  # a class was removed
         checks += [
-            at_most(
-                f"{name}, strength 1: share of the class that is left", exact.removed_share, 0.02
-            ),
+            at_most(f"{name}, strength 1: share of the class that is left", exact.left, 0.02),
             at_most(
                 f"{name}, strength 1: Fréchet distance minus that unguided",
                 paired_difference(exact, unguided, "frechet"),

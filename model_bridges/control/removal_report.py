@@ -31,11 +31,10 @@ def removal_rows(result: Removal) -> Table:
     """Headers and one row a kind and strength."""
 
     def row(name: str, strength: float, quality: Quality) -> list[str]:
-        assert quality.removed_share is not None  # a class was removed
         return [
             name,
             f"{strength:g}" if strength else NONE,
-            percent(quality.removed_share),
+            percent(quality.left),
             f"{quality.balance:.3f}",
             f"{quality.frechet:.2f}",
             *(f"{getattr(quality, name):.3f}" for name in ("precision", "recall", "diversity")),

@@ -44,6 +44,17 @@ class Quality:
         kept = len(self.shares.value) - (self.removed is not None)
         return (kept - 1) / (2 * max(1.0, self.num_images * (1 - removed)))
 
+    @property
+    def left(self) -> Share:
+        """What is left of the removed class.
+
+        Raises:
+            ValueError: If no class was removed.
+        """
+        if self.removed_share is None:
+            raise ValueError("Nothing is left of a class that was not removed: give `removed`.")
+        return self.removed_share
+
     def replicate(self, metric: str) -> Jackknifed:
         """A metric with its values without each batch.
 

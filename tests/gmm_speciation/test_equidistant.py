@@ -151,8 +151,10 @@ def test_golden_values(num_classes):
 
 
 def test_half_the_entropy_is_left_near_s_equal_log_k():
-    log_k = np.log(1e30)
-    assert float(exact.equidistant_entropy(1e30, log_k)) / log_k == pytest.approx(0.5, abs=1e-3)
+    for num_classes, ratio in [(10**2, 1.117), (10**6, 1.008), (1e30, 1.0000)]:
+        log_k = np.log(num_classes)
+        entropy = exact.equidistant_entropy(num_classes, ratio * log_k)
+        assert float(entropy) / log_k == pytest.approx(0.5, abs=1e-3)
 
 
 def test_bad_input_is_a_value_error():

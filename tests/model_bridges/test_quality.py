@@ -132,6 +132,8 @@ def test_assessing_the_data_themselves(judge, reference, digits):
     np.testing.assert_allclose(found.diversity.value, 1, rtol=1e-10)
     np.testing.assert_allclose(found.class_diversity.value, 1, rtol=1e-10)
     assert found.removed_share is None
+    with pytest.raises(ValueError, match="was not removed"):
+        _ = found.left
     with pytest.raises(ValueError, match="`metric` must be one of frechet"):
         found.replicate("removed_share")
 
