@@ -51,7 +51,7 @@ from .processes import (
     VarianceExploding,
 )
 from .reduction import NotReducibleError, ReducedMixture, reduce
-from .reporting.records import load_curve, load_result
+from .reporting.stored import load_curve, load_result
 from .samplers import Trajectory, forward_path, sample
 from .speciation import SpeciationTimes, speciation_times, transition_grid
 

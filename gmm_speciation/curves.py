@@ -15,7 +15,8 @@ of the information gained between the valleys around each. `peak()` is the great
 Between the points an exact curve is read by a quintic spline, which leaves 1e-6 of a grid of 48; a sampled
 one by a cubic spline, and its crossings monotonically, since noise would make a quintic swing.
 Curves from sampling carry the means of R independent batches; peak, window and crossings get their
-standard errors from the delete-one jackknife over them.
+standard errors from the delete-one jackknife over them. Where a sampled curve has no batches, these errors
+are NaN, not known.
 """
 
 import warnings
@@ -218,6 +219,7 @@ class EntropyCurve(eqx.Module):
             self.prior_entropy,
             self.method,
             jax.tree.map(lambda each: each[:, levels], self.batches),
+            self.trust,
         )
 
     def peak(self) -> Peak:
@@ -354,11 +356,15 @@ class EntropyCurve(eqx.Module):
         )
 
     def _jackknifed(self, statistic: Callable) -> tuple[Estimate, ...]:
-        """A tuple of statistics of `(entropy, rate)`, with jackknife errors where batches exist."""
+        """A tuple of statistics of `(entropy, rate)`, exact or with jackknife errors.
+
+        A curve with errors and without batches says nothing about how those of its levels go together.
+        """
         self._check_whole()
         values = statistic(np.asarray(self.entropy.value), np.asarray(self.rate.value))
         if self.batches is None:
-            return tuple(Estimate.exact(np.asarray(value, float)) for value in values)
+            error = np.asarray(0.0 if self._exact else np.nan)
+            return tuple(Estimate(np.asarray(value, float), error) for value in values)
         entropy, rate = np.asarray(self.batches.entropy), np.asarray(self.batches.rate)
         without = np.array(
             [

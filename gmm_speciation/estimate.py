@@ -134,8 +134,8 @@ class Estimate(eqx.Module):
         """`0.3563 ± 0.0012`: value and 95 % half-width.
 
         Without a format the half-width has two digits and the value as many places; an exact number
-        has six digits, and so has one whose error is NaN, not known. A format such as `.2f` is applied to
-        both. NaN is "not defined".
+        has six digits, and so has one whose error is not known, NaN: `0.3563 ± unknown`. A format such as
+        `.2f` is applied to both. A value that is NaN is "not defined".
 
         Raises:
             ValueError: If this is an array of estimates: format its entries.
@@ -148,7 +148,9 @@ class Estimate(eqx.Module):
         if math.isnan(value):
             return "not defined"
         # An error at rounding size says nothing that the value's digits do not.
-        if half < 1e-10 * abs(value) or not half > 0 or not math.isfinite(value):
+        if math.isnan(half):
+            text = f"{value + 0.0:{spec or '.6g'}} ± unknown"
+        elif half < 1e-10 * abs(value) or not half > 0 or not math.isfinite(value):
             text = format(value + 0.0, spec or ".6g")
         elif spec or not math.isfinite(half):
             text = f"{value:{spec or '.6g'}} ± {half:{spec or '.2g'}}"

@@ -24,8 +24,9 @@ def show(file: File, quiet: Quiet = False, out: Out = None) -> None:
     import numpy as np
 
     from gmm_speciation.cli.tables import curve_table, read_off
-    from gmm_speciation.reporting.records import load_curve, load_result
+    from gmm_speciation.reporting.stored import load_curve, load_result
     from gmm_speciation.reporting.tables import ERRORS
+    from gmm_speciation.reporting.trust import Trust, trust_rows
 
     result = load_result(file)
     title = str(result.get("title", file))
@@ -46,13 +47,13 @@ def show(file: File, quiet: Quiet = False, out: Out = None) -> None:
         if rows.rows:
             tables[kind] = rows
     try:
-        blocks = _trusted(result.get("trust") or {})
-    except (AttributeError, KeyError, TypeError) as error:
+        trust = {name: Trust.read(block) for name, block in (result.get("trust") or {}).items()}
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise ValueError(
-            f"`trust` in {str(file)!r} must hold `ok` and `checks` a curve: {error}."
+            f"`trust` in {str(file)!r} must hold the `checks` of each curve: {error}."
         ) from error
-    if blocks.rows:
-        tables["trust"] = blocks
+    if trust:
+        tables["trust"] = trust_rows(trust)
     origin = result.get("provenance") or {}
     note = f"{title}: {origin.get('command') or 'no command'}, {origin.get('date', 'no date')}."
 
@@ -72,17 +73,6 @@ def show(file: File, quiet: Quiet = False, out: Out = None) -> None:
         return report, {name: result[name] for name in result if name not in ("files", "format")}
 
     terminal.finish(tables, write, out, quiet, note=note)
-
-
-def _trusted(blocks: dict[str, dict[str, Any]]) -> Any:
-    """Of every curve of a model whether its checks hold, and which do not."""
-    from gmm_speciation.reporting.tables import NONE, Table
-
-    rows = []
-    for name, block in blocks.items():
-        failed = [str(check["name"]) for check in block["checks"] if check["verdict"] == "no"]
-        rows.append([name, "yes" if block["ok"] else "NO", "; ".join(failed) or NONE])
-    return Table(["can it be trusted?", "holds", "what fails"], rows)
 
 
 def _judged(rows: list[dict[str, Any]]) -> Any:

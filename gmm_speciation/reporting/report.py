@@ -26,10 +26,10 @@ from gmm_speciation.reporting.records import (
     FORMAT,
     RESULT,
     format_estimate,
-    load_result,
     provenance,
     to_json,
 )
+from gmm_speciation.reporting.stored import load_result
 from gmm_speciation.reporting.tables import numeric, plain
 
 if TYPE_CHECKING:

@@ -58,6 +58,7 @@ def crosscheck(
     terminal.use_float64()
     from gmm_speciation.reporting.claims import check_rows
     from gmm_speciation.reporting.tables import ERRORS
+    from gmm_speciation.reporting.trust import TrustWarning, trust_rows
     from model_bridges.cli.inputs import chosen, own_rank, studied_model, with_samples
     from model_bridges.crosscheck.frames import frames
     from model_bridges.crosscheck.report import (
@@ -70,7 +71,6 @@ def crosscheck(
         tree_rows,
     )
     from model_bridges.crosscheck.study import crosscheck_model
-    from model_bridges.entropy.trust import TrustWarning, trust_rows
 
     terminal.check_place(out)
     settings = _settings(request, covariance)

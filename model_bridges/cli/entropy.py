@@ -104,6 +104,7 @@ def entropy(
     if rank > 0:  # the first process of a launch reports for all
         return
     from gmm_speciation.reporting.tables import ERRORS, Table
+    from gmm_speciation.reporting.trust import trust_rows
     from model_bridges.entropy.report import (
         comparison_rows,
         cost_rows,
@@ -113,7 +114,6 @@ def entropy(
         entropy_report,
         sample_rows,
     )
-    from model_bridges.entropy.trust import trust_rows
 
     dependence = sample_rows(samples) if samples else Table([], [])
 
@@ -242,6 +242,7 @@ def _measure(
     terminal.use_float64()
     import numpy as np
 
+    from gmm_speciation.reporting.trust import TrustWarning
     from model_bridges.cli.inputs import chosen, own_rank, studied_model, with_samples
     from model_bridges.cli.planning import plan_jobs, unseen
     from model_bridges.crosscheck.theory import can_be_fitted, closed_form
@@ -250,7 +251,6 @@ def _measure(
     from model_bridges.entropy.measure import jobs_of, measure
     from model_bridges.entropy.presets import PRESETS
     from model_bridges.entropy.problem import problem
-    from model_bridges.entropy.trust import TrustWarning
 
     rank = own_rank(request)
     preset = PRESETS[preset_name] if preset_name else None

@@ -48,7 +48,7 @@ from model_bridges.entropy.pairs import (
 from model_bridges.entropy.problem import problem
 from model_bridges.entropy.tracking import merged_posterior
 from model_bridges.entropy.tree import decision_tree
-from model_bridges.entropy.trust_checks import trusted
+from model_bridges.entropy.trust import trusted
 from model_bridges.images.labelled import LabelledImages
 from model_bridges.tracking.calibration import (
     accuracy,

@@ -1,7 +1,6 @@
 """The report of a cross-check: tables for the terminal and the page, pictures, a result to read back."""
 
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -12,11 +11,11 @@ from gmm_speciation.reporting.claims import HOW_CLAIMS_ARE_JUDGED, check_records
 from gmm_speciation.reporting.explorer import Frames
 from gmm_speciation.reporting.report import Report
 from gmm_speciation.reporting.tables import ERRORS, NONE, Table
+from gmm_speciation.reporting.trust import HOW_TRUST_IS_JUDGED, trust_record, trust_rows
 from gmm_speciation.speciation import SpeciationPoint
 from model_bridges.crosscheck import plotting
 from model_bridges.crosscheck.criteria import COMPARABLE, NOT_MEASURED
 from model_bridges.crosscheck.results import CrossCheck, VariableCheck
-from model_bridges.entropy.trust import HOW_TRUST_IS_JUDGED, trust_record, trust_rows
 from model_bridges.entropy.windows import place
 
 
@@ -248,8 +247,7 @@ def crosscheck_record(result: CrossCheck) -> dict[str, Any]:
     fit, curves = result.fit, dict[str, EntropyCurve]()
     variables: dict[str, Mapping[str, Any]] = {}
     for name, check in result.variables.items():
-        tracked = replace(check.tracked, trust=None)  # told once, under "trust"
-        curves |= {f"{name}: tracked": tracked, f"{name}: theory": check.theory}
+        curves |= {f"{name}: tracked": check.tracked, f"{name}: theory": check.theory}
         curves |= {f"{name}: gap, Bayes": check.bayes, f"{name}: slope": check.slope}
         if check.unconditional is not None:
             curves[f"{name}: gap, unconditional"] = check.unconditional

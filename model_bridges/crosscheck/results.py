@@ -15,6 +15,7 @@ from gmm_speciation.estimate import Estimate, in_digits
 from gmm_speciation.mixtures import GaussianMixture
 from gmm_speciation.partitions import Partition
 from gmm_speciation.reporting.claims import Claim
+from gmm_speciation.reporting.trust import Trust
 from gmm_speciation.shares import Share
 from gmm_speciation.speciation.points import SpeciationPoint, points_in_words
 from model_bridges.crosscheck.theory import FittedMixture
@@ -22,7 +23,6 @@ from model_bridges.denoisers.base import UNCONDITIONAL_NETWORK, Reference
 from model_bridges.entropy.gap import InformationBudget
 from model_bridges.entropy.pairs import Pairs
 from model_bridges.entropy.tree import DecisionTree
-from model_bridges.entropy.trust import Trust
 from model_bridges.images.labelled import LabelledImages
 from model_bridges.tracking.calibration import Reliability
 from model_bridges.tracking.tracked import TrackedPosterior

@@ -35,7 +35,7 @@ from model_bridges.entropy.gap import gap_curve
 from model_bridges.entropy.problem import TRIVIAL, problem
 from model_bridges.entropy.sampled_gap import SampledGapJob
 from model_bridges.entropy.tracking import TrackingJob, merged_posterior
-from model_bridges.entropy.trust_checks import trusted
+from model_bridges.entropy.trust import trusted
 from model_bridges.runs.folder import run_job
 from model_bridges.studied import StudiedModel
 from model_bridges.tracking.forward import track

@@ -19,14 +19,14 @@ from gmm_speciation.curves import EntropyCurve
 from gmm_speciation.estimate import Estimate
 from gmm_speciation.partitions import Partition
 from gmm_speciation.progress import SILENT, Progress
+from gmm_speciation.reporting.trust import Trust
 from model_bridges.entropy.clones import CloneAgreement, CloneJob
 from model_bridges.entropy.curve import ESTIMATORS, READOUTS, check_estimator
 from model_bridges.entropy.elbo import ElboJob
 from model_bridges.entropy.problem import Problem
 from model_bridges.entropy.sampled_gap import SampledGapJob
 from model_bridges.entropy.tracking import TrackingJob
-from model_bridges.entropy.trust import Trust
-from model_bridges.entropy.trust_checks import trusted
+from model_bridges.entropy.trust import trusted
 from model_bridges.entropy.windows import WindowDifference, compare_windows
 from model_bridges.runs.folder import run_job
 from model_bridges.runs.jobs import BatchSums

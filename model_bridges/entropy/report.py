@@ -1,7 +1,6 @@
 """The report of `model-bridges entropy`: tables for the terminal and the page, pictures, a result."""
 
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -9,9 +8,9 @@ import numpy as np
 from gmm_speciation.curves import EntropyCurve
 from gmm_speciation.reporting.report import Report
 from gmm_speciation.reporting.tables import ERRORS, NONE, Table
+from gmm_speciation.reporting.trust import HOW_TRUST_IS_JUDGED, trust_record, trust_rows
 from model_bridges.entropy import plotting as entropy_plots
 from model_bridges.entropy.measure import MeasuredVariable, Measurement
-from model_bridges.entropy.trust import HOW_TRUST_IS_JUDGED, trust_record, trust_rows
 from model_bridges.entropy.windows import (
     GuidanceInterval,
     WindowDifference,
@@ -304,7 +303,7 @@ def entropy_record(result: Measurement) -> dict[str, Any]:
     variables: dict[str, Any] = {}
     for name, variable in result.variables.items():
         for estimator, curve in variable.curves.items():
-            curves[f"{name}: {estimator}"] = replace(curve, trust=None)  # told under "trust"
+            curves[f"{name}: {estimator}"] = curve
         if variable.theory is not None:
             curves[f"{name}: theory"] = variable.theory
         variables[name] = {

@@ -1,147 +1,190 @@
-"""Whether an entropy curve can be trusted: claims, their verdicts, and the block of them on a curve.
+"""What would have caught a wrong wrapper, unit, network or label: the claims about a curve and its model.
 
-A claim is a quantity theta_l at noise levels l with a range in which an exact model has it, widened by a
-tolerance for networks that are merely good. With estimates of standard error s_l and nu degrees of freedom,
+Of the model, from the evaluations behind the curve (`evidence`), with H(C) the prior entropy:
 
-    no    at some level `theta_l -+ t(nu, 1 - 0.01 / 2L) s_l` lies wholly outside: at most one false alarm
-          in a hundred for all L levels together, even of a model at the very end of the range
-    yes   at every level the 95 % interval lies inside
-    open  else: not resolved, or a matter of the levels alone
+    denoising error over a linear bound        at most 1, of networks 1.25 (they reach 1.08 at large noise)
+    cross-entropy of the true labels minus H   0 within H(C) / 10
+    labels named at the clean end              as many as the posterior promises, within 0.05
+    H by an information budget minus H         0 within H(C) / 10
+    extrapolated cross-entropy                 not negative
 
-and a curve is trusted where no claim is "no". What is claimed is in `trust_checks`.
-
-What this does not see: a wrapper that is wrong and yet denoises about as well as a linear filter, such as
-one that tells its network a noise scale wrong by a factor of two or three (calibration shows it only where
-labels are known and images many); classes exchanged where no labels are given; a model of other data that
-it happens to denoise as well. Few images resolve little: an "open" is no "yes".
+and of the curve: H in [0, H(C)], something gained, a window no narrower than the levels, a peak inside
+them. Ranges in nats are widened by how far the step of the levels may displace H. "Open" at most is what
+the levels alone are to blame for, paths that end undecided, where classes may overlap, and, below 32
+images, all of the first group but denoising errors: the others have heavy tails, which few have not seen.
 """
 
 import warnings
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
 
 import numpy as np
-from jaxtyping import Float
 
+from gmm_speciation.curves import EntropyCurve
 from gmm_speciation.estimate import Estimate
-from gmm_speciation.reporting.claims import Verdict, verdict
-from gmm_speciation.reporting.tables import Table
+from gmm_speciation.reporting.claims import Verdict
+from gmm_speciation.reporting.trust import Check, End, Trust
+from gmm_speciation.reporting.trust import (
+    TrustWarning as TrustWarning,
+)  # a public name of the package
+from model_bridges.entropy.evidence import UNDECIDED, Evidence
 
-FALSE_ALARMS = 0.01  # of one claim, for all levels together
-HOW_TRUST_IS_JUDGED = (
-    "Each check stands at the level where it is worst. *no*: some level lies outside what is expected, at "
-    "99 % for all levels together; *yes*: the 95 % interval of every level lies inside; *open*: not "
-    "resolved, or a matter of the levels alone. A curve is trusted where no check is *no*. What no check "
-    "sees: a noise scale that the network is told wrong by a factor of two or three."
+LARGEST_ERROR = 1.25
+NAMING = 0.05
+FEWEST = 32  # images for averages with heavy tails
+# Of H(C): between two routes to H; beyond its range; gained.
+ENTROPY, RANGE, LEAST = 0.1, 0.05, 0.02
+
+DENOISERS = {
+    "bayes": "class denoisers",
+    "labelled": "denoiser of the label",
+    "unconditional": "unconditional denoiser",
+}
+WRAPPER = (
+    "Check what the network predicts (its parametrisation and sign), the direction of its time, the range "
+    "of values it was trained on, its weights, and that these images are of its kind; where the noise is "
+    "large a denoiser can only return the data's mean: `sigma_range` ends where a network does worse"
 )
-End = float | Float[np.ndarray, " L"]
-
-
-class TrustWarning(UserWarning):
-    """A check of an entropy curve has failed; the message says which, by how much, and the remedy."""
-
-
-@dataclass(frozen=True)
-class Check:
-    """What was checked, at the level where it is worst; `half_width` is that of the 95 % interval."""
-
-    name: str
-    expected: str
-    measured: float
-    verdict: Verdict
-    remedy: str
-    half_width: float | None = None
-    sigma: float | None = None
-
-    @classmethod
-    def of(
-        cls,
-        name: str,
-        expected: str,
-        remedy: str,
-        estimate: Estimate,
-        sigmas: Float[np.ndarray, " L"],
-        low: End = -np.inf,
-        high: End = np.inf,
-    ) -> "Check":
-        """The verdict on estimates `(L,)` that should lie between `low` and `high`."""
-        value, half_width = np.asarray(estimate.value, float), estimate.half_width()
-        least, most = (np.broadcast_to(end, value.shape) for end in (low, high))
-
-        def at(level: float) -> list[Verdict]:
-            ends = zip(*estimate.interval(level), least, most, strict=True)
-            return [verdict(end[:2], end[2:]) for end in ends]
-
-        # What is not a number is outside.
-        outside = np.isnan(value) | np.isnan(half_width)
-        outside |= np.array([one == Verdict.NO for one in at(1 - FALSE_ALARMS / value.size)])
-        beyond = np.where(np.isnan(value), np.inf, np.maximum(value - most, least - value))
-        worst = int(np.argmax(np.where(outside, beyond, -np.inf) if outside.any() else beyond))
-        inside = all(one == Verdict.YES for one in at(0.95))
-        found = Verdict.NO if outside.any() else Verdict.YES if inside else Verdict.OPEN
-        numbers = (float(part[worst]) for part in (half_width, sigmas))
-        return cls(name, expected, float(value[worst]), found, remedy, *numbers)
-
-    def __str__(self) -> str:
-        error = "" if self.half_width is None else f" ± {self.half_width:.2g}"
-        place = "" if self.sigma is None else f" at σ = {self.sigma:.3g}"
-        return f"{self.name}: {self.measured:.3g}{error}{place}, expected {self.expected}"
+LABELS = (
+    "Check that label k is class k of the model and that the labels are in the order of the images; and "
+    "what the network predicts"
+)
+TWO_NETWORKS = (
+    "The unconditional network is not the mixture of the classes; use 'gap', the Bayes form"
+)
+LEVELS = "Take more levels, or a wider range of them"
+UNUSED = "Nothing is decided on these levels: check that the network uses its label, or go to lower noise"
 
 
 @dataclass(frozen=True)
-class Trust:
-    """Every claim about one curve."""
+class Base:
+    """What an estimator rests on: denoisers whose errors, and forms of the budget, that count for it."""
 
-    checks: tuple[Check, ...]
+    denoisers: tuple[str, ...] = ("bayes",)
+    budgets: tuple[str, ...] = ("bayes", "mmse")
+    integral: str = ""  # form whose integral the entropy is
+    has_peak: bool = True
 
-    def __repr__(self) -> str:
-        state = "trusted" if self.ok else "NOT to be trusted"
-        lines = [f"  {check.verdict:4}  {check}" for check in self.checks]
-        return "\n".join([f"Trust({state}", *lines, ")"])
 
-    @property
-    def ok(self) -> bool:
-        """No check has failed."""
-        return not self.failed
+BOTH = Base(("bayes", "unconditional"))
+BASES = {
+    "gap": Base(integral="bayes"),
+    "gap-unconditional": replace(BOTH, budgets=("unconditional", "mmse"), integral="unconditional"),
+    "gap-sampled": Base(("labelled", "unconditional")),
+    "tracking-ratio": BOTH,
+    "tracking-forced": BOTH,
+    "clones": replace(BOTH, has_peak=False),
+}
 
-    @property
-    def failed(self) -> list[Check]:
-        """The checks that say "no"."""
-        return [check for check in self.checks if check.verdict == "no"]
 
-    @property
-    def reasons(self) -> str:
-        """What has failed, with its numbers, each remedy once below all that it is for."""
-        remedies = dict.fromkeys(check.remedy for check in self.failed)
-        return " ".join(
-            " ".join(f"{check}." for check in self.failed if check.remedy == remedy) + f" {remedy}."
-            for remedy in remedies
+def trusted(curve: EntropyCurve, found: Evidence, estimator: str = "tracking") -> EntropyCurve:
+    """A curve of this estimator with its trust block; `found` is of the evaluations behind it."""
+    base = BASES.get(estimator, Base())
+    step = found.step
+    if np.shape(step) not in ((), np.shape(curve.log_snr)):  # the evidence has levels of its own
+        step = float(np.max(step))
+    # An entropy that is an integral has the step of its rate as well.
+    of_integral = found.integral_steps.get(base.integral, 0.0) if base.integral else 0.0
+    checks = _of_model(found, curve.prior_entropy, base) + _of_curve(curve, step + of_integral)
+    if base.has_peak:
+        checks.append(_peak(curve))
+    return replace(curve, trust=Trust(tuple(checks)))
+
+
+def _of_model(found: Evidence, total: float, base: Base) -> list[Check]:
+    sigmas, wide = found.sigmas, ENTROPY * total + found.step
+    nats = f"within ± {ENTROPY * total:.2g}"
+    errors, checks = [], []
+    for key, ratio in found.errors.items():
+        denoiser, bound = key.split(", ")
+        if denoiser in base.denoisers:
+            name = f"denoising error over the {bound} linear bound, {DENOISERS[denoiser]}"
+            expected = f"≤ {LARGEST_ERROR:g}"
+            errors.append(Check.of(name, expected, WRAPPER, ratio, sigmas, high=LARGEST_ERROR))
+    if found.calibration is not None:
+        name = "cross-entropy of the true labels minus H [nats]"
+        checks.append(Check.of(name, nats, LABELS, found.calibration, sigmas, -wide, wide))
+    if found.cross_entropy is not None:
+        name, least = "extrapolated cross-entropy of the true labels [nats]", -LEAST * total
+        checks.append(Check.of(name, "≥ 0", LEVELS, found.cross_entropy, sigmas, low=least))
+    if found.naming is not None:
+        name = "labels named at the clean end, minus the share that the posterior promises"
+        expected = f"within ± {NAMING:g}"
+        checks.append(Check.of(name, expected, LABELS, found.naming, sigmas, -NAMING, NAMING))
+    for form in base.budgets:
+        if form in found.budgets:
+            name = f"information budget, {form} form: H by its integral minus H [nats]"
+            remedy = TWO_NETWORKS if form == "unconditional" else WRAPPER
+            own = wide + found.integral_steps.get(form, 0.0)
+            checks.append(Check.of(name, nats, remedy, found.budgets[form], sigmas, -own, own))
+    if found.undecided is not None:
+        name = f"paths whose final class is below p = {UNDECIDED:g} at the clean end: not decided"
+        remedy = (
+            "Their moment of decision means nothing: classes overlap, or the levels end too early"
         )
-
-    def warn(self, what: str, stacklevel: int = 3) -> None:
-        """One `TrustWarning` with all that has failed, if anything has."""
-        if self.failed:
-            warnings.warn(f"{what} cannot be trusted: {self.reasons}", TrustWarning, stacklevel)
+        undecided = Check.of(name, "≤ 0.1", remedy, found.undecided, sigmas, high=0.1)
+        checks.append(_at_most_open(undecided))
+    return errors + (checks if found.num_images >= FEWEST else [_at_most_open(c) for c in checks])
 
 
-def trust_rows(blocks: Mapping[str, Trust], every: bool = False) -> Table:
-    """Headers and rows: a line for each curve, and one for each check, or each that is not "yes"."""
-    headers = ["can it be trusted?", "expected", "measured", "± 95 %", "at σ", "holds"]
-    rows = []
-    for name, block in blocks.items():
-        rows.append([name, "", "", "", "", "yes" if block.ok else "NO"])
-        last = {check.remedy: check for check in block.failed}  # a remedy stands once
-        for check in block.checks:
-            if every or check.verdict != "yes":
-                error = "" if check.half_width is None else f"{check.half_width:.2g}"
-                place = "" if check.sigma is None else f"{check.sigma:.3g}"
-                remedy = f". {check.remedy}" if last.get(check.remedy) is check else ""
-                numbers = [f"{check.measured:.3g}", error, place, str(check.verdict)]
-                rows.append([f"– {check.name}{remedy}", check.expected, *numbers])
-    return Table(headers, rows)
+def _of_curve(curve: EntropyCurve, step: End) -> list[Check]:
+    total, sigmas = curve.prior_entropy, curve.sigma
+    wide, least = RANGE * total + step, LEAST * total
+    clean = curve.entropy[:1]
+    gained = Estimate(total - clean.value, clean.stderr, clean.dof)
+    name = "information gained down to the clean end [nats]"
+    return [
+        Check.of(
+            "H(C|X) [nats]",
+            f"0 to {total:.3g}",
+            f"{LEVELS}; beyond that, check the network",
+            curve.entropy,
+            sigmas,
+            -wide,
+            total + wide,
+        ),
+        Check.of(name, f"≥ {least:.2g}", UNUSED, gained, sigmas, low=least),
+        _window(curve),
+    ]
 
 
-def trust_record(blocks: Mapping[str, Trust]) -> dict[str, Any]:
-    """What a `result.json` holds of it."""
-    return {name: {"ok": block.ok, "checks": block.checks} for name, block in blocks.items()}
+def _peak(curve: EntropyCurve) -> Check:
+    """Where the rate is largest: at an end of the levels it may be larger beyond."""
+    rate = np.asarray(curve.rate.value)
+    best, last = int(np.argmax(rate)), len(rate) - 1
+    verdict = Verdict.YES
+    if best in (0, last):
+        verdict = Verdict.OPEN
+        if curve.batches is not None and last > 1:
+            batches = np.asarray(curve.batches.rate)
+            inner = 1 + int(np.argmax(rate[1:-1]))
+            excess = Estimate.from_samples(batches[:, [best]] - batches[:, [inner]])
+            resolved = Check.of("", "", "", excess, curve.sigma[[best]], high=0.0)
+            verdict = Verdict.NO if resolved.verdict == Verdict.NO else Verdict.OPEN
+    expected = f"inside {curve.sigma[0]:.3g} to {curve.sigma[-1]:.3g}"
+    sigma = float(curve.sigma[best])
+    return Check("peak of the rate, σ", expected, sigma, verdict, LEVELS, sigma=sigma)
+
+
+def _window(curve: EntropyCurve) -> Check:
+    """Width of the 80 % window in steps of the levels at its clean end."""
+    name, expected = "80 % window, steps wide", "≥ 1"
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # a flat curve is said here
+        try:
+            window = curve.window(0.8)
+        except ValueError:
+            return Check(
+                name, expected, np.nan, Verdict.OPEN, f"It ends beyond the levels. {LEVELS}"
+            )
+    position = np.log(curve.sigma)
+    low, high = (-float(end.value) / 2 for end in (window.high, window.low))
+    cell = int(np.clip(np.searchsorted(position, low), 1, len(position) - 1))
+    width = (high - low) / float(position[cell] - position[cell - 1])
+    verdict = Verdict.NO if width <= 1e-3 else Verdict.OPEN if width < 1 else Verdict.YES
+    remedy = "All is decided between two levels: take more of them there, or check the network"
+    return Check(name, expected, width, verdict, remedy, sigma=float(np.exp(low)))
+
+
+def _at_most_open(check: Check) -> Check:
+    """What no model is guilty of."""
+    return replace(check, verdict=Verdict.OPEN) if check.verdict == Verdict.NO else check

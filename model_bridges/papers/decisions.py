@@ -18,6 +18,7 @@ from gmm_speciation.curves import EntropyCurve
 from gmm_speciation.estimate import Estimate
 from gmm_speciation.partitions import Partition
 from gmm_speciation.reporting.claims import Claim, at_least, at_most, equal
+from gmm_speciation.reporting.trust import TrustWarning
 from model_bridges.classes.groups import read_selection
 from model_bridges.crosscheck.theory import can_be_fitted, closed_form
 from model_bridges.denoisers.counted import CountingDenoiser
@@ -26,7 +27,6 @@ from model_bridges.entropy.measure import MeasuredVariable, Measurement, measure
 from model_bridges.entropy.own_samples import SamplingJob
 from model_bridges.entropy.presets import PRESETS
 from model_bridges.entropy.problem import problem
-from model_bridges.entropy.trust import TrustWarning
 from model_bridges.entropy.windows import compare_windows
 from model_bridges.papers.parts import Settings, Subject
 from model_bridges.papers.selections import Choice

@@ -11,9 +11,11 @@ import pytest
 import gmm_speciation as gs
 from gmm_speciation import cli
 from gmm_speciation.estimate import Estimate
+from gmm_speciation.reporting.claims import Verdict
 from gmm_speciation.reporting.explorer import Frames, explorer
 from gmm_speciation.reporting.report import Report
 from gmm_speciation.reporting.tables import numeric
+from gmm_speciation.reporting.trust import Check, Trust, trust_record
 
 LEVELS = np.linspace(4.0, -4.0, 9)
 
@@ -135,8 +137,8 @@ def test_a_stored_report_is_shown_and_drawn_again(tmp_path, capsys):
         }
     ]
     report = Report("A title").text("Text.")
-    failed = {"name": "denoising error", "verdict": "no"}
-    trust = {"one": {"ok": False, "checks": [failed]}, "two": {"ok": True, "checks": []}}
+    failed = Check("denoising error", "≤ 1.25", 1.6, Verdict.NO, "Look at it", 0.1, 2.0)
+    trust = trust_record({"one": Trust((failed,)), "two": Trust(())})
     report.write(folder, {"curves": {"one": curve()}, "claims": claims, "trust": trust})
     text = run(capsys, "show", str(folder), "--out", str(again))
     assert "A title" in text
@@ -144,8 +146,9 @@ def test_a_stored_report_is_shown_and_drawn_again(tmp_path, capsys):
     assert "1.1 ± 0.23" in text  # Student's t with 9 degrees of freedom
     assert "0.6931" in text  # H(C)
     rows = [line.split() for line in text.splitlines()]
-    assert ["one", "NO", "denoising", "error"] in rows
-    assert ["two", "yes", "—"] in rows
+    assert ["one", "NO"] in rows
+    assert "Look at it" in " ".join(text.split())
+    assert ["two", "yes"] in rows
     np.testing.assert_allclose(gs.load_curve(again, "one").entropy.value, curve().entropy.value)
     assert gs.load_result(again)["claims"] == gs.load_result(folder)["claims"]
     assert (again / "curves.png").exists()
@@ -175,6 +178,7 @@ def test_the_doctor_names_what_is_there_and_what_is_not(capsys, monkeypatch):
         ("checks", [{"claim": "a", "measured": {"value": 1.0}}]),
         ("trust", ["one"]),
         ("trust", {"one": {"ok": True}}),
+        ("trust", {"one": {"checks": [{"name": "a", "verdict": "no"}]}}),
     ],
 )
 def test_a_result_whose_parts_are_none_is_one_line(part, value, tmp_path, capsys):

@@ -15,7 +15,7 @@ from gmm_speciation.cli.mixtures import FAMILIES, PROCESSES
 from gmm_speciation.entropy import entropy_curve
 from gmm_speciation.families import equidistant
 from gmm_speciation.reporting import terminal
-from gmm_speciation.reporting.records import load_curve, load_result
+from gmm_speciation.reporting.stored import load_curve, load_result
 
 SMALL = ["--points", "8", "--num-samples", "64", "--log-snr", "-6,4"]
 

@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 
 from gmm_speciation.reporting import terminal
-from gmm_speciation.reporting.records import load_result
 from gmm_speciation.reporting.report import Report
+from gmm_speciation.reporting.stored import load_result
 from gmm_speciation.reporting.tables import plain
 
 

@@ -60,6 +60,25 @@ def test_jackknife_errors_are_the_spread_of_the_batches():
     np.testing.assert_allclose(curve.crossing(1.0).value, 0.3 + moves.mean(), atol=0.005)
 
 
+def test_without_batches_the_error_of_a_place_is_not_known():
+    """Errors of the levels alone do not say how their errors go together."""
+    curve = logistic_curve(noise=0.1)
+    entropy, rate = (
+        gs.Estimate.from_samples(part) for part in (curve.batches.entropy, curve.batches.rate)
+    )
+    means = EntropyCurve(curve.log_snr, entropy, rate, curve.prior_entropy, curve.method)
+    for read in (
+        lambda one: one.peak().log_snr,
+        lambda one: one.window().low,
+        lambda one: one.crossing(1.0),
+        lambda one: one.information_budget()[0],
+        lambda one: one.on(gs.OrnsteinUhlenbeck()).peak().time,
+    ):
+        assert float(read(means).value) == float(read(curve).value)
+        assert np.isnan(read(means).stderr)
+        assert "± unknown" in repr(read(means))
+
+
 def test_a_grid_that_misses_the_window_is_an_error():
     curve = gs.entropy_curve(gs.families.symmetric_pair(64), np.linspace(2, -4.5, 40))
     with pytest.raises(ValueError, match="widen the grid"):

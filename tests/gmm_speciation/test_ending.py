@@ -5,8 +5,9 @@ import pytest
 
 from gmm_speciation.estimate import Estimate
 from gmm_speciation.reporting import terminal
-from gmm_speciation.reporting.records import load_result, percent
+from gmm_speciation.reporting.records import percent
 from gmm_speciation.reporting.report import Report
+from gmm_speciation.reporting.stored import load_result
 from gmm_speciation.reporting.tables import Table
 
 TABLES = {

@@ -7,7 +7,7 @@ import pytest
 from refusals import refused
 
 from gmm_speciation import cli, hopfield
-from gmm_speciation.reporting.records import load_result
+from gmm_speciation.reporting.stored import load_result
 
 
 def test_the_command_writes_the_table(tmp_path, capsys):

@@ -24,7 +24,7 @@ def curve(stderr=0.01, trust=None):
     [
         (E(np.array(-0.35631), np.array(0.0006)), "Estimate(−0.3563 ± 0.0012)"),
         (E.exact(2.5), "Estimate(2.5)"),
-        (E(np.array(0.25), np.array(np.nan)), "Estimate(0.25)"),
+        (E(np.array(0.25), np.array(np.nan)), "Estimate(0.25 ± unknown)"),
         (E(np.array(np.nan), np.array(np.nan)), "Estimate(not defined)"),
         (E.exact(np.arange(2.0)), "Estimate([0, 1], shape (2,))"),
         (E.exact(np.arange(12.0).reshape(3, 4)), "Estimate([0, 1, 2, …, 11], shape (3, 4))"),

@@ -14,12 +14,11 @@ from gmm_speciation.entropy import entropy_curve
 from gmm_speciation.estimate import Estimate
 from gmm_speciation.reporting.records import (
     format_estimate,
-    load_curve,
-    load_result,
     provenance,
     to_json,
 )
 from gmm_speciation.reporting.report import Report
+from gmm_speciation.reporting.stored import load_curve, load_result
 
 GRID = np.linspace(4.0, -6.0, 12)
 

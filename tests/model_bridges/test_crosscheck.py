@@ -11,7 +11,7 @@ import torch
 import gmm_speciation as gs
 import model_bridges as mb
 from gmm_speciation.curves import EntropyCurve
-from gmm_speciation.reporting.records import load_curve
+from gmm_speciation.reporting.stored import load_curve
 from model_bridges.crosscheck import plotting
 from model_bridges.crosscheck.report import crosscheck_record, crosscheck_report
 from model_bridges.crosscheck.study import crosscheck

@@ -9,7 +9,7 @@ import torch
 from refusals import refused
 
 import model_bridges as mb
-from gmm_speciation.reporting.records import load_curve
+from gmm_speciation.reporting.stored import load_curve
 from model_bridges.classes.names import ClassNames
 from model_bridges.cli import main
 from model_bridges.denoisers.counted import CountingDenoiser

@@ -233,7 +233,7 @@ def test_one_group_decides_nothing():
     one_line(lambda: problem(denoiser(), x, labels, partitions={"all": [0, 0, 0]}), "two groups")
 
 
-@pytest.mark.filterwarnings("ignore::model_bridges.entropy.trust.TrustWarning")
+@pytest.mark.filterwarnings("ignore::gmm_speciation.reporting.trust.TrustWarning")
 def test_the_sampled_gap_of_groups_alone_is_refused_before_the_work():
     x, labels = data(40)
     own = problem(denoiser(), x, labels, partitions={"pair": [0, 0, 1], "class": [0, 1, 2]})

@@ -18,7 +18,7 @@ from tiny_pipeline import PROMPTS, UNET, write_pipeline
 
 from gmm_speciation.cli.mixtures import mixture_from_spec
 from gmm_speciation.reading import read_arrays, read_json
-from gmm_speciation.reporting.records import load_curve, load_result
+from gmm_speciation.reporting.stored import load_curve, load_result
 from model_bridges import pipelines
 from model_bridges.images import cifar, folders, idx, parts
 from model_bridges.pipelines.latents import latent_scale

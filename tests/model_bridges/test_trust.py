@@ -32,11 +32,12 @@ from wrong_models import (
 )
 
 import model_bridges as mb
-from gmm_speciation.reporting.records import load_curve
+from gmm_speciation.cli import main as main_of_theory
+from gmm_speciation.reporting.stored import load_curve
+from gmm_speciation.reporting.trust import TrustWarning
 from model_bridges.cli import main
 from model_bridges.denoisers.base import UNCONDITIONAL, NotFiniteError
 from model_bridges.denoisers.counted import CountingDenoiser
-from model_bridges.entropy.trust import TrustWarning
 
 
 @pytest.mark.parametrize("kind", WRONG)
@@ -239,7 +240,15 @@ def test_the_block_is_printed_and_in_record_and_report(stored, tmp_path, capsys)
     keys = {"name", "expected", "measured", "half_width", "verdict", "remedy", "sigma"}
     assert all(keys <= set(check) for check in block["checks"])
     assert "Can the curves be trusted?" in (out / "report.md").read_text()
-    assert load_curve(out, "class: tracking").trust is None
+    back = load_curve(out, "class: tracking")
+    assert not back.trust.ok
+    assert [check.name for check in back.trust.checks] == [
+        check["name"] for check in block["checks"]
+    ]
+    assert "NOT to be trusted" in repr(back)
+    assert not back.part(slice(3)).trust.ok
+    assert main_of_theory(["show", str(out)]) == 0
+    assert "scalar linear bound" in " ".join(capsys.readouterr().out.split())
 
 
 @pytest.mark.parametrize("num_levels", [3, 5, 8])

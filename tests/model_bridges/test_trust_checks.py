@@ -13,11 +13,11 @@ import gmm_speciation as gs
 import model_bridges as mb
 from gmm_speciation.curves import Batches, EntropyCurve
 from gmm_speciation.estimate import Estimate
+from gmm_speciation.reporting.trust import Check
 from gmm_speciation.shares import Share
 from model_bridges.entropy.evidence import Evidence
 from model_bridges.entropy.linear_bounds import scalar_bound, wiener_errors
-from model_bridges.entropy.trust import Check
-from model_bridges.entropy.trust_checks import trusted
+from model_bridges.entropy.trust import trusted
 
 # Bounds and verdicts
 

@@ -6,10 +6,10 @@ import numpy as np
 import torch
 
 import model_bridges as mb
+from gmm_speciation.reporting.trust import TrustWarning
 from model_bridges.denoisers.network import NetworkDenoiser
 from model_bridges.digits import load_digits, load_networks
 from model_bridges.edm2 import EDM2Network
-from model_bridges.entropy.trust import TrustWarning
 
 ERROR, LABELS, BUDGET = "denoising error", "cross-entropy of the true labels", "information budget"
 NAMED, GAINED = "labels named", "information gained"
