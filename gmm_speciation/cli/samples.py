@@ -92,7 +92,7 @@ def export_samples(
     terminal.use_float64()
     from gmm_speciation.benchmark.exchange import export
 
-    terminal.check_place(out)
+    terminal.check_place(None, out)
     for id in task:
         for number in terminal.numbers(num_samples, "--num-samples", int):
             for one in range(seed, seed + seeds):

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 from gmm_speciation.estimate import Estimate
 from gmm_speciation.files import beside, flush
+from gmm_speciation.reading import read_json
 from gmm_speciation.reporting import explorer
 from gmm_speciation.reporting.records import (
     FORMAT,
@@ -29,7 +30,7 @@ from gmm_speciation.reporting.records import (
     provenance,
     to_json,
 )
-from gmm_speciation.reporting.stored import load_result
+from gmm_speciation.reporting.stored import LONGEST
 from gmm_speciation.reporting.tables import numeric, plain
 
 if TYPE_CHECKING:
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
 
 # Stands in the Markdown where the page has the explorer; a letter of no alphabet, so that no text has it.
 _EXPLORER = "\ue000"
+_FILES = ("report.md", "report.html", RESULT)  # of every report
 _VERDICT = re.compile(r"<td[^>]*>(yes|no|open)\b[^<]*</td>\n</tr>", re.I)
 
 
@@ -114,11 +116,11 @@ class Report:
                 is also shown at the foot of the page.
 
         Raises:
-            ValueError: If the place is taken by a file.
+            ValueError: If the place is taken by a file, or by files of these names that are no report's.
             DiskFullError: If there is no room.
             OSError: If it cannot be written.
         """
-        directory = check_directory(directory)
+        directory = check_report(directory)
         with beside(directory) as partial:
             partial.mkdir()
             self._write_files(partial, result)
@@ -135,7 +137,7 @@ class Report:
 
             for name, figure in self._pictures.items():
                 plotting.save(figure, folder / name)
-        files = ["report.md", "report.html", RESULT, *self._pictures]
+        files = [*_FILES, *self._pictures]
         stamp = {"provenance": provenance(), **result}
         content = to_json({"title": self.title, **stamp, "files": files, "format": FORMAT})
         footer = _footer(content["provenance"])
@@ -151,7 +153,7 @@ class Report:
 
 
 def check_directory(directory: str | Path) -> Path:
-    """The absolute path of a folder that a report can be written into.
+    """The absolute path of a folder that can be written into.
 
     Raises:
         ValueError: If something there is not a folder.
@@ -167,16 +169,41 @@ def check_directory(directory: str | Path) -> Path:
     return path
 
 
+def check_report(directory: str | Path) -> Path:
+    """The absolute path of a folder for a report: as `check_directory`, or with an older report.
+
+    Raises:
+        ValueError: Also if it has a file of these names that is of no report.
+    """
+    path = check_directory(directory)
+    taken = next((name for name in _FILES if (path / name).exists()), None)
+    if taken and "provenance" not in _old(path):
+        raise ValueError(
+            f"The folder {str(path)!r} has a {taken!r} that belongs to no report, and would be "
+            "overwritten. Move it, or choose another folder."
+        )
+    return path
+
+
+def _old(directory: Path) -> dict[str, Any]:
+    """The result of the report that is there, in whatever format; nothing where there is none."""
+    file = directory / RESULT
+    try:
+        content = read_json(file, longest=LONGEST) if file.exists() else {}
+    except ValueError:
+        return {}
+    return content if isinstance(content, dict) else {}
+
+
 def _move(partial: Path, directory: Path) -> None:
     """Put the finished files in place: the whole folder at once, or file by file over an older one."""
     if not directory.exists():
         os.rename(partial, directory)
         return
-    old = directory / RESULT
-    try:
-        stale = {name for name in load_result(old)["files"] if isinstance(name, str)}
-    except (ValueError, KeyError, TypeError):
-        stale = set()
+    listed = _old(directory).get("files")
+    stale = (
+        {name for name in listed if isinstance(name, str)} if isinstance(listed, list) else set()
+    )
     fresh = [path.name for path in partial.iterdir()]
     for name in sorted(fresh, key=lambda name: name == RESULT):  # the numbers last
         os.replace(partial / name, directory / name)

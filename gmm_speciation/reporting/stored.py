@@ -15,7 +15,7 @@ from gmm_speciation.reading import read_json
 from gmm_speciation.reporting.records import FORMAT, RESULT
 from gmm_speciation.reporting.trust import Trust
 
-_LONGEST = 1_000_000  # characters of a text in a result
+LONGEST = 1_000_000  # characters of a text in a result
 
 
 def load_result(path: str | Path) -> dict[str, Any]:
@@ -32,7 +32,7 @@ def load_result(path: str | Path) -> dict[str, Any]:
     if not path.exists():
         raise ValueError(f"No result at {str(path)!r}: there is no such file.")
     try:
-        content = read_json(path, longest=_LONGEST)
+        content = read_json(path, longest=LONGEST)
     except ValueError as error:
         raise ValueError(f"{str(path)!r} is not a result: {error}") from error
     if not isinstance(content, dict):

@@ -269,10 +269,12 @@ def stamp(seed: int, arguments: Mapping[str, Any], packages: Sequence[str] = ())
     return provenance(command_line(), seed, arguments, packages)
 
 
-def check_place(*folders: Path | None) -> None:
-    """A report that cannot be written is an error before the work, not after it."""
-    from gmm_speciation.reporting.report import check_directory
+def check_place(report: Path | None, *folders: Path | None) -> None:
+    """A report that cannot be written is an error before the work, not after it; so is another folder."""
+    from gmm_speciation.reporting.report import check_directory, check_report
 
+    if report is not None:
+        check_report(report)
     for folder in folders:
         if folder is not None:
             check_directory(folder)

@@ -54,7 +54,7 @@ def spread(
             "`--cluster` needs `--folder DIR`: the workers share the run through it, and all must reach it "
             "under this path."
         )
-    terminal.check_place(None if plan else folder)
+    terminal.check_place(None, None if plan else folder)
     check()
     with terminal.progress(quiet=quiet) as bar, connect(address) as client:
         workers = list(client.nthreads())

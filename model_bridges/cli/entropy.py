@@ -170,7 +170,7 @@ def windows(
     Exits with 3 where a window means nothing: its curve cannot be trusted, or its levels end inside.
     """
     if out is not None:
-        terminal.check_place(out.parent)
+        terminal.check_place(None, out.parent)
         if out.is_dir():
             raise ValueError(
                 f"`--out` of `windows` is a file for the JSON; {str(out)!r} is a folder."

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
-from gmm_speciation import families, plotting
+from gmm_speciation import cli, families, plotting
 from gmm_speciation.entropy import entropy_curve
 from gmm_speciation.estimate import Estimate
 from gmm_speciation.reporting.records import (
@@ -220,3 +220,24 @@ def test_what_is_written_can_be_read_back_or_is_refused(tmp_path):
     with pytest.raises(ValueError, match="must differ as text"):
         Report("t").write(tmp_path / "b", {"a": {1: "a", "1": "b"}})
     assert not (tmp_path / "b").exists()
+
+
+@pytest.mark.parametrize("name", ["report.md", "report.html", "result.json"])
+def test_a_file_that_is_of_no_report_is_not_overwritten(tmp_path, name, capsys):
+    """Nor is the work done first; an older report there is replaced, whatever its format."""
+    (tmp_path / name).write_text('{"mine": 1}')
+    words = ["curve", "symmetric-pair", "--out", str(tmp_path)]
+    assert cli.main([*words, "--dim", "3"]) == 2
+    error = capsys.readouterr().err
+    assert name in error
+    assert "Move it" in error
+    with pytest.raises(ValueError, match="belongs to no report"):
+        Report("r").write(tmp_path, {})
+    assert (tmp_path / name).read_text() == '{"mine": 1}'
+    assert len(list(tmp_path.iterdir())) == 1
+    (tmp_path / name).unlink()
+    Report("first").write(tmp_path, {})
+    content = json.loads((tmp_path / "result.json").read_text())
+    (tmp_path / "result.json").write_text(json.dumps(content | {"format": 99}))
+    Report("second").write(tmp_path, {})
+    assert load_result(tmp_path)["title"] == "second"
