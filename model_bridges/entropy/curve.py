@@ -32,7 +32,7 @@ from model_bridges.entropy.clones import CloneJob
 from model_bridges.entropy.elbo import ElboJob
 from model_bridges.entropy.evidence import evidence
 from model_bridges.entropy.gap import gap_curve
-from model_bridges.entropy.problem import TRIVIAL, problem
+from model_bridges.entropy.problem import TRIVIAL, named_partitions, problem
 from model_bridges.entropy.sampled_gap import SampledGapJob
 from model_bridges.entropy.tracking import TrackingJob, merged_posterior
 from model_bridges.entropy.trust import trusted
@@ -112,6 +112,7 @@ def entropy_curve(
         "seed": seed,
         "max_batch": max_batch,
     }
+    named_partitions(options["partitions"], denoiser.num_classes)
     if run is None and estimator in READOUTS:
         record = track(denoiser, x0, labels, progress=progress, **options)
         curve = READOUTS[estimator](record, partition)

@@ -196,13 +196,6 @@ def problem(
         raise ValueError(
             f"`chunk_size` must leave two chunks of {len(x0)} images or more; got {size}."
         )
-    chosen = {n: as_partition(p, denoiser.num_classes) for n, p in (partitions or {}).items()}
-    for name, partition in chosen.items():
-        if partition.num_classes < 2:
-            raise ValueError(
-                f"the partition {name!r} must have at least two groups, as nothing is decided in one; "
-                f"got {partition.num_classes}."
-            )
     return Problem(
         denoiser if isinstance(denoiser, CountingDenoiser) else CountingDenoiser(denoiser),
         x0,
@@ -210,11 +203,30 @@ def problem(
         law,
         None if sigmas is None else check_levels(sigmas, denoiser.sigma_range),
         class_weights(prior, denoiser),
-        chosen or {TRIVIAL: Partition.trivial(denoiser.num_classes)},
+        named_partitions(partitions, denoiser.num_classes),
         seed,
         size,
         max_batch,
     )
+
+
+def named_partitions(
+    partitions: Mapping[str, Partition | Sequence[int]] | None, num_classes: int
+) -> dict[str, Partition]:
+    """The groupings by name; every class its own by default.
+
+    Raises:
+        ValueError: If one is not of these classes, or has a single group.
+    """
+    given = partitions or {TRIVIAL: Partition.trivial(num_classes)}
+    chosen = {name: as_partition(one, num_classes) for name, one in given.items()}
+    for name, partition in chosen.items():
+        if partition.num_classes < 2:
+            raise ValueError(
+                f"the partition {name!r} must have at least two groups, as nothing is decided in one; "
+                f"got {partition.num_classes}."
+            )
+    return chosen
 
 
 def _digest(x0: Tensor, labels: Tensor | None) -> str:

@@ -12,7 +12,7 @@ along noised images, or along trajectories that the model generates itself.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -163,7 +163,8 @@ class TrackingJob(ProblemJob):
         """What the pass says about the model, for one partition."""
         # Trajectories are paths of their ends up to the sampler's step, which the mmse form would show.
         single = self.problem.partitions[name].is_trivial and not self.trajectories
-        return evidence(merged, name, merged.pilot.totals["levels"], single)
+        found = evidence(merged, name, merged.pilot.totals["levels"], single)
+        return replace(found, from_noise=self.trajectories)
 
     def elimination(self, merged: BatchSums, name: str) -> EliminationInterval | None:
         """What the classes left out can do to one partition's entropy; None where all were kept."""

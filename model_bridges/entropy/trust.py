@@ -9,9 +9,11 @@ Of the model, from the evaluations behind the curve (`evidence`), with H(C) the 
     extrapolated cross-entropy                 not negative
 
 and of the curve: H in [0, H(C)], something gained, a window no narrower than the levels, a peak inside
-them. Ranges in nats are widened by how far the step of the levels may displace H. "Open" at most is what
-the levels alone are to blame for, paths that end undecided, where classes may overlap, and, below 32
-images, all of the first group but denoising errors: the others have heavy tails, which few have not seen.
+them, and at most H(C) / 10 decided beyond the noisiest, where tracking and gaps take the posterior for the
+prior. In much noise `-dH/dlambda` falls like the SNR `exp(lambda)`, so it is itself what lies beyond.
+Ranges in nats are widened by how far the step of the levels may displace H. "Open" at most is what the
+levels alone are to blame for, paths that end undecided, where classes may overlap, and, below 32 images,
+all of the first group but denoising errors: the others have heavy tails, which few have not seen.
 """
 
 import warnings
@@ -52,6 +54,10 @@ TWO_NETWORKS = (
     "The unconditional network is not the mixture of the classes; use 'gap', the Bayes form"
 )
 LEVELS = "Take more levels, or a wider range of them"
+MORE_NOISE = (
+    "Begin the levels at more noise, by the model's `sigma_range` if it reaches that far: all that follows "
+    "begins with the prior where classes are told apart already"
+)
 UNUSED = "Nothing is decided on these levels: check that the network uses its label, or go to lower noise"
 
 
@@ -63,6 +69,7 @@ class Base:
     budgets: tuple[str, ...] = ("bayes", "mmse")
     integral: str = ""  # form whose integral the entropy is
     has_peak: bool = True
+    from_prior: bool = True  # its posterior at the noisiest level is the prior
 
 
 BOTH = Base(("bayes", "unconditional"))
@@ -72,7 +79,8 @@ BASES = {
     "gap-sampled": Base(("labelled", "unconditional")),
     "tracking-ratio": BOTH,
     "tracking-forced": BOTH,
-    "clones": replace(BOTH, has_peak=False),
+    "clones": replace(BOTH, has_peak=False, from_prior=False),
+    "elbo": Base(from_prior=False),
 }
 
 
@@ -87,6 +95,8 @@ def trusted(curve: EntropyCurve, found: Evidence, estimator: str = "tracking") -
     checks = _of_model(found, curve.prior_entropy, base) + _of_curve(curve, step + of_integral)
     if base.has_peak:
         checks.append(_peak(curve))
+    if base.from_prior and not found.from_noise:
+        checks.append(_beyond(curve))
     return replace(curve, trust=Trust(tuple(checks)))
 
 
@@ -163,6 +173,13 @@ def _peak(curve: EntropyCurve) -> Check:
     expected = f"inside {curve.sigma[0]:.3g} to {curve.sigma[-1]:.3g}"
     sigma = float(curve.sigma[best])
     return Check("peak of the rate, σ", expected, sigma, verdict, LEVELS, sigma=sigma)
+
+
+def _beyond(curve: EntropyCurve) -> Check:
+    most = ENTROPY * curve.prior_entropy
+    name = "information beyond the noisiest level, left out [nats]"
+    rate = curve.rate[-1:]
+    return Check.of(name, f"≤ {most:.2g}", MORE_NOISE, rate, curve.sigma[-1:], high=most)
 
 
 def _window(curve: EntropyCurve) -> Check:

@@ -113,6 +113,39 @@ def test_verdicts(value, stderr, verdict, level):
     assert (claim.verdict, claim.sigma) == (verdict, [2.0, 3.0][level])
 
 
+def beyond(top, estimator="tracking", **options):
+    """What the curve of a pair of distance 4 says about the levels above `top`."""
+    mixture = gs.families.symmetric_pair(4, separation=1.0, variance=0.25)
+    x0, labels = draw(mixture, 256, 2)
+    sigmas = np.geomspace(0.05, top, 24)
+    options = {"sigmas": sigmas, "estimator": estimator, **options}
+    curve = curve_of(mb.mixture_denoiser(mixture), x0, labels, **options)
+    return next((one for one in curve.trust.checks if "beyond" in one.name), None)
+
+
+@pytest.mark.parametrize("estimator", ["tracking", "gap", "gap-unconditional", "gap-sampled"])
+def test_levels_that_begin_too_late_are_named(estimator):
+    """I(C; X) of a pair in one direction, by quadrature of the binary channel in numpy."""
+    z = np.linspace(-12, 12, 4001)
+    for top, verdict in ((80.0, "yes"), (12.0, "yes"), (1.5, "no"), (0.8, "no")):
+        ratio = 4.0 / (0.25 + top**2)  # |mu|^2 over the variance of a coordinate
+        weights = np.exp(-(z**2) / 2) / np.sqrt(2 * np.pi) * (z[1] - z[0])
+        lost = weights @ np.logaddexp(0, -2 * (ratio + np.sqrt(ratio) * z))
+        information = np.log(2) - lost
+        if estimator == "gap-sampled" and top < 1:
+            continue  # it knows no posterior: its rate has fallen again, and the check is open
+        check = beyond(top, estimator)
+        assert check.verdict == verdict, (top, check)
+        assert (information > 0.1 * np.log(2)) == (verdict == "no")
+        if top > 10 and estimator != "gap-sampled":
+            assert check.measured == pytest.approx(information, rel=0.1)
+
+
+def test_what_begins_with_a_posterior_of_its_own_may_begin_anywhere():
+    assert beyond(0.8, "elbo") is None
+    assert beyond(0.8, "clones") is None
+
+
 # The curve itself
 
 GRID = np.linspace(6, -6, 13)
