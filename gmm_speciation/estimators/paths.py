@@ -1,8 +1,12 @@
 """Noise levels between the levels of a problem, and batches that fit the memory.
 
-Path methods start where noise has hidden the class: `HEAD` log-SNR units beyond the noisiest level of
-the problem, where the information left falls like e^lambda. Between two levels of the problem there
-are `STEPS` equal ones, or more, so that none is longer than `LONGEST`.
+Path methods start where noise has hidden the class, whatever the levels of the problem: `HEAD` log-SNR units
+beyond its noisiest, or farther, where the bound below falls to the share `HIDDEN` of H(C). In much noise the
+classes are as Gaussians of their means m_c and covariances; with the SNR gamma,
+
+    I(C; X) <~ gamma E|m_C - m|^2 / 2     and, of covariances alone,     (gamma tr Cov X_0)^2 / 4
+
+Between two levels of the problem are `STEPS` equal ones, or more, so that none is longer than `LONGEST`.
 """
 
 import itertools
@@ -12,20 +16,47 @@ import jax
 import numpy as np
 from jaxtyping import Array, Float, Int, PyTree
 
+from gmm_speciation.estimators.base import Problem
+
 HEAD = 6.0
+HIDDEN = 0.01
 STEPS = 4
 LONGEST = 0.15  # log-SNR units
 _NUMBERS = 2**24  # of one batch of states of all classes
 
 
+def hidden_level(
+    x: Float[np.ndarray, "n d"], labels: Int[np.ndarray, " n"], prior_entropy: float
+) -> float:
+    """Log-SNR at which noise hides the class of clean states; inf where nothing tells classes apart."""
+    x = x.astype(float) - x.mean(0, dtype=float)
+    weights = np.bincount(labels) / len(labels)
+    seen = np.flatnonzero(weights)
+    between = sum(weights[c] * np.sum(x[labels == c].mean(0) ** 2) for c in seen)
+    left, total = HIDDEN * prior_entropy, np.mean(np.sum(x**2, 1))
+    with np.errstate(divide="ignore"):
+        return float(min(np.log(2 * left / between), np.log(2 * np.sqrt(left) / total)))
+
+
 def path_levels(
-    log_snr: Float[np.ndarray, " T"], steps: int = STEPS, head: float = HEAD
+    log_snr: Float[np.ndarray, " T"],
+    steps: int = STEPS,
+    head: float = HEAD,
+    hidden: float = np.inf,
 ) -> tuple[Float[np.ndarray, " S"], Int[np.ndarray, " T"]]:
-    """Levels from noise to signal, and where in them the problem's own levels are (in its order)."""
+    """Levels from noise to signal, and where in them the problem's own levels are (in its order).
+
+    Args:
+        log_snr: The problem's own.
+        steps: Between two of them, at least.
+        head: How far beyond the noisiest of them the path starts, at least.
+        hidden: Where it starts at the latest (`hidden_level`).
+    """
     up = np.asarray(log_snr, float)[::-1]
     interval = (up[-1] - up[0]) / (len(up) - 1) if len(up) > 1 else steps * LONGEST
     steps = max(steps, int(np.ceil(interval / LONGEST)))
     spacing = interval / steps
+    head = max(head, up[0] - hidden)
     before = np.linspace(up[0] - head, up[0], max(int(np.ceil(head / spacing)), 1) + 1)
     parts = [before]
     for low, high in itertools.pairwise(up):
@@ -33,6 +64,16 @@ def path_levels(
     levels = np.concatenate(parts)
     places = len(before) - 1 + steps * np.arange(len(up))
     return levels, places[::-1]
+
+
+def levels_of(
+    problem: Problem,
+) -> tuple[Float[np.ndarray, " S"], Int[np.ndarray, " T"]]:
+    """`path_levels` of a problem, from where its clean states say that noise hides their class."""
+    x, labels = problem.clean()
+    return path_levels(
+        problem.log_snr, hidden=hidden_level(np.asarray(x), labels, problem.prior_entropy)
+    )
 
 
 def in_batches(

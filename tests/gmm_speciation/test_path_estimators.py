@@ -137,6 +137,22 @@ def test_a_path_passes_the_levels_of_the_problem():
     assert np.diff(far).max() < 0.15
 
 
+@pytest.mark.parametrize(
+    "name", ["path-variance", "path-sampled", "tracking-class", "tracking-ratio", "elbo"]
+)
+@pytest.mark.parametrize("kind", ["means", "covariances"])
+def test_levels_may_begin_where_all_is_decided(name, kind):
+    """A path that starts beside such levels has missed the information: here H(C|X) is 0."""
+    mixture = (
+        families.equidistant(3, 8, 8.0)
+        if kind == "means"
+        else families.equal_means(64, [0.1, 1.0, 10.0])
+    )
+    found = ESTIMATORS[name]().curve(problem_of(mixture, [9.0, 7.0], 512, seed=2)).entropy
+    bound = 4.5 * np.asarray(found.stderr) + 0.05
+    assert np.all(np.abs(np.asarray(found.value)) < bound), found
+
+
 def test_batches_join_along_their_axis():
     x = jnp.arange(10.0)
     found = in_batches(lambda part, index: jnp.stack([part, 2 * part]), (x,), 2**23, axis=1)
