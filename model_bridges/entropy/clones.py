@@ -280,7 +280,8 @@ class CloneJob(ProblemJob):
         found = merged.pilot.totals
         totals = {k.removeprefix("seen "): v for k, v in found.items() if k.startswith("seen ")}
         seen = BatchSums(found["seen"], totals, {}, 0, merged.pilot)
-        return evidence(seen, name, found["sigmas"], self.problem.partitions[name].is_trivial)
+        own = evidence(seen, name, found["sigmas"], self.problem.partitions[name].is_trivial)
+        return replace(own, start=self.problem.denoiser.sigma_range[1])
 
     def agreement(self, merged: BatchSums, name: str) -> CloneAgreement:
         """Agreement, bounds and curve of one partition.

@@ -7,7 +7,7 @@ noise of a posterior gives to a nonlinear function of it. At the model's largest
 the prior.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
@@ -106,7 +106,8 @@ class ElboJob(ProblemJob):
     def evidence(self, merged: BatchSums, name: str) -> Evidence:
         """What the states at the levels say about the model, for one partition."""
         single = self.problem.partitions[name].is_trivial
-        return evidence(merged, name, merged.pilot.totals["levels"], single)
+        found = evidence(merged, name, merged.pilot.totals["levels"], single)
+        return replace(found, start=self.problem.denoiser.sigma_range[1])
 
     def curve(self, merged: BatchSums, name: str) -> EntropyCurve:
         """The curve of one partition.

@@ -48,9 +48,7 @@ class Evidence:
     # Nats by which the step of the levels may displace H, and the integral of each form.
     step: Float[np.ndarray, " L"] | float = 0.0
     integral_steps: dict[str, float] = field(default_factory=dict)
-    from_noise: bool = (
-        False  # of trajectories of the model: at their noisiest level x says nothing of C
-    )
+    start: float | None = None  # level at which the posterior is the prior; None: the noisiest one
 
 
 def image_moments(x0: Float[Tensor, "N *event"]) -> Arrays:

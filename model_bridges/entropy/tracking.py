@@ -164,7 +164,8 @@ class TrackingJob(ProblemJob):
         # Trajectories are paths of their ends up to the sampler's step, which the mmse form would show.
         single = self.problem.partitions[name].is_trivial and not self.trajectories
         found = evidence(merged, name, merged.pilot.totals["levels"], single)
-        return replace(found, from_noise=self.trajectories)
+        # Trajectories begin as noise alone, of which x says nothing.
+        return replace(found, start=np.inf if self.trajectories else None)
 
     def elimination(self, merged: BatchSums, name: str) -> EliminationInterval | None:
         """What the classes left out can do to one partition's entropy; None where all were kept."""

@@ -9,8 +9,9 @@ Of the model, from the evaluations behind the curve (`evidence`), with H(C) the 
     extrapolated cross-entropy                 not negative
 
 and of the curve: H in [0, H(C)], something gained, a window no narrower than the levels, a peak inside
-them, and at most H(C) / 10 decided beyond the noisiest, where tracking and gaps take the posterior for the
-prior. In much noise `-dH/dlambda` falls like the SNR `exp(lambda)`, so it is itself what lies beyond.
+them, and at most H(C) / 10 decided beyond the noise where the posterior is taken for the prior: the noisiest
+level of tracking and gaps, that of the model elsewhere. In much noise `-dH/dlambda` falls like the SNR
+`exp(lambda)`, so it is itself what lies beyond.
 Ranges in nats are widened by how far the step of the levels may displace H. "Open" at most is what the
 levels alone are to blame for, paths that end undecided, where classes may overlap, and, below 32 images,
 all of the first group but denoising errors: the others have heavy tails, which few have not seen.
@@ -69,7 +70,6 @@ class Base:
     budgets: tuple[str, ...] = ("bayes", "mmse")
     integral: str = ""  # form whose integral the entropy is
     has_peak: bool = True
-    from_prior: bool = True  # its posterior at the noisiest level is the prior
 
 
 BOTH = Base(("bayes", "unconditional"))
@@ -79,8 +79,7 @@ BASES = {
     "gap-sampled": Base(("labelled", "unconditional")),
     "tracking-ratio": BOTH,
     "tracking-forced": BOTH,
-    "clones": replace(BOTH, has_peak=False, from_prior=False),
-    "elbo": Base(from_prior=False),
+    "clones": replace(BOTH, has_peak=False),
 }
 
 
@@ -95,8 +94,7 @@ def trusted(curve: EntropyCurve, found: Evidence, estimator: str = "tracking") -
     checks = _of_model(found, curve.prior_entropy, base) + _of_curve(curve, step + of_integral)
     if base.has_peak:
         checks.append(_peak(curve))
-    if base.from_prior and not found.from_noise:
-        checks.append(_beyond(curve))
+    checks.append(_beyond(curve, found.start))
     return replace(curve, trust=Trust(tuple(checks)))
 
 
@@ -175,11 +173,13 @@ def _peak(curve: EntropyCurve) -> Check:
     return Check("peak of the rate, σ", expected, sigma, verdict, LEVELS, sigma=sigma)
 
 
-def _beyond(curve: EntropyCurve) -> Check:
-    most = ENTROPY * curve.prior_entropy
+def _beyond(curve: EntropyCurve, start: float | None) -> Check:
+    """What the noisy state says where the posterior is taken for the prior, by default at the last level."""
+    most, top = ENTROPY * curve.prior_entropy, curve.sigma[-1:]
     name = "information beyond the noisiest level, left out [nats]"
-    rate = curve.rate[-1:]
-    return Check.of(name, f"≤ {most:.2g}", MORE_NOISE, rate, curve.sigma[-1:], high=most)
+    ratio = 1.0 if start is None else (top / start) ** 2
+    left_out = curve.rate[-1:].map(lambda rate: rate * ratio)
+    return Check.of(name, f"≤ {most:.2g}", MORE_NOISE, left_out, top, high=most)
 
 
 def _window(curve: EntropyCurve) -> Check:
