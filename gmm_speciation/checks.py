@@ -180,7 +180,8 @@ def as_level(alpha: Any, sigma: Any, dtype: Any) -> tuple[Float[Array, ""], Floa
     """Scales of one noise level as arrays: a new level is new data to compiled code, not a new program.
 
     Raises:
-        ValueError: If one is not a single number, which would be taken for one a component or coordinate.
+        ValueError: If one is not a single number, which would be taken for one a component or coordinate,
+            or, where it is known, not finite and at least 0.
     """
     level = jnp.asarray(alpha, dtype), jnp.asarray(sigma, dtype)
     if any(scale.ndim for scale in level):
@@ -188,6 +189,11 @@ def as_level(alpha: Any, sigma: Any, dtype: Any) -> tuple[Float[Array, ""], Floa
             f"`alpha` and `sigma` must be numbers; got shapes {level[0].shape} and {level[1].shape}. Take "
             "one level at a time, or `jax.vmap` over them."
         )
+    for name, scale in zip(("alpha", "sigma"), map(known, level), strict=True):
+        if is_concrete(scale) and not 0 <= float(scale) < np.inf:
+            raise ValueError(
+                f"`{name}` must be a scale, finite and not negative; got {float(scale):.6g}."
+            )
     return level
 
 

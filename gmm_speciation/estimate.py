@@ -177,12 +177,13 @@ class Estimate(eqx.Module):
             entries.insert(-1, "…")
         return f"Estimate([{', '.join(entries)}], shape {self.value.shape})"
 
-    def __sub__(self, other: "Estimate") -> "Estimate":
-        """The difference of independent estimates, with the smaller degrees of freedom.
+    def __sub__(self, other: "Estimate | RealArray | float") -> "Estimate":
+        """The difference of independent estimates, with the smaller degrees of freedom; a number is exact.
 
         Raises:
             ValueError: If they have not one shape, and neither is a single number.
         """
+        other = other if isinstance(other, Estimate) else Estimate.exact(other)
         if self.value.shape != other.value.shape and self.value.shape and other.value.shape:
             raise ValueError(
                 "Estimates are subtracted from others of one shape, or a single one is; got shapes "

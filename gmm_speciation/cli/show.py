@@ -29,6 +29,8 @@ def show(file: File, quiet: Quiet = False, out: Out = None) -> None:
     from gmm_speciation.reporting.trust import Trust, trust_rows
 
     result = load_result(file)
+    if "provenance" not in result:
+        raise ValueError(f"{str(file)!r} is not a report's: it does not say where it comes from.")
     title = str(result.get("title", file))
     for name in ("curves", "provenance"):
         if not isinstance(result.get(name) or {}, dict):

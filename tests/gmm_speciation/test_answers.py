@@ -167,6 +167,13 @@ def test_the_doctor_names_what_is_there_and_what_is_not(capsys, monkeypatch):
     assert 'pip install "gmm-speciation[cli]"' in text
 
 
+def test_what_is_no_report_is_not_shown(tmp_path, capsys):
+    file = tmp_path / "mine.json"
+    file.write_text('{"curves": {}, "a": 1}')
+    assert cli.main(["show", str(file)]) == 2
+    assert "is not a report's" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("part", "value"),
     [
@@ -182,7 +189,8 @@ def test_the_doctor_names_what_is_there_and_what_is_not(capsys, monkeypatch):
     ],
 )
 def test_a_result_whose_parts_are_none_is_one_line(part, value, tmp_path, capsys):
-    (tmp_path / "result.json").write_text(json.dumps({"format": 1, part: value}))
+    content = {"format": 1, "provenance": {}, part: value}
+    (tmp_path / "result.json").write_text(json.dumps(content))
     assert cli.main(["show", str(tmp_path)]) == 2
     error = capsys.readouterr().err.strip()
     assert f"`{part}`" in error

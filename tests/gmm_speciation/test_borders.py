@@ -250,6 +250,9 @@ SILENT = {  # what broadcasts, is left out, converted or computed with: without 
     "other classes": (lambda m, x: gs.Partition([0, 1]).log_sum(np.zeros(3)), "the 2 components"),
     "weights": (lambda m, x: gs.denoiser(m, x, 1.0, 0.5, np.ones((7, 2))), "sum to 1"),
     "weights NaN": (lambda m, x: gs.denoiser(m, x, 1.0, 0.5, np.full((7, 2), np.nan)), "sum to 1"),
+    "negative noise": (lambda m, x: gs.denoiser(m, x, 1.0, -0.5), "`sigma` .* not negative"),
+    "no noise level": (lambda m, x: gs.class_denoisers(m, x, np.nan, 0.5), "`alpha` .* got nan"),
+    "noise of a process": (lambda m, x: m.perturb(0.5, np.inf), "`sigma` .* got inf"),
     "stderr": (lambda m, x: gs.Estimate(1.0, -0.1), "`stderr` must not be negative"),
     "difference": (lambda m, x: HALVES - HALVES[:, None], r"got shapes \(3,\) and \(3, 1\)"),
     "complex points": (

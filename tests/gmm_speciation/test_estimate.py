@@ -55,6 +55,8 @@ def test_the_difference_of_independent_estimates_adds_their_variances():
     np.testing.assert_allclose([exact.value[0], exact.stderr[0], exact.dof], [2.0, 0.3, 10.0])
     both = one - gs.Estimate(np.array([1.0]), np.array([0.4]), 5.0)
     np.testing.assert_allclose([both.stderr[0], both.dof], [0.5, 5.0])
+    number = one - 1.0
+    np.testing.assert_allclose([number.value[0], number.stderr[0], number.dof], [2.0, 0.3, 10.0])
 
 
 def test_an_estimate_prints_its_half_width():
