@@ -121,11 +121,11 @@ def run_back_as_mixture(
     levels: Float[np.ndarray, " T"],
     log_posterior: Float[Tensor, "B K"],
     rng: np.random.Generator,
-) -> Float[np.ndarray, "B K"]:
+) -> tuple[Float[Tensor, "B *event"], Float[np.ndarray, "B K"]]:
     """States brought down by the Bayes mixture of the classes, whose posterior is tracked on the way.
 
     Returns:
-        The log-posterior of the classes at the last level.
+        The states at the last level, and the log-posterior of their classes.
     """
     denoiser, log_p, size = problem.denoiser, log_posterior, problem.max_batch
     for sigma, cleaner in pairwise(map(float, levels)):
@@ -144,7 +144,7 @@ def run_back_as_mixture(
             found = distances(Outputs(raw, out), {"bayes": own}, {}, [step])
             moved.append(torch.log_softmax(own + found["step 0"], 1))
         x, log_p = torch.cat(states), torch.cat(moved)
-    return log_p.cpu().numpy()
+    return x, log_p.cpu().numpy()
 
 
 @dataclass(frozen=True, eq=False)
@@ -261,8 +261,11 @@ class CloneJob(ProblemJob):
                 )
                 log_p = torch.from_numpy(start.log_posterior).to(x)
                 found.append(run_back_as_mixture(p, x, own, log_p, rng))
-            return np.concatenate(found)
-        ends = run_back(p.denoiser, states, levels, rng, max_batch=p.max_batch)
+            if self.classifier is None:
+                return np.concatenate([log_posterior for _, log_posterior in found])
+            ends = torch.cat([end for end, _ in found])
+        else:
+            ends = run_back(p.denoiser, states, levels, rng, max_batch=p.max_batch)
         if self.classifier is not None:
             return self.classifier(ends)
         record = track(

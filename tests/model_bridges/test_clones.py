@@ -93,15 +93,19 @@ def test_without_an_unconditional_model_the_classes_run_back_together():
     check(work, merged, mixture, 0.03)
 
 
-def test_a_classifier_may_name_the_ends():
-    mixture = ten_classes("isotropic")
+@pytest.mark.parametrize(("unconditional", "number"), [(True, 160), (False, 48)])
+def test_a_classifier_may_name_the_ends(unconditional, number):
+    mixture, asked = ten_classes("isotropic"), []
 
     def nearest(x):
+        asked.append(len(x))
         return np.asarray(gs.log_class_posterior(mixture, jnp.asarray(x.numpy())))
 
     options = {"classifier": nearest, "classifier_name": "posterior of the mixture"}
-    work, merged = clones(mb.mixture_denoiser(mixture), mixture, 160, **options)
+    denoiser = dataclasses.replace(mb.mixture_denoiser(mixture), has_unconditional=unconditional)
+    work, merged = clones(denoiser, mixture, number, **options)
     check(work, merged, mixture, 0.02)
+    assert sum(asked) == 2 * number * len(merged.pilot.totals["branch"])
     assert work.settings()["named_by"] == "posterior of the mixture"
 
 
