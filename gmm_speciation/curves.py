@@ -277,6 +277,12 @@ class EntropyCurve(eqx.Module):
         best = int(np.argmax(np.asarray(self.rate.value, float) * slope))
         alone = Maximum(best, None, 0, len(position) - 1)
         read = self._maxima(position, slope) or [self._read(position, slope, alone)]
+        if best in (0, len(position) - 1) and self.rate.value[best] != 0:
+            warnings.warn(
+                f"The rate is largest at an end of the levels, {in_digits(position[best])}, and may be "
+                "larger beyond; widen the grid.",
+                stacklevel=3,
+            )
         return max(read, key=lambda one: float(one[1].value))
 
     def _check_whole(self) -> None:

@@ -72,7 +72,7 @@ def entropic_times(
         key: Random key of these.
 
     Raises:
-        ValueError: As `karras_times`, or if `of` is neither.
+        ValueError: As `karras_times`, or if `of` is neither, or nothing is gained between the two ends.
     """
     _check(num_steps, sigma_min, sigma_max)
     if of not in ("state", "class"):
@@ -81,14 +81,20 @@ def entropic_times(
     if of == "class":
         entropy = np.asarray(class_entropy(mixture, levels, partition=partition, key=key).value)
         gained = np.maximum.accumulate(entropy[0] - entropy)
-        # Where the class is decided or all open nothing is gained: a grid must not stop there.
-        gained = gained + 1e-6 * gained[-1] * np.linspace(0, 1, _SCAN)
     else:
         key = jax.random.key(0) if key is None else key
         errors = _mean_square_errors(mixture, jnp.asarray(levels), key, num_samples)
         rate = np.exp(levels) / 2 * np.asarray(errors)
         steps = np.diff(levels) * (rate[1:] + rate[:-1]) / 2
         gained = np.r_[0.0, np.cumsum(steps)]
+    if not gained[-1] > 0:
+        raise ValueError(
+            f"Between sigma = {sigma_max:.4g} and {sigma_min:.4g} nothing of the {of} is decided, so that "
+            "no grid is even in it. Take a wider range, or `karras_times`."
+        )
+    if of == "class" or not np.all(np.diff(gained) > 0):
+        # Where all is decided or all open nothing is gained: a grid must not stop there.
+        gained = gained + 1e-6 * gained[-1] * np.linspace(0, 1, _SCAN)
     even = np.linspace(0, gained[-1], num_steps + 1)
     at = PchipInterpolator(gained, levels)(even)
     at[[0, -1]] = levels[[0, -1]]

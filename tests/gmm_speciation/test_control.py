@@ -172,6 +172,17 @@ def test_bad_input():
         control.karras_times(process, 8, sigma_min=1.0, sigma_max=0.1)
     with pytest.raises(ValueError, match="'state' or 'class'"):
         control.entropic_times(LAW, process, 8, of="noise")
+    for law, of, groups in (
+        (LAW, "class", [0] * LAW.num_components),
+        (gs.GaussianMixture.isotropic(np.zeros((2, 2)), 1.0), "class", None),
+        (gs.GaussianMixture.isotropic(np.zeros((1, 2)), 0.0), "state", None),
+    ):
+        with pytest.raises(ValueError, match=f"nothing of the {of} is decided"):
+            control.entropic_times(law, process, 8, of=of, partition=groups)
+    points = gs.GaussianMixture.isotropic(np.array([[1.0, 0.0], [-1.0, 0.0]]), 0.0)
+    assert np.all(
+        np.diff(control.entropic_times(points, process, 8)) < 0
+    )  # decided long before the end
     with pytest.raises(ValueError, match="on the line"):
         control.quantiles(LAW, np.array([0.5]))
     with pytest.raises(ValueError, match="at least two classes"):
