@@ -13,6 +13,7 @@ import signal
 import sys
 import textwrap
 import threading
+import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextvars import ContextVar
 from dataclasses import fields
@@ -164,6 +165,7 @@ def run(app: typer.Typer, arguments: Sequence[str] | None = None) -> int:
     """
     if arguments is None:
         sys.unraisablehook = _raise_again
+        warnings.formatwarning = lambda message, *where, **line: f"warning: {plain(str(message))}\n"
     code = _run(app, sys.argv[1:] if arguments is None else list(arguments))
     if arguments is None and code == 130:
         # JAX may still compute in its threads; taking the interpreter down under them crashes.

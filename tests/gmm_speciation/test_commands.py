@@ -116,7 +116,7 @@ def program(work: str) -> list[str]:
 
 
 PROGRAM = """
-import os, signal, sys, time, weakref
+import os, signal, sys, time, warnings, weakref
 import numpy as np
 from gmm_speciation.reporting import terminal
 
@@ -135,7 +135,7 @@ sys.exit(terminal.run(app))
 
 
 def test_a_ctrl_c_that_is_swallowed_in_a_callback_comes_once_more():
-    """The interpreter prints and forgets what a callback of a weak reference raises."""
+    """The interpreter prints and forgets what a callback of a weak reference raises; a warning is a line."""
     command = program("""
 class Thing: ...
 
@@ -144,6 +144,7 @@ def pressed(reference):
     time.sleep(0.2)
 
 def work():
+    warnings.warn("mind \\x1b this")
     thing = Thing()
     kept = weakref.ref(thing, pressed)
     del thing
@@ -151,7 +152,8 @@ def work():
     print("went on")
 """)
     done = subprocess.run(command, capture_output=True, text=True, timeout=60)
-    assert (done.returncode, done.stdout, done.stderr) == (130, "", "error: interrupted\n")
+    said = "warning: mind \\x1b this\nerror: interrupted\n"
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", said)
 
 
 def _lack_of_memory():
