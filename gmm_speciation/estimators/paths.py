@@ -29,11 +29,13 @@ def hidden_level(
     x: Float[np.ndarray, "n d"], labels: Int[np.ndarray, " n"], prior_entropy: float
 ) -> float:
     """Log-SNR at which noise hides the class of clean states; inf where nothing tells classes apart."""
-    x = x.astype(float) - x.mean(0, dtype=float)
-    weights = np.bincount(labels) / len(labels)
-    seen = np.flatnonzero(weights)
-    between = sum(weights[c] * np.sum(x[labels == c].mean(0) ** 2) for c in seen)
-    left, total = HIDDEN * prior_entropy, np.mean(np.sum(x**2, 1))
+    x = x - x.mean(0, dtype=float)
+    between = sum(
+        np.mean(own := labels == c) * np.sum(x[own].mean(0) ** 2) for c in np.unique(labels)
+    )
+    left, total = HIDDEN * prior_entropy, np.einsum("nd,nd->", x, x) / len(x)
+    if not left > 0:  # one class
+        return np.inf
     with np.errstate(divide="ignore"):
         return float(min(np.log(2 * left / between), np.log(2 * np.sqrt(left) / total)))
 
