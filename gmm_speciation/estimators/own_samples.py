@@ -121,6 +121,8 @@ def estimate_class_entropy(
     """
     estimator = _estimator(method)
     x, labels, weights = _checked(x, labels, prior, clean)
+    if len(weights) < 2:
+        raise ValueError("`labels` must name at least two classes: in one nothing is decided.")
     levels = _levels(sigma, log_snr)
     if levels is None:
         if clean or x.ndim == 3:

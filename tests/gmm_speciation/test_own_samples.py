@@ -152,6 +152,7 @@ BAD = {
     "must sum to 1": {"prior": [0.3, 0.3]},
     "each of 2 classes": {"prior": [1.0]},
     "Class 1 is empty": {"labels": 2 * LABELS},
+    "two classes": {"labels": 0 * LABELS},
     "come once": {"sigma": (1.0, 1.0), "clean": True},
     "Flatten pictures": {"x": X[:, None, None]},
 }
