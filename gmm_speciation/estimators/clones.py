@@ -45,7 +45,7 @@ def run_back(model: Denoisers, x, levels, first, key):
 
 
 def _agreement(problem: Problem) -> Estimate:
-    levels, places = path_levels(problem.log_snr, head=1e-9)
+    levels, places = path_levels(problem.log_snr, problem.log_snr[-1] - 1e-9)
     spacing = levels[-1] - levels[-2]
     levels = np.append(levels, levels[-1] + spacing * np.arange(1, 4 * _BEYOND + 1))
     end = problem.mixture.perturb(*variance_preserving(levels[-1]))

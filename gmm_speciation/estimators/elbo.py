@@ -21,12 +21,12 @@ import numpy as np
 from gmm_speciation.estimate import Estimate
 from gmm_speciation.estimators.base import Access, Estimator, Outcome, Problem
 from gmm_speciation.estimators.model import Denoisers
-from gmm_speciation.estimators.paths import in_batches
+from gmm_speciation.estimators.paths import in_batches, noisy_end
 from gmm_speciation.posteriors import entropy_of
 from gmm_speciation.processes import DDPM
 
 _LEVELS = 48
-_REACH = 8.0  # log-SNR beyond the levels of the problem, either way
+_REACH = 8.0  # log-SNR beyond the levels of the problem, either way, at least
 
 
 @eqx.filter_jit
@@ -79,8 +79,11 @@ class _Elbo(Estimator):
             times = np.linspace(max(first, 1.0), last, _LEVELS)
             # The loss enters with weight 1: half of it is in the sum.
             return np.asarray(process.log_snr(times)), np.full(_LEVELS, 2.0 / _LEVELS)
-        levels = np.linspace(problem.log_snr[-1] - _REACH, log_snr + _REACH, _LEVELS)
-        weights = np.full(_LEVELS, levels[1] - levels[0])
+        # No farther apart where the noise that hides the class is far from the levels.
+        span, end = log_snr - problem.log_snr[-1] + 2 * _REACH, log_snr + _REACH
+        start = noisy_end(problem, _REACH)
+        levels = np.linspace(start, end, int(np.ceil(_LEVELS * (end - start) / span - 1e-9)))
+        weights = np.full(len(levels), levels[1] - levels[0])
         weights[[0, -1]] /= 2
         return levels, weights
 
@@ -103,7 +106,7 @@ class _Elbo(Estimator):
                 return entropy_of(jax.nn.log_softmax(joint, -1))
 
             found.append(in_batches(of, (x,), 6 * problem.num_classes * problem.dim))
-            problem.evaluations += 2 * _LEVELS * len(x) * problem.num_classes
+            problem.evaluations += 2 * len(added) * len(x) * problem.num_classes
         values = np.array(found, float)
         return Outcome(Estimate.from_samples(values, 1), has_interval=True)
 

@@ -36,7 +36,7 @@ from gmm_speciation.estimators.base import (
 )
 from gmm_speciation.estimators.crossfit import FEWEST, Judged
 from gmm_speciation.estimators.path_integral import integrate, sampled_class_rates
-from gmm_speciation.estimators.paths import in_batches, levels_of
+from gmm_speciation.estimators.paths import in_batches, noisy_end, path_levels
 from gmm_speciation.estimators.tracking import entropies, track
 
 _VALIDATED_ON = 5  # a fifth of the training states
@@ -176,7 +176,7 @@ class _Denoiser(Estimator):
         from gmm_speciation.learned.training import Recipe
 
         data, validation, (held, labels) = _clean_parts(problem, fold)
-        levels, _ = levels_of(problem)
+        levels, _ = path_levels(problem.log_snr, noisy_end(problem))
         model, _ = train_denoiser(
             data,
             problem.num_classes,
@@ -205,7 +205,7 @@ class _Tracked(_Denoiser):
     gap: ClassVar[bool]
 
     def curve(self, problem: Problem) -> Outcome:
-        levels, places = levels_of(problem)
+        levels, places = path_levels(problem.log_snr, noisy_end(problem))
 
         def paths(model, held, labels, key):
             log_prior = jnp.log(jnp.asarray(problem.prior, held.dtype))
@@ -246,7 +246,7 @@ class MINDE(_Denoiser):
     dropped = 0.5
 
     def curve(self, problem: Problem) -> Outcome:
-        levels, places = levels_of(problem)
+        levels, places = path_levels(problem.log_snr, noisy_end(problem))
 
         def paths(model, held, labels, key):
             noise = jax.random.normal(key, held.shape, held.dtype)

@@ -18,7 +18,7 @@ import numpy as np
 from gmm_speciation.estimate import Estimate
 from gmm_speciation.estimators.base import Access, Estimator, Outcome, Problem
 from gmm_speciation.estimators.model import Denoisers
-from gmm_speciation.estimators.paths import in_batches, levels_of
+from gmm_speciation.estimators.paths import in_batches, noisy_end, path_levels
 from gmm_speciation.inference import score_spread
 from gmm_speciation.mixtures import GaussianMixture
 from gmm_speciation.partitions import Partition
@@ -66,7 +66,7 @@ class PosteriorVariance(Estimator):
     family = "denoisers"
 
     def curve(self, problem: Problem) -> Outcome:
-        levels, places = levels_of(problem)
+        levels, places = path_levels(problem.log_snr, noisy_end(problem))
         x_0, _ = problem.clean()
         noise = jax.random.normal(problem.key("noise"), x_0.shape, x_0.dtype)
 
@@ -87,7 +87,7 @@ class SampledClass(Estimator):
     family = "denoisers"
 
     def curve(self, problem: Problem) -> Outcome:
-        levels, places = levels_of(problem)
+        levels, places = path_levels(problem.log_snr, noisy_end(problem))
         x_0, labels = problem.clean()
         noise = jax.random.normal(problem.key("noise"), x_0.shape, x_0.dtype)
 

@@ -25,57 +25,37 @@ LONGEST = 0.15  # log-SNR units
 _NUMBERS = 2**24  # of one batch of states of all classes
 
 
-def hidden_level(
-    x: Float[np.ndarray, "n d"], labels: Int[np.ndarray, " n"], prior_entropy: float
-) -> float:
-    """Log-SNR at which noise hides the class of clean states; inf where nothing tells classes apart."""
+def noisy_end(problem: Problem, head: float = HEAD) -> float:
+    """Log-SNR at which the class is hidden and a path may start: `head` beyond the levels, or farther."""
+    x, labels = map(np.asarray, problem.clean())
     x = x - x.mean(0, dtype=float)
     between = sum(
         np.mean(own := labels == c) * np.sum(x[own].mean(0) ** 2) for c in np.unique(labels)
     )
-    left, total = HIDDEN * prior_entropy, np.einsum("nd,nd->", x, x) / len(x)
+    left, total = HIDDEN * problem.prior_entropy, np.einsum("nd,nd->", x, x) / len(x)
+    beyond = problem.log_snr[-1] - head
     if not left > 0:  # one class
-        return np.inf
-    with np.errstate(divide="ignore"):
-        return float(min(np.log(2 * left / between), np.log(2 * np.sqrt(left) / total)))
+        return float(beyond)
+    with np.errstate(divide="ignore"):  # infinite where nothing tells classes apart
+        return float(min(beyond, np.log(2 * left / between), np.log(2 * np.sqrt(left) / total)))
 
 
 def path_levels(
-    log_snr: Float[np.ndarray, " T"],
-    steps: int = STEPS,
-    head: float = HEAD,
-    hidden: float = np.inf,
+    log_snr: Float[np.ndarray, " T"], start: float, steps: int = STEPS
 ) -> tuple[Float[np.ndarray, " S"], Int[np.ndarray, " T"]]:
-    """Levels from noise to signal, and where in them the problem's own levels are (in its order).
-
-    Args:
-        log_snr: The problem's own.
-        steps: Between two of them, at least.
-        head: How far beyond the noisiest of them the path starts, at least.
-        hidden: Where it starts at the latest (`hidden_level`).
-    """
+    """Levels from noise, at `start`, to signal, and where in them the problem's own are (in its order)."""
     up = np.asarray(log_snr, float)[::-1]
     interval = (up[-1] - up[0]) / (len(up) - 1) if len(up) > 1 else steps * LONGEST
     steps = max(steps, int(np.ceil(interval / LONGEST)))
     spacing = interval / steps
-    head = max(head, up[0] - hidden)
-    before = np.linspace(up[0] - head, up[0], max(int(np.ceil(head / spacing)), 1) + 1)
+    count = int(np.ceil((up[0] - start) / spacing - 1e-9))  # rounding adds no step
+    before = np.linspace(start, up[0], max(count, 1) + 1)
     parts = [before]
     for low, high in itertools.pairwise(up):
         parts.append(np.linspace(low, high, steps + 1)[1:])
     levels = np.concatenate(parts)
     places = len(before) - 1 + steps * np.arange(len(up))
     return levels, places[::-1]
-
-
-def levels_of(
-    problem: Problem,
-) -> tuple[Float[np.ndarray, " S"], Int[np.ndarray, " T"]]:
-    """`path_levels` of a problem, from where its clean states say that noise hides their class."""
-    x, labels = problem.clean()
-    return path_levels(
-        problem.log_snr, hidden=hidden_level(np.asarray(x), labels, problem.prior_entropy)
-    )
 
 
 def in_batches(

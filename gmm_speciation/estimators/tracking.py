@@ -23,7 +23,7 @@ import numpy as np
 from gmm_speciation.estimate import Estimate
 from gmm_speciation.estimators.base import Access, Estimator, NotApplicableError, Outcome, Problem
 from gmm_speciation.estimators.model import Denoisers
-from gmm_speciation.estimators.paths import in_batches, levels_of
+from gmm_speciation.estimators.paths import in_batches, noisy_end, path_levels
 from gmm_speciation.processes import variance_preserving
 from gmm_speciation.tracking import log_likelihood_update, reverse_kernel
 
@@ -117,7 +117,7 @@ class _Tracking(Estimator):
             raise NotApplicableError(
                 f"the forced prior 1/2 reads one class against the rest; there are {problem.num_classes}"
             )
-        levels, places = levels_of(problem)
+        levels, places = path_levels(problem.log_snr, noisy_end(problem))
         model = self.model_of(problem)
         x_0, _ = problem.clean()
         log_prior = jnp.log(jnp.asarray(problem.prior, x_0.dtype))
