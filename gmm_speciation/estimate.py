@@ -7,6 +7,7 @@ gives an honest interval. A deterministic number is an `Estimate` with standard 
 Wherever a person reads it, an estimate is `value ± half-width` of its 95 % interval.
 """
 
+import dataclasses
 import math
 from collections.abc import Callable
 from typing import Any
@@ -208,6 +209,27 @@ def known(*numbers: Any) -> bool:
         )
         for number in numbers
     )
+
+
+class Readable(eqx.Module):
+    """A result that prints its numbers, a field a line; arrays that are no estimates by their shape."""
+
+    def __repr__(self) -> str:
+        fields = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        if not all(known(value) for value in fields.values() if isinstance(value, Estimate)):
+            return super().__repr__()
+
+        def shown(value: Any) -> str:
+            if isinstance(value, Estimate):
+                return repr(value).removeprefix("Estimate(")[:-1]
+            if isinstance(value, np.ndarray | jax.Array) and np.ndim(value):
+                return f"shape {value.shape}"
+            if isinstance(value, float | np.ndarray | jax.Array) and checks.is_concrete(value):
+                return in_digits(float(value))
+            return repr(value).replace("\n", "\n  ")
+
+        lines = [f"  {name}: {shown(value)}" for name, value in fields.items()]
+        return "\n".join([f"{type(self).__name__}(", *lines, ")"])
 
 
 def in_digits(number: float) -> str:

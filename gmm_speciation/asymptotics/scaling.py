@@ -10,19 +10,18 @@ the law. Intervals use Student's t.
 
 from collections.abc import Callable, Sequence
 
-import equinox as eqx
 import numpy as np
 from jaxtyping import Float, PRNGKeyArray
 
 from gmm_speciation.checks import ArrayLike
-from gmm_speciation.estimate import Estimate
+from gmm_speciation.estimate import Estimate, Readable
 from gmm_speciation.processes import DiffusionProcess, OrnsteinUhlenbeck
 from gmm_speciation.reduction import Law
 from gmm_speciation.sampling.monte_carlo import DEFAULT_NUM_SAMPLES
 from gmm_speciation.speciation import speciation_times
 
 
-class ScalingFit(eqx.Module):
+class ScalingFit(Readable):
     """A straight line through speciation times against log d."""
 
     log_dim: Float[np.ndarray, " N"]

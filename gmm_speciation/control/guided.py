@@ -15,7 +15,7 @@ import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from gmm_speciation.checks import ArrayLike, check_label
-from gmm_speciation.estimate import Estimate
+from gmm_speciation.estimate import Estimate, Readable
 from gmm_speciation.guidance import Guidance, GuidedCurve
 from gmm_speciation.inference import Classes, class_posterior, denoiser, log_class_posterior
 from gmm_speciation.mixtures import GaussianMixture
@@ -40,7 +40,7 @@ class ClassReadout(eqx.Module):
         return -log_p[:, self.label], rate
 
 
-class Outcome(eqx.Module):
+class Outcome(Readable):
     """Where guided trajectories end."""
 
     states: Float[Array, "n d"]
@@ -51,7 +51,7 @@ class Outcome(eqx.Module):
     recall: Estimate  # share of the class whose log-odds lie among the central 95 % of the states'
 
 
-class GuidedRun(eqx.Module):
+class GuidedRun(Readable):
     """The curve of the guided class along the trajectories, and their ends."""
 
     curve: GuidedCurve

@@ -17,7 +17,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 from gmm_speciation.checks import ArrayLike
 from gmm_speciation.control.distances import sliced_wasserstein
-from gmm_speciation.estimate import Estimate
+from gmm_speciation.estimate import Estimate, Readable
 from gmm_speciation.guidance import Guidance
 from gmm_speciation.guidance.posteriors import check_classes
 from gmm_speciation.inference import Classes, class_posterior
@@ -29,7 +29,7 @@ from gmm_speciation.samplers import label_denoiser, observe
 _FLOOR_SAMPLES = 8
 
 
-class Removal(eqx.Module):
+class Removal(Readable):
     """What is left of a class, and how near the rest is to the mixture without it."""
 
     states: Float[Array, "n d"]

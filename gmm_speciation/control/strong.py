@@ -17,7 +17,6 @@ from everywhere and only contracts; refining the steps at one scale heals the sp
 the third statement could not be read; what is measured here is stated in full by its parameters.
 """
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -28,7 +27,7 @@ from scipy.signal import find_peaks
 from gmm_speciation.checks import ArrayLike
 from gmm_speciation.control.distances import quantiles
 from gmm_speciation.control.removal import nothing_read, without_class
-from gmm_speciation.estimate import Estimate
+from gmm_speciation.estimate import Estimate, Readable
 from gmm_speciation.guidance import ClassifierFree
 from gmm_speciation.inference import Classes, class_posterior
 from gmm_speciation.mixtures import GaussianMixture
@@ -37,7 +36,7 @@ from gmm_speciation.processes import DiffusionProcess
 from gmm_speciation.samplers import observe, sample
 
 
-class ConfidenceGain(eqx.Module):
+class ConfidenceGain(Readable):
     """Guided against unguided paths of the same start and the same noise."""
 
     gain: Estimate  # E[p(c|x_0 guided) - p(c|x_0 unguided)]

@@ -6,10 +6,10 @@ from jaxtyping import Float
 from scipy.interpolate import CubicSpline, PchipInterpolator
 from scipy.optimize import brentq
 
-from gmm_speciation.estimate import Estimate
+from gmm_speciation.estimate import Estimate, Readable
 
 
-class GuidedCurve(eqx.Module):
+class GuidedCurve(Readable):
     """What is known of the guided class along guided trajectories, in nats, from noise to signal.
 
     `cross_entropy` is `E_w[-log p(c|x)]` with the posterior of the true law and the average over guided

@@ -48,7 +48,7 @@ from scipy.interpolate import CubicHermiteSpline, PchipInterpolator
 from scipy.linalg import solve_banded
 
 from gmm_speciation.checks import ArrayLike
-from gmm_speciation.estimate import Estimate
+from gmm_speciation.estimate import Estimate, Readable
 from gmm_speciation.guidance.curves import GuidedCurve
 
 _CELL = 0.08  # of L, coarse; the finer solve has half of it
@@ -248,7 +248,7 @@ def commitment_shift(scale: float, *, prior: float = 0.5) -> float:
     return float(-np.log(half(scale) / half(1.0)) / 2)
 
 
-class IntervalGain(eqx.Module):
+class IntervalGain(Readable):
     """What guidance in one window after another is worth, a value a window of kappa."""
 
     low: Float[np.ndarray, " N"]

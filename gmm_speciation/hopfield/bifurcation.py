@@ -15,11 +15,11 @@ from collections.abc import Sequence
 from functools import cached_property
 from itertools import pairwise
 
-import equinox as eqx
 import numpy as np
 from jaxtyping import Bool, Float
 
 from gmm_speciation.checks import ArrayLike
+from gmm_speciation.estimate import Readable
 from gmm_speciation.hopfield import continuation
 from gmm_speciation.hopfield.continuation import Point
 from gmm_speciation.hopfield.landscape import Landscape
@@ -31,7 +31,7 @@ _NEAR = 1e-6  # relative distance of betas that are one transition
 _ROUNDING = 1e-9
 
 
-class Branch(eqx.Module):
+class Branch(Readable):
     """A branch of fixed points, one row a point, in the order in which it was followed."""
 
     beta_eff: Float[np.ndarray, " P"]
@@ -44,7 +44,7 @@ class Branch(eqx.Module):
         return self.curvature > 0
 
 
-class PatternBifurcations(eqx.Module):
+class PatternBifurcations(Readable):
     """The transitions of one pattern, and its branch."""
 
     pattern: int  # its row

@@ -25,15 +25,15 @@ diffusion too: equidistant classes without variance at noise (alpha, sigma) are 
 Ramsauer et al. 2021 (arXiv 2008.02217); Koulischer et al. 2023 (arXiv 2311.18434).
 """
 
-import equinox as eqx
 import numpy as np
 from jaxtyping import Float
 from scipy.optimize import brentq
 
 from gmm_speciation.checks import ArrayLike
+from gmm_speciation.estimate import Readable
 
 
-class CriticalBetas(eqx.Module):
+class CriticalBetas(Readable):
     """Values of beta_eff, predicted or measured; None where there is no such transition."""
 
     appearance: float | None  # minima near the patterns first appear

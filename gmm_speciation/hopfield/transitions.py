@@ -22,7 +22,7 @@ from jaxtyping import PRNGKeyArray
 from gmm_speciation.checks import ArrayLike
 from gmm_speciation.curves import EntropyCurve
 from gmm_speciation.entropy import entropy_curve
-from gmm_speciation.estimate import Estimate
+from gmm_speciation.estimate import Estimate, Readable
 from gmm_speciation.families import empirical, equidistant
 from gmm_speciation.hopfield.patterns import mean_squared_distance
 from gmm_speciation.hopfield.potts import critical_betas
@@ -39,7 +39,7 @@ _HOTTEST = 0.02  # beta_eff at the noisy end of the curves
 _POINTS = 160
 
 
-class EntropicTransitions(eqx.Module):
+class EntropicTransitions(Readable):
     """Values of beta_eff at which diffusion decides between patterns, and the curve they are read off."""
 
     spectral: Estimate

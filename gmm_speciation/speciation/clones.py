@@ -22,7 +22,7 @@ import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from gmm_speciation.checks import ArrayLike
-from gmm_speciation.estimate import Estimate
+from gmm_speciation.estimate import Estimate, Readable
 from gmm_speciation.inference import Classes, class_posterior, denoiser
 from gmm_speciation.mixtures import GaussianMixture
 from gmm_speciation.partitions import Partition, as_partition
@@ -31,7 +31,7 @@ from gmm_speciation.samplers import ReverseLevels, reverse_step
 from gmm_speciation.shares import Share
 
 
-class CloningExperiment(eqx.Module):
+class CloningExperiment(Readable):
     """What pairs of clones did, one entry a branch time."""
 
     times: Float[np.ndarray, " T"]  # where the paths parted, on the grid of steps

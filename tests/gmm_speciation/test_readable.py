@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 import gmm_speciation as gs
+from gmm_speciation import control, hopfield
 from gmm_speciation.curves import EntropyCurve, Window
 from gmm_speciation.estimate import known
 
@@ -115,3 +116,16 @@ def test_a_curve_draws_itself_with_window_and_peaks():
     above, below = one.on(gs.VarianceExploding()).plot()
     assert above.figure is below.figure
     assert "VarianceExploding" in below.get_xlabel()
+
+
+def test_results_print_their_numbers_a_field_a_line():
+    found = hopfield.equidistant_transitions(5)
+    text = repr(found)
+    assert f"\n  spectral: {found.spectral}\n" in text
+    assert f"\n  curve: {found.curve!r}\n" in text
+    gain = control.ConfidenceGain(E(np.array(0.25), np.array(0.01), 30.0), 0.9123456)
+    assert repr(gain) == "ConfidenceGain(\n  gain: 0.250 ± 0.020\n  share_raised: 0.9123\n)"
+    branch = hopfield.Network(np.eye(3)).pattern(0)
+    assert f"\n    stability: {branch.betas.stability:.4g}\n" in repr(branch)
+    assert f"overlap: shape {branch.branch.overlap.shape}" in repr(branch)
+    assert repr(jax.tree.map(lambda _: None, found)).startswith("EntropicTransitions(")
