@@ -65,9 +65,16 @@ class ExpectationMaximisation(CrossFitted):
     def fit(self, train, prior, rng, draws):
         from sklearn.mixture import GaussianMixture
 
+        # scikit-learn floors variances at 1e-6, and finds them as differences of squares.
+        mean = train.x.mean(0, dtype=float)
+        scale = max(float(train.x.std(dtype=float)), 1e-300)
+
+        def scaled(x):
+            return (np.asarray(x, float) - mean) / scale
+
         models = []
         for c in range(len(prior)):
-            own = np.asarray(train.x[train.labels == c], float)
+            own = scaled(train.x[train.labels == c])
             seed = int(rng.integers(2**31))
             tried = [
                 GaussianMixture(number, covariance_type="diag", random_state=seed).fit(own)
@@ -77,7 +84,7 @@ class ExpectationMaximisation(CrossFitted):
             models.append(min(tried, key=lambda model: model.bic(own)))
 
         def log_posterior(x):
-            densities = [model.score_samples(np.asarray(x, float)) for model in models]
+            densities = [model.score_samples(scaled(x)) for model in models]
             return log_softmax(np.stack(densities, 1) + np.log(prior), 1)
 
         return log_posterior

@@ -59,8 +59,10 @@ class GivenSamples(Problem):
         self._access = Access.CLEAN if clean else Access.NOISY
         self._key = jax.random.key(seed)
         self._clean = self._noisy = None
-        if clean:  # no entropy depends on where the origin is, and single precision does
-            self._clean = jnp.asarray(x - x.mean(0, dtype=float)), labels
+        # No entropy depends on where the origin is, and single precision does.
+        x = x - x.reshape(-1, self.dim).mean(0, dtype=float)
+        if clean:
+            self._clean = jnp.asarray(x), labels
         else:
             self._noisy = x, labels
 

@@ -11,6 +11,8 @@ from jaxtyping import Array, Float, Int
 
 from gmm_speciation.checks import ArrayLike
 
+_SMALLEST = 1e-36  # mean square of states; below, float32 has no inverse of it
+
 
 class Data(NamedTuple):
     """Labelled clean states in float32, centred, with the size of a coordinate."""
@@ -26,7 +28,7 @@ def data_of(x: ArrayLike, labels: ArrayLike) -> Data:
     x = jnp.asarray(x, jnp.float32)
     mean = x.mean(0)
     centred = x - mean[None, :]
-    size = jnp.sqrt(jnp.maximum(jnp.mean(centred**2), 1e-12))
+    size = jnp.sqrt(jnp.maximum(jnp.mean(centred**2), _SMALLEST))
     return Data(centred, jnp.asarray(labels), mean, size)
 
 
@@ -62,7 +64,7 @@ def noisy_data_of(x: ArrayLike, labels: ArrayLike) -> NoisyData:
     """Centre and scale states `(T, n, d)` with labels `(T, n)`."""
     x = jnp.asarray(x, jnp.float32)
     means = x.mean(1)
-    sizes = jnp.sqrt(jnp.maximum(jnp.mean((x - means[:, None]) ** 2, (1, 2)), 1e-12))
+    sizes = jnp.sqrt(jnp.maximum(jnp.mean((x - means[:, None]) ** 2, (1, 2)), _SMALLEST))
     return NoisyData((x - means[:, None]) / sizes[:, None, None], jnp.asarray(labels), means, sizes)
 
 

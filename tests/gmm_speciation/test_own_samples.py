@@ -96,6 +96,22 @@ def test_clean_samples_get_their_noise_far_from_the_origin_too():
 
 
 @pytest.mark.parametrize(
+    "method",
+    [n for n, e in ESTIMATORS.items() if e.access is Access.NOISY and e.family != "learned"]
+    + ["classifier"],
+)
+@pytest.mark.parametrize(("unit", "origin"), [(1e-9, 0.0), (1.0, 1e7)])
+def test_units_and_the_origin_do_not_matter(method, unit, origin):
+    (x,), labels = noisy(120, [1.5])
+    x = np.round(x, 6)  # these digits are there far from the origin, too
+    here, there = (
+        float(gs.estimate_class_entropy(states, labels, method=method).value)
+        for states in (x, unit * x + origin)
+    )
+    assert there == pytest.approx(here, abs=1e-3)
+
+
+@pytest.mark.parametrize(
     ("method", "sigma"),
     [
         ("classifier", (1.0, 1.5)),
