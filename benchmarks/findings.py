@@ -181,9 +181,9 @@ FINDINGS: Sequence[Finding] = (
     ),
     Finding(
         "With the scores of a perfect model, tracking along one path and the ELBO a level at a time are "
-        "not told apart, though with more samples, as the step of the path shows, the ELBO comes close to "
-        "being nearer; both beat the ratio to the unconditional model and the sampled class, and every clamp "
-        "or forced prior costs far more than the samples do.",
+        "not told apart, though with more samples the ELBO comes close to being nearer; both beat the ratio "
+        "to the unconditional model and the sampled class, and every clamp or forced prior costs far more "
+        "than the samples do.",
         [
             *against(Side("tracking-class", "scores"), OPEN, "elbo"),
             *against(Side("tracking-class", "scores", 4096), OPEN, "elbo"),
@@ -282,7 +282,7 @@ FINDINGS: Sequence[Finding] = (
             *against(Side("learned-gap", "clean", 4096), NEARER, "minde"),
             *against(Side("learned-gap", "clean", 16_384), NEARER, "minde"),
         ],
-        "an interval that holds 1, or a recipe of training that lifts `minde` alone.",
+        "an interval on the other side of 1, or a recipe of training that lifts `minde` alone.",
     ),
     Finding(
         "Of bounds, those by clones are the tightest from above; from below the moment-matched one is not "

@@ -27,7 +27,7 @@ from gmm_speciation.benchmark.worker import levels_of
 from gmm_speciation.estimators.base import Access, Problem
 from gmm_speciation.estimators.learned import MINDE
 from gmm_speciation.estimators.path_integral import integrate
-from gmm_speciation.estimators.paths import in_batches, path_levels
+from gmm_speciation.estimators.paths import in_batches, noisy_end, path_levels
 from gmm_speciation.processes import variance_preserving
 from gmm_speciation.reporting import terminal
 
@@ -70,7 +70,7 @@ def parts_of(id: str, num_samples: int) -> dict[str, float]:
     law = task.law
     grid = levels_of(task)
     problem = Problem(law.mixture, law.classes, grid, num_samples, 0, Access.SCORES, id)
-    levels, places = path_levels(problem.log_snr)
+    levels, places = path_levels(problem.log_snr, noisy_end(problem))
 
     def paths(model, held, labels, key):
         noise = jax.random.normal(key, held.shape, held.dtype)
