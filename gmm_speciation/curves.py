@@ -100,9 +100,12 @@ class ClockedCurve(eqx.Module):
     curve: "EntropyCurve"
     process: DiffusionProcess
 
-    def peak(self) -> ClockedPeak:
-        """Where `dH/dt` is largest; differs from the peak per unit log-SNR at finite dimension."""
-        return ClockedPeak(*self.curve._greatest(self.times, self._slope()))
+    def peak(self, *, at_end: bool = False) -> ClockedPeak:
+        """Where `dH/dt` is largest; differs from the peak per unit log-SNR at finite dimension.
+
+        Warns as `EntropyCurve.peak`.
+        """
+        return ClockedPeak(*self.curve._greatest(self.times, self._slope(), at_end))
 
     def peaks(self) -> tuple[ClockedPeak, ...]:
         """All maxima of `dH/dt` that persist, in the order of sampling: from noise to signal."""
@@ -222,9 +225,12 @@ class EntropyCurve(eqx.Module):
             self.trust,
         )
 
-    def peak(self) -> Peak:
-        """Where `-dH/dlambda` is largest, by a spline through the curve."""
-        return Peak(*self._greatest(self.log_snr, np.ones_like(self.log_snr)))
+    def peak(self, *, at_end: bool = False) -> Peak:
+        """Where `-dH/dlambda` is largest, by a spline through the curve.
+
+        Warns where that is at an end of the levels, unless the caller says that it may be (`at_end`).
+        """
+        return Peak(*self._greatest(self.log_snr, np.ones_like(self.log_snr), at_end))
 
     def peaks(self) -> tuple[Peak, ...]:
         """All maxima of `-dH/dlambda` that persist, in the order of sampling: from noise to signal.
@@ -272,12 +278,14 @@ class EntropyCurve(eqx.Module):
         """Position, height, share and persistence of every maximum of `slope * rate`, signal first."""
         return [self._read(position, slope, top) for top in self._tops(slope)]
 
-    def _greatest(self, position: np.ndarray, slope: np.ndarray) -> tuple[Estimate, ...]:
+    def _greatest(
+        self, position: np.ndarray, slope: np.ndarray, at_end: bool
+    ) -> tuple[Estimate, ...]:
         """The same of the greatest one, whether or not it stands above the noise."""
         best = int(np.argmax(np.asarray(self.rate.value, float) * slope))
         alone = Maximum(best, None, 0, len(position) - 1)
         read = self._maxima(position, slope) or [self._read(position, slope, alone)]
-        if best in (0, len(position) - 1) and self.rate.value[best] != 0:
+        if not at_end and best in (0, len(position) - 1) and self.rate.value[best] != 0:
             warnings.warn(
                 f"The rate is largest at an end of the levels, {in_digits(position[best])}, and may be "
                 "larger beyond; widen the grid.",

@@ -265,7 +265,7 @@ def read_points(curve: EntropyCurve) -> dict[str, Estimate]:
     if len(inside) < 4:
         raise ValueError(f"The entropy falls within {len(inside)} levels; train for more steps.")
     clocked = curve.part(slice(inside[0], inside[-1] + 1)).on(clock)
-    peak = clocked.peak().time
+    peak = clocked.peak(at_end=True).time
     if not clocked.times[0] < float(peak.value) < clocked.times[-1]:
         peak = Estimate.exact(np.asarray(np.nan))
     return {"half entropy": _time(half), "entropic peak": peak}

@@ -15,7 +15,6 @@ off the truth on the same levels, so an estimator that returns the truth has no 
 a rate of its own gets the slope of a monotone cubic through its entropies.
 """
 
-import warnings
 from collections.abc import Mapping
 from typing import Any
 
@@ -53,7 +52,10 @@ def score(row: Mapping[str, Any], truth: EntropyCurve) -> dict[str, float | None
         "bias": float(error.mean()),
         "raw": float(np.sqrt(np.mean((raw - exact) ** 2))),
         "rate": float(np.sqrt(np.mean((rates - np.asarray(truth.rate.value)) ** 2))),
-        "peak": abs(_peak(estimated) - _peak(truth)),
+        # Of an estimate that is wrong it may be at an end.
+        "peak": abs(
+            float(estimated.peak(at_end=True).log_snr.value) - float(truth.peak().log_snr.value)
+        ),
         "window": _window(estimated, truth),
         "inside": _inside(row, low, high),
         "violation": _violation(
@@ -98,12 +100,6 @@ def _violation(
         return None
     beyond = values - high if kind is Kind.LOWER else low - values
     return float(max((beyond - noise).max(), 0.0))
-
-
-def _peak(curve: EntropyCurve) -> float:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of an estimate that is wrong it may be at an end
-        return float(curve.peak().log_snr.value)
 
 
 def _window(estimated: EntropyCurve, truth: EntropyCurve) -> float | None:

@@ -25,11 +25,10 @@ import numpy as np
 from gmm_speciation.curves import EntropyCurve
 from gmm_speciation.estimate import Estimate
 from gmm_speciation.reporting.claims import Verdict
-from gmm_speciation.reporting.trust import Check, End, Trust
-from gmm_speciation.reporting.trust import (
-    TrustWarning as TrustWarning,
-)  # a public name of the package
+from gmm_speciation.reporting.trust import Check, End, Trust, TrustWarning
 from model_bridges.entropy.evidence import UNDECIDED, Evidence
+
+__all__ = ["Trust", "TrustWarning", "trusted"]  # two of them are public names of this package, too
 
 LARGEST_ERROR = 1.25
 NAMING = 0.05

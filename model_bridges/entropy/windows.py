@@ -5,7 +5,6 @@ Guidance outside of it pushes towards a class before, or after, the choice is op
 2024, arXiv 2404.07724, find such an interval by search), so a window is a first proposal for it.
 """
 
-import warnings
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Literal, NoReturn
@@ -215,9 +214,8 @@ def compare_windows(
     def half(curve: EntropyCurve) -> float:
         return float(curve.crossing(curve.prior_entropy / 2).value)
 
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # a peak at an end of the levels is said by the checks
-        peak = difference(lambda curve: float(curve.peak().log_snr.value))
+    # One at an end of the levels is said by the checks.
+    peak = difference(lambda curve: float(curve.peak(at_end=True).log_snr.value))
     assert peak is not None  # every curve has a largest rate
     return WindowDifference(
         *names,

@@ -179,10 +179,9 @@ def test_bad_input():
     ):
         with pytest.raises(ValueError, match=f"nothing of the {of} is decided"):
             control.entropic_times(law, process, 8, of=of, partition=groups)
+    # Decided long before the clean end.
     points = gs.GaussianMixture.isotropic(np.array([[1.0, 0.0], [-1.0, 0.0]]), 0.0)
-    assert np.all(
-        np.diff(control.entropic_times(points, process, 8)) < 0
-    )  # decided long before the end
+    assert np.all(np.diff(control.entropic_times(points, process, 8)) < 0)
     with pytest.raises(ValueError, match="on the line"):
         control.quantiles(LAW, np.array([0.5]))
     with pytest.raises(ValueError, match="at least two classes"):

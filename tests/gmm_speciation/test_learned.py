@@ -24,7 +24,7 @@ from gmm_speciation.estimators import Access, problem_of
 from gmm_speciation.estimators.registry import ESTIMATORS, LEARNED
 from gmm_speciation.exact import binary_entropy
 from gmm_speciation.learned.classifying import information
-from gmm_speciation.learned.data import data_of
+from gmm_speciation.learned.data import data_of, noisy_data_of
 from gmm_speciation.learned.denoising import train_denoiser
 from gmm_speciation.learned.training import Recipe
 
@@ -130,6 +130,17 @@ def test_the_order_of_the_rows_does_not_enter():
         )
         assert abs(in_order - out_of) < 0.01
     assert abs(information(values, labels, "infonce").mean() - np.log(2)) < 0.01
+
+
+@pytest.mark.parametrize("unit", [1e-12, 1e9])
+def test_states_are_measured_in_units_of_their_own(unit):
+    x = np.random.default_rng(0).standard_normal((2, 50, 3))
+    labels = np.zeros((2, 50), int)
+    assert float(data_of(unit * x[0], labels[0]).size / unit) == pytest.approx(
+        float(data_of(x[0], labels[0]).size), rel=1e-5
+    )
+    in_units = noisy_data_of(unit * x, labels).x
+    np.testing.assert_allclose(in_units, noisy_data_of(x, labels).x, rtol=1e-4, atol=1e-5)
 
 
 def test_infonce_cannot_report_more_than_the_log_of_its_batch():

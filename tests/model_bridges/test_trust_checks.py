@@ -17,7 +17,10 @@ from gmm_speciation.reporting.trust import Check
 from gmm_speciation.shares import Share
 from model_bridges.entropy.evidence import Evidence
 from model_bridges.entropy.linear_bounds import scalar_bound, wiener_errors
+from model_bridges.entropy.problem import problem
+from model_bridges.entropy.tracking import TrackingJob
 from model_bridges.entropy.trust import trusted
+from model_bridges.runs.jobs import collect
 
 # Bounds and verdicts
 
@@ -113,13 +116,18 @@ def test_verdicts(value, stderr, verdict, level):
     assert (claim.verdict, claim.sigma) == (verdict, [2.0, 3.0][level])
 
 
-def beyond(top, estimator="tracking", **options):
-    """What the curve of a pair of distance 4 says about the levels above `top`."""
-    mixture = gs.families.symmetric_pair(4, separation=1.0, variance=0.25)
-    x0, labels = draw(mixture, 256, 2)
-    sigmas = np.geomspace(0.05, top, 24)
-    options = {"sigmas": sigmas, "estimator": estimator, **options}
-    curve = curve_of(mb.mixture_denoiser(mixture), x0, labels, **options)
+PAIR = gs.families.symmetric_pair(4, separation=1.0, variance=0.25)  # of distance 4
+
+
+def beyond(top, estimator="tracking", end=80.0):
+    """What the curve of a pair says about the levels above `top`; the model's own end at `end`."""
+    x0, labels = draw(PAIR, 256, 2)
+    denoiser = mb.mixture_denoiser(PAIR, sigma_range=(0.002, end))
+    curve = curve_of(denoiser, x0, labels, sigmas=np.geomspace(0.05, top, 24), estimator=estimator)
+    return _beyond(curve)
+
+
+def _beyond(curve):
     return next(one for one in curve.trust.checks if "beyond" in one.name)
 
 
@@ -141,12 +149,26 @@ def test_levels_that_begin_too_late_are_named(estimator):
             assert check.measured == pytest.approx(information, rel=0.1)
 
 
-@pytest.mark.parametrize("estimator", ["elbo", "clones"])
-def test_what_begins_with_a_posterior_of_its_own_may_begin_anywhere(estimator):
+@pytest.mark.parametrize(("estimator", "near"), [("elbo", "no"), ("clones", "open")])
+def test_what_begins_with_a_posterior_of_its_own_may_begin_anywhere(estimator, near):
     """It takes the posterior for the prior where the model's noise ends."""
     check = beyond(1.5, estimator)
     assert check.verdict == "yes"
-    assert check.measured < 0.01
+    assert 0 < check.measured < 0.01
+    # The rate of clones is the slope of sampled bounds, and resolves less.
+    assert beyond(1.5, estimator, end=1.6).verdict == near
+
+
+def test_trajectories_begin_as_noise_alone():
+    """Which says nothing of the class, at whatever level; noised images at that level do."""
+    sigmas = np.geomspace(0.05, 1.5, 24)
+    x0, labels = draw(PAIR, 64, 2)
+    given = problem(mb.mixture_denoiser(PAIR), x0, labels, sigmas=sigmas)
+    for trajectories, verdict in ((True, "yes"), (False, "no")):
+        job = TrackingJob(given, trajectories=trajectories)
+        merged = collect(job)
+        curve = trusted(job.curve(merged, "classes"), job.evidence(merged, "classes"))
+        assert _beyond(curve).verdict == verdict
 
 
 # The curve itself
