@@ -45,6 +45,7 @@ from gmm_speciation.processes import variance_preserving
 
 FOLDS = 2
 DRAWS = 4  # noises of a clean state
+CHUNK_MIB = 32  # of distances between samples at a time, near the processor and few of n * n
 _SINGLE_PRECISION = 2048  # dimensions from which the state is kept in float32
 
 

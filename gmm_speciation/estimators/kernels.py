@@ -11,7 +11,7 @@ import numpy as np
 from scipy.special import logsumexp
 
 from gmm_speciation.estimate import Estimate
-from gmm_speciation.estimators.base import LevelEstimator, check_samples
+from gmm_speciation.estimators.base import CHUNK_MIB, LevelEstimator, check_samples
 
 
 class _KernelDensity(LevelEstimator):
@@ -20,26 +20,36 @@ class _KernelDensity(LevelEstimator):
     leave_out: ClassVar[bool]
 
     def level(self, x, labels, prior, rng):
-        from sklearn.metrics.pairwise import euclidean_distances
+        from sklearn.metrics import pairwise_distances_chunked
 
         check_samples(x, labels, len(prior), 3)
-        dim, num_classes = x.shape[1], len(prior)
-        square = euclidean_distances(x.astype(float), squared=True)
-        log_density = np.empty((len(x), num_classes))
-        for c in range(num_classes):
-            own = np.flatnonzero(labels == c)
-            variance = max(float(x[own].var(0).mean()), 1e-30) * len(own) ** (-2 / (dim + 4))
-            exponent = -square[:, own] / (2 * variance)
-            count = np.full(len(x), float(len(own)))
+        order = np.argsort(labels, kind="stable")
+        x, labels = x[order] - x.mean(0, dtype=float), labels[order]
+        dim, counts = x.shape[1], np.bincount(labels, minlength=len(prior))
+        starts = np.cumsum(counts) - counts
+        variance = np.stack([np.var(x[labels == c], 0).mean() for c in range(len(prior))])
+        variance = np.maximum(variance, 1e-30) * counts ** (-2 / (dim + 4))
+
+        def log_densities(square: np.ndarray, start: int) -> np.ndarray:
+            rows = np.arange(len(square))
+            exponent = np.multiply(square, (-0.5 / variance)[labels], out=square)
             if self.leave_out:
-                exponent[own, np.arange(len(own))] = -np.inf
-                count[own] -= 1
-            log_density[:, c] = (
-                logsumexp(exponent, axis=1) - np.log(count) - dim / 2 * np.log(variance)
-            )
-        joint = log_density + np.log(prior)
-        log_p = joint - logsumexp(joint, axis=1, keepdims=True)
-        own = -log_p[np.arange(len(x)), labels]
+                exponent[rows, start + rows] = -np.inf
+            largest = np.maximum.reduceat(exponent, starts, 1)
+            exponent -= np.repeat(largest, counts, 1)
+            return largest + np.log(np.add.reduceat(np.exp(exponent, out=exponent), starts, 1))
+
+        chunks = pairwise_distances_chunked(
+            x,
+            reduce_func=log_densities,
+            metric="euclidean",
+            squared=True,
+            working_memory=CHUNK_MIB,
+        )
+        others = counts - np.eye(len(prior))[labels] * self.leave_out
+        joint = np.concatenate(list(chunks)) - np.log(others) - dim / 2 * np.log(variance)
+        joint += np.log(prior)
+        own = logsumexp(joint, axis=1) - joint[np.arange(len(x)), labels]
         return Estimate.exact(np.asarray(own.mean()))
 
 

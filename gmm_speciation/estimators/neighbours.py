@@ -10,26 +10,30 @@ Gao, Kannan, Oh & Viswanath 2017 for mixtures of discrete and continuous, as in 
 epsilon_i is the distance of (x_i, c_i) to its k-th neighbour in the maximum of the metrics, n_x and n_y how
 many points are strictly closer in each alone, the point itself among them,
 
-    I = < psi(k_i) + log n - psi(n_x) - psi(n_y) >,
+    I = < psi(k) + log n - psi(n_x) - psi(n_y) >.
 
-and where epsilon_i = 0 all three count the points at distance 0. (Their algorithm 1 has log(n + 1) for
-psi(n), which is log(k + 1) - psi(k) too low for classes far apart, 0.46 nats at k = 3.) Coordinates of x,
+(Their algorithm 1 has log(n + 1) for psi(n), which is log(k + 1) - psi(k) too low for classes far apart, 0.46
+nats at k = 3. Points at distance 0, for which they count otherwise, are told apart below.) Coordinates of x,
 scaled to unit variance, are compared by their largest difference. Classes are equal or they are not, which
-no finite distance says: two classes are infinitely far apart, so that the units of x do not matter.
+no finite distance says: two classes are infinitely far apart, so that the units of x do not matter. Then
+epsilon_i = d_i, n_x = m_i and n_y = n_c: but for log n the two estimators differ in how x is compared.
 
 Both need a density, and data that were rounded have none: neighbours are then at distance 0. Ties are
 broken by seeded independent noise, uniform on one step of the rounding. Rounding once more gives the tied
 value back, so H(C|X) is what it was.
 """
 
+from typing import ClassVar
+
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from scipy.special import digamma
 
 from gmm_speciation.estimate import Estimate
-from gmm_speciation.estimators.base import LevelEstimator, check_samples
+from gmm_speciation.estimators.base import CHUNK_MIB, LevelEstimator, check_samples
 
 _NEIGHBOURS = 3
+_TREE_DIM = 8  # above, trees lose to products
 
 
 def entropy_of_prior(prior: np.ndarray) -> float:
@@ -70,56 +74,61 @@ def untied(x: np.ndarray, rng: np.random.Generator) -> Float[np.ndarray, "n d"]:
     return points + np.where(tied, rng.uniform(-step / 2, step / 2, x.shape), 0.0)
 
 
-class Ross(LevelEstimator):
-    title = "k nearest neighbours, discrete-continuous"
-    reference = "Ross 2014, PLoS ONE 9(2) e87357"
+class _Neighbours(LevelEstimator):
     family = "neighbours"
+    metric: ClassVar[str]
 
     def level(self, x, labels, prior, rng):
-        from sklearn.metrics import pairwise_distances
         from sklearn.neighbors import NearestNeighbors
 
-        x = untied(check_samples(x, labels, len(prior), _NEIGHBOURS + 1), rng)
-        counts = np.bincount(labels, minlength=len(prior))
+        x = self.scaled(untied(check_samples(x, labels, len(prior), _NEIGHBOURS + 1), rng))
         radius = np.empty(len(x))
         for c in range(len(prior)):
-            own = x[labels == c]
-            found = NearestNeighbors(n_neighbors=_NEIGHBOURS).fit(own)
+            found = NearestNeighbors(n_neighbors=_NEIGHBOURS, metric=self.metric).fit(
+                x[labels == c]
+            )
             radius[labels == c] = found.kneighbors()[0][:, -1]
-        if x.shape[1] <= 8:
-            tree = NearestNeighbors(algorithm="kd_tree").fit(x)._tree
-            # Rounding must not leave the k-th neighbour outside its own ball.
-            within = tree.query_radius(x, radius * (1 + 1e-12), count_only=True)
-        else:
-            distance = pairwise_distances(x)
-            within = np.sum(distance <= radius[:, None] * (1 + 1e-6), axis=1)
-        information = (
-            digamma(len(x))
-            + digamma(_NEIGHBOURS)
-            - digamma(counts[labels]).mean()
-            - digamma(np.maximum(within - 1, _NEIGHBOURS)).mean()  # not x_i itself
-        )
+        within = np.maximum(self.within(x, radius), _NEIGHBOURS)
+        counts = np.bincount(labels, minlength=len(prior))
+        information = self.total(len(x)) + digamma(_NEIGHBOURS)
+        information -= digamma(counts[labels]).mean() + digamma(within).mean()
         return Estimate.exact(np.asarray(entropy_of_prior(prior) - information))
 
+    def within(self, x: np.ndarray, radius: np.ndarray) -> Int[np.ndarray, " n"]:
+        """How many other points are no farther, counted without the whole matrix of distances."""
+        from sklearn.metrics import pairwise_distances_chunked
+        from sklearn.neighbors import KDTree
 
-class MixedKraskov(LevelEstimator):
+        # Rounding must not leave the k-th neighbour outside its own ball; products round more.
+        trees = x.shape[1] <= _TREE_DIM
+        radius = radius * (1 + (1e-6 if self.metric == "euclidean" and not trees else 1e-12))
+        if trees:
+            return KDTree(x, metric=self.metric).query_radius(x, radius, count_only=True) - 1
+
+        def count(distance: np.ndarray, start: int) -> np.ndarray:
+            return np.sum(distance <= radius[start : start + len(distance), None], axis=1) - 1
+
+        chunks = pairwise_distances_chunked(
+            x, reduce_func=count, metric=self.metric, working_memory=CHUNK_MIB
+        )
+        return np.concatenate(list(chunks))
+
+
+class Ross(_Neighbours):
+    title = "k nearest neighbours, discrete-continuous"
+    reference = "Ross 2014, PLoS ONE 9(2) e87357"
+    metric = "euclidean"
+    total = staticmethod(digamma)
+
+    def scaled(self, x):
+        return x
+
+
+class MixedKraskov(_Neighbours):
     title = "KSG for mixed variables"
     reference = "Gao, Kannan, Oh & Viswanath 2017, arXiv 1709.06212"
-    family = "neighbours"
+    metric = "chebyshev"
+    total = staticmethod(np.log)
 
-    def level(self, x, labels, prior, rng):
-        from scipy.spatial.distance import pdist, squareform
-
-        x = untied(check_samples(x, labels, len(prior), _NEIGHBOURS + 1), rng)
-        distance = squareform(pdist(x / np.maximum(x.std(0), 1e-30), "chebyshev"))
-        same = labels[:, None] == labels[None, :]
-        joint = np.where(same, distance, np.inf)
-        np.fill_diagonal(joint, np.inf)
-        epsilon = np.partition(joint, _NEIGHBOURS - 1, axis=1)[:, _NEIGHBOURS - 1]
-        apart = epsilon > 0
-        closer = np.where(apart[:, None], distance < epsilon[:, None], distance <= 0)
-        k = np.where(apart, _NEIGHBOURS, np.sum(closer & same, 1))
-        information = (
-            digamma(k) + np.log(len(x)) - digamma(closer.sum(1)) - digamma(same.sum(1))
-        ).mean()
-        return Estimate.exact(np.asarray(entropy_of_prior(prior) - information))
+    def scaled(self, x):
+        return x / np.maximum(x.std(0), 1e-30)

@@ -1,9 +1,11 @@
 """Fitted classes, calibrated classifiers and mixed neighbours, against dense numpy, scipy and plain loops."""
 
+import tracemalloc
+
 import numpy as np
 import pytest
 from scipy.special import digamma, log_softmax
-from scipy.stats import multivariate_normal
+from scipy.stats import gaussian_kde, multivariate_normal
 
 from gmm_speciation import families
 from gmm_speciation.estimators import Access, problem_of
@@ -116,3 +118,36 @@ def test_what_claims_an_interval_is_in_the_table_of_coverage(name):
     )
     outcome = ESTIMATORS[name]().curve(problem)
     assert outcome.has_interval == (name in CLAIMING)
+
+
+@pytest.mark.parametrize("name", ["ross", "ksg", "kde", "kde-loo"])
+@pytest.mark.parametrize("dim", [2, 12])
+def test_memory_of_distances_grows_with_samples_not_with_pairs(name, dim, rng):
+    """All 8,000 x 8,000 distances are 512 MB."""
+    labels = np.arange(8000) % 2
+    x = rng.normal(size=(8000, dim)) + labels[:, None]
+    tracemalloc.start()
+    ESTIMATORS[name]().level(x, labels, np.full(2, 0.5), rng)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 150e6
+
+
+@pytest.mark.parametrize("leave_out", [False, True])
+def test_kernel_densities_are_scipys(leave_out, rng):
+    """Point by point in one dimension, far from the origin; labels in no order, classes of unequal sizes."""
+    labels = rng.choice(3, 200, p=[0.5, 0.3, 0.2])
+    x = 1e6 + rng.normal(size=200) * (1 + labels) + 2 * labels
+    prior = np.array([0.6, 0.3, 0.1])
+    entropy = []
+    for i in range(200):
+        log_density = np.empty(3)
+        for c in range(3):
+            own = x[labels == c]
+            width = own.std() * len(own) ** -0.2
+            seen = x[(labels == c) & (np.arange(200) != i)] if leave_out else own
+            kernel = gaussian_kde(seen, width / seen.std(ddof=1))
+            log_density[c] = kernel.logpdf(x[i])[0]
+        entropy.append(-log_softmax(log_density + np.log(prior))[labels[i]])
+    found = ESTIMATORS["kde-loo" if leave_out else "kde"]().level(x[:, None], labels, prior, rng)
+    assert float(found.value) == pytest.approx(np.mean(entropy), abs=1e-8)
