@@ -152,6 +152,56 @@ def as_reals(x: Any, name: str) -> np.ndarray:
     return array
 
 
+def as_values(
+    x: Any,
+    name: str,
+    expected: str = "be finite",
+    allowed: Callable[[np.ndarray], Any] = np.isfinite,
+) -> Float[np.ndarray, "*shape"]:
+    """`x` in numpy and float64, where `allowed` holds everywhere: for what is computed outside JAX.
+
+    Raises:
+        ValueError: As `as_reals`; or that `name` must do what is `expected`, and what came instead.
+    """
+    values = np.asarray(as_reals(x, name), float)
+    if not np.all(allowed(values)):
+        raise ValueError(f"`{name}` must {expected}; got {_short(values)}.")
+    return values
+
+
+def as_axis(
+    x: Any, name: str, expected: str, allowed: Callable[[np.ndarray], Any]
+) -> Float[np.ndarray, " T"]:
+    """As `as_values`, for a number or a vector, of which `allowed` is asked for the whole.
+
+    Raises:
+        ValueError: As there, or if it has more axes or is empty.
+    """
+    values = np.atleast_1d(as_values(x, name, expected, lambda _: True))
+    if values.ndim != 1 or not len(values):
+        raise ValueError(f"`{name}` must be a number or a vector; got {_short(values)}.")
+    return as_values(values, name, expected, allowed)
+
+
+def positive(values: np.ndarray) -> np.ndarray:
+    """Which of them are positive and finite."""
+    return np.asarray((values > 0) & np.isfinite(values))
+
+
+def as_rising(x: Any, name: str, least: int = 1) -> Float[np.ndarray, " T"]:
+    """As `as_axis`, positive, finite and strictly increasing."""
+    return as_axis(
+        x,
+        name,
+        "be positive, finite and strictly increasing" + f", {least} or more" * (least > 1),
+        lambda v: len(v) >= least and np.all(positive(v)) and np.all(np.diff(v) > 0),
+    )
+
+
+def _short(values: np.ndarray) -> str:
+    return str(values.tolist()) if 0 < values.size < 6 else f"shape {values.shape}"
+
+
 def check_labels(labels: Int[np.ndarray, " n"], message: str) -> None:
     """Refuse labels that are not 0..C-1 without gaps, before anything is as large as a label says.
 

@@ -73,7 +73,7 @@ def decision_snr(mixture: Law, log_snr: ArrayLike) -> Float[Array, "*T"]:
             "The decision SNR is defined for two components that share a covariance; got "
             f"{mixture.num_components} components of {type(mixture).__name__}."
         )
-    levels = jnp.asarray(log_snr, float)
+    levels = as_float_array(log_snr, "log_snr")
     return _pair_snr(reduced, levels.reshape(-1)).reshape(levels.shape)
 
 

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 from scipy.linalg import helmert
 
-from gmm_speciation.checks import ArrayLike
+from gmm_speciation.checks import ArrayLike, as_float_array
 from gmm_speciation.mixtures import GaussianMixture
 from gmm_speciation.parameters import in_range
 from gmm_speciation.partitions import Hierarchy, Partition
@@ -212,7 +212,7 @@ def empirical(points: ArrayLike, variance: float = 0.0) -> GaussianMixture:
     Raises:
         ValueError: If the points are not `(n, d)` and finite, or the variance is negative.
     """
-    return GaussianMixture.isotropic(points, variance)
+    return GaussianMixture.isotropic(as_float_array(points, "points"), variance)
 
 
 def _simplex(num_points: int) -> np.ndarray:

@@ -28,7 +28,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
-from gmm_speciation.checks import ArrayLike, as_float_array, as_states, check_label
+from gmm_speciation.checks import ArrayLike, as_axis, as_float_array, as_states, check_label
 from gmm_speciation.guidance import Guidance, Unguided
 from gmm_speciation.guidance.posteriors import check_classes
 from gmm_speciation.inference import Classes, class_denoisers, denoiser
@@ -101,12 +101,12 @@ class ReverseLevels(eqx.Module):
 
 
 def _levels(process: DiffusionProcess, times: ArrayLike):
-    grid = np.asarray(times, float)
-    if grid.ndim != 1 or len(grid) < 2 or not np.all(np.diff(grid) < 0):
-        raise ValueError(
-            "`times` must decrease strictly, with at least two points; got "
-            f"{grid if grid.size < 6 else f'shape {grid.shape}'}."
-        )
+    grid = as_axis(
+        times,
+        "times",
+        "decrease strictly, with at least two points",
+        lambda t: len(t) > 1 and np.all(np.diff(t) < 0),
+    )
     first, last = process.time_range
     if grid.min() < first or grid.max() > last:
         raise ValueError(

@@ -24,7 +24,7 @@ import numpy as np
 from jaxtyping import Float
 
 from gmm_speciation.asymptotics.two_classes import SeparatedMeans
-from gmm_speciation.checks import ArrayLike
+from gmm_speciation.checks import ArrayLike, as_axis, positive
 
 
 class ClockWindows(eqx.Module):
@@ -63,10 +63,10 @@ def clock_windows(
         ValueError: If the share is not inside (0, 1), a number is not valid, or the classes overlap so
             much that kappa never reaches the clean end of the window.
     """
-    dims = np.atleast_1d(np.asarray(dim, float))
+    dims = as_axis(
+        dim, "dim", "hold finite numbers of at least 1", lambda d: positive(d) & (d >= 1)
+    )
     law = SeparatedMeans(separation)
-    if dims.ndim != 1 or not np.all((dims >= 1) & np.isfinite(dims)):
-        raise ValueError(f"`dim` must be finite numbers of at least 1, one-dimensional; got {dim}.")
     if not (np.isfinite(variance) and variance >= 0):
         raise ValueError(f"`variance` must not be negative and be finite; got {variance}.")
     window = law.window(mass)

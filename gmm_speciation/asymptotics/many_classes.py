@@ -22,7 +22,7 @@ from scipy.interpolate import PPoly, make_interp_spline
 from scipy.optimize import brentq
 
 from gmm_speciation import exact
-from gmm_speciation.checks import ArrayLike
+from gmm_speciation.checks import ArrayLike, as_axis
 from gmm_speciation.speciation import CLONE_SHARE
 
 _POINTS = 96
@@ -45,9 +45,7 @@ def many_class_limit(u: ArrayLike) -> ManyClassLimit:
     Raises:
         ValueError: If u is negative or not one-dimensional.
     """
-    share = np.atleast_1d(np.asarray(u, float))
-    if share.ndim != 1 or not np.all(share >= 0):
-        raise ValueError("`u` must be one-dimensional and not negative.")
+    share = as_axis(u, "u", "be numbers that are not negative", lambda u: u >= 0)
     before = share < 2
     return ManyClassLimit(
         share,
@@ -89,9 +87,12 @@ def criteria_by_classes(num_classes: ArrayLike) -> ClassCriteria:
     Raises:
         ValueError: If one is not a whole number of at least 2.
     """
-    counts = np.atleast_1d(np.asarray(num_classes, float))
-    if counts.ndim != 1 or not np.all((counts >= 2) & (counts == np.round(counts))):
-        raise ValueError(f"`num_classes` must be whole numbers of at least 2; got {num_classes}.")
+    counts = as_axis(
+        num_classes,
+        "num_classes",
+        "hold whole numbers of at least 2",
+        lambda k: (k >= 2) & (k % 1 == 0),
+    )
     half, peak, cloning = np.array([_entropic_criteria(count) for count in counts]).T
     return ClassCriteria(counts, half, peak, cloning, counts, counts)
 

@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from jaxtyping import Float, PRNGKeyArray
 
-from gmm_speciation.checks import ArrayLike
+from gmm_speciation.checks import ArrayLike, as_axis, as_values, positive
 from gmm_speciation.estimate import Estimate, Readable
 from gmm_speciation.processes import DiffusionProcess, OrnsteinUhlenbeck
 from gmm_speciation.reduction import Law
@@ -31,7 +31,7 @@ class ScalingFit(Readable):
 
     def __call__(self, dim: ArrayLike) -> Float[np.ndarray, "*shape"]:
         """The line at dimension `dim`."""
-        log_dim = np.log(np.asarray(dim, float))
+        log_dim = np.log(as_values(dim, "dim", "be positive and finite", positive))
         return np.asarray(float(self.slope.value) * log_dim + float(self.intercept.value))
 
     @property
@@ -48,13 +48,13 @@ def fit_scaling(dims: ArrayLike, times: Estimate | ArrayLike) -> ScalingFit:
         times: `(N,)`, with standard errors (all positive), or exact.
 
     Raises:
-        ValueError: If there are fewer than three points, shapes disagree, a time is not finite, or only
-            some of the points have an error.
+        ValueError: If there are fewer than three points, shapes disagree, a dimension is not positive, a
+            time not finite, or only some of the points have an error.
     """
-    log_dim = np.log(np.asarray(dims, float))
-    points = times if isinstance(times, Estimate) else Estimate.exact(np.asarray(times, float))
+    log_dim = np.log(as_axis(dims, "dims", "be positive and finite", positive))
+    points = times if isinstance(times, Estimate) else Estimate.exact(as_values(times, "times"))
     value, stderr = np.asarray(points.value, float), np.asarray(points.stderr, float)
-    if log_dim.ndim != 1 or len(log_dim) < 3 or np.ptp(log_dim) == 0:
+    if len(log_dim) < 3 or np.ptp(log_dim) == 0:
         raise ValueError(
             "A line with an interval needs at least three points at different dimensions; got "
             f"{dims}."

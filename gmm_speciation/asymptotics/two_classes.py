@@ -27,7 +27,7 @@ from scipy.interpolate import CubicSpline
 from scipy.optimize import brentq, minimize_scalar
 
 from gmm_speciation import exact
-from gmm_speciation.checks import ArrayLike
+from gmm_speciation.checks import ArrayLike, as_axis, as_float_array, as_values, positive
 
 _SEARCH = (-12.0, 8.0)  # of log kappa: the rate is below 1e-5 of its peak outside
 
@@ -88,11 +88,11 @@ class TwoClassLaw(eqx.Module):
 
     def kappa(self, offset: ArrayLike) -> Float[Array, "*shape"]:
         """`e^{-p tau}` at offsets `tau = t - t_S`."""
-        return jnp.exp(-self.exponent * jnp.asarray(offset, float))
+        return jnp.exp(-self.exponent * as_float_array(offset, "offset"))
 
     def curve(self, offset: ArrayLike) -> LimitCurve:
         """Entropy, rate and agreement at offsets `(T,)`."""
-        tau = jnp.atleast_1d(jnp.asarray(offset, float))
+        tau = jnp.atleast_1d(as_float_array(offset, "offset"))
         kappa = self.kappa(tau)
         return LimitCurve(
             tau,
@@ -148,7 +148,7 @@ class SeparatedMeans(TwoClassLaw):
     exponent = 2.0
 
     def speciation_time(self, dim: ArrayLike) -> Float[np.ndarray, "*shape"]:
-        return np.asarray(np.log(np.asarray(dim, float)) / 2 + np.log(self.separation))
+        return np.asarray(_log_dim(dim) / 2 + np.log(self.separation))
 
 
 class EqualMeans(TwoClassLaw):
@@ -157,16 +157,22 @@ class EqualMeans(TwoClassLaw):
     variances: tuple[float, float] = (0.5, 1.5)
 
     def __check_init__(self):
-        if len(self.variances) != 2 or min(self.variances) < 0 or np.ptp(self.variances) == 0:
+        v = np.asarray(self.variances)
+        if v.shape != (2,) or not np.all((v >= 0) & np.isfinite(v)) or v[0] == v[1]:
             raise ValueError(
-                f"`variances` must be two different numbers of at least 0; got {self.variances}."
+                "`variances` must be two different finite numbers of at least 0; got "
+                f"{self.variances}."
             )
 
     exponent = 4.0
 
     def speciation_time(self, dim: ArrayLike) -> Float[np.ndarray, "*shape"]:
         gap = float(np.ptp(self.variances))
-        return np.asarray(np.log(np.asarray(dim, float)) / 4 + np.log(gap**2 / 8) / 4)
+        return np.asarray(_log_dim(dim) / 4 + np.log(gap**2 / 8) / 4)
+
+
+def _log_dim(dim: ArrayLike) -> Float[np.ndarray, "*shape"]:
+    return np.asarray(np.log(as_values(dim, "dim", "be positive and finite", positive)))
 
 
 def full_width(position: ArrayLike, rate: ArrayLike) -> float:
@@ -177,9 +183,16 @@ def full_width(position: ArrayLike, rate: ArrayLike) -> float:
         rate: Rate per unit of it.
 
     Raises:
-        ValueError: If the rate does not fall to half of its maximum on both sides.
+        ValueError: If they are not two finite vectors of one length, a position comes twice, or the rate
+            does not fall to half of its maximum on both sides.
     """
-    x, y = np.asarray(position, float), np.asarray(rate, float)
+    x = as_axis(position, "position", "be finite", np.isfinite)
+    y = as_axis(rate, "rate", "be finite", np.isfinite)
+    if len(x) != len(y) or len(np.unique(x)) < max(len(x), 2):
+        raise ValueError(
+            f"There must be a rate at each of two different positions or more; got {len(y)} rates at "
+            f"{len(x)} positions, {len(np.unique(x))} of them different."
+        )
     order = np.argsort(x)
     x, y = x[order], y[order]
     spline = CubicSpline(x, y)

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from gmm_speciation.checks import ArrayLike
+from gmm_speciation.checks import ArrayLike, as_axis
 from gmm_speciation.control.distances import sliced_wasserstein
 from gmm_speciation.estimate import Estimate, Readable
 from gmm_speciation.guidance import Guidance
@@ -165,6 +165,6 @@ def removal_error(
     partition = as_partition(partition, mixture.num_components)
     check_classes(guidance, partition.num_classes)
     target = without_class(mixture, label, partition)
-    levels = jnp.atleast_1d(jnp.asarray(log_snr, float))
+    levels = jnp.asarray(as_axis(log_snr, "log_snr", "be finite", np.isfinite))
     values = _errors(mixture, target, guidance, partition, levels, key, num_samples)
     return Estimate.from_samples(np.asarray(values), 1)

@@ -14,6 +14,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int, PyTree
 
 from gmm_speciation.arrays import Level
+from gmm_speciation.checks import as_reals, is_concrete
 
 Label = int | Int[Any, " n"] | None  # a class for all states, one a state (torch), the whole
 States = Float[Any, " n *event"]  # of JAX, of torch
@@ -92,16 +93,29 @@ Scale = Parameter | Float[Array, " groups"] | Float[np.ndarray, " groups"]
 
 
 def parameter(value: Any) -> Any:
-    """A number as a leaf, in float64: a new value is new data to compiled code, not a new program."""
-    return jnp.asarray(value, float) if isinstance(value, jax.Array) else np.asarray(value, float)
+    """A strength as a leaf, in float64: a new value is new data to compiled code, not a new program.
+
+    Raises:
+        ValueError: If it is not real, or, where it is known, not finite.
+    """
+    return _leaf(value, np.isfinite, "Scales and strengths of guidance must be finite")
 
 
 def number(value: Any) -> Any:
-    """As `parameter`, for one that is of all states.
+    """As `parameter`, for one that is of all states and may be infinite.
 
     Raises:
-        ValueError: If it has an axis, which would broadcast against states or coordinates.
+        ValueError: If it has an axis, which would broadcast against states or coordinates, or is NaN.
     """
     if np.ndim(value):
         raise ValueError(f"Parameters of all states must be numbers; got shape {np.shape(value)}.")
-    return parameter(value)
+    return _leaf(value, lambda known: ~np.isnan(known), "Parameters of guidance must be numbers")
+
+
+def _leaf(value: Any, allowed: Callable[[np.ndarray], np.ndarray], message: str) -> Any:
+    if not is_concrete(value):
+        return jnp.asarray(value, float)
+    known = np.asarray(as_reals(value, "a parameter of guidance"), float)
+    if not np.all(allowed(known)):
+        raise ValueError(f"{message}; got {value}.")
+    return jnp.asarray(value, float) if isinstance(value, jax.Array) else known

@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Float
 
 from gmm_speciation.arrays import namespace
-from gmm_speciation.checks import ArrayLike
+from gmm_speciation.checks import ArrayLike, as_axis, positive
 from gmm_speciation.processes import DDPM
 
 Number = Any  # a number, or an array of the library
@@ -104,12 +104,15 @@ def feedback_temperature(
         ValueError: As `feedback_offset`, if the levels do not decrease to a positive one, or `peak` is not
             in [0, 1).
     """
-    sigma = np.append(np.asarray(levels, float), 0.0)
-    if sigma.ndim != 1 or len(sigma) < 2 or not np.all(np.diff(sigma) < 0) or not 0 <= peak < 1:
-        raise ValueError(
-            "`levels` must be positive and decrease strictly, and `peak` lie in [0, 1); got "
-            f"{sigma[:-1] if sigma.size < 6 else f'{sigma[0]:g} ... {sigma[-2]:g}'} and {peak}."
-        )
+    grid = as_axis(
+        levels,
+        "levels",
+        "hold positive, finite values that decrease strictly",
+        lambda sigma: np.all(positive(sigma)) and np.all(np.diff(sigma) < 0),
+    )
+    if not 0 <= peak < 1:
+        raise ValueError(f"`peak` must lie in [0, 1); got {peak}.")
+    sigma = np.append(grid, 0.0)
     variance = (sigma[:-1] ** 2 - sigma[1:] ** 2) * (sigma[1:] / sigma[:-1]) ** 2
     times = np.arange(len(variance)) / len(variance)
     offset = feedback_offset(purity, start, len(variance))

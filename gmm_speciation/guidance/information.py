@@ -47,7 +47,7 @@ from scipy import special
 from scipy.interpolate import CubicHermiteSpline, PchipInterpolator
 from scipy.linalg import solve_banded
 
-from gmm_speciation.checks import ArrayLike
+from gmm_speciation.checks import ArrayLike, as_rising, as_values
 from gmm_speciation.estimate import Estimate, Readable
 from gmm_speciation.guidance.curves import GuidedCurve
 
@@ -104,11 +104,9 @@ def scheduled_curve(schedule: Schedule, kappa: ArrayLike, *, prior: float = 0.5)
     """
     if not 0 < prior < 1:
         raise ValueError(f"`prior` must lie inside (0, 1); got {prior}.")
-    grid = np.atleast_1d(np.asarray(kappa, float))
-    ends, scales = np.array(schedule, float).reshape(-1, 2).T
-    if grid.ndim != 1 or not (grid[0] > 0 and np.all(np.diff(grid) > 0) and np.isfinite(grid[-1])):
-        raise ValueError("`kappa` must be positive, finite and strictly increasing.")
-    if not (np.all(np.diff(ends, prepend=0.0) > 0) and np.all(np.isfinite(scales))):
+    grid = as_rising(kappa, "kappa")
+    ends, scales = as_values(schedule, "schedule", "not be NaN", lambda x: x == x).reshape(-1, 2).T
+    if not (len(ends) and np.all(np.diff(ends, prepend=0.0) > 0) and np.all(np.isfinite(scales))):
         raise ValueError(f"A schedule needs increasing ends and finite scales; got {schedule}.")
     if ends[-1] < grid[-1]:
         raise ValueError(f"The schedule ends at {ends[-1]:.4g}, before kappa = {grid[-1]:.4g}.")
@@ -294,10 +292,8 @@ def interval_gain(scale: float, edges: ArrayLike, *, read_out: float = 4.0) -> I
     Raises:
         ValueError: If the edges do not increase or go beyond the read-out.
     """
-    ends = np.asarray(edges, float)
-    if ends.ndim != 1 or len(ends) < 2 or not (ends[0] > 0 and np.all(np.diff(ends) > 0)):
-        raise ValueError("`edges` must be at least two positive, increasing kappas.")
-    if ends[-1] > read_out:
+    ends = as_rising(edges, "edges", 2)
+    if not ends[-1] <= read_out < np.inf:
         raise ValueError(
             f"The read-out, {read_out}, must not lie before the last edge, {ends[-1]}."
         )

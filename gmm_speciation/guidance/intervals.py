@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Bool, PyTree
 
 from gmm_speciation.arrays import Level, either, like, scales
-from gmm_speciation.checks import ArrayLike, require
+from gmm_speciation.checks import ArrayLike, as_axis, require
 from gmm_speciation.guidance.base import (
     AbstractGuidance,
     Denoise,
@@ -90,12 +90,12 @@ class Interval(Guidance):
             ValueError: If the grid is not a vector that decreases strictly to 0 or above.
         """
         on_clock = isinstance(process, DiffusionProcess)
-        grid = np.asarray(times if on_clock else process, float)
-        if grid.ndim != 1 or len(grid) < 2 or not (np.all(np.diff(grid) < 0) and grid[-1] >= 0):
-            raise ValueError(
-                "The sampler's grid must be a vector that decreases strictly, from noise to signal, and is "
-                f"not negative; got shape {grid.shape}, {grid.ravel()[:5]}."
-            )
+        grid = as_axis(
+            times if on_clock else process,
+            "times",
+            "decrease strictly, from noise to signal, to 0 or above",
+            lambda t: len(t) > 1 and np.all(np.diff(t) < 0) and t[-1] >= 0,
+        )
         sigma: Any = grid[:-1]
         if isinstance(process, DiffusionProcess):
             sigma = process.sigma(sigma) / process.alpha(sigma)

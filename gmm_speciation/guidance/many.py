@@ -19,7 +19,7 @@ import numpy as np
 from jaxtyping import Float, PRNGKeyArray
 
 from gmm_speciation import exact
-from gmm_speciation.checks import ArrayLike
+from gmm_speciation.checks import ArrayLike, as_rising
 from gmm_speciation.estimate import Estimate
 from gmm_speciation.guidance.base import parameter
 from gmm_speciation.guidance.curves import GuidedCurve
@@ -47,9 +47,7 @@ def guided_classes(
     Raises:
         ValueError: If s is not positive and increasing, or there are fewer than 2 classes or paths.
     """
-    grid = np.atleast_1d(np.asarray(s, float))
-    if grid.ndim != 1 or not (grid[0] > 0 and np.all(np.diff(grid) > 0)):
-        raise ValueError("`s` must be positive and strictly increasing.")
+    grid = as_rising(s, "s")
     if num_classes < 2 or num_samples < 2 or steps_between < 1:
         raise ValueError(
             "There must be at least 2 classes, 2 paths and 1 step from one s to the next; got "

@@ -47,6 +47,7 @@ def as_patterns(patterns: ArrayLike) -> Float[Array, "N d"]:
 def _arguments(patterns: ArrayLike, xi: ArrayLike, beta: ArrayLike) -> tuple[Array, Array, Array]:
     rows = as_patterns(patterns)
     state = as_float_array(xi, "xi").astype(rows.dtype)
+    state = require(state, (abs(known(state)) < np.inf).all(), "`xi` must be finite.")
     if state.ndim < 1 or state.shape[-1] != rows.shape[1]:
         raise ValueError(
             f"`xi` must have shape (*batch, {rows.shape[1]}), as the patterns; got {state.shape}."
@@ -54,14 +55,24 @@ def _arguments(patterns: ArrayLike, xi: ArrayLike, beta: ArrayLike) -> tuple[Arr
     return rows, state, _inverse_temperature(beta, rows)
 
 
+def inverse_temperatures(values: ArrayLike, name: str) -> Float[Array, "*shape"]:
+    """Values of beta or beta_eff.
+
+    Raises:
+        ValueError: If one is not positive and finite.
+    """
+    values = as_float_array(values, name)
+    seen = known(values)
+    return require(values, (seen > 0) & (seen < np.inf), f"`{name}` must be positive and finite.")
+
+
 def _inverse_temperature(beta: ArrayLike, rows: Array) -> Array:
-    value = as_float_array(beta, "beta").astype(rows.dtype)
+    value = inverse_temperatures(beta, "beta").astype(rows.dtype)
     if value.ndim:
         raise ValueError(
             f"`beta` must be one number; got shape {value.shape}. Use `jax.vmap` for several."
         )
-    seen = known(value)
-    return require(value, (seen > 0) & (seen < np.inf), "`beta` must be positive and finite.")
+    return value
 
 
 def energy(patterns: ArrayLike, xi: ArrayLike, beta: ArrayLike) -> Float[Array, "*batch"]:

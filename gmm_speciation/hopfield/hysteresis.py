@@ -14,7 +14,7 @@ import numpy as np
 from jaxtyping import Float
 from scipy.special import softmax
 
-from gmm_speciation.checks import ArrayLike
+from gmm_speciation.checks import ArrayLike, as_rising
 from gmm_speciation.hopfield.landscape import Landscape
 
 _KICK = 1e-4  # of the way to the pattern
@@ -53,11 +53,10 @@ def hysteresis_loop(patterns: ArrayLike, index: int, beta_eff: ArrayLike) -> Loo
         ValueError: As `Landscape.of`; if there is no such pattern, or beta_eff does not increase from
             above 0.
     """
-    landscape, grid = Landscape.of(patterns), np.atleast_1d(np.asarray(beta_eff, float))
+    landscape = Landscape.of(patterns)
+    grid = as_rising(beta_eff, "beta_eff", 3)
     if not 0 <= index < len(landscape.patterns):
         raise ValueError(f"`index` must lie inside [0, {len(landscape.patterns)}); got {index}.")
-    if grid.ndim != 1 or len(grid) < 3 or not (grid[0] > 0 and np.all(np.diff(grid) > 0)):
-        raise ValueError("`beta_eff` must hold at least three increasing positive values.")
     own = landscape.patterns[index]
 
     def settled(eta: np.ndarray, b: float) -> np.ndarray:

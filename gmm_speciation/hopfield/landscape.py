@@ -23,7 +23,7 @@ import numpy as np
 from jaxtyping import Float
 from scipy.special import logsumexp, softmax
 
-from gmm_speciation.checks import ArrayLike
+from gmm_speciation.checks import ArrayLike, as_reals
 from gmm_speciation.hopfield.energy import as_patterns
 
 _RANK = 1e-10  # singular values below this share of the largest are rounding
@@ -46,7 +46,7 @@ class Landscape(NamedTuple):
                 dimensions.
         """
         # Before JAX rounds them, where it is set to single precision.
-        rows = np.asarray(patterns, float)
+        rows = np.asarray(as_reals(patterns, "patterns"), float)
         as_patterns(rows)
         if min(rows.shape) > _MAX_RANK:
             raise ValueError(

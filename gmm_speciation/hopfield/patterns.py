@@ -17,7 +17,7 @@ from jaxtyping import Array, Float
 from scipy.linalg import helmert
 
 from gmm_speciation.checks import ArrayLike
-from gmm_speciation.hopfield.energy import as_patterns
+from gmm_speciation.hopfield.energy import as_patterns, inverse_temperatures
 from gmm_speciation.reading import open_regular, read_array, read_arrays
 
 
@@ -36,18 +36,18 @@ def effective_beta(patterns: ArrayLike, beta: ArrayLike) -> Float[Array, "*shape
     """`beta_eff = beta delta^2 / 2`, a number without unit.
 
     Raises:
-        ValueError: As `mean_squared_distance`.
+        ValueError: As `mean_squared_distance`, or if beta is not positive and finite.
     """
-    return jnp.asarray(beta) * mean_squared_distance(patterns) / 2
+    return inverse_temperatures(beta, "beta") * mean_squared_distance(patterns) / 2
 
 
 def beta_from_effective(patterns: ArrayLike, beta_eff: ArrayLike) -> Float[Array, "*shape"]:
     """`beta = 2 beta_eff / delta^2`, infinite where all patterns are the same.
 
     Raises:
-        ValueError: As `mean_squared_distance`.
+        ValueError: As `mean_squared_distance`, or if beta_eff is not positive and finite.
     """
-    return 2 * jnp.asarray(beta_eff) / mean_squared_distance(patterns)
+    return 2 * inverse_temperatures(beta_eff, "beta_eff") / mean_squared_distance(patterns)
 
 
 def equidistant_patterns(

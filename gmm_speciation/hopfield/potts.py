@@ -29,7 +29,7 @@ import numpy as np
 from jaxtyping import Float
 from scipy.optimize import brentq
 
-from gmm_speciation.checks import ArrayLike
+from gmm_speciation.checks import ArrayLike, as_values, positive
 from gmm_speciation.estimate import Readable
 
 
@@ -116,9 +116,13 @@ def potts_energy(
     """`F(s)`, the energy above the symmetric state's in units of `1/beta`; s and beta_eff broadcast.
 
     Raises:
-        ValueError: If `num_patterns` is not a whole number of at least 2.
+        ValueError: If `num_patterns` is not a whole number of at least 2, s not finite, or beta_eff not
+            positive and finite.
     """
     n = _count(num_patterns)
-    s, b = np.asarray(s, float), np.asarray(beta_eff, float)
+    s, b = (
+        as_values(s, "s"),
+        as_values(beta_eff, "beta_eff", "be positive and finite", positive),
+    )
     mean_exp = np.logaddexp(b * s, np.log(n - 1)) - np.log(n)
     return np.asarray(-mean_exp + b * s / n + b * s**2 * (n - 1) / (2 * n))

@@ -24,6 +24,7 @@ from gmm_speciation.curves import EntropyCurve
 from gmm_speciation.entropy import entropy_curve
 from gmm_speciation.estimate import Estimate, Readable
 from gmm_speciation.families import empirical, equidistant
+from gmm_speciation.hopfield.energy import as_patterns
 from gmm_speciation.hopfield.patterns import mean_squared_distance
 from gmm_speciation.hopfield.potts import critical_betas
 from gmm_speciation.speciation import (
@@ -75,7 +76,7 @@ def pattern_transitions(
     Raises:
         ValueError: If the patterns are not `(N, d)` and finite, or all the same.
     """
-    mixture = empirical(patterns)
+    mixture = empirical(as_patterns(patterns))
     shift = float(np.log(mean_squared_distance(patterns) / 2))
     found = transition_grid(mixture, key=key)
     coldest = max(float(found[0]) + shift, np.log(_coldest(mixture.num_components)))

@@ -21,7 +21,7 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray
 from scipy import stats
 
 from gmm_speciation import exact, families
-from gmm_speciation.checks import ArrayLike
+from gmm_speciation.checks import ArrayLike, as_axis, positive
 from gmm_speciation.processes import OrnsteinUhlenbeck
 from gmm_speciation.shares import Share
 from gmm_speciation.speciation import CloningExperiment, simulate_cloning
@@ -140,14 +140,17 @@ def clone_pairs(
         ValueError: If a branch time lies outside the simulated range, one of `dims` is not positive, or
             there are fewer than two pairs or no step.
     """
-    wanted = np.atleast_1d(np.asarray(branch_times, float))
-    if wanted.ndim != 1 or not np.all((wanted >= 0) & (wanted <= start_time)):
-        raise ValueError(f"`branch_times` must lie in [0, {start_time:g}]; got {branch_times}.")
-    squares = np.atleast_1d(np.asarray(dims, float))
-    if not np.all(squares > 0) or num_pairs < 2 or num_steps < 1:
+    wanted = as_axis(
+        branch_times,
+        "branch_times",
+        f"lie in [0, {start_time:g}]",
+        lambda t: (t >= 0) & (t <= start_time),
+    )
+    squares = as_axis(dims, "dims", "be positive and finite", positive)
+    if num_pairs < 2 or num_steps < 1:
         raise ValueError(
-            "`dims` must be positive, `num_pairs` at least 2 and `num_steps` at least 1; got "
-            f"{dims}, {num_pairs} and {num_steps}."
+            "`num_pairs` must be at least 2 and `num_steps` at least 1; got "
+            f"{num_pairs} and {num_steps}."
         )
     grid = np.linspace(start_time, 0.0, num_steps + 1)
     branch = np.abs(grid[None, :] - wanted[:, None]).argmin(1)

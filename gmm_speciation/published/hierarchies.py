@@ -18,12 +18,12 @@ The decisions of hierarchical diffusion: Sclocchi et al. 2025 (arXiv 2402.16991)
 """
 
 import itertools
-from collections.abc import Sequence
 
 import equinox as eqx
 import numpy as np
 from jaxtyping import Float
 
+from gmm_speciation.checks import ArrayLike, as_axis, positive
 from gmm_speciation.curves import EntropyCurve
 from gmm_speciation.entropy import entropy_curve
 from gmm_speciation.estimate import Estimate
@@ -70,7 +70,7 @@ class DeepHierarchy(eqx.Module):
 
 
 def deep_hierarchy(
-    distances: Sequence[float] = DISTANCES, variance: float = 0.01, num_points: int = 181
+    distances: ArrayLike = DISTANCES, variance: float = 0.01, num_points: int = 181
 ) -> DeepHierarchy:
     """Entropies, decisions and criteria of every level of a binary tree on a line.
 
@@ -83,12 +83,12 @@ def deep_hierarchy(
         ValueError: If there are fewer than two distances, or one is not below half of the one above, so
             that subtrees would overlap, or the variance is not positive.
     """
-    steps = np.asarray(distances, float)
-    if steps.ndim != 1 or len(steps) < 2 or not np.all(steps[1:] < steps[:-1] / 2):
-        raise ValueError(
-            "`distances` must be two or more, each below half of the one above; got "
-            f"{tuple(distances)}."
-        )
+    steps = as_axis(
+        distances,
+        "distances",
+        "hold two or more, finite, positive, and each below half of the one above",
+        lambda d: len(d) > 1 and np.all(positive(d)) and np.all(d[1:] < d[:-1] / 2),
+    )
     if not (np.isfinite(variance) and variance > 0):
         raise ValueError(f"`variance` must be positive and finite; got {variance}.")
     depth, leaves = len(steps), _leaves(steps)

@@ -21,7 +21,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from gmm_speciation.checks import ArrayLike
+from gmm_speciation.checks import ArrayLike, as_axis
 from gmm_speciation.estimate import Estimate, Readable
 from gmm_speciation.inference import Classes, class_posterior, denoiser
 from gmm_speciation.mixtures import GaussianMixture
@@ -79,12 +79,12 @@ def simulate_cloning(
         )
     partition = as_partition(partition, mixture.num_components)
     grid = np.linspace(start_time, process.time_range[0], num_steps + 1)
-    wanted = np.atleast_1d(np.asarray(branch_times, float))
-    if wanted.ndim != 1 or not np.all((wanted >= grid[-1]) & (wanted <= grid[0])):
-        raise ValueError(
-            f"`branch_times` must lie in [{grid[-1]:.6g}, {grid[0]:.6g}], the simulated range; "
-            f"got {wanted}."
-        )
+    wanted = as_axis(
+        branch_times,
+        "branch_times",
+        f"lie in [{grid[-1]:.6g}, {grid[0]:.6g}], the simulated range",
+        lambda t: (t >= grid[-1]) & (t <= grid[0]),
+    )
     levels = ReverseLevels.of(process, grid, mixture.centre.dtype)
     index = np.abs(grid[None, :] - wanted[:, None]).argmin(1)
     order = np.argsort(index, kind="stable")  # along the trunk, from noise to signal

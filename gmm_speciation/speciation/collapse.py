@@ -23,10 +23,11 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from gmm_speciation.checks import ArrayLike, as_float_array
+from gmm_speciation.checks import ArrayLike, as_float_array, as_values
 from gmm_speciation.estimate import Estimate
 from gmm_speciation.families import empirical
 from gmm_speciation.mixtures import GaussianMixture
+from gmm_speciation.processes import variance_preserving
 from gmm_speciation.speciation.points import SpeciationPoint
 from gmm_speciation.speciation.roots import sampled_root
 
@@ -34,9 +35,9 @@ _POSTERIORS = 2**22  # posterior values held at a time: 32 MB
 
 
 def _check_population(num_points: int, dim: int, variance: float) -> None:
-    if num_points < 2 or dim < 1 or not variance > 0:
+    if not (2 <= num_points < math.inf and 1 <= dim < math.inf and 0 < variance < math.inf):
         raise ValueError(
-            "Collapse needs at least 2 points, 1 dimension and a positive variance; got "
+            "Collapse needs at least 2 points, 1 dimension and a positive variance, all finite; got "
             f"{num_points}, {dim} and {variance}."
         )
 
@@ -49,10 +50,11 @@ def excess_entropy(
     Biroli et al. 2024, in their clock `(log n)/d + (1/2) log(Delta / (Delta + s^2 e^{-2t}))`.
 
     Raises:
-        ValueError: If there are fewer than 2 points, no dimension or no variance.
+        ValueError: If there are fewer than 2 points, no dimension or no variance, or a level is NaN.
     """
     _check_population(num_points, dim, variance)
-    signal = np.asarray(log_snr, float) + np.log(variance)
+    levels = as_values(log_snr, "log_snr", "not be NaN", lambda level: ~np.isnan(level))
+    signal = levels + np.log(variance)
     return np.asarray(math.log(num_points) / dim - np.logaddexp(0.0, signal) / 2)
 
 
@@ -106,8 +108,8 @@ def _index_entropies(
     normals = jax.random.normal(key_normal, (num_samples, mixture.dim), mixture.centre.dtype)
 
     def at(level):
-        sigma = jnp.exp(-level / 2).astype(mixture.centre.dtype)
-        noisy = mixture.perturb(1.0, sigma)
+        alpha, sigma = (part.astype(mixture.centre.dtype) for part in variance_preserving(level))
+        noisy = mixture.perturb(alpha, sigma)
 
         def entropy(draw):
             i, z = draw

@@ -75,7 +75,13 @@ def sample_top_eigenvalue(x: ArrayLike) -> float:
 
 
 def spectral_point(eigenvalue: float) -> SpeciationPoint:
-    """Where `alpha^2 Lambda = sigma^2`: log-SNR `-log Lambda`."""
+    """Where `alpha^2 Lambda = sigma^2`: log-SNR `-log Lambda`.
+
+    Raises:
+        ValueError: If the eigenvalue is not finite.
+    """
+    if not np.isfinite(eigenvalue):
+        raise ValueError(f"`eigenvalue` must be finite; got {eigenvalue}.")
     if not eigenvalue > 0:
         return SpeciationPoint(None, "the covariance has no positive eigenvalue")
     return SpeciationPoint(Estimate.exact(np.asarray(-np.log(eigenvalue))))

@@ -29,6 +29,7 @@ from jaxtyping import Float
 from numpy.typing import ArrayLike
 from torch import Tensor
 
+from gmm_speciation.checks import as_reals
 from model_bridges.denoisers.base import Unconditional, per_image
 from model_bridges.denoisers.network import NetworkDenoiser
 
@@ -52,7 +53,7 @@ class Schedule:
         Raises:
             ValueError: If they are not at least two, strictly decreasing inside (0, 1).
         """
-        values = np.asarray(alphas_cumprod, float)
+        values = np.asarray(as_reals(alphas_cumprod, "alphas_cumprod"), float)
         if values.ndim == 1 and len(values) and values[-1] == 0:
             values = values[:-1]
             warnings.warn(

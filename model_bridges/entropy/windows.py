@@ -11,6 +11,7 @@ from typing import Any, Literal, NoReturn
 
 import numpy as np
 
+from gmm_speciation.checks import as_axis
 from gmm_speciation.curves import EntropyCurve
 from gmm_speciation.estimate import Estimate, in_digits
 
@@ -111,12 +112,12 @@ class GuidanceInterval(tuple[float, float]):
         Raises:
             ValueError: If no level lies inside, or they are not a vector from noise to signal.
         """
-        levels = np.asarray(sigmas, float)
-        if levels.ndim != 1 or not (np.all(np.diff(levels) <= 0) and np.all(levels >= 0)):
-            raise ValueError(
-                "`sigmas` must be a vector of levels that do not rise and are not negative; got shape "
-                f"{levels.shape}, {levels.ravel()[:5]}."
-            )
+        levels = as_axis(
+            sigmas,
+            "sigmas",
+            "hold levels that do not rise and are not negative",
+            lambda sigma: np.all(np.diff(sigma) <= 0) and sigma[-1] >= 0,
+        )
         inside = np.flatnonzero([self.contains(level) for level in levels])
         if len(inside) == 0:
             self._refuse(levels.max(), levels.min())

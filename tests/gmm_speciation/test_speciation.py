@@ -144,6 +144,7 @@ def test_criteria_in_single_precision(precision):
     np.testing.assert_allclose(times.cloning.log_snr.value, -4.1443, atol=1e-3)
 
 
+@pytest.mark.usefixtures("optimised")
 def test_a_point_between_two_decisions_says_that_nothing_is_decided_there():
     mixture, levels = gs.families.hierarchy((2, 2), (3000.0, 3.0), 10**4)
     times = gs.speciation_times(mixture)
