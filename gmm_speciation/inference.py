@@ -20,7 +20,7 @@ from gmm_speciation.checks import ArrayLike, as_level, as_states, is_concrete, k
 from gmm_speciation.covariances import Full, LowRank, add_row, as_row, product
 from gmm_speciation.mixtures import GaussianMixture
 from gmm_speciation.partitions import Partition, as_partition
-from gmm_speciation.posteriors import pair_spread, shares, squared_distances, within_class
+from gmm_speciation.posteriors import class_spread, shares, within_class
 
 Classes = Partition | ArrayLike | None
 _BLOCK_NUMBERS = 2**20
@@ -110,8 +110,8 @@ def score_spread(
 ) -> Float[Array, "*batch"]:
     """`sum_c p(c|x) |s_c(x) - s(x)|^2`, the posterior variance of the class score.
 
-    Where components share a covariance it is a quadratic form in the posterior with the K x K
-    distances `(nu_j - nu_k)^T P^2 (nu_j - nu_k)`, so its cost does not depend on d. Otherwise one class
+    Where components share a covariance it is a quadratic form in the posterior with the distances
+    `(nu_j - nu_k)^T P^2 (nu_j - nu_k)`, and asks nothing of a point but its posterior. Otherwise one class
     at a time is held.
 
     Raises:
@@ -132,21 +132,22 @@ def spread_of(
     if mixture.covariance.shared:
         each = jnp.ones_like(mixture.log_weights)[:, None]
         scores = precision.weighted_apply(mixture.offsets, 0 * mixture.offsets[:1], each)
-        return pair_spread(log_posterior, squared_distances(scores), partition)
+        rows = log_posterior.reshape(-1, log_posterior.shape[-1])
+        return class_spread(scores, partition)(rows).reshape(y.shape[:-1])
     if isinstance(precision, Full | LowRank):
         return _spread_by_rows(precision, mixture.offsets, y, log_posterior, partition)
     posterior = jnp.exp(log_posterior)
-    within = shares(log_posterior, partition)
+    within, labels = shares(log_posterior, partition), jnp.asarray(partition.labels)
 
     def add(total, args):
-        probability, members = args
+        probability, c = args
         # Weights of s_c - s; they sum to 0 over the components.
-        contrast = jnp.where(as_row(members, within), within, 0.0) - posterior
+        contrast = jnp.where(as_row(labels == c, within), within, 0.0) - posterior
         difference = precision.weighted_apply(y, mixture.offsets, contrast)
         return total + probability * jnp.sum(difference**2, -1), None
 
     class_probability = jnp.moveaxis(jnp.exp(partition.log_sum(log_posterior)), -1, 0)
-    classes = (class_probability, partition.membership() > 0)
+    classes = (class_probability, jnp.arange(partition.num_classes))
     return jax.lax.scan(add, jnp.zeros_like(posterior[..., 0]), classes)[0]
 
 

@@ -18,7 +18,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Array, Bool, Float, Int
 
 from gmm_speciation.checks import known
 from gmm_speciation.covariances import as_row, product
@@ -121,11 +121,14 @@ def pair_spread(
     posterior = jnp.exp(log_posterior)
     if partition.is_trivial:
         return jnp.sum(posterior * product(posterior, distances), -1) / 2
-    labels = np.asarray(partition.labels)
+    labels = jnp.asarray(
+        partition.labels
+    )  # compared on the device: a program holds no K x K constants
     same = labels[:, None] == labels[None, :]
     across = product(posterior, jnp.where(same, 0.0, distances))
     inside = product(posterior, jnp.where(same, distances, 0.0))
-    others = product(posterior, jnp.asarray(~same, posterior.dtype))
+    apart = 1 - jnp.eye(partition.num_classes, dtype=posterior.dtype)
+    others = product(jnp.exp(partition.log_sum(log_posterior)), apart)[..., labels]
     within = others * shares(log_posterior, partition) * inside
     return jnp.maximum(jnp.sum(posterior * across - within, -1), 0.0) / 2
 
@@ -133,25 +136,59 @@ def pair_spread(
 def squared_distances(vectors: Float[Array, "K r"]) -> Float[Array, "K K"]:
     """`|a_j - a_k|^2`: by inner products, or by differences where vectors far from their mean lie so
     close to each other that the squares would cancel."""
+    return _rows_of_distances(vectors)(jnp.arange(len(vectors)))
+
+
+def distances_from(
+    vectors: Float[Array, "K r"],
+) -> Callable[[Int[Array, " n"]], Float[Array, "n K"]]:
+    """Rows of `squared_distances`, by index: of one matrix, or each anew where it would be large."""
+    if len(vectors) > _MATRIX:
+        return _rows_of_distances(vectors)
+    distances = squared_distances(vectors)
+    return lambda index: distances[index]
+
+
+def _rows_of_distances(
+    vectors: Float[Array, "K r"],
+) -> Callable[[Int[Array, " n"]], Float[Array, "n K"]]:
     vectors = vectors - vectors.mean(0, keepdims=True)
-    fast, close = _by_products(vectors)
+    close = _close(vectors)
 
-    def by_differences(vectors: Array, fast: Array) -> Array:
-        return jax.lax.map(lambda one: jnp.sum((vectors - one[None, :]) ** 2, -1), vectors)
+    def by_differences(index: Array, vectors: Array) -> Array:
+        return jax.lax.map(lambda k: jnp.sum((vectors - vectors[k][None, :]) ** 2, -1), index)
 
-    return jax.lax.cond(close, by_differences, lambda vectors, fast: fast, vectors, fast)
+    def by_products(index: Array, vectors: Array) -> Array:
+        return _by_products(vectors, index)[1]
+
+    return lambda index: jax.lax.cond(close, by_differences, by_products, index, vectors)
 
 
-def _by_products(vectors: Float[Array, "K r"]) -> tuple[Array, Array]:
-    """Squared distances of centred vectors by their inner products, and whether digits cancel there."""
+def _by_products(vectors: Array, index: Array) -> tuple[Array, Array]:
+    """`|a_j|^2 + |a_k|^2` of centred vectors, and less twice the inner products, for j in `index`."""
     squares = jnp.sum(vectors**2, -1)
-    sums = squares[:, None] + squares[None, :]
-    fast = jnp.maximum(sums - 2 * product(vectors, vectors.T), 0.0)
-    apart = ~jnp.eye(len(vectors), dtype=bool)
-    return fast, jnp.any(apart & (fast < 4 * jnp.finfo(vectors.dtype).eps ** (1 / 3) * sums))
+    sums = squares[index][:, None] + squares[None, :]
+    return sums, jnp.maximum(sums - 2 * product(vectors[index], vectors.T), 0.0)
+
+
+def _close(vectors: Float[Array, "K r"]) -> Bool[Array, ""]:
+    """Whether digits cancel in products: vectors lie far closer to each other than to the centre."""
+    every = jnp.arange(len(vectors))
+    least = 4 * jnp.finfo(vectors.dtype).eps ** (1 / 3)
+
+    def of_block(index: Array) -> Array:
+        sums, fast = _by_products(vectors, index)
+        return jnp.any((index[:, None] != every[None, :]) & (fast < least * sums))
+
+    if len(vectors) <= _BLOCK:
+        return of_block(every)
+    blocks = np.pad(np.arange(len(vectors)), (0, -len(vectors) % _BLOCK), mode="edge")
+    return jnp.any(jax.lax.map(of_block, jnp.asarray(blocks.reshape(-1, _BLOCK))))
 
 
 _FEW = 32  # vectors whose pairs cost no more than a choice between two ways
+_MATRIX = 1024  # vectors whose distances are kept
+_BLOCK = 256  # rows of a matrix of pairs that are held at a time
 
 
 def class_spread(
@@ -159,12 +196,14 @@ def class_spread(
 ) -> Callable[[Float[Array, "n K"]], Float[Array, " n"]]:
     """`sum_c p(c) |a_c - a|^2` as a function of log p(k), for vectors a_k that do not depend on the draw.
 
-    `a_c`, `a` are the posterior means of a_k inside class c and over all. By pairs of vectors; by moments
-    of the centred ones where they are many in few dimensions, unless some lie far closer to each other than
-    to the centre.
+    `a_c`, `a` are the posterior means of a_k inside class c and over all. By pairs of vectors; where they are
+    many in few dimensions by their means inside each class, or, where each is a class, by moments of the
+    centred ones; by pairs still where some lie far closer to each other than to the centre.
     """
     vectors = vectors - vectors.mean(0, keepdims=True)
-    if not partition.is_trivial or len(vectors) <= max(vectors.shape[1] + 1, _FEW):
+    rank, num_classes = vectors.shape[1], partition.num_classes
+    means = rank + 1 if partition.is_trivial else 2 * rank * num_classes
+    if len(vectors) <= max(means, _FEW):
         distances = squared_distances(vectors)
         return lambda log_posterior: pair_spread(log_posterior, distances, partition)
 
@@ -177,5 +216,20 @@ def class_spread(
         squares = product(posterior, jnp.sum(vectors**2, -1)[:, None])[:, 0]
         return jnp.maximum(squares - jnp.sum(mean**2, -1), 0.0)
 
-    close = _by_products(vectors)[1]
-    return lambda log_posterior: jax.lax.cond(close, by_pairs, by_moments, log_posterior, vectors)
+    def by_class(log_posterior: Array, vectors: Array) -> Array:
+        """`(1/2) sum_bc p(b) p(c) |a_b - a_c|^2`, where no digits cancel if one class is certain."""
+        members = jnp.asarray(partition.membership().T, vectors.dtype)
+        parts = (members[:, :, None] * vectors[:, None, :]).reshape(len(vectors), -1)
+        means = product(shares(log_posterior, partition), parts).reshape(-1, num_classes, rank)
+        probability = jnp.exp(partition.log_sum(log_posterior))
+
+        def add(total: Array, c: Array) -> tuple[Array, None]:
+            apart = jnp.sum((means - means[:, c, None]) ** 2, -1)
+            return total + probability[:, c] * jnp.sum(probability * apart, -1), None
+
+        total = jnp.zeros(len(means), vectors.dtype)
+        return jax.lax.scan(add, total, jnp.arange(num_classes))[0] / 2
+
+    few = by_moments if partition.is_trivial else by_class
+    close = _close(vectors)
+    return lambda log_posterior: jax.lax.cond(close, by_pairs, few, log_posterior, vectors)

@@ -31,6 +31,7 @@ __all__ = [
     "SharedReduction",
     "as_equidistant",
     "mean_square_spread",
+    "means_of",
     "radial_reduction",
     "reduce",
     "reduced_statistics",
@@ -110,6 +111,11 @@ def reduced_statistics(
     """
     partition = as_partition(partition, mixture.num_components)
     return mixture.statistics(log_snr, partition)(normals, radial, component)
+
+
+def means_of(mixture: Law) -> Float[Array, "K m"]:
+    """Means of the components without noise, of a reduced mixture up to a rotation; up to a common shift."""
+    return mixture.clean_means() if isinstance(mixture, ReducedMixture) else mixture.offsets
 
 
 @np.errstate(over="ignore")

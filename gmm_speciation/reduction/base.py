@@ -70,8 +70,8 @@ class ReducedMixture(eqx.Module):
         scale: which directions tell a component from its nearest neighbours."""
 
     @abc.abstractmethod
-    def gram(self) -> Float[Array, "K K"]:
-        """Gram matrix of the clean means, relative to their mean."""
+    def clean_means(self) -> Float[Array, "K r"]:
+        """Means of the components without noise, up to a rotation and a common shift."""
 
     def representative(self) -> GaussianMixture | None:
         """A mixture of few dimensions with this reduction and the same modes, or None: means in the
@@ -80,7 +80,8 @@ class ReducedMixture(eqx.Module):
 
     def mean_square_offset(self) -> Float[Array, ""]:
         """Mean square distance of the component means from their mean."""
-        return jnp.trace(self.gram()) / self.num_components
+        means = self.clean_means()
+        return jnp.sum((means - means.mean(0, keepdims=True)) ** 2) / self.num_components
 
     @property
     @abc.abstractmethod

@@ -55,12 +55,8 @@ class EquidistantReduction(PairReduction):
     def component_variances(self) -> Float[Array, " 1"]:
         return self.variance[None]
 
-    def gram(self) -> Float[Array, "K K"]:
-        return (
-            self.distance**2
-            / 2
-            * (jnp.eye(self.num_components, dtype=self.distance.dtype) - 1 / self.num_components)
-        )
+    def clean_means(self) -> Float[Array, "K K"]:
+        return self.distance / 2**0.5 * jnp.eye(self.num_components, dtype=self.distance.dtype)
 
     def mean_square_offset(self) -> Float[Array, ""]:
         return self.distance**2 / 2 * (1 - 1 / self.num_components)
@@ -108,7 +104,7 @@ def as_equidistant(mixture: ReducedMixture) -> EquidistantReduction | None:
     if not isinstance(mixture, SharedReduction) or len(mixture.eigenvalues) != 1:
         return None
     points, weights = np.asarray(mixture.basis, float), np.asarray(mixture.weights, float)
-    if len(points) < 2:
+    if not 2 <= len(points) <= points.shape[1] + 1:  # K equidistant points span K - 1 dimensions
         return None
     between = pdist(points / (np.max(np.abs(points), initial=0.0) or 1.0), "sqeuclidean")
     tolerance = 64 * len(points) * np.finfo(mixture.core.dtype).eps

@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Array, Float
 from scipy.optimize import brentq
 
-from gmm_speciation.covariances import product, safe_sqrt
+from gmm_speciation.covariances import safe_sqrt
 
 
 def principal_axes(means: Float[Array | np.ndarray, "K m"]) -> tuple[np.ndarray, np.ndarray]:
@@ -88,21 +88,24 @@ def host_factor(matrix: np.ndarray) -> np.ndarray:
     return vectors * np.sqrt(np.maximum(values, 0.0))
 
 
-def gram_of(points: Float[Array, "K r"]) -> Float[Array, "K K"]:
-    """Inner products of the points less their mean."""
-    centred = points - points.mean(0, keepdims=True)
-    return product(centred, centred.T)
+def weighted_rows(
+    means: Float[np.ndarray, "K r"], weights: Float[np.ndarray, " K"]
+) -> Float[np.ndarray, "K r"]:
+    """`sqrt(w_k) (mu_k - mean)` with the weighted mean: their Gram matrix is the covariance of the means."""
+    return np.sqrt(weights)[:, None] * (means - weights @ means)
 
 
-def weighted_gram(gram: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """Gram matrices `(..., K, K)` of `sqrt(w_k) (mu_k - mean)` with the weighted mean."""
-    centring = np.eye(len(weights)) - np.outer(np.ones(len(weights)), weights)
-    root = np.sqrt(weights)
-    return root[:, None] * (centring @ gram @ centring.T) * root
+def top_between(means: Float[np.ndarray, "K r"], weights: Float[np.ndarray, " K"]) -> float:
+    """Top eigenvalue of the covariance of the means."""
+    rows = weighted_rows(means, weights)
+    if not rows.size:
+        return 0.0
+    tall = len(rows) > rows.shape[1]
+    return float(np.linalg.eigvalsh(rows.T @ rows if tall else rows @ rows.T)[-1])
 
 
 def top_of_sum(gram: np.ndarray, eigenvalues: np.ndarray) -> float:
-    """Top eigenvalue of `Sigma + B B^T`: where the top of `sum_e G_e / (L - lambda_e)` is 1."""
+    """Top eigenvalue of `Sigma + B B^T`: where that of `sum_e B^T Pi_e B / (L - lambda_e)` is 1."""
     low, spread = float(eigenvalues.max()), float(np.trace(gram.sum(0)))
     if not spread > 0:
         return low

@@ -18,16 +18,17 @@ from jaxtyping import Array, Float
 
 from gmm_speciation.checks import is_concrete
 from gmm_speciation.covariances import add_row, product, safe_sqrt
-from gmm_speciation.posteriors import within_class
+from gmm_speciation.posteriors import shares
 from gmm_speciation.processes import variance_preserving
 from gmm_speciation.reduction.base import ReducedMixture, statistics_of
 from gmm_speciation.reduction.gram import (
     cholesky,
-    gram_of,
     principal_axes,
+    top_between,
     traced_axes,
-    weighted_gram,
 )
+
+_HELD = 2**22  # numbers of differences of means that are held at a time
 
 
 class RadialReduction(ReducedMixture):
@@ -48,8 +49,8 @@ class RadialReduction(ReducedMixture):
     def component_variances(self) -> Float[Array, " K"]:
         return self.variances
 
-    def gram(self) -> Float[Array, "K K"]:
-        return gram_of(self.points)
+    def clean_means(self) -> Float[Array, "K r"]:
+        return self.points
 
     def statistics(self, log_snr, partition):
         alpha, sigma = variance_preserving(log_snr)
@@ -59,50 +60,60 @@ class RadialReduction(ReducedMixture):
         )
         root = jnp.maximum(info.eps * alpha * longest, info.tiny**0.25)  # of the smallest variance
         v = jnp.maximum(alpha**2 * self.variances + sigma**2, root**2)
-        # excess[k, j] = v_k / v_j - 1, from the difference of the clean variances.
-        gap = alpha**2 * (self.variances[:, None] - self.variances[None, :])
-        excess = jnp.where(gap == 0, 0.0, gap / v[None, :])
-        steps = alpha * (self.points[:, None, :] - self.points[None, :, :])  # m_k - m_j
-        squared_steps = jnp.sum(steps**2, -1)
-        # chi^2_nu excess - d log(1 + excess), with chi^2 = nu + sqrt(2 nu) u.
         nu = jnp.asarray(self.radial_dof, v.dtype)
-        # Of the larger variance over the smaller: the inverse of a ratio rounds to 0.
-        log_ratio = jnp.log1p(jnp.maximum(excess, 0.0))
-        log_ratio = log_ratio - log_ratio.T
-        smooth = nu * (excess - log_ratio) - self.num_normals * log_ratio
-        inverse_gap = -excess / v[:, None]  # 1 / v_k - 1 / v_j
+        held = max(1, _HELD // max(self.points.size, 1))
+
+        def squares(one: tuple[Array, Array]) -> tuple[Array, Array]:
+            k, displaced = one
+            steps = alpha * (self.points[k][None, :] - self.points)  # m_k - m_j
+            linear = jnp.einsum("r,jr->j", displaced, steps, precision="highest")
+            return linear, jnp.sum(steps**2, -1)
 
         def statistics(normals, radial, component):
             own_scale = jnp.sqrt(v[component])[:, None]
+            # Of the component k of a draw and any j: v_k / v_j - 1, from the difference of clean variances.
+            gap = alpha**2 * (self.variances[component][:, None] - self.variances[None, :])
+            excess = jnp.where(gap == 0, 0.0, gap / v[None, :])
+            # chi^2_nu excess - d log(1 + excess), with chi^2 = nu + sqrt(2 nu) u. Of the larger variance over
+            # the smaller: the inverse of a ratio rounds to 0.
+            log_ratio = jnp.log1p(jnp.maximum(excess, 0.0))
+            log_ratio -= jnp.log1p(jnp.maximum(-gap / v[component][:, None], 0.0))
+            smooth = nu * (excess - log_ratio) - self.num_normals * log_ratio
+            inverse_gap = -excess / v[component][:, None]  # 1 / v_k - 1 / v_j
             # |y - m_j|^2 / v_j - |y - m_k|^2 / v_k with y = m_k + sqrt(v_k) z.
             z_squared = jnp.sum(normals**2, -1)[:, None]
-            linear = jnp.einsum(
-                "nr,njr->nj", own_scale * normals, steps[component], precision="highest"
-            )
-            quadratic = z_squared * excess[component]
-            quadratic += (2 * linear + squared_steps[component]) / v[None, :]
-            fluctuation = jnp.sqrt(2 * nu) * radial[:, None] * excess[component]
-            logits = -(quadratic + smooth[component] + fluctuation) / 2
+            draws = component, own_scale * normals
+            linear, squared = jax.lax.map(squares, draws, batch_size=min(held, len(normals)))
+            quadratic = z_squared * excess + (2 * linear + squared) / v[None, :]
+            fluctuation = jnp.sqrt(2 * nu) * radial[:, None] * excess
+            logits = -(quadratic + smooth + fluctuation) / 2
             log_posterior = jax.nn.log_softmax(add_row(logits, self.log_weights), -1)
             # Scores relative to that of the component itself: -(x - m_j) / v_j, in the span and across.
             position = alpha * self.points[component] + own_scale * normals
-            within = within_class(log_posterior, partition) - jnp.exp(log_posterior)[None]
-            shift = jnp.einsum("cnj,nj->cn", within, inverse_gap[component], precision="highest")
-            offset = product(within, alpha * self.points / v[:, None])
-            in_span = jnp.sum((shift[..., None] * position[None] + offset) ** 2, -1)
             chi_squared = jnp.maximum(nu + jnp.sqrt(2 * nu) * radial, 0.0)
-            across = (v[component] * chi_squared)[None, :] * shift**2
-            class_probability = jnp.exp(partition.log_sum(log_posterior)).T
-            spread = sigma**2 * jnp.sum(class_probability * (in_span + across), 0)
-            return statistics_of(log_posterior, spread, partition)
+            labels = jnp.asarray(partition.labels)
+            posterior, within = jnp.exp(log_posterior), shares(log_posterior, partition)
+
+            def add(total: Array, one: tuple[Array, Array]) -> tuple[Array, None]:
+                probability, c = one
+                contrast = jnp.where((labels == c)[None, :], within, 0.0) - posterior
+                shift = jnp.einsum("nj,nj->n", contrast, inverse_gap, precision="highest")
+                offset = product(contrast, alpha * self.points / v[:, None])
+                in_span = jnp.sum((shift[:, None] * position + offset) ** 2, -1)
+                across = v[component] * chi_squared * shift**2
+                return total + probability * (in_span + across), None
+
+            probabilities = jnp.exp(partition.log_sum(log_posterior)).T
+            classes = (probabilities, jnp.arange(partition.num_classes))
+            spread = jax.lax.scan(add, jnp.zeros_like(radial), classes)[0]
+            return statistics_of(log_posterior, sigma**2 * spread, partition)
 
         return statistics
 
     def total_top_eigenvalue(self) -> float:
         weights = np.asarray(self.weights, float)
         within = float(weights @ np.asarray(self.variances, float))
-        between = weighted_gram(np.asarray(self.gram(), float)[None], weights)[0]
-        return within + max(float(np.linalg.eigvalsh(between)[-1]), 0.0)
+        return within + top_between(np.asarray(self.points, float), weights)
 
 
 def radial_reduction(

@@ -24,18 +24,17 @@ from gmm_speciation.checks import is_concrete
 from gmm_speciation.covariances import ContrastForm, add_row, product, safe_sqrt
 from gmm_speciation.mixtures import GaussianMixture
 from gmm_speciation.partitions import Partition
-from gmm_speciation.posteriors import PosteriorStatistics, class_spread, squared_distances
+from gmm_speciation.posteriors import PosteriorStatistics, class_spread, distances_from
 from gmm_speciation.processes import variance_preserving
 from gmm_speciation.reduction.base import PairReduction, statistics_of
 from gmm_speciation.reduction.gram import (
     cholesky,
     eigenspace_cores,
-    gram_of,
     host_factor,
     principal_axes,
     top_of_sum,
     traced_axes,
-    weighted_gram,
+    weighted_rows,
 )
 
 _MAX_REPRESENTATIVE = 512  # dimensions
@@ -95,9 +94,9 @@ class SharedReduction(PairReduction):
     def component_variances(self) -> Float[Array, " E"]:
         return self.eigenvalues
 
-    def gram(self) -> Float[Array, "K K"]:
+    def clean_means(self) -> Float[Array, "K r"]:
         # The cores add up to the identity along the principal axes, but not under a trace.
-        return gram_of(product(self.basis, cholesky(self.core.sum(0))))
+        return product(self.basis, cholesky(self.core.sum(0)))
 
     def metric(self, log_snr: Float[Array, ""]) -> tuple[Array, Array]:
         """`alpha / root` and `alpha sigma / root^2`, one an eigenvalue, root^2 the noisy eigenvalue."""
@@ -141,14 +140,14 @@ class SharedReduction(PairReduction):
 
     def statistics(self, log_snr, partition):
         locations = self.locations(log_snr)
-        distance = squared_distances(locations)
+        distances = distances_from(locations)
         of_posterior = self._of_posterior(log_snr, partition)
 
         def statistics(normals, radial, component):
             # Relative to the component that made the draw: its own logit stays of order one.
             linear = product(normals, locations.T)
             own = jnp.take_along_axis(linear, component[:, None], -1)
-            logits = linear - own - distance[component] / 2
+            logits = linear - own - distances(component) / 2
             return of_posterior(jax.nn.log_softmax(add_row(logits, self.log_weights), -1))
 
         return statistics
@@ -204,12 +203,7 @@ class SharedReduction(PairReduction):
         return GaussianMixture.diagonal(coordinates, spectrum, self.weights)
 
     def total_top_eigenvalue(self) -> float:
-        weights = np.asarray(self.weights, float)
-        gram = weighted_gram(
-            np.einsum(
-                "kr,ers,ls->ekl",
-                *(np.asarray(a, float) for a in (self.basis, self.core, self.basis)),
-            ),
-            weights,
-        )
-        return top_of_sum(gram, np.asarray(self.eigenvalues, float))
+        rows = weighted_rows(np.asarray(self.basis, float), np.asarray(self.weights, float))
+        factor = host_factor(rows.T @ rows)
+        parts = factor.T @ np.asarray(self.core, float) @ factor
+        return top_of_sum(parts, np.asarray(self.eigenvalues, float))

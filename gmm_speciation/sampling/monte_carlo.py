@@ -25,6 +25,7 @@ from gmm_speciation.reduction import SharedReduction, reduce
 from gmm_speciation.sampling.averages import NUM_BATCHES, Chunks, Source, level_averages
 
 DEFAULT_NUM_SAMPLES = 8192
+_MOST_AT_LEAST = 1024  # rows of a chunk
 _DATA_NUMBERS = 2**26  # a chunk of given data, which are in memory already and read once
 
 
@@ -115,6 +116,12 @@ class _ProjectedData(Source):
         return self.reduced.data_statistics(log_snr, *drawn, self.partition)
 
 
+def _chunks(mixture: GaussianMixture, num_rows: int) -> Chunks:
+    # With fewer rows than components the matrices of a chunk, of pairs of components, would cost the most.
+    num = mixture.num_components
+    return Chunks.of(num_rows, mixture.dim + num, min(num, _MOST_AT_LEAST))
+
+
 def sampled_levels(
     mixture: GaussianMixture,
     log_snr: Float[Array, " T"],
@@ -146,9 +153,7 @@ def sampled_levels(
     key = jax.random.key(0) if key is None else key
     num_samples = -(-num_samples // NUM_BATCHES) * NUM_BATCHES
     partition = as_partition(partition, mixture.num_components)
-    # A chunk's Gram matrices have K^2 numbers anyway; with fewer rows they would cost the most.
-    width, least = mixture.dim + mixture.num_components, mixture.num_components
-    chunks = Chunks.of(num_samples, width, least)
+    chunks = _chunks(mixture, num_samples)
     source = _Draws(mixture, partition, key, chunks.size)
     return level_averages(source, log_snr, chunks, mesh=mesh, progress=progress)
 
@@ -195,9 +200,7 @@ def data_levels(
         chunks = Chunks.of(len(samples), mixture.dim, numbers=_DATA_NUMBERS)
         source = _ProjectedData(mixture, reduced, partition, key)
     else:
-        chunks = Chunks.of(
-            len(samples), mixture.dim + mixture.num_components, mixture.num_components
-        )
+        chunks = _chunks(mixture, len(samples))
         source = _NoisedData(mixture, partition, key)
 
     def rows(index: int):

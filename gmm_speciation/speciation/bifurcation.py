@@ -30,7 +30,7 @@ import numpy as np
 from gmm_speciation.estimate import Estimate
 from gmm_speciation.mixtures import GaussianMixture
 from gmm_speciation.processes import DiffusionProcess
-from gmm_speciation.reduction import EquidistantReduction, Law, ReducedMixture
+from gmm_speciation.reduction import EquidistantReduction, Law, ReducedMixture, means_of
 from gmm_speciation.speciation.continuation import loss_of_stability
 from gmm_speciation.speciation.points import SpeciationPoint
 
@@ -92,9 +92,7 @@ def curvature_point(mixture: Law) -> SpeciationPoint:
 def _one_mean(mixture: Law) -> bool:
     if isinstance(mixture, EquidistantReduction):  # its classes may be too many for a matrix
         return False
-    if isinstance(mixture, ReducedMixture):
-        return not np.any(np.asarray(mixture.gram()))
-    return not np.any(np.ptp(np.asarray(mixture.offsets), axis=0))
+    return not np.any(np.ptp(np.asarray(means_of(mixture)), axis=0))
 
 
 def drift_stability(

@@ -17,8 +17,8 @@ from gmm_speciation.estimate import Estimate
 from gmm_speciation.inference import Classes
 from gmm_speciation.mixtures import GaussianMixture
 from gmm_speciation.partitions import as_partition
-from gmm_speciation.reduction import EquidistantReduction, Law, ReducedMixture
-from gmm_speciation.reduction.gram import weighted_gram
+from gmm_speciation.reduction import EquidistantReduction, Law, ReducedMixture, means_of
+from gmm_speciation.reduction.gram import top_between
 from gmm_speciation.speciation.points import SpeciationPoint
 
 
@@ -48,17 +48,14 @@ def between_class_eigenvalue(mixture: Law, partition: Classes = None) -> float:
     partition = as_partition(partition, mixture.num_components)
     if isinstance(mixture, EquidistantReduction) and partition.is_trivial:
         return float(mixture.distance) ** 2 / (2 * mixture.num_components)
-    weights = np.asarray(mixture.weights, float)
-    membership = np.asarray(partition.membership())
-    class_weights = membership @ weights
+    weights, labels = np.asarray(mixture.weights, float), np.asarray(partition.labels)
+    rows = np.asarray(means_of(mixture), float)
+    class_weights = np.bincount(labels, weights)
+    sums = np.zeros((len(class_weights), rows.shape[1]))
+    np.add.at(sums, labels, weights[:, None] * rows)
     alive = class_weights > 0
-    average = (membership * weights)[alive] / class_weights[alive, None]
-    if isinstance(mixture, ReducedMixture):
-        gram = average @ np.asarray(mixture.gram(), float) @ average.T
-    else:
-        means = average @ np.asarray(mixture.offsets, float)
-        gram = means @ means.T
-    return float(np.linalg.eigvalsh(weighted_gram(gram, class_weights[alive]))[-1])
+    means = sums[alive] / class_weights[alive, None]
+    return top_between(means, class_weights[alive])
 
 
 def sample_top_eigenvalue(x: ArrayLike) -> float:

@@ -1,11 +1,15 @@
 """Reduced mixtures: the posterior needs a few dimensions only, at every noise level."""
 
+import os
+import subprocess
+import sys
 from functools import partial
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from scipy import special
 
 import gmm_speciation as gs
 from gmm_speciation import exact
@@ -297,3 +301,73 @@ def test_data_of_another_law_have_another_average():
         gs.entropy_curve(mixture, [0.0, -2.0], samples=np.zeros((64, 3)))
     with pytest.raises(ValueError, match="not its reduction"):
         gs.entropy_curve(gs.reduce(mixture), [0.0, -2.0], samples=middle)
+
+
+@pytest.mark.parametrize("spread", [1.0, 1e-7], ids=["even", "in crowds far from the centre"])
+@pytest.mark.parametrize("variances", [0.3, "each"])
+@pytest.mark.parametrize("num_classes", [1100, 3])
+def test_more_components_than_a_matrix_of_pairs_is_kept_for(num_classes, variances, spread, rng):
+    """Draws of the statistic against scores and densities in dense numpy, by differences."""
+    count, dim, level = 1100, 3, -0.4
+    crowds = rng.normal(size=(4, dim)) * 3
+    means = crowds[rng.integers(4, size=count)] + spread * rng.normal(size=(count, dim))
+    variance = np.exp(rng.normal(size=count)) if variances == "each" else np.full(count, variances)
+    labels = np.arange(count) % num_classes
+    mixture = gs.GaussianMixture.isotropic(means, variance if variances == "each" else variances)
+    reduced = gs.reduce(mixture)
+    component, normals = rng.integers(count, size=5), rng.normal(size=(5, reduced.num_normals))
+    found = reduced.statistics(jnp.asarray(level), gs.Partition(labels))(
+        jnp.asarray(normals), jnp.zeros(5), jnp.asarray(component)
+    )
+
+    signal, noise = 1 / (1 + np.exp(-level)), 1 / (1 + np.exp(level))  # alpha^2, sigma^2
+    wide = signal * variance + noise
+    # The statistic is x in the principal axes of the means, here turned back.
+    centred, points = means - means.mean(0), np.asarray(reduced.clean_means())
+    turn = np.linalg.lstsq(points - points.mean(0), centred, rcond=None)[0]
+    np.testing.assert_allclose(turn @ turn.T, np.eye(dim), atol=1e-9)
+    centred = (means - means.mean(0)).astype(np.longdouble)
+    x = np.sqrt(signal) * centred[component]
+    x = x + np.sqrt(wide[component])[:, None] * (normals @ turn)
+    steps = x[:, None, :] - np.sqrt(signal) * centred[None]
+    log_p = -np.sum(steps**2, -1) / (2 * wide) - dim / 2 * np.log(wide)
+    weights = np.exp(log_p - log_p.max(1, keepdims=True))
+    posterior = weights / weights.sum(1, keepdims=True)
+    scores = -steps / wide[:, None]
+    member = labels[None, :] == np.arange(num_classes)[:, None]
+    classes = posterior @ member.T
+    means_of_scores = np.einsum("nk,ck,nkd->ncd", posterior, member, scores) / classes[..., None]
+    whole = np.einsum("nk,nkd->nd", posterior, scores)
+    spreads = np.sum(classes * np.sum((means_of_scores - whole[:, None]) ** 2, -1), -1)
+    np.testing.assert_allclose(
+        found.entropy, special.entr(classes.astype(float)).sum(-1), rtol=1e-7
+    )
+    np.testing.assert_allclose(found.agreement, np.sum(classes**2, -1).astype(float), rtol=1e-7)
+    np.testing.assert_allclose(found.rate, (noise / 2 * spreads).astype(float), rtol=1e-6)
+
+
+LARGE = """
+import resource
+import numpy as np
+import gmm_speciation as gs
+
+rng = np.random.default_rng(0)
+means, labels = rng.normal(size=(5000, 20)), rng.integers(10, size=5000)
+for variance in (0.3, np.exp(rng.normal(size=5000))):
+    mixture = gs.GaussianMixture.isotropic(means, variance)
+    for method in ("quasi-monte-carlo", "monte-carlo"):
+        gs.class_entropy(mixture, 0.0, partition=labels, method=method, num_samples=64)
+    gs.speciation.between_class_eigenvalue(mixture)
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="resident memory is in other units there")
+def test_memory_grows_with_components_not_with_their_pairs():
+    """A matrix of all pairs of 5,000 components is 200 MB, and the program alone 300."""
+    # Compiled as a user's program is.
+    skipped = ("XLA_FLAGS", "JAX_DISABLE_MOST_OPTIMIZATIONS")
+    env = {name: value for name, value in os.environ.items() if name not in skipped}
+    command = [sys.executable, "-c", LARGE]
+    found = subprocess.run(command, capture_output=True, text=True, check=True, env=env)
+    assert int(found.stdout) < 600_000
