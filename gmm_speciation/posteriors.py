@@ -107,7 +107,9 @@ def within_class(log_posterior: Array, partition: Partition) -> Array:
 
 
 def pair_spread(
-    log_posterior: Float[Array, "*batch K"], distances: Float[Array, "K K"], partition: Partition
+    log_posterior: Float[Array, "*batch K"],
+    distances: Float[Array, "K K"],
+    partition: Partition,
 ) -> Float[Array, "*batch"]:
     """`sum_c p(c) |a_c - a|^2` from `D_jk = |a_j - a_k|^2`, in O(K) numbers a draw.
 
@@ -121,16 +123,28 @@ def pair_spread(
     posterior = jnp.exp(log_posterior)
     if partition.is_trivial:
         return jnp.sum(posterior * product(posterior, distances), -1) / 2
+    every = jnp.arange(len(distances))
+    return _of_pairs(log_posterior, *_sums(posterior, distances, every, partition), partition)
+
+
+def _sums(
+    posterior: Array, rows: Float[Array, "B K"], index: Int[Array, " B"], partition: Partition
+) -> tuple[Array, Array]:
+    """`sum_k D_jk p_k` over the other classes and over its own, for the rows j of `index`."""
     labels = jnp.asarray(
         partition.labels
     )  # compared on the device: a program holds no K x K constants
-    same = labels[:, None] == labels[None, :]
-    across = product(posterior, jnp.where(same, 0.0, distances))
-    inside = product(posterior, jnp.where(same, distances, 0.0))
-    apart = 1 - jnp.eye(partition.num_classes, dtype=posterior.dtype)
-    others = product(jnp.exp(partition.log_sum(log_posterior)), apart)[..., labels]
+    same = labels[index][:, None] == labels[None, :]
+    across = product(posterior, jnp.where(same, 0.0, rows).T)
+    return across, product(posterior, jnp.where(same, rows, 0.0).T)
+
+
+def _of_pairs(log_posterior: Array, across: Array, inside: Array, partition: Partition) -> Array:
+    others = 1 - jnp.eye(partition.num_classes, dtype=across.dtype)
+    others = product(jnp.exp(partition.log_sum(log_posterior)), others)
+    others = others[..., jnp.asarray(partition.labels)]
     within = others * shares(log_posterior, partition) * inside
-    return jnp.maximum(jnp.sum(posterior * across - within, -1), 0.0) / 2
+    return jnp.maximum(jnp.sum(jnp.exp(log_posterior) * across - within, -1), 0.0) / 2
 
 
 def squared_distances(vectors: Float[Array, "K r"]) -> Float[Array, "K K"]:
@@ -182,8 +196,13 @@ def _close(vectors: Float[Array, "K r"]) -> Bool[Array, ""]:
 
     if len(vectors) <= _BLOCK:
         return of_block(every)
-    blocks = np.pad(np.arange(len(vectors)), (0, -len(vectors) % _BLOCK), mode="edge")
-    return jnp.any(jax.lax.map(of_block, jnp.asarray(blocks.reshape(-1, _BLOCK))))
+    return jnp.any(jax.lax.map(of_block, _blocks(len(vectors))))
+
+
+def _blocks(number: int) -> Int[Array, "blocks B"]:
+    """Every index once, the last a few times."""
+    index = np.pad(np.arange(number), (0, -number % _BLOCK), mode="edge")
+    return jnp.asarray(index.reshape(-1, _BLOCK))
 
 
 _FEW = 32  # vectors whose pairs cost no more than a choice between two ways
@@ -201,14 +220,22 @@ def class_spread(
     centred ones; by pairs still where some lie far closer to each other than to the centre.
     """
     vectors = vectors - vectors.mean(0, keepdims=True)
-    rank, num_classes = vectors.shape[1], partition.num_classes
-    means = rank + 1 if partition.is_trivial else 2 * rank * num_classes
-    if len(vectors) <= max(means, _FEW):
+    number, rank, num_classes = *vectors.shape, partition.num_classes
+    many = max(rank + 1 if partition.is_trivial else 2 * rank * num_classes, _FEW)
+    if number <= min(many, _MATRIX):
         distances = squared_distances(vectors)
         return lambda log_posterior: pair_spread(log_posterior, distances, partition)
 
     def by_pairs(log_posterior: Array, vectors: Array) -> Array:
-        return pair_spread(log_posterior, squared_distances(vectors), partition)
+        if number <= _MATRIX:
+            return pair_spread(log_posterior, squared_distances(vectors), partition)
+        rows, posterior = _rows_of_distances(vectors), jnp.exp(log_posterior)
+        blocks = _blocks(number)
+        sums = jax.lax.map(lambda index: _sums(posterior, rows(index), index, partition), blocks)
+        across, inside = (
+            jnp.moveaxis(part, 0, 1).reshape(len(posterior), -1)[:, :number] for part in sums
+        )
+        return _of_pairs(log_posterior, across, inside, partition)
 
     def by_moments(log_posterior: Array, vectors: Array) -> Array:
         posterior = jnp.exp(log_posterior)
@@ -218,17 +245,21 @@ def class_spread(
 
     def by_class(log_posterior: Array, vectors: Array) -> Array:
         """`(1/2) sum_bc p(b) p(c) |a_b - a_c|^2`, where no digits cancel if one class is certain."""
-        members = jnp.asarray(partition.membership().T, vectors.dtype)
-        parts = (members[:, :, None] * vectors[:, None, :]).reshape(len(vectors), -1)
-        means = product(shares(log_posterior, partition), parts).reshape(-1, num_classes, rank)
-        probability = jnp.exp(partition.log_sum(log_posterior))
+        share, labels = shares(log_posterior, partition), jnp.asarray(partition.labels)
+        every = jnp.arange(num_classes)
+
+        def mean(c: Array) -> Array:
+            return product(jnp.where((labels == c)[None, :], share, 0.0), vectors)
+
+        means = jax.lax.map(mean, every)
+        probability = jnp.exp(partition.log_sum(log_posterior)).T
 
         def add(total: Array, c: Array) -> tuple[Array, None]:
-            apart = jnp.sum((means - means[:, c, None]) ** 2, -1)
-            return total + probability[:, c] * jnp.sum(probability * apart, -1), None
+            apart = jnp.sum((means - means[c][None]) ** 2, -1)
+            return total + probability[c] * jnp.sum(probability * apart, 0), None
 
-        total = jnp.zeros(len(means), vectors.dtype)
-        return jax.lax.scan(add, total, jnp.arange(num_classes))[0] / 2
+        total = jnp.zeros(len(log_posterior), vectors.dtype)
+        return jax.lax.scan(add, total, every)[0] / 2
 
     few = by_moments if partition.is_trivial else by_class
     close = _close(vectors)
