@@ -131,9 +131,8 @@ def _sums(
     posterior: Array, rows: Float[Array, "B K"], index: Int[Array, " B"], partition: Partition
 ) -> tuple[Array, Array]:
     """`sum_k D_jk p_k` over the other classes and over its own, for the rows j of `index`."""
-    labels = jnp.asarray(
-        partition.labels
-    )  # compared on the device: a program holds no K x K constants
+    # Labels are compared on the device: a program holds no K x K constants.
+    labels = jnp.asarray(partition.labels)
     same = labels[index][:, None] == labels[None, :]
     across = product(posterior, jnp.where(same, 0.0, rows).T)
     return across, product(posterior, jnp.where(same, rows, 0.0).T)

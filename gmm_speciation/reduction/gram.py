@@ -91,7 +91,7 @@ def host_factor(matrix: np.ndarray) -> np.ndarray:
 def weighted_rows(
     means: Float[np.ndarray, "K r"], weights: Float[np.ndarray, " K"]
 ) -> Float[np.ndarray, "K r"]:
-    """`sqrt(w_k) (mu_k - mean)` with the weighted mean: their Gram matrix is the covariance of the means."""
+    """`sqrt(w_k) (mu_k - mean)` with the weighted mean: rows B with `B^T B` the covariance of the means."""
     return np.sqrt(weights)[:, None] * (means - weights @ means)
 
 
