@@ -17,7 +17,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from gmm_speciation.checks import ArrayLike, as_level, as_states, is_concrete, known, takes_states
-from gmm_speciation.covariances import Full, LowRank, add_row, as_row, product
+from gmm_speciation.covariances import Full, LowRank, add_row, product
 from gmm_speciation.mixtures import GaussianMixture
 from gmm_speciation.partitions import Partition, as_partition
 from gmm_speciation.posteriors import class_spread, shares, within_class
@@ -87,7 +87,6 @@ def noised_log_posterior(
 
 
 @takes_states
-@eqx.filter_jit
 def class_scores(
     mixture: GaussianMixture, x: Float[Array, "*batch d"], partition: Classes = None
 ) -> Float[Array, "*batch C d"]:
@@ -96,15 +95,21 @@ def class_scores(
     Raises:
         ValueError: If the partition does not fit the mixture.
     """
-    partition = as_partition(partition, mixture.num_components)
+    return _class_scores(mixture, x, as_partition(partition, mixture.num_components))
+
+
+@eqx.filter_jit
+def _class_scores(mixture, x, partition):
     precision, y = mixture.precision(), mixture.centred(x)
     within = within_class(mixture.log_posterior(x), partition)
-    scores = jax.lax.map(lambda q: -precision.weighted_apply(y, mixture.offsets, q), within)
+    scores = jax.lax.map(
+        lambda c: -precision.weighted_apply(y, mixture.offsets, within(c)),
+        jnp.arange(partition.num_classes),
+    )
     return jnp.moveaxis(scores, 0, -2)
 
 
 @takes_states
-@eqx.filter_jit
 def score_spread(
     mixture: GaussianMixture, x: Float[Array, "*batch d"], partition: Classes = None
 ) -> Float[Array, "*batch"]:
@@ -117,7 +122,11 @@ def score_spread(
     Raises:
         ValueError: If the partition does not fit the mixture.
     """
-    partition = as_partition(partition, mixture.num_components)
+    return _score_spread(mixture, x, as_partition(partition, mixture.num_components))
+
+
+@eqx.filter_jit
+def _score_spread(mixture, x, partition):
     return spread_of(mixture, mixture.centred(x), mixture.log_posterior(x), partition)
 
 
@@ -137,12 +146,12 @@ def spread_of(
     if isinstance(precision, Full | LowRank):
         return _spread_by_rows(precision, mixture.offsets, y, log_posterior, partition)
     posterior = jnp.exp(log_posterior)
-    within, labels = shares(log_posterior, partition), jnp.asarray(partition.labels)
+    within = within_class(log_posterior, partition)
 
     def add(total, args):
         probability, c = args
         # Weights of s_c - s; they sum to 0 over the components.
-        contrast = jnp.where(as_row(labels == c, within), within, 0.0) - posterior
+        contrast = within(c) - posterior
         difference = precision.weighted_apply(y, mixture.offsets, contrast)
         return total + probability * jnp.sum(difference**2, -1), None
 
@@ -248,7 +257,9 @@ def class_denoisers(
 @eqx.filter_jit
 def _class_denoisers(mixture, x, alpha, sigma, partition):
     within = within_class(mixture.perturb(alpha, sigma).log_posterior(x), partition)
-    means = jax.lax.map(lambda q: denoiser(mixture, x, alpha, sigma, q), within)
+    means = jax.lax.map(
+        lambda c: denoiser(mixture, x, alpha, sigma, within(c)), jnp.arange(partition.num_classes)
+    )
     return jnp.moveaxis(means, 0, -2)
 
 

@@ -99,11 +99,12 @@ def shares(log_posterior: Float[Array, "*batch K"], partition: Partition) -> Arr
     return jnp.exp(jnp.where(alive, log_ratio, uniform))
 
 
-def within_class(log_posterior: Array, partition: Partition) -> Array:
-    """`shares` one class at a time, shape `(C, *batch, K)`: 0 outside the class."""
-    members = partition.membership() > 0
-    members = members.reshape(len(members), *(1,) * (log_posterior.ndim - 1), -1)
-    return jnp.where(members, shares(log_posterior, partition)[None], 0.0)
+def within_class(
+    log_posterior: Float[Array, "*batch K"], partition: Partition
+) -> Callable[[Int[Array, ""]], Float[Array, "*batch K"]]:
+    """`shares` of the components of one class, 0 outside it, as a function of the class."""
+    share, labels = shares(log_posterior, partition), jnp.asarray(partition.labels)
+    return lambda c: jnp.where(as_row(labels == c, share), share, 0.0)
 
 
 def pair_spread(
@@ -244,13 +245,8 @@ def class_spread(
 
     def by_class(log_posterior: Array, vectors: Array) -> Array:
         """`(1/2) sum_bc p(b) p(c) |a_b - a_c|^2`, where no digits cancel if one class is certain."""
-        share, labels = shares(log_posterior, partition), jnp.asarray(partition.labels)
-        every = jnp.arange(num_classes)
-
-        def mean(c: Array) -> Array:
-            return product(jnp.where((labels == c)[None, :], share, 0.0), vectors)
-
-        means = jax.lax.map(mean, every)
+        within, every = within_class(log_posterior, partition), jnp.arange(num_classes)
+        means = jax.lax.map(lambda c: product(within(c), vectors), every)
         probability = jnp.exp(partition.log_sum(log_posterior)).T
 
         def add(total: Array, c: Array) -> tuple[Array, None]:

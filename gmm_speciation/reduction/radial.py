@@ -18,7 +18,7 @@ from jaxtyping import Array, Float
 
 from gmm_speciation.checks import is_concrete
 from gmm_speciation.covariances import add_row, product, safe_sqrt
-from gmm_speciation.posteriors import shares
+from gmm_speciation.posteriors import within_class
 from gmm_speciation.processes import variance_preserving
 from gmm_speciation.reduction.base import ReducedMixture, statistics_of
 from gmm_speciation.reduction.gram import (
@@ -91,12 +91,11 @@ class RadialReduction(ReducedMixture):
             # Scores relative to that of the component itself: -(x - m_j) / v_j, in the span and across.
             position = alpha * self.points[component] + own_scale * normals
             chi_squared = jnp.maximum(nu + jnp.sqrt(2 * nu) * radial, 0.0)
-            labels = jnp.asarray(partition.labels)
-            posterior, within = jnp.exp(log_posterior), shares(log_posterior, partition)
+            posterior, within = jnp.exp(log_posterior), within_class(log_posterior, partition)
 
             def add(total: Array, one: tuple[Array, Array]) -> tuple[Array, None]:
                 probability, c = one
-                contrast = jnp.where((labels == c)[None, :], within, 0.0) - posterior
+                contrast = within(c) - posterior
                 shift = jnp.einsum("nj,nj->n", contrast, inverse_gap, precision="highest")
                 offset = product(contrast, alpha * self.points / v[:, None])
                 in_span = jnp.sum((shift[:, None] * position + offset) ** 2, -1)

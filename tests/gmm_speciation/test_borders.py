@@ -24,6 +24,7 @@ from gmm_speciation.guidance import (
 )
 from gmm_speciation.guidance.formulae import feedback_temperature
 from gmm_speciation.guidance.posteriors import check_classes
+from gmm_speciation.inference import score_spread
 
 LIBRARIES = {
     "jax": jnp.asarray,
@@ -490,3 +491,25 @@ def test_nothing_is_known_of_a_point_in_pure_noise():
     """H(I|X) at log-SNR -inf is log n, as H(C|X) is log K."""
     found = speciation.index_entropy(PATTERNS, [-np.inf, np.inf], num_samples=8)
     np.testing.assert_allclose(found.value, [np.log(3), 0.0], atol=1e-12)
+
+
+CLASSWISE = {
+    "class_posterior": lambda m, x, p: gs.class_posterior(m, x, p),
+    "class_scores": lambda m, x, p: gs.class_scores(m, x, p),
+    "class_denoisers": lambda m, x, p: gs.class_denoisers(m, x, 0.6, 0.8, p),
+    "score_spread": lambda m, x, p: score_spread(m, x, p),
+    "class_entropy": lambda m, x, p: gs.class_entropy(m, 0.0, partition=p).value,
+    "prior_entropy": lambda m, x, p: gs.prior_entropy(m, p),
+    "between_class_eigenvalue": lambda m, x, p: speciation.between_class_eigenvalue(m, p),
+}
+
+
+@pytest.mark.parametrize("name", CLASSWISE)
+def test_labels_come_from_any_library(name):
+    mixture = gs.GaussianMixture.isotropic([[0.0, 1.0], [2.0, 0.0], [-1.0, 3.0]], [0.5, 1.0, 2.0])
+    x, labels = np.ones((2, 2)), [0, 1, 0]
+    forms = [labels, tuple(labels), np.array(labels, np.uint8)]
+    forms += [of(np.array(labels)) for of in LIBRARIES.values()]
+    expected = CLASSWISE[name](mixture, x, gs.Partition(labels))
+    for form in forms:
+        np.testing.assert_array_equal(CLASSWISE[name](mixture, x, form), expected)

@@ -65,7 +65,7 @@ SILENT = {  # what broadcasts, is converted or computed with: without a check a 
     "prior": (lambda x, y: subset(weights=(0.5, 0.6)), "sum to 1"),
     "interval": (lambda x, y: GuidanceInterval((3, 1)), "0 <= low < high"),
     "interval NaN": (lambda x, y: GuidanceInterval((0.1, np.nan)), "0 <= low < high"),
-    "column": (lambda x, y: GuidanceInterval((1, 3)).steps([[4.0], [2.0]]), r"got shape \(2, 1\)"),
+    "column": (lambda x, y: GuidanceInterval((1, 3)).steps([[4.0], [2.0]]), "a number or a vector"),
     "rising": (lambda x, y: GuidanceInterval((1, 3)).steps([2.0, 4.0]), "do not rise"),
     "rho NaN": (lambda x, y: karras_sigmas(4, rho=np.nan), "`rho` > 0"),
     "rho 0": (lambda x, y: karras_sigmas(4, rho=0), "`rho` > 0"),
