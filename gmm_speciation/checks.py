@@ -259,6 +259,21 @@ def as_states(x: Any, dim: int, name: str = "x") -> Float[Array, "*batch d"]:
     return x
 
 
+def as_points(x: Any, name: str) -> Float[Array, "n d"]:
+    """Two points or more, a point a row, as a floating JAX array.
+
+    Raises:
+        ValueError: As `as_float_array`, or if they are fewer, not rows, or not finite.
+    """
+    points = as_float_array(x, name, copy=False)
+    if points.ndim != 2 or len(points) < 2:
+        raise ValueError(
+            f"`{name}` must be two points or more, (n, d), a point a row; got shape {points.shape}. Flatten "
+            "images with `x.reshape(len(x), -1)`."
+        )
+    return require(points, (abs(known(points)) < np.inf).all(), f"`{name}` must be finite.")
+
+
 def takes_states(
     function: Callable[Concatenate[_Owner, Array, _Rest], _Result],
 ) -> Callable[Concatenate[_Owner, ArrayLike, _Rest], _Result]:

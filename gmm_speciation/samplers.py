@@ -283,7 +283,7 @@ def _run(
         assert num_samples is not None  # exactly one of the two is given
         states, _ = mixture.perturb(*levels.scales(0)).sample(key_start, num_samples)
     else:
-        states = as_states(start, mixture.dim, "start")
+        states = as_states(as_float_array(start, "start", copy=False), mixture.dim, "start")
         if states.ndim != 2:
             raise ValueError(f"`start` must have shape (n, {mixture.dim}); got {states.shape}.")
     guidance = Unguided() if guidance is None else guidance

@@ -3,31 +3,31 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, PRNGKeyArray
+from jaxtyping import Float, PRNGKeyArray
 from scipy import stats
 from scipy.interpolate import PchipInterpolator
 
+from gmm_speciation.checks import ArrayLike, as_points
+from gmm_speciation.covariances import product
 from gmm_speciation.mixtures import GaussianMixture
 
 
 def sliced_wasserstein(
-    x: Float[Array, "n d"], y: Float[Array, "n d"], *, key: PRNGKeyArray, num_directions: int = 128
+    x: ArrayLike, y: ArrayLike, *, key: PRNGKeyArray, num_directions: int = 128
 ) -> float:
     """Root of the mean squared Wasserstein-2 distance of one-dimensional projections.
 
-    Bonneel et al. 2015, over random directions; samples of one size, sorted along each direction.
+    Bonneel et al. 2015, over random directions; samples of one size, `(n, d)`, sorted along each direction.
 
     Raises:
-        ValueError: If the two samples differ in size or dimension, or are not rows.
+        ValueError: If the two samples differ in size or dimension, or are not two or more finite rows.
     """
-    if x.shape != y.shape or x.ndim != 2:
-        raise ValueError(
-            f"Samples must have one shape, (n, d), a point a row; got {x.shape} and {y.shape}. Flatten "
-            "images with `x.reshape(len(x), -1)`."
-        )
+    x, y = as_points(x, "x"), as_points(y, "y")
+    if x.shape != y.shape:
+        raise ValueError(f"Samples must have one shape; got {x.shape} and {y.shape}.")
     directions = jax.random.normal(key, (x.shape[1], num_directions))
     directions = directions / jnp.linalg.norm(directions, axis=0, keepdims=True)
-    gap = jnp.sort(x @ directions, 0) - jnp.sort(y @ directions, 0)
+    gap = jnp.sort(product(x, directions), 0) - jnp.sort(product(y, directions), 0)
     return float(jnp.sqrt(jnp.mean(gap**2)))
 
 

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from gmm_speciation.checks import ArrayLike, check_label
+from gmm_speciation.checks import ArrayLike, as_points, check_label
 from gmm_speciation.estimate import Estimate, Readable
 from gmm_speciation.guidance import Guidance, GuidedCurve
 from gmm_speciation.inference import Classes, class_posterior, denoiser, log_class_posterior
@@ -115,7 +115,7 @@ def guided_run(
 
 def outcome(
     mixture: GaussianMixture,
-    states: Float[Array, "n d"],
+    states: ArrayLike,
     label: int,
     partition: Classes = None,
     *,
@@ -129,16 +129,17 @@ def outcome(
 
     Args:
         mixture: Distribution of all classes at the noise of the states.
-        states: Drawn for class `label`.
+        states: Drawn for class `label`, `(n, d)`.
         label: The class.
         partition: Class of each component; every component its own by default.
         key: Of as many draws of the class.
 
     Raises:
-        ValueError: If there is no such class.
+        ValueError: If there is no such class, or the states are not two or more finite rows.
     """
     partition = as_partition(partition, mixture.num_components)
     check_label(label, partition.num_classes)
+    states = as_points(states, "states")
     members = jnp.asarray(partition.labels) == label
     log_weights = jax.nn.log_softmax(jnp.where(members, mixture.log_weights, -jnp.inf))
     of_class = eqx.tree_at(lambda law: law.log_weights, mixture, log_weights)

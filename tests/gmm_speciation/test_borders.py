@@ -10,7 +10,7 @@ import pytest
 import torch
 
 import gmm_speciation as gs
-from gmm_speciation import asymptotics, guidance, hopfield, published, speciation, tracking
+from gmm_speciation import asymptotics, control, guidance, hopfield, published, speciation, tracking
 from gmm_speciation.checks import as_float_array, as_numpy, as_states
 from gmm_speciation.control import karras_times, removal_error, sliced_wasserstein, without_class
 from gmm_speciation.guidance import (
@@ -436,6 +436,25 @@ NUMERIC = {
         hopfield.hysteresis_loop,
         {"beta_eff": [1.0, 2.0, 3.0]},
         {"patterns": PATTERNS, "index": 0},
+    ),
+    "outcome": (
+        control.outcome,
+        {"states": np.eye(2)},
+        {"mixture": gs.families.symmetric_pair(2), "label": 0, "key": jax.random.key(0)},
+    ),
+    "sliced_wasserstein": (
+        sliced_wasserstein,
+        {"x": np.eye(2), "y": np.eye(2)},
+        {"key": jax.random.key(0)},
+    ),
+    "sample": (
+        gs.sample,
+        {"start": np.eye(2), "times": [1.0, 0.5]},
+        {
+            "mixture": gs.families.symmetric_pair(2),
+            "process": gs.OrnsteinUhlenbeck(),
+            "key": jax.random.key(0),
+        },
     ),
     "decision_snr": (
         gs.decision_snr,
