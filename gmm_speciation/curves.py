@@ -27,12 +27,12 @@ import equinox as eqx
 import jax
 import numpy as np
 from jaxtyping import Float
-from scipy.interpolate import BSpline, PchipInterpolator, PPoly, make_interp_spline
+from scipy.interpolate import BSpline, PchipInterpolator, make_interp_spline
 from scipy.optimize import brentq
 
 from gmm_speciation.checks import decreasing_grid
 from gmm_speciation.estimate import Estimate, RealArray, in_digits, known
-from gmm_speciation.maxima import Maximum, persistent_maxima, significance
+from gmm_speciation.maxima import Maximum, persistent_maxima, significance, stationary
 from gmm_speciation.processes import DiffusionProcess
 
 _ROUNDING = 1e-6  # of the largest rate: what an exact curve in float64 does not resolve
@@ -323,7 +323,7 @@ class EntropyCurve(eqx.Module):
         gained = self.prior_entropy - float(self.entropy.value[0])
         spline = self._spline(position, np.asarray(self.rate.value, float) * slope)
         valleys = [
-            _stationary(spline, position, end, np.argmin)
+            stationary(spline, position, end, np.argmin)
             if 0 < end < len(position) - 1
             else position[end]
             for end in (top.left, top.right)
@@ -333,7 +333,7 @@ class EntropyCurve(eqx.Module):
             heights = rate * slope
             spline = self._spline(position, heights)
             highest = top.left + int(np.argmax(heights[top.left : top.right + 1]))
-            place = _stationary(spline, position, highest, np.argmax)
+            place = stationary(spline, position, highest, np.argmax)
             height = float(spline(place))
             ends = self._spline(position, entropy)(valleys)
             share = abs(float(ends[1] - ends[0])) / gained if gained > 0 else np.nan
@@ -397,12 +397,3 @@ def _peak_in_words(peak: Peak | ClockedPeak, symbol: str, place: Estimate) -> st
         f"{type(peak).__name__}({symbol} = {place}, rate {peak.rate} nats per unit {symbol}, "
         f"{peak.share:.3f} of the information)"
     )
-
-
-def _stationary(spline: BSpline, position: np.ndarray, near: int, best: Callable) -> float:
-    """The extremum of the spline between the neighbours of one of its points, or the point itself."""
-    around = np.asarray(position, float)[max(near - 1, 0) : near + 2]
-    roots = PPoly.from_spline(spline.derivative()).roots(extrapolate=False)
-    inside = roots[(roots >= around.min()) & (roots <= around.max())]
-    candidates = np.append(inside, float(position[near]))
-    return float(candidates[int(best(spline(candidates)))])

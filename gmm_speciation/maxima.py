@@ -18,6 +18,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float
 from scipy import stats
+from scipy.interpolate import BSpline, PPoly
 from scipy.signal import find_peaks
 
 _FALSE = 0.02  # of functions with one maximum, the most that may show a second
@@ -65,3 +66,12 @@ def persistent_maxima(
         Maximum(index, saddle, left, right)
         for (index, saddle), (left, right) in zip(kept, pairwise(ends), strict=True)
     )
+
+
+def stationary(spline: BSpline, position: np.ndarray, near: int, best: Callable) -> float:
+    """The extremum of a spline between the neighbours of one of its points, or the point itself."""
+    around = np.asarray(position, float)[max(near - 1, 0) : near + 2]
+    roots = PPoly.from_spline(spline.derivative()).roots(extrapolate=False)
+    inside = roots[(roots >= around.min()) & (roots <= around.max())]
+    candidates = np.append(inside, float(position[near]))
+    return float(candidates[int(best(spline(candidates)))])

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from pathlib import Path
 
 import jaxtyping
 import pytest
@@ -47,6 +48,14 @@ def test_types_are_checked_while_tests_run():
 
     with pytest.raises(jaxtyping.TypeCheckError, match="probabilities"):
         quantiles(gs.GaussianMixture.isotropic([[0.0]], 1.0), "half")
+
+
+@pytest.mark.parametrize("folder", ["gmm_speciation", "model_bridges", "tests", "benchmarks"])
+def test_no_file_is_longer_than_four_hundred_lines(folder):
+    files = (Path(__file__).parent.parent / folder).rglob("*.py")
+    lengths = {path: len(path.read_text(encoding="utf-8").splitlines()) for path in files}
+    assert lengths
+    assert [path for path, length in lengths.items() if length > 400] == []
 
 
 @pytest.mark.parametrize("package", ["gmm_speciation", "model_bridges"])
