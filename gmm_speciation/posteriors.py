@@ -140,8 +140,12 @@ def _sums(
 
 
 def _of_pairs(log_posterior: Array, across: Array, inside: Array, partition: Partition) -> Array:
-    others = 1 - jnp.eye(partition.num_classes, dtype=across.dtype)
-    others = product(jnp.exp(partition.log_sum(log_posterior)), others)
+    probability = jnp.exp(partition.log_sum(log_posterior))
+    # 1 - p_c as the sum of the classes before and after c: where one is certain no digits cancel.
+    none = jnp.zeros_like(probability[..., :1])
+    before = jnp.concatenate([none, jnp.cumsum(probability[..., :-1], -1)], -1)
+    after = jnp.cumsum(probability[..., :0:-1], -1)[..., ::-1]
+    others = before + jnp.concatenate([after, none], -1)
     others = others[..., jnp.asarray(partition.labels)]
     within = others * shares(log_posterior, partition) * inside
     return jnp.maximum(jnp.sum(jnp.exp(log_posterior) * across - within, -1), 0.0) / 2
