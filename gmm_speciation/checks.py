@@ -177,7 +177,7 @@ def as_axis(
     Raises:
         ValueError: As there, or if it has more axes or is empty.
     """
-    values = np.atleast_1d(as_values(x, name, expected, lambda _: True))
+    values = np.atleast_1d(np.asarray(as_reals(x, name), float))
     if values.ndim != 1 or not len(values):
         raise ValueError(f"`{name}` must be a number or a vector; got {_short(values)}.")
     return as_values(values, name, expected, allowed)

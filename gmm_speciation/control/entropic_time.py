@@ -122,8 +122,8 @@ def _mean_square_errors(mixture, levels, key, num_samples) -> Float[Array, " T"]
         means = class_denoisers(mixture, x, alpha, sigma)
         within = mixture.covariance.map(
             lambda v: v * sigma**2 / jnp.maximum(alpha**2 * v + sigma**2, 1e-300)
-        ).matrices(mixture.dim)
-        within = jnp.broadcast_to(jnp.trace(within, axis1=-2, axis2=-1), posterior.shape[1:])
+        ).eigenvalues(mixture.dim)
+        within = jnp.broadcast_to(within.sum(-1), posterior.shape[1:])
         spread = means - jnp.einsum("nk,nkd->nd", posterior, means)[:, None, :]
         squares = within[None, :] + jnp.sum(spread**2, -1)
         return jnp.sum(posterior * squares, -1).mean()

@@ -15,6 +15,7 @@ import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from gmm_speciation.checks import ArrayLike, as_points, check_label
+from gmm_speciation.covariances import product
 from gmm_speciation.estimate import Estimate, Readable
 from gmm_speciation.guidance import Guidance, GuidedCurve
 from gmm_speciation.inference import Classes, class_posterior, denoiser, log_class_posterior
@@ -173,7 +174,7 @@ def _class_variance(mixture: GaussianMixture, label: int, partition: Partition) 
     """Trace of the covariance of one class."""
     members = jnp.asarray(partition.labels) == label
     weights = jax.nn.softmax(jnp.where(members, mixture.log_weights, -jnp.inf))
-    traces = mixture.covariance.matrices(mixture.dim).trace(axis1=-2, axis2=-1)
-    centre = weights @ mixture.offsets
+    within = mixture.covariance.eigenvalues(mixture.dim).sum(-1)
+    centre = product(weights, mixture.offsets)
     between = jnp.sum((mixture.offsets - centre[None, :]) ** 2, -1)
-    return float(weights @ (jnp.broadcast_to(traces, between.shape) + between))
+    return float(jnp.sum(weights * (within + between)))

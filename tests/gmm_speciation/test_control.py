@@ -199,3 +199,24 @@ def test_probabilities_out_of_order_are_refused(u, unchecked):
     line = gs.GaussianMixture.isotropic([[-1.0], [1.0]], 0.1)
     with pytest.raises(ValueError, match=r"increases inside \(0, 1\)"):
         control.quantiles(line, np.array(u))
+
+
+@pytest.mark.parametrize("kind", ["diagonal", "full", "low_rank"])
+def test_the_spread_of_a_class_is_the_trace_of_its_covariance(kind, rng):
+    """Two of three components are the class; against dense numpy."""
+    means, scales = rng.normal(size=(3, 4)), np.exp(rng.normal(size=(3, 4)))
+    factors = rng.normal(size=(3, 4, 2))
+    dense = np.stack([np.diag(one) for one in scales])
+    if kind == "diagonal":
+        mixture = gs.GaussianMixture.diagonal(means, scales, [0.2, 0.3, 0.5])
+    elif kind == "full":
+        mixture = gs.GaussianMixture.full(means, dense, [0.2, 0.3, 0.5])
+    else:
+        dense = factors @ factors.swapaxes(1, 2) + 0.5 * np.eye(4)
+        mixture = gs.GaussianMixture.low_rank(means, factors, 0.5, [0.2, 0.3, 0.5])
+    weights = np.array([0.4, 0.6])
+    apart = means[:2] - weights @ means[:2]
+    trace = weights @ (np.trace(dense[:2], axis1=1, axis2=2) + np.sum(apart**2, -1))
+    states = rng.normal(size=(6, 4))
+    spread = gs.control.outcome(mixture, states, 0, [0, 0, 1], key=jax.random.key(0)).diversity
+    np.testing.assert_allclose(spread.value, states.var(0, ddof=1).sum() / trace, rtol=1e-9)

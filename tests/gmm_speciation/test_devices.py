@@ -140,6 +140,14 @@ def test_spread_keeps_its_digits_where_a_class_is_certain():
         np.testing.assert_allclose(found, 2e-30 * 1.5**2, rtol=1e-12)
 
 
+def test_spread_of_many_vectors_keeps_its_digits_where_a_class_is_certain():
+    """Two classes on a line, by their means: p (1 - p) times the squared distance of these, for any p."""
+    line, labels = jnp.arange(40.0)[:, None], np.arange(40) % 2
+    posterior = np.where(labels == 0, 1 / 20, 1e-30 / 20)
+    spread = class_spread(line, gs.Partition(labels))(jnp.log(jnp.asarray(posterior))[None])
+    np.testing.assert_allclose(spread, 1e-30, rtol=1e-12)  # the means are 19 and 20
+
+
 @pytest.mark.parametrize("apart", [1.0, 1e-7], ids=["even", "close pairs far from the centre"])
 @pytest.mark.parametrize("count", [6, 40])
 def test_spread_of_many_vectors_in_few_dimensions(count, apart, rng):
