@@ -44,7 +44,7 @@ def main(
     repeats: Annotated[int | None, typer.Option(min=1, help="Pairs a row, at most.")] = None,
     render: Annotated[bool, typer.Option("--render", help="Only make the tables again.")] = False,
 ) -> None:
-    """Measure, store and show. With `--rows` the other stored rows of this machine are kept."""
+    """Measure, store after every row, and show. Other stored rows of this machine are kept."""
     out.mkdir(parents=True, exist_ok=True)
     if not render:
         measure(out, Sizes.quick() if quick else Sizes(), rows, repeats)
@@ -69,21 +69,24 @@ def measure(out: Path, sizes: Sizes, only: str, repeats: int | None) -> None:
         print(
             f"The machine is busy (load {mark['load']:.1f}): timings will be off.", file=sys.stderr
         )
-    measured = []
+    device = jax.devices()[0].device_kind.lower().replace(" ", "-")
+    path = out / f"speed-{device}.json"
+    content: dict[str, Any] = {"stamp": mark, "rows": [], "accuracy": []}
+
+    def keep() -> None:  # after every row: what is killed loses one
+        text = json.dumps(merged(path, content, existing), indent=1, ensure_ascii=False) + "\n"
+        path.write_text(text, encoding="utf-8")
+
     for index, row in enumerate(chosen):
-        measured.append(record(row, mark))
+        content["rows"].append(found := record(row, mark))
         line = f"[{index + 1}/{len(chosen)}] {row.name}"
-        print(f"{line}: {tables.number(measured[-1])} {measured[-1]['failure']}", file=sys.stderr)
-    errors = []
+        print(f"{line}: {tables.number(found)} {found['failure']}", file=sys.stderr)
+        keep()
     if with_accuracy:
         print("accuracy", file=sys.stderr)
         for error in accuracy.errors(sizes.accuracy_samples, sizes.accuracy_dims):
-            errors.append(records.to_json(asdict(error)))
-    device = jax.devices()[0].device_kind.lower().replace(" ", "-")
-    path = out / f"speed-{device}.json"
-    content = {"stamp": mark, "rows": measured, "accuracy": errors}
-    content = merged(path, content, existing) if only else content
-    path.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+            content["accuracy"].append(records.to_json(asdict(error)))
+        keep()
     show(content)
 
 

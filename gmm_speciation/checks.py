@@ -85,8 +85,9 @@ def _readable(x: Any, name: str) -> Any:
         if x.__dlpack_device__()[0] == _CPU:
             try:
                 return np.from_dlpack(x)  # takes any strides
-            except RuntimeError:
-                pass  # a dtype that numpy lacks, such as bfloat16
+            except (RuntimeError, BufferError):  # before numpy 2.5, and since
+                # A dtype that numpy lacks, such as bfloat16. As JAX's own it would be bound to the host.
+                return np.asarray(jnp.from_dlpack(x))
         return jnp.from_dlpack(x)
     except Exception as error:  # exporters raise what they like
         raise ValueError(

@@ -32,13 +32,13 @@ class Discriminant(eqx.Module):
         return self.form(x, self.centre)
 
     @takes_states
-    @eqx.filter_jit
+    @jax.jit
     def log_posterior(self, x: Float[Array, "*batch d"]) -> Float[Array, "*batch K"]:
         """`log p(k | x)`; -inf for a component of weight 0."""
         return self.form(x, self.centre, jax.nn.log_softmax)
 
     @takes_states
-    @eqx.filter_jit
+    @jax.jit
     def posterior(self, x: Float[Array, "*batch d"]) -> Float[Array, "*batch K"]:
         """`p(k | x)`, the probability that component k made `x`."""
         return self.form(x, self.centre, jax.nn.softmax)

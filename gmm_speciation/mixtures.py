@@ -280,7 +280,7 @@ class GaussianMixture(eqx.Module):
         return add_row(-relative / 2, log_prior), squares
 
     @takes_states
-    @eqx.filter_jit
+    @jax.jit
     def log_posterior(self, x: Float[Array, "*batch d"]) -> Float[Array, "*batch K"]:
         """`log p(k | x)`; -inf for a component of weight 0."""
         return self._of_log_odds(x, jax.nn.log_softmax)
@@ -290,7 +290,7 @@ class GaussianMixture(eqx.Module):
         return self._of_log_odds(y, jax.nn.log_softmax, about_centre=True)
 
     @takes_states
-    @eqx.filter_jit
+    @jax.jit
     def posterior(self, x: Float[Array, "*batch d"]) -> Float[Array, "*batch K"]:
         """`p(k | x)`, the probability that component k made `x`."""
         return self._of_log_odds(x, jax.nn.softmax)
@@ -312,7 +312,7 @@ class GaussianMixture(eqx.Module):
         return Discriminant(self.centre, form)
 
     @takes_states
-    @eqx.filter_jit
+    @jax.jit
     def log_prob(self, x: Float[Array, "*batch d"]) -> Float[Array, "*batch"]:
         """`log p(x)`, nats."""
         precision = self.precision()
@@ -347,7 +347,7 @@ class GaussianMixture(eqx.Module):
         return form(x, self.centre, of_common, of_likeliest)
 
     @takes_states
-    @eqx.filter_jit
+    @jax.jit
     def score(self, x: Float[Array, "*batch d"]) -> Float[Array, "*batch d"]:
         """`grad_x log p(x)`, the posterior average of the component scores."""
         precision = self.precision()

@@ -132,10 +132,13 @@ def placed(denoiser: Any, placement: Placement) -> Any:
     Raises:
         ImmovableError: If it has none, or as that.
     """
-    if not hasattr(denoiser, "placed"):
+    if not hasattr(type(denoiser), "placed"):
+        inner = hasattr(denoiser, "placed")  # handed on: what came back would be without the wrapper
         raise ImmovableError(
-            f"{type(denoiser).__name__} does not say how it moves: give it a method "
-            "`placed(placement)` and an attribute `device`, or build it where it shall compute."
+            f"{type(denoiser).__name__} does not say how it moves"
+            + (", and what it wraps would come back without it" if inner else "")
+            + ": give it a method `placed(placement)` and an attribute `device`, or build it where it "
+            "shall compute."
         )
     return denoiser.placed(placement)
 

@@ -22,6 +22,7 @@ every other, on data, here.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import torch
@@ -39,6 +40,8 @@ from model_bridges.tracking.distances import Outputs, distances, step_between
 from model_bridges.tracking.elimination import among_kept, candidates, moved_on
 from model_bridges.tracking.tracked import Chain, TrackedPosterior
 
+A_THREAD = 2**16  # numbers worth one
+
 
 def forward_paths(
     x0: Float[Tensor, "B *event"], sigmas: Float[np.ndarray, " L"], seed: int, first: int = 0
@@ -47,17 +50,23 @@ def forward_paths(
 
     The noise depends on `seed` and the index of the image alone, `first` being that of the first.
     """
-    steps = np.sqrt(np.diff(sigmas**2, prepend=0.0))
-    shape = (len(sigmas), *x0.shape[1:])
-    noise = np.stack(
-        [
-            np.random.default_rng([seed, index]).standard_normal(shape)
-            for index in range(first, first + len(x0))
-        ],
-        axis=1,
-    )
-    noise *= steps.reshape(-1, *(1,) * x0.ndim)
-    return x0.double() + torch.from_numpy(noise.cumsum(0)).to(x0.device)
+    noise = np.empty((len(x0), len(sigmas), *x0.shape[1:]))
+
+    def draw(index: int) -> None:
+        np.random.default_rng([seed, first + index]).standard_normal(out=noise[index])
+
+    # An accelerator waits for these numbers; numpy draws them without Python's lock.
+    workers = min(torch.get_num_threads(), noise.size // A_THREAD)
+    if workers > 1:
+        with ThreadPoolExecutor(workers) as pool:
+            list(pool.map(draw, range(len(x0))))
+    else:
+        for index in range(len(x0)):
+            draw(index)
+    steps = torch.from_numpy(np.sqrt(np.diff(sigmas**2, prepend=0.0)))
+    apart = torch.from_numpy(noise).to(x0.device).swapaxes(0, 1)
+    apart *= steps.to(x0.device).reshape(-1, *(1,) * x0.ndim)
+    return x0.double() + apart.cumsum(0)
 
 
 @torch.no_grad()

@@ -239,6 +239,40 @@ class Stranger:
         return torch.zeros(()), torch.ones(())
 
 
+class Delegating:
+    """What Python's delegation makes a wrapper: half of the noise's effect, all else as inside."""
+
+    def __init__(self, denoiser):
+        self._inner = denoiser
+
+    def __getattr__(self, name):
+        return getattr(self._inner, name)
+
+    def raw(self, x, sigma, label):
+        return self._inner.raw(x, sigma, label) / 2
+
+    def __call__(self, x, sigma, label):
+        return self._inner(x, sigma, label)
+
+
+class Halved(Delegating):
+    """The same with a way to move."""
+
+    def placed(self, placement):
+        return Halved(self._inner.placed(placement))
+
+
+def test_a_wrapper_that_delegates_is_not_lost_on_the_way():
+    """`placed` of what is inside would give it back without the wrapper: another model."""
+    x, label = torch.randn(5, 2, dtype=torch.float64), torch.zeros(5, dtype=torch.long)
+    halved = Halved(own())
+    expected = own().raw(x, 1.0, label) / 2
+    with elsewhere():
+        moved = place(halved, DEVICE)
+        found = moved.raw(x.to(DEVICE), 1.0, label.to(DEVICE)).cpu()
+    torch.testing.assert_close(found, expected)
+
+
 def test_what_cannot_be_moved_is_refused_and_left_where_it_is(monkeypatch):
     table = torch.ones(2, 2)
     loose = mb.from_x0(lambda x, s, c: x + table[c], num_classes=2, event_shape=(2,))
@@ -250,6 +284,8 @@ def test_what_cannot_be_moved_is_refused_and_left_where_it_is(monkeypatch):
         (mixed, r"tensor of shape \(2, 2\) outside of a module"),
         (Stranger(), "Stranger does not say how it moves"),
         (CountingDenoiser(Stranger()), "Stranger does not say how it moves"),
+        (Delegating(own()), "Delegating does not .* would come back without it"),
+        (CountingDenoiser(Delegating(own())), "Delegating does not .* would come back without it"),
     ):
         assert place(model, "cpu") is model
         with pytest.raises(ImmovableError, match=message):
