@@ -7,7 +7,7 @@
     window      mean distance of the ends of the 80 % window, in log-SNR
     inside      share of levels whose 95 % interval meets that of the truth
     violation   for a bound: the most by which it is on the wrong side, beyond the truth's interval and four
-                standard errors of its own
+                standard errors of its own, where these are known
 
 Every H is clipped to [0, H(C)], where every entropy lies, for all estimators alike; intervals and
 violations are those of the raw number. Peak and window are read off the curve as everywhere, the truth's
@@ -58,9 +58,7 @@ def score(row: Mapping[str, Any], truth: EntropyCurve) -> dict[str, float | None
         ),
         "window": _window(estimated, truth),
         "inside": _inside(row, low, high),
-        "violation": _violation(
-            raw, _NOISE * _noise(row, len(exact)), low, high, Kind(row["kind"])
-        ),
+        "violation": _violation(raw, _noise(row, len(exact)), low, high, Kind(row["kind"])),
     }
 
 
@@ -87,19 +85,21 @@ def _inside(row: Mapping[str, Any], low: np.ndarray, high: np.ndarray) -> float 
     return float(np.mean((claimed[0] <= high) & (claimed[1] >= low)))
 
 
-def _noise(row: Mapping[str, Any], levels: int) -> np.ndarray:
-    """Standard errors of the number itself, zero where it has none."""
-    known = row.get("stderr") or row.get("noise")
+def _noise(row: Mapping[str, Any], levels: int) -> np.ndarray | None:
+    """Standard errors of the number itself, zero where it has none; None where they are not known."""
+    if not row.get("stderr") and "noise" not in row:
+        return None
+    known = row.get("stderr") or row["noise"]
     return np.zeros(levels) if known is None else np.asarray(known, float)
 
 
 def _violation(
-    values: np.ndarray, noise: np.ndarray, low: np.ndarray, high: np.ndarray, kind: Kind
+    values: np.ndarray, noise: np.ndarray | None, low: np.ndarray, high: np.ndarray, kind: Kind
 ) -> float | None:
-    if kind is Kind.ESTIMATE:
+    if kind is Kind.ESTIMATE or noise is None:
         return None
     beyond = values - high if kind is Kind.LOWER else low - values
-    return float(max((beyond - noise).max(), 0.0))
+    return float(max((beyond - _NOISE * noise).max(), 0.0))
 
 
 def _window(estimated: EntropyCurve, truth: EntropyCurve) -> float | None:

@@ -177,12 +177,24 @@ def failures(rows: Sequence[Mapping[str, Any]]) -> list[list[str]]:
     ]
 
 
-_OF_ROW = ("estimator", "access", "kind", "n", "seed", "status", "seconds", "peak_mib")
+_OF_ROW = (
+    "estimator",
+    "access",
+    "kind",
+    "n",
+    "seed",
+    "status",
+    "seconds",
+    "peak_mib",
+    "evaluations",
+)
+_OF_LEVEL = ("entropy", "stderr", "noise", "rate")
 CELL_FIELDS = [
     "task",
     "family",
     *_OF_ROW,
-    "evaluations",
+    "device",
+    "dof",
     "prior_entropy",
     "level",
     "log_snr",
@@ -191,6 +203,7 @@ CELL_FIELDS = [
     "entropy",
     "clipped",
     "stderr",
+    "noise",
     "rate",
     "truth_rate",
     "message",
@@ -202,12 +215,13 @@ def cells_of(summary: Summary) -> Iterator[dict[str, Any]]:
     for row in summary.rows:
         exact, prior = summary.truths[row["task"]], summary.truths[row["task"]].prior_entropy
         head = {"task": row["task"], "family": summary.families[row["task"]]}
-        head |= {name: row.get(name) for name in (*_OF_ROW, "evaluations")}
+        head |= {name: row.get(name) for name in (*_OF_ROW, "device", "dof")}
         head |= {"prior_entropy": prior, "message": row.get("message", "")}
         if row["status"] != "ok":
             yield dict.fromkeys(CELL_FIELDS) | head
             continue
-        of = {name: row.get(name) for name in ("entropy", "stderr", "rate")}
+        unknown = [np.nan] * len(exact.log_snr)  # of a row of elsewhere
+        of = {name: row.get(name) for name in _OF_LEVEL} | {"noise": row.get("noise", unknown)}
         for level, log_snr in enumerate(np.asarray(exact.log_snr, float)):
             yield (
                 dict.fromkeys(CELL_FIELDS)

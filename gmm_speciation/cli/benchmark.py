@@ -72,6 +72,12 @@ def sweep(
     ] = None,
     memory_limit: Annotated[float, typer.Option(min=500.0, help="MiB of a run.")] = 6000.0,
     kept: Annotated[bool, typer.Option("--kept", help="Rank the runs that are there.")] = False,
+    beside: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="PATH", help="Rank them among those of another sweep: its folder or cells.csv."
+        ),
+    ] = None,
     seed: Seed = 0,
     quiet: Quiet = False,
     out: OutDir = Path("out/benchmark"),
@@ -88,7 +94,9 @@ def sweep(
     from gmm_speciation.benchmark.cells import task_of
     from gmm_speciation.benchmark.isolation import Limits
     from gmm_speciation.benchmark.profiles import PROFILES
+    from gmm_speciation.benchmark.rows import cell_of
     from gmm_speciation.benchmark.selection import select
+    from gmm_speciation.benchmark.stored import others
     from gmm_speciation.benchmark.summary import FAILURE_HEADERS, broken, failures, summarise
     from gmm_speciation.benchmark.sweep import sweep as run
     from gmm_speciation.benchmark.truth import truth
@@ -113,13 +121,19 @@ def sweep(
             kept=kept,
             progress=bar,
         )
-    lost = broken(rows)
+    lost, number = broken(rows), len(rows)
+    if beside is not None:
+        draws = {(cell.task, cell.access, cell.num_samples, cell.seed) for cell in wanted}
+        rows += others(beside, draws, set(map(cell_of, rows)))
     failed = {"Failed": Table(FAILURE_HEADERS, failures(lost))}
     if lost and all(row["status"] != "ok" for row in rows):
         terminal.finish(failed, None, None, quiet)
         raise typer.Exit(1)
-    arguments = {"profile": profile, "runs": len(rows), "seconds of 256 samples": limits.seconds}
-    title = f"Entropy estimators, {len(rows)} of {len(wanted)} runs"
+    arguments = {"profile": profile, "runs": number, "seconds of 256 samples": limits.seconds}
+    title = f"Entropy estimators, {number} of {len(wanted)} runs"
+    if beside is not None:
+        title += f", and {len(rows) - number} of {beside.name}"
+        arguments["beside"] = str(beside)
     finish(summarise(rows, out), title, terminal.stamp(seed, arguments), out, quiet, failed)
     if lost:
         raise typer.Exit(1)

@@ -105,7 +105,10 @@ def export_samples(
 def score_answers(
     answers: Annotated[list[Path], typer.Argument(metavar="ANSWERS.csv …")],
     beside: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="A sweep to be ranked among.")
+        Path | None,
+        typer.Option(
+            metavar="PATH", help="Folder of a sweep, or its cells.csv, to be ranked among."
+        ),
     ] = None,
     quiet: Quiet = False,
     out: OutDir = Path("out/scores"),
@@ -117,7 +120,8 @@ def score_answers(
     """
     terminal.use_float64()
     from gmm_speciation.benchmark.exchange import read_answers
-    from gmm_speciation.benchmark.rows import cell_of, read_rows
+    from gmm_speciation.benchmark.rows import cell_of
+    from gmm_speciation.benchmark.stored import draw_of, others
     from gmm_speciation.benchmark.summary import summarise
     from gmm_speciation.cli.boards import finish
 
@@ -125,10 +129,7 @@ def score_answers(
     rows = [row for path in answers for row in read_answers(path)]
     if len({cell_of(row) for row in rows}) < len(rows):
         raise ValueError("An estimator answers a task, access, n and seed once, as one kind.")
-    own = {(row["task"], row["access"], row["n"], row["seed"]) for row in rows}
-    for row in read_rows(beside) if beside is not None else ():
-        # On the draws that were answered, and no others.
-        if (row["task"], row["access"], row["n"], row["seed"]) in own:
-            rows.append(row)
+    if beside is not None:
+        rows += others(beside, set(map(draw_of, rows)))
     stamp = terminal.stamp(0, {"answers": [path.name for path in answers], "runs": len(rows)})
     finish(summarise(rows, out), "Entropy estimators on exported samples", stamp, out, quiet)

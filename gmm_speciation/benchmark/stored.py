@@ -1,0 +1,136 @@
+"""Rows of another sweep: of its folder, or of the `cells.csv` that it wrote, packed by xz or not.
+
+A file of cells is text from anywhere, so it names nothing that is imported: a task that is not of the
+catalogue is left out, and an estimator is a name. Its truths must be those of here. Numbers have the digits
+that they have there; `noise` may be nan or no column, where it was not kept: then there is no violation.
+"""
+
+import csv
+import io
+import itertools
+import lzma
+from collections.abc import Collection, Mapping, Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from gmm_speciation.benchmark.catalogue import TASKS
+from gmm_speciation.benchmark.cells import Cell
+from gmm_speciation.benchmark.rows import cell_key, cell_of, read_rows
+from gmm_speciation.benchmark.truth import truth
+from gmm_speciation.estimators.base import Kind
+from gmm_speciation.reading import read_bytes
+
+Draw = tuple[str, str, int, int]  # task, access, n, seed
+_LARGEST = 1 << 30  # bytes
+_OF_CELL = ("task", "estimator", "access", "n", "seed")
+_COLUMNS = (*_OF_CELL, "kind", "status", "level", "log_snr", "truth", "entropy")
+_CLOSE = 1e-6  # of levels and of truths
+_truth = cache(truth)
+
+
+def draw_of(row: Mapping[str, Any]) -> Draw:
+    """The draws that a row is about; what had the same can be compared."""
+    return row["task"], row["access"], row["n"], row["seed"]
+
+
+def others(path: Path, draws: Collection[Draw], own: Collection[Cell] = ()) -> list[dict[str, Any]]:
+    """Rows of another sweep on these draws, but of the cells that are one's own.
+
+    Args:
+        path: Its folder, its `cells.csv` or that as `.csv.xz`.
+        draws: What they must be about.
+        own: Cells that are left out.
+
+    Raises:
+        ValueError: If there is nothing at `path`, it is no such file, a number in it is missing or not
+            finite, or its truth of a task is another.
+    """
+    rows = read_rows(path) if path.is_dir() else _read_cells(path, draws)
+    return [row for row in rows if draw_of(row) in draws and cell_of(row) not in own]
+
+
+def _read_cells(path: Path, draws: Collection[Draw]) -> list[dict[str, Any]]:
+    reader = csv.DictReader(io.StringIO(_text(path), newline=""))
+    missing = [name for name in _COLUMNS if name not in (reader.fieldnames or ())]
+    if missing:
+        raise ValueError(
+            f"{path.name} lacks the columns {', '.join(missing)}; take a folder of a sweep, or the cells.csv "
+            "that it wrote."
+        )
+    found = []
+    for (task, estimator, access, n, seed), lines in itertools.groupby(
+        reader, lambda line: tuple(line[name] for name in _OF_CELL)
+    ):
+        where = f"{path.name}, {estimator!r} on {task!r}"
+        try:
+            cell = Cell(task, estimator, access, int(n), int(seed))
+        except (TypeError, ValueError) as error:
+            raise ValueError(f"{where}: {error}.") from None
+        if cell.task in TASKS and draw_of(cell_key(cell)) in draws:
+            found.append(_row(where, cell, list(lines)))
+    return found
+
+
+def _text(path: Path) -> str:
+    content = read_bytes(path, _LARGEST)
+    try:
+        if path.suffix == ".xz":
+            unpacked = lzma.LZMADecompressor()
+            content = unpacked.decompress(content, max_length=_LARGEST)
+            if not unpacked.eof:
+                raise ValueError(
+                    f"{path.name} is cut off, or holds more than {_LARGEST >> 30} GiB."
+                )
+        return content.decode()
+    except (lzma.LZMAError, UnicodeDecodeError):
+        raise ValueError(f"{path.name} is no cells.csv, nor one packed by xz.") from None
+
+
+def _row(where: str, cell: Cell, lines: Sequence[Mapping[str, str]]) -> dict[str, Any]:
+    first = lines[0]
+    if first["kind"] not in list(Kind):
+        raise ValueError(f"{where}: kind {first['kind']!r} is unknown.")
+
+    def number(name: str, line: Mapping[str, str] = first) -> float | None:
+        try:
+            return float(line[name]) if line.get(name) else None
+        except ValueError:
+            raise ValueError(f"{where}: `{name}` must be a number; got {line[name]!r}.") from None
+
+    def column(name: str) -> list[float] | None:
+        values = [number(name, line) for line in lines]
+        if values[0] is None:
+            return None
+        if not all(value is not None and np.isfinite(value) for value in values):
+            raise ValueError(f"{where}: `{name}` must be a finite number at every level.")
+        return values  # type: ignore[return-value]  # none is None
+
+    status, seconds, dof = first["status"], number("seconds"), number("dof")
+    row = {**cell_key(cell), "kind": first["kind"], "status": status}
+    row |= {"message": first.get("message") or "", "seconds": seconds}
+    row |= {name: number(name) for name in ("peak_mib", "evaluations")}
+    if first.get("device"):
+        row["device"] = first["device"]
+    if status != "ok":
+        return row
+    _check_truth(where, cell, column("level"), column("log_snr"), column("truth"))
+    if first.get("noise", "nan") != "nan":
+        row["noise"] = column("noise")
+    row |= {name: column(name) for name in ("entropy", "stderr", "rate")}
+    if row["entropy"] is None:
+        raise ValueError(f"{where}: `entropy` must be a finite number at every level.")
+    return row | {"dof": np.inf if dof is None else dof}
+
+
+def _check_truth(where: str, cell: Cell, *columns: list[float] | None) -> None:
+    """Raises: ValueError: If the levels or the entropies at them are not those of here."""
+    exact = _truth(TASKS[cell.task])
+    expected = (np.arange(len(exact.log_snr)), exact.log_snr, exact.entropy.value)
+    for given, right in zip(columns, expected, strict=True):
+        if given is None or np.shape(given) != np.shape(right):
+            raise ValueError(f"{where}: it has not the {len(exact.log_snr)} levels of the task.")
+        if np.max(np.abs(np.subtract(given, right))) > _CLOSE:
+            raise ValueError(f"{where}: levels and truth of the task are others than here.")
