@@ -228,7 +228,12 @@ def _run(name: str) -> str:
 
 
 def _overhead(_: str) -> str:
-    path = DOCS.parent / "benchmarks" / "results" / "overhead-cpu.json"
+    results = DOCS.parent / "benchmarks" / "results"
+    return "\n\n".join(map(_overhead_on, sorted(results.glob("overhead-*.json"))))
+
+
+def _overhead_on(path: Path) -> str:
+    """What stands beside the network on one device."""
     content = json.loads(path.read_text(encoding="utf-8"))
     stamp = content["stamp"]
     rows = [
@@ -236,17 +241,18 @@ def _overhead(_: str) -> str:
             f"{row['classes']:,}",
             row["work"],
             f"{1e3 * row['seconds_beside_an_evaluation']:.2f} ms",
-            f"{100 * row['overhead']:.3f} %",
+            f"{100 * row['overhead']:.2g} %",
             f"{1e3 * row.get('seconds_an_image_and_level', math.nan):.1f} ms".replace("nan ms", ""),
             f"{row['peak_mb'] - stamp['bare_peak_mb']:,.0f} MB",
         ]
         for row in content["rows"]
     ]
     headers = ["K", "estimator", "beside an evaluation", "of a bare one", "an image and level"]
-    bare = stamp["bare_evaluations_a_second"]
+    bare, threads = stamp["bare_evaluations_a_second"], stamp["threads"]
     return (
-        f"{stamp['date']}; torch {stamp['torch']}, {stamp['device']}, {stamp['threads']} thread: the bare "
-        f"network does {bare:.2f} evaluations a second, in {stamp['bare_peak_mb']:,.0f} MB.\n\n"
+        f"**{stamp['device']}**, {stamp['date']}; torch {stamp['torch']}, {threads} "
+        f"thread{'s' * (threads > 1)}: the bare network does {bare:,.{0 if bare > 100 else 2}f} evaluations "
+        f"a second in batches of {stamp['settings']['batch']}, in {stamp['bare_peak_mb']:,.0f} MB.\n\n"
         + _markdown([*headers, "memory above bare"], rows)
     )
 

@@ -11,7 +11,7 @@ check travels with the computation (`equinox.error_if`); its message reads well 
 
 import functools
 from collections.abc import Callable, Sequence
-from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar, runtime_checkable
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Protocol, TypeVar, runtime_checkable
 
 import equinox as eqx
 import jax
@@ -21,6 +21,7 @@ from jaxtyping import Array, Float, Int
 
 _CPU = 1  # DLPack's number of the host
 _Owner, _Result, _Rest = TypeVar("_Owner"), TypeVar("_Result"), ParamSpec("_Rest")
+_Function = TypeVar("_Function", bound=Callable[..., Any])
 
 
 @runtime_checkable
@@ -288,6 +289,27 @@ def takes_states(
         return function(law, as_states(x, law.centre.shape[-1]), *args, **kwargs)
 
     return call
+
+
+if TYPE_CHECKING:
+
+    def light(function: _Function) -> _Function: ...
+
+else:
+
+    class light(functools.partialmethod):
+        """Let a method cost a call little; outermost of the decorators in a module of equinox.
+
+        What is bound is a pytree, as of every such method, but JAX's own `Partial`: it is made in a
+        microsecond, where equinox's takes as long as the posterior of a few states.
+        """
+
+        def __get__(self, owner: Any, kind: Any = None) -> Any:
+            if owner is None:
+                return self.func
+            bound = jax.tree_util.Partial(self.func, owner)
+            bound.__doc__ = self.func.__doc__
+            return bound
 
 
 def decreasing_grid(log_snr: Any) -> Float[Array, " T"]:

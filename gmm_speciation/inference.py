@@ -35,7 +35,11 @@ def log_class_posterior(
     Raises:
         ValueError: If the partition does not fit the mixture.
     """
-    partition = as_partition(partition, mixture.num_components)
+    return _log_class_posterior(mixture, x, as_partition(partition, mixture.num_components))
+
+
+@jax.jit
+def _log_class_posterior(mixture, x, partition):
     return partition.log_sum(mixture.log_posterior(x))
 
 
@@ -98,7 +102,7 @@ def class_scores(
     return _class_scores(mixture, x, as_partition(partition, mixture.num_components))
 
 
-@eqx.filter_jit
+@jax.jit
 def _class_scores(mixture, x, partition):
     precision, y = mixture.precision(), mixture.centred(x)
     within = within_class(mixture.log_posterior(x), partition)
@@ -125,7 +129,7 @@ def score_spread(
     return _score_spread(mixture, x, as_partition(partition, mixture.num_components))
 
 
-@eqx.filter_jit
+@jax.jit
 def _score_spread(mixture, x, partition):
     return spread_of(mixture, mixture.centred(x), mixture.log_posterior(x), partition)
 
@@ -225,7 +229,7 @@ def denoiser(
     return _denoiser(mixture, x, *as_level(alpha, sigma, mixture.centre.dtype), weights)
 
 
-@eqx.filter_jit
+@jax.jit
 def _denoiser(mixture, x, alpha, sigma, weights):
     noisy = mixture.perturb(alpha, sigma)
     if weights is None:
@@ -254,7 +258,7 @@ def class_denoisers(
     return _class_denoisers(mixture, x, *as_level(alpha, sigma, mixture.centre.dtype), partition)
 
 
-@eqx.filter_jit
+@jax.jit
 def _class_denoisers(mixture, x, alpha, sigma, partition):
     within = within_class(mixture.perturb(alpha, sigma).log_posterior(x), partition)
     means = jax.lax.map(

@@ -27,7 +27,15 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from gmm_speciation import parameters
-from gmm_speciation.checks import ArrayLike, as_float_array, as_level, known, require, takes_states
+from gmm_speciation.checks import (
+    ArrayLike,
+    as_float_array,
+    as_level,
+    known,
+    light,
+    require,
+    takes_states,
+)
 from gmm_speciation.covariances import (
     Covariance,
     Diagonal,
@@ -222,11 +230,12 @@ class GaussianMixture(eqx.Module):
     def weights(self) -> Float[Array, " K"]:
         return jnp.exp(self.log_weights)
 
+    @light
     def perturb(self, alpha, sigma) -> "GaussianMixture":
         """Law of `alpha x + sigma eps`, `eps ~ N(0, I)`: again a mixture. Of one level, two numbers."""
         return self._perturbed(*as_level(alpha, sigma, self.centre.dtype))
 
-    @eqx.filter_jit
+    @jax.jit
     def _perturbed(self, alpha: Array, sigma: Array) -> "GaussianMixture":
         return GaussianMixture(
             self.log_weights,
@@ -279,6 +288,7 @@ class GaussianMixture(eqx.Module):
         log_prior = self.log_weights + (volume - jnp.min(volume, keepdims=True)) / 2
         return add_row(-relative / 2, log_prior), squares
 
+    @light
     @takes_states
     @jax.jit
     def log_posterior(self, x: Float[Array, "*batch d"]) -> Float[Array, "*batch K"]:
@@ -289,6 +299,7 @@ class GaussianMixture(eqx.Module):
         """`log p(k | centre + y)`, for states that are centred already."""
         return self._of_log_odds(y, jax.nn.log_softmax, about_centre=True)
 
+    @light
     @takes_states
     @jax.jit
     def posterior(self, x: Float[Array, "*batch d"]) -> Float[Array, "*batch K"]:
@@ -311,6 +322,7 @@ class GaussianMixture(eqx.Module):
             )
         return Discriminant(self.centre, form)
 
+    @light
     @takes_states
     @jax.jit
     def log_prob(self, x: Float[Array, "*batch d"]) -> Float[Array, "*batch"]:
@@ -346,6 +358,7 @@ class GaussianMixture(eqx.Module):
 
         return form(x, self.centre, of_common, of_likeliest)
 
+    @light
     @takes_states
     @jax.jit
     def score(self, x: Float[Array, "*batch d"]) -> Float[Array, "*batch d"]:

@@ -252,7 +252,9 @@ def test_a_script_in_plain_numpy_enters_the_board(tmp_path, capsys, form):
     sweep.remove("--quiet")
     assert cli.main([*sweep, "--beside", str(tmp_path / "out" / "cells.csv")]) == 0
     again = capsys.readouterr().out
-    assert "2 of 2 runs, and 2 of cells.csv" in again + (tmp_path / "sweep" / "report.md").read_text()
+    assert (
+        "2 of 2 runs, and 2 of cells.csv" in again + (tmp_path / "sweep" / "report.md").read_text()
+    )
     assert "by-hand" in again
 
 

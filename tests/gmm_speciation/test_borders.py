@@ -137,6 +137,26 @@ def test_a_dtype_that_numpy_lacks_is_read_and_bound_to_no_device(refusal, monkey
     assert as_numpy(given, "x").astype(float).tolist() == [0.5, -3.0]
 
 
+def test_bound_methods_are_pytrees_that_a_program_takes():
+    """One program serves the methods of all mixtures of a shape, and their arrays are traced."""
+    compiled = []
+
+    @jax.jit
+    def apply(method, x):
+        compiled.append(method)
+        return method(x)
+
+    x = np.random.default_rng(0).normal(size=(4, 3))
+    for shift in (0.0, 1.0):
+        mixture = gs.GaussianMixture.isotropic(shift + np.eye(3), 0.5)
+        expected = mixture.score(x)
+        np.testing.assert_allclose(apply(mixture.score, jnp.asarray(x)), expected, rtol=1e-12)
+        np.testing.assert_allclose(jax.vmap(mixture.score)(x), expected, rtol=1e-12)
+    assert len(compiled) == 1
+    assert mixture.score.__doc__ == gs.GaussianMixture.score.__doc__
+    assert "average of the component scores" in mixture.score.__doc__
+
+
 def test_any_strides_are_read():
     rows = torch.arange(24.0).reshape(4, 6)
     for view in (rows[:, ::2], rows.T[:, :3], rows[:1, :3].expand(5, 3), rows[:0, :3]):
