@@ -16,7 +16,7 @@ import equinox as eqx
 import jax
 from jaxtyping import Array, Float
 
-from gmm_speciation.checks import light, takes_states
+from gmm_speciation.checks import state_method
 from gmm_speciation.covariances import ContrastForm
 
 
@@ -26,21 +26,17 @@ class Discriminant(eqx.Module):
     centre: Float[Array, " d"]
     form: ContrastForm
 
-    @takes_states
+    @state_method
     def logits(self, x: Float[Array, "*batch d"]) -> Float[Array, "*batch K"]:
         """`log p(k | x)` in nats, up to a term that all components share."""
         return self.form(x, self.centre)
 
-    @light
-    @takes_states
-    @jax.jit
+    @state_method
     def log_posterior(self, x: Float[Array, "*batch d"]) -> Float[Array, "*batch K"]:
         """`log p(k | x)`; -inf for a component of weight 0."""
         return self.form(x, self.centre, jax.nn.log_softmax)
 
-    @light
-    @takes_states
-    @jax.jit
+    @state_method
     def posterior(self, x: Float[Array, "*batch d"]) -> Float[Array, "*batch K"]:
         """`p(k | x)`, the probability that component k made `x`."""
         return self.form(x, self.centre, jax.nn.softmax)

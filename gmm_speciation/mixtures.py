@@ -34,7 +34,7 @@ from gmm_speciation.checks import (
     known,
     light,
     require,
-    takes_states,
+    state_method,
 )
 from gmm_speciation.covariances import (
     Covariance,
@@ -288,9 +288,7 @@ class GaussianMixture(eqx.Module):
         log_prior = self.log_weights + (volume - jnp.min(volume, keepdims=True)) / 2
         return add_row(-relative / 2, log_prior), squares
 
-    @light
-    @takes_states
-    @jax.jit
+    @state_method
     def log_posterior(self, x: Float[Array, "*batch d"]) -> Float[Array, "*batch K"]:
         """`log p(k | x)`; -inf for a component of weight 0."""
         return self._of_log_odds(x, jax.nn.log_softmax)
@@ -299,9 +297,7 @@ class GaussianMixture(eqx.Module):
         """`log p(k | centre + y)`, for states that are centred already."""
         return self._of_log_odds(y, jax.nn.log_softmax, about_centre=True)
 
-    @light
-    @takes_states
-    @jax.jit
+    @state_method
     def posterior(self, x: Float[Array, "*batch d"]) -> Float[Array, "*batch K"]:
         """`p(k | x)`, the probability that component k made `x`."""
         return self._of_log_odds(x, jax.nn.softmax)
@@ -322,9 +318,7 @@ class GaussianMixture(eqx.Module):
             )
         return Discriminant(self.centre, form)
 
-    @light
-    @takes_states
-    @jax.jit
+    @state_method
     def log_prob(self, x: Float[Array, "*batch d"]) -> Float[Array, "*batch"]:
         """`log p(x)`, nats."""
         precision = self.precision()
@@ -358,9 +352,7 @@ class GaussianMixture(eqx.Module):
 
         return form(x, self.centre, of_common, of_likeliest)
 
-    @light
-    @takes_states
-    @jax.jit
+    @state_method
     def score(self, x: Float[Array, "*batch d"]) -> Float[Array, "*batch d"]:
         """`grad_x log p(x)`, the posterior average of the component scores."""
         precision = self.precision()

@@ -122,41 +122,6 @@ def test_precision_follows_jax():
     assert as_numpy(torch.ones(3, dtype=torch.float64), "x").dtype == np.float64
 
 
-@pytest.mark.parametrize("refusal", [RuntimeError, BufferError])
-def test_a_dtype_that_numpy_lacks_is_read_and_bound_to_no_device(refusal, monkeypatch):
-    """Numpy has refused by either error; what is bound to the host meets no array of an accelerator."""
-
-    def refuse(x):
-        raise refusal("Unsupported dtype in DLTensor.")
-
-    monkeypatch.setattr(np, "from_dlpack", refuse)
-    given = torch.tensor([0.5, -3.0], dtype=torch.bfloat16)
-    for read in (as_float_array(given, "x"), as_float_array(given, "x", copy=False)):
-        assert (read.dtype, read.tolist()) == (jnp.bfloat16, [0.5, -3.0])
-        assert not read.committed
-    assert as_numpy(given, "x").astype(float).tolist() == [0.5, -3.0]
-
-
-def test_bound_methods_are_pytrees_that_a_program_takes():
-    """One program serves the methods of all mixtures of a shape, and their arrays are traced."""
-    compiled = []
-
-    @jax.jit
-    def apply(method, x):
-        compiled.append(method)
-        return method(x)
-
-    x = np.random.default_rng(0).normal(size=(4, 3))
-    for shift in (0.0, 1.0):
-        mixture = gs.GaussianMixture.isotropic(shift + np.eye(3), 0.5)
-        expected = mixture.score(x)
-        np.testing.assert_allclose(apply(mixture.score, jnp.asarray(x)), expected, rtol=1e-12)
-        np.testing.assert_allclose(jax.vmap(mixture.score)(x), expected, rtol=1e-12)
-    assert len(compiled) == 1
-    assert mixture.score.__doc__ == gs.GaussianMixture.score.__doc__
-    assert "average of the component scores" in mixture.score.__doc__
-
-
 def test_any_strides_are_read():
     rows = torch.arange(24.0).reshape(4, 6)
     for view in (rows[:, ::2], rows.T[:, :3], rows[:1, :3].expand(5, 3), rows[:0, :3]):

@@ -4,9 +4,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import torch
 from theory_contracts import check_mixture, random_mixtures
 
 import gmm_speciation as gs
+from gmm_speciation.checks import as_float_array, as_numpy
 
 MIXTURES = random_mixtures()
 
@@ -101,3 +103,38 @@ def test_gradients_in_the_parameters(name, key):
         up[argument] += 1e-5
         down[argument] -= 1e-5
         np.testing.assert_allclose(slope, (log_prob(*up) - log_prob(*down)) / 2e-5, rtol=1e-6)
+
+
+def test_bound_methods_are_pytrees_that_a_program_takes():
+    """One program serves the methods of all mixtures of a shape, and their arrays are traced."""
+    compiled = []
+
+    @jax.jit
+    def apply(method, x):
+        compiled.append(method)
+        return method(x)
+
+    x = np.random.default_rng(0).normal(size=(4, 3))
+    for shift in (0.0, 1.0):
+        mixture = gs.GaussianMixture.isotropic(shift + np.eye(3), 0.5)
+        expected = mixture.score(x)
+        np.testing.assert_allclose(apply(mixture.score, jnp.asarray(x)), expected, rtol=1e-12)
+        np.testing.assert_allclose(jax.vmap(mixture.score)(x), expected, rtol=1e-12)
+    assert len(compiled) == 1
+    assert mixture.score.__doc__ == gs.GaussianMixture.score.__doc__
+    assert "average of the component scores" in mixture.score.__doc__
+
+
+@pytest.mark.parametrize("refusal", [RuntimeError, BufferError])
+def test_a_dtype_that_numpy_lacks_is_read_and_bound_to_no_device(refusal, monkeypatch):
+    """Numpy has refused by either error; what is bound to the host meets no array of an accelerator."""
+
+    def refuse(x):
+        raise refusal("Unsupported dtype in DLTensor.")
+
+    monkeypatch.setattr(np, "from_dlpack", refuse)
+    given = torch.tensor([0.5, -3.0], dtype=torch.bfloat16)
+    for read in (as_float_array(given, "x"), as_float_array(given, "x", copy=False)):
+        assert (read.dtype, read.tolist()) == (jnp.bfloat16, [0.5, -3.0])
+        assert not read.committed
+    assert as_numpy(given, "x").astype(float).tolist() == [0.5, -3.0]

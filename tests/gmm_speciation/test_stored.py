@@ -1,0 +1,95 @@
+"""Cells of another sweep: read back as the rows that they were, or refused; nothing in them is imported."""
+
+import lzma
+
+import numpy as np
+import pytest
+from made_rows import SOME, TRUTHS, random_rows, row
+
+from gmm_speciation.benchmark.boards import results
+from gmm_speciation.benchmark.cells import Cell
+from gmm_speciation.benchmark.rows import appending, rows_file
+from gmm_speciation.benchmark.stored import draw_of, others
+from gmm_speciation.benchmark.summary import summarise, write_files
+
+
+def varied_rows():
+    """Rows of every kind and end, with intervals, noise and a rate of their own, or without."""
+    made = random_rows(7)[:60]
+    for index, one in enumerate(made):
+        errors = list(np.linspace(0.01, 0.03, len(one["entropy"])) + 1e-3 * index)
+        one["kind"] = ("estimate", "lower bound", "upper bound")[ord(one["estimator"]) % 3]
+        one |= {"dof": [3.0, 15.0, 1e9][index % 3], "noise": None, "device": "cpu theirs"}
+        if one["kind"] == "estimate" and index % 2:
+            one |= {"stderr": errors, "rate": list(np.array(errors) / 3)}
+        elif index % 2:
+            one["noise"] = errors
+    return made
+
+
+@pytest.mark.parametrize("form", ["cells.csv", "cells.csv.xz", "sweep"])
+def test_cells_are_read_back_as_the_rows_that_they_were(form, tmp_path):
+    rows = varied_rows()
+    write_files(summarise(rows, tmp_path), tmp_path)
+    text = (tmp_path / "cells.csv").read_bytes()
+    (tmp_path / "cells.csv.xz").write_bytes(lzma.compress(text))
+    with appending(rows_file(tmp_path / "sweep")) as file:
+        for one in rows:
+            file.add(one)
+    own = Cell(*(rows[0][name] for name in ("task", "estimator", "access", "n", "seed")))
+    draws = {draw_of(one) for one in rows if one["seed"] == 0}
+    found = others(tmp_path / form, draws, {own})
+    expected = [one for one in rows if one["seed"] == 0][1:]
+    assert [(one["task"], one["estimator"], one["status"]) for one in found] == [
+        (one["task"], one["estimator"], one["status"]) for one in expected
+    ]
+    for one, right in zip(results(found, TRUTHS), results(expected, TRUTHS), strict=True):
+        assert one.row["kind"] == right.row["kind"]
+        assert one.scores == pytest.approx(right.scores, abs=1e-9)
+        if one.scores:
+            assert one.row["device"] == "cpu theirs"
+
+
+def test_a_file_of_cells_is_refused_or_imports_nothing(tmp_path, monkeypatch):
+    rows = varied_rows()
+    write_files(summarise(rows, tmp_path), tmp_path)
+    text = (tmp_path / "cells.csv").read_text()
+    draws, path = set(map(draw_of, rows)), tmp_path / "changed.csv"
+    header, first = text.splitlines()[:2]
+    for changed, message in (
+        (text.replace(",truth,", ",said,", 1), "lacks the columns truth"),
+        (text.replace(first, first.replace("pair-d1", "pair-d16", 1)), "levels"),
+        (text.replace(first + "\n", ""), "levels of the task"),
+        (text.replace(first, _with(header, first, entropy="nan")), "`entropy` must be a finite"),
+        (text.replace(first, _with(header, first, truth="0.2")), "are others than here"),
+        (text.replace(first, _with(header, first, kind="guess")), "kind 'guess' is unknown"),
+        (text.replace(first, _with(header, first, seed="one")), "invalid literal"),
+        (text.replace(first, _with(header, first, stderr="x", dof="y")), "must be a number"),
+    ):
+        path.write_text(changed)
+        with pytest.raises(ValueError, match=message):
+            others(path, draws)
+    for content in (lzma.compress(text.encode())[:-200], b"no xz"):
+        path.with_suffix(".csv.xz").write_bytes(content)
+        with pytest.raises(ValueError, match=r"cut off|nor one packed by xz"):
+            others(path.with_suffix(".csv.xz"), draws)
+    # A task's name would be a module: what comes from outside names none.
+    (tmp_path / "theirs.py").write_text("raise AssertionError('imported')")
+    monkeypatch.chdir(tmp_path)
+    path.write_text(text.replace("pair-d1,", "theirs:task,"))
+    named = {("theirs:task", *draw[1:]) for draw in draws}
+    assert {one["task"] for one in others(path, draws | named)} == set(SOME) - {"pair-d1"}
+
+
+def _with(header, line, **changes):
+    names, values = header.split(","), line.split(",")
+    return ",".join(str(changes.get(n, v)) for n, v in zip(names, values, strict=True))
+
+
+def test_what_was_not_kept_is_no_violation():
+    (found,) = results([row("one", "pair-d1", 0, 0.3) | {"kind": "upper bound"}], TRUTHS)
+    assert found.scores["violation"] is None
+    (found,) = results(
+        [row("one", "pair-d1", 0, 0.3) | {"kind": "upper bound", "noise": None}], TRUTHS
+    )
+    assert found.scores["violation"] > 0.1
