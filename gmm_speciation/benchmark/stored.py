@@ -18,7 +18,7 @@ import numpy as np
 
 from gmm_speciation.benchmark.catalogue import TASKS
 from gmm_speciation.benchmark.cells import Cell
-from gmm_speciation.benchmark.rows import cell_key, cell_of, read_rows
+from gmm_speciation.benchmark.rows import cell_key, read_rows
 from gmm_speciation.benchmark.truth import truth
 from gmm_speciation.estimators.base import Kind
 from gmm_speciation.reading import read_bytes
@@ -36,20 +36,19 @@ def draw_of(row: Mapping[str, Any]) -> Draw:
     return row["task"], row["access"], row["n"], row["seed"]
 
 
-def others(path: Path, draws: Collection[Draw], own: Collection[Cell] = ()) -> list[dict[str, Any]]:
-    """Rows of another sweep on these draws, but of the cells that are one's own.
+def others(path: Path, draws: Collection[Draw]) -> list[dict[str, Any]]:
+    """Rows of another sweep on these draws.
 
     Args:
         path: Its folder, its `cells.csv` or that as `.csv.xz`.
         draws: What they must be about.
-        own: Cells that are left out.
 
     Raises:
         ValueError: If there is nothing at `path`, it is no such file, a number in it is missing or not
             finite, or its truth of a task is another.
     """
     rows = read_rows(path) if path.is_dir() else _read_cells(path, draws)
-    return [row for row in rows if draw_of(row) in draws and cell_of(row) not in own]
+    return [row for row in rows if draw_of(row) in draws]
 
 
 def _read_cells(path: Path, draws: Collection[Draw]) -> list[dict[str, Any]]:

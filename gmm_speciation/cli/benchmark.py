@@ -109,6 +109,8 @@ def sweep(
     for id in {cell.task for cell in wanted if ":" in cell.task}:
         truth(task_of(id), out / "truths")  # what cannot be judged is found before the work
     limits = Limits(time_limit or chosen.seconds, memory_limit)
+    draws = {(cell.task, cell.access, cell.num_samples, cell.seed) for cell in wanted}
+    theirs = [] if beside is None else others(beside, draws)
     with terminal.progress(quiet=quiet) as bar:
         bar.step("estimators")
         rows = run(
@@ -122,9 +124,8 @@ def sweep(
             progress=bar,
         )
     lost, number = broken(rows), len(rows)
-    if beside is not None:
-        draws = {(cell.task, cell.access, cell.num_samples, cell.seed) for cell in wanted}
-        rows += others(beside, draws, set(map(cell_of, rows)))
+    own = set(map(cell_of, rows))
+    rows += [row for row in theirs if cell_of(row) not in own]
     failed = {"Failed": Table(FAILURE_HEADERS, failures(lost))}
     if lost and all(row["status"] != "ok" for row in rows):
         terminal.finish(failed, None, None, quiet)
