@@ -1,5 +1,6 @@
 """What the packages load, and what the tree promises, checked in fresh interpreters."""
 
+import ast
 import subprocess
 import sys
 from pathlib import Path
@@ -119,3 +120,29 @@ def test_every_module_can_be_imported(package):
     assert len(names) > 100
     for name in names:
         importlib.import_module(name)
+
+
+PRODUCTS = {"einsum", "matmul", "dot", "vdot", "inner", "tensordot"}
+
+
+def imprecise(source):
+    """Lines with a product of JAX's that leaves its precision to the device."""
+    for node in ast.walk(ast.parse(source)):
+        match node:
+            case ast.Call(ast.Attribute(ast.Name("jnp"), name), _, options) if name in PRODUCTS:
+                if not any(option.arg == "precision" for option in options):
+                    yield node.lineno
+            case ast.FunctionDef() if any("jit" in ast.unparse(d) for d in node.decorator_list):
+                inside = (one for one in ast.walk(node) if isinstance(one, ast.BinOp))
+                yield from (one.lineno for one in inside if isinstance(one.op, ast.MatMult))
+
+
+def test_every_product_of_the_theory_is_at_full_precision():
+    """An accelerator takes float32 in ten bits unless it is told otherwise: three digits of a posterior."""
+    bad = "def f(x):\n    return jnp.einsum('i,i', x, x)\n@jax.jit\ndef g(x):\n    return x @ x"
+    assert sorted(imprecise(bad)) == [2, 5]
+    folder = Path(__file__).parent.parent / "gmm_speciation"
+    files = [path for path in folder.rglob("*.py") if "learned" not in path.parts]  # networks
+    found = {path: list(imprecise(path.read_text(encoding="utf-8"))) for path in files}
+    assert len(found) > 100
+    assert {str(path): lines for path, lines in found.items() if lines} == {}

@@ -131,10 +131,10 @@ def _entropy_and_slope(half_distances, inner, own_weight, membership, s):
         logits = own_weight - far - linear
         share = jnp.exp(logits - jnp.max(logits, -1, keepdims=True))
         slope = 2 * far + linear
-        of_class = share @ membership
+        of_class = jnp.matmul(share, membership, precision="highest")
         total = jnp.sum(of_class, -1, keepdims=True)
         posterior = of_class / total
-        mean = (share * slope) @ membership / total
+        mean = jnp.matmul(share * slope, membership, precision="highest") / total
         change = mean - posterior * jnp.sum(mean, -1, keepdims=True)
         log = jnp.log(jnp.maximum(posterior, jnp.finfo(posterior.dtype).tiny))
         return -jnp.stack([jnp.sum(posterior * log), jnp.sum(change * log)])

@@ -121,10 +121,10 @@ def _mean_square_errors(mixture, levels, key, num_samples) -> Float[Array, " T"]
         posterior = mixture.perturb(alpha, sigma).posterior(x)
         means = class_denoisers(mixture, x, alpha, sigma)
         within = mixture.covariance.map(
-            lambda v: v * sigma**2 / jnp.maximum(alpha**2 * v + sigma**2, 1e-300)
+            lambda v: v * sigma**2 / jnp.maximum(alpha**2 * v + sigma**2, jnp.finfo(v.dtype).tiny)
         ).eigenvalues(mixture.dim)
         within = jnp.broadcast_to(within.sum(-1), posterior.shape[1:])
-        spread = means - jnp.einsum("nk,nkd->nd", posterior, means)[:, None, :]
+        spread = means - jnp.einsum("nk,nkd->nd", posterior, means, precision="highest")[:, None, :]
         squares = within[None, :] + jnp.sum(spread**2, -1)
         return jnp.sum(posterior * squares, -1).mean()
 

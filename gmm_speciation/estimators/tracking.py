@@ -87,8 +87,8 @@ def track(model: Denoisers, x_0, log_prior, levels, key, read_out: str, clamp: b
 def bayes_gap(denoised, log_p, log_snr):
     """`(gamma / 2) sum_c p_c |D_c - sum_c p_c D_c|^2`, `(n,)`."""
     p = jnp.exp(log_p)
-    mean = jnp.einsum("nc,ncd->nd", p, denoised)
-    gap = jnp.einsum("nc,nc->n", p, jnp.sum((denoised - mean[:, None, :]) ** 2, -1))
+    mean = jnp.einsum("nc,ncd->nd", p, denoised, precision="highest")
+    gap = jnp.sum(p * jnp.sum((denoised - mean[:, None, :]) ** 2, -1), -1)
     return jnp.exp(log_snr).astype(gap.dtype) / 2 * gap
 
 

@@ -120,7 +120,8 @@ def test_the_truth_has_no_error_and_a_wrong_bound_is_seen():
 def test_one_rule_clips_all_and_keeps_what_was_said():
     """H lies in [0, H(C)]: what is beyond costs no more than its end, and a bound's fault stays a fault."""
     curve = truth(TASKS["pair-d16"])
-    row = {"task": "pair-d16", "rate": None, "stderr": None, "dof": 1.0, "kind": "lower bound"}
+    row = {"task": "pair-d16", "rate": None, "stderr": None, "noise": None, "dof": 1.0}
+    row["kind"] = "lower bound"
     far = score(row | {"entropy": [5.0] * 16}, curve)
     end = score(row | {"entropy": [curve.prior_entropy] * 16}, curve)
     assert far["error"] == end["error"]
