@@ -5,7 +5,9 @@
              products and convolutions in half precision (`torch.autocast`)
 
 float32 is torch's: on NVIDIA's cards its convolutions keep ten bits of their inputs (TF32) unless
-`torch.backends.cudnn.allow_tf32` is off; nothing here changes that. What is measured lives beside the network in float64: states, noise, tracked likelihoods. MPS has no
+`torch.backends.cudnn.allow_tf32` is off; nothing here changes that.
+
+What is measured lives beside the network in float64: states, noise, tracked likelihoods. MPS has no
 float64, so there the network alone is on the device and the rest on the host. Random numbers are drawn on
 the host and moved, so that they do not depend on the device.
 """
