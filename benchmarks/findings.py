@@ -315,22 +315,25 @@ FINDINGS: Sequence[Finding] = (
         "an interval below 1.",
     ),
     Finding(
-        "Four times as many samples bring every one of these nearer; chance alone would halve an error.",
-        more(
-            Side("qda", "noisy", 1024),
-            Side("em", "noisy", 1024),
-            Side("qda", "noisy"),
-            Side("em", "noisy"),
-            Side("qda-known-noise", "clean"),
-            Side("ross", "noisy"),
-            Side("ksg", "noisy"),
-            Side("posterior", "mixture"),
-            Side("qmc", "mixture"),
-            Side("tracking-class", "scores"),
-            Side("learned-tracking", "clean"),
-            Side("learned-tracking", "clean", 1024),
-        ),
-        "an interval that holds 1.",
+        "Four times as many samples bring every one of these nearer, `qda` from 1,024 to 4,096 excepted, "
+        "where it is not shown; chance alone would halve an error.",
+        [
+            *more(
+                Side("em", "noisy", 1024),
+                Side("qda", "noisy"),
+                Side("em", "noisy"),
+                Side("qda-known-noise", "clean"),
+                Side("ross", "noisy"),
+                Side("ksg", "noisy"),
+                Side("posterior", "mixture"),
+                Side("qmc", "mixture"),
+                Side("tracking-class", "scores"),
+                Side("learned-tracking", "clean"),
+                Side("learned-tracking", "clean", 1024),
+            ),
+            Ratio(Side("qda", "noisy", 4096), Side("qda", "noisy", 1024), OPEN),
+        ],
+        "an interval that holds 1, or of the last one that does not.",
     ),
     Finding(
         "From 4,096 to 16,384 samples these still come nearer; of learned tracking and of the gap with its "

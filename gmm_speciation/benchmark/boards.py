@@ -18,12 +18,13 @@ nothing is resolved.
 """
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Float, Int
 
+from gmm_speciation.benchmark.rows import cell_of
 from gmm_speciation.benchmark.scores import score
 from gmm_speciation.curves import EntropyCurve
 from gmm_speciation.estimators.base import Access, Kind
@@ -116,8 +117,9 @@ class Clusters(NamedTuple):
     draws: Int[np.ndarray, "draws most"]
 
     @classmethod
-    def of(cls, tasks: Sequence[str], families: Mapping[str, str]) -> "Clusters":
-        """Tasks whose families are known; of others each is its own."""
+    def of(cls, tasks: Iterable[str], families: Mapping[str, str]) -> "Clusters":
+        """Tasks whose families are known, in whatever order; of others each is its own."""
+        tasks = sorted(tasks)  # the draws are of places
         own = [families.get(task, task) for task in tasks]
         return cls(tasks, np.array(own), resampled(own))
 
@@ -172,8 +174,8 @@ def _board(
     families: Mapping[str, str],
     priors: Mapping[str, float],
 ) -> Board:
-    tasks = list(dict.fromkeys(one.row["task"] for one in found))
-    names = list(dict.fromkeys(one.row["estimator"] for one in found))
+    found = sorted(found, key=lambda one: cell_of(one.row))  # in whatever order they came
+    names = list(dict.fromkeys(sorted(one.row["estimator"] for one in found)))
     of: dict[str, dict[str, dict[int, float]]] = {name: {} for name in names}
     for one in found:
         of[one.row["estimator"]].setdefault(one.row["task"], {})[one.row["seed"]] = one.error
@@ -182,8 +184,11 @@ def _board(
         for name, own in of.items()
         for task, runs in own.items()
     }
-    clusters = Clusters.of(tasks, families)
-    table = {name: np.array([errors.get((name, task), np.nan) for task in tasks]) for name in names}
+    clusters = Clusters.of({one.row["task"] for one in found}, families)
+    table = {
+        name: np.array([errors.get((name, task), np.nan) for task in clusters.tasks])
+        for name in names
+    }
     medians = {name: float(_median(row)) for name, row in table.items()}
     ranked = sorted(names, key=lambda name: medians[name])
     pairs = [

@@ -7,7 +7,7 @@ are refused.
 
 import json
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TextIO
@@ -45,7 +45,7 @@ def read_rows(
     return list(found.values())
 
 
-def cell_of(row: dict[str, Any]) -> Cell:
+def cell_of(row: Mapping[str, Any]) -> Cell:
     """The cell that a row is about."""
     return Cell(row["task"], row["estimator"], row["access"], row["n"], row["seed"])
 

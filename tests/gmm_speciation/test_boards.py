@@ -40,6 +40,16 @@ def test_no_rank_changes_when_a_third_method_is_dropped(seed):
         assert [line.estimator for line in kept.standings] == [n for n in order if n != dropped]
 
 
+def test_boards_do_not_depend_on_the_order_of_rows():
+    """Shards and stored cells come in any order; the bootstrap and what ties are the same."""
+    rows = random_rows(1) + [one | {"estimator": "twin of a"} for one in random_rows(1)[:16]]
+    shuffled = [rows[i] for i in np.random.default_rng(3).permutation(len(rows))]
+    expected, found = ranking(rows), ranking(shuffled)
+    for name in ("standings", "pairs"):
+        for one, other in zip(getattr(expected, name), getattr(found, name), strict=True):
+            np.testing.assert_equal(one._asdict(), other._asdict())
+
+
 def test_what_failed_counts_what_does_not_apply_is_left_out_and_time_is_told_apart():
     ends = {"good": "ok", "fails": "failed", "slow": "time-out", "narrow": "not-applicable"}
     rows = [
