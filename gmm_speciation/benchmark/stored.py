@@ -27,6 +27,7 @@ Draw = tuple[str, str, int, int]  # task, access, n, seed
 _LARGEST = 1 << 30  # bytes
 _OF_CELL = ("task", "estimator", "access", "n", "seed")
 _COLUMNS = (*_OF_CELL, "kind", "status", "level", "log_snr", "truth", "entropy")
+_NOT_NEGATIVE = ("seconds", "dof", "stderr", "noise")
 _CLOSE = 1e-6  # of levels and of truths
 _truth = cache(truth)
 
@@ -59,7 +60,7 @@ def _read_cells(path: Path, draws: Collection[Draw]) -> list[dict[str, Any]]:
             f"{path.name} lacks the columns {', '.join(missing)}; take a folder of a sweep, or the cells.csv "
             "that it wrote."
         )
-    found = []
+    found: dict[Cell, dict[str, Any]] = {}
     for (task, estimator, access, n, seed), lines in itertools.groupby(
         reader, lambda line: tuple(line[name] for name in _OF_CELL)
     ):
@@ -68,9 +69,13 @@ def _read_cells(path: Path, draws: Collection[Draw]) -> list[dict[str, Any]]:
             cell = Cell(task, estimator, access, int(n), int(seed))
         except (TypeError, ValueError) as error:
             raise ValueError(f"{where}: {error}.") from None
+        if cell in found:
+            raise ValueError(
+                f"{where}: n = {n}, seed {seed} comes twice; its lines stand together."
+            )
         if cell.task in TASKS and draw_of(cell_key(cell)) in draws:
-            found.append(_row(where, cell, list(lines)))
-    return found
+            found[cell] = _row(where, cell, list(lines))
+    return list(found.values())
 
 
 def _text(path: Path) -> str:
@@ -94,18 +99,26 @@ def _row(where: str, cell: Cell, lines: Sequence[Mapping[str, str]]) -> dict[str
         raise ValueError(f"{where}: kind {first['kind']!r} is unknown.")
 
     def number(name: str, line: Mapping[str, str] = first) -> float | None:
+        if not line.get(name):
+            return None
         try:
-            return float(line[name]) if line.get(name) else None
+            value = float(line[name])
         except ValueError:
-            raise ValueError(f"{where}: `{name}` must be a number; got {line[name]!r}.") from None
+            value = np.nan
+        if not np.isfinite(value) or (value < 0 and name in _NOT_NEGATIVE):
+            raise ValueError(
+                f"{where}: `{name}` must be a finite number"
+                + (", not negative" if name in _NOT_NEGATIVE else "")
+                + f"; got {line[name]!r}."
+            )
+        return value
 
     def column(name: str) -> list[float] | None:
         values = [number(name, line) for line in lines]
-        if values[0] is None:
-            return None
-        if not all(value is not None and np.isfinite(value) for value in values):
-            raise ValueError(f"{where}: `{name}` must be a finite number at every level.")
-        return values  # type: ignore[return-value]  # none is None
+        known = [value for value in values if value is not None]
+        if known and len(known) < len(values):
+            raise ValueError(f"{where}: `{name}` must be there at every level.")
+        return known or None
 
     status, seconds, dof = first["status"], number("seconds"), number("dof")
     row = {**cell_key(cell), "kind": first["kind"], "status": status}
@@ -120,7 +133,7 @@ def _row(where: str, cell: Cell, lines: Sequence[Mapping[str, str]]) -> dict[str
         row["noise"] = column("noise")
     row |= {name: column(name) for name in ("entropy", "stderr", "rate")}
     if row["entropy"] is None:
-        raise ValueError(f"{where}: `entropy` must be a finite number at every level.")
+        raise ValueError(f"{where}: `entropy` must be there at every level.")
     return row | {"dof": np.inf if dof is None else dof}
 
 

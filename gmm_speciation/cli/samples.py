@@ -127,9 +127,11 @@ def score_answers(
 
     terminal.check_place(out)
     rows = [row for path in answers for row in read_answers(path)]
-    if len({cell_of(row) for row in rows}) < len(rows):
+    own = set(map(cell_of, rows))
+    if len(own) < len(rows):
         raise ValueError("An estimator answers a task, access, n and seed once, as one kind.")
     if beside is not None:
-        rows += others(beside, set(map(draw_of, rows)))
+        theirs = others(beside, set(map(draw_of, rows)))
+        rows += [row for row in theirs if cell_of(row) not in own]
     stamp = terminal.stamp(0, {"answers": [path.name for path in answers], "runs": len(rows)})
     finish(summarise(rows, out), "Entropy estimators on exported samples", stamp, out, quiet)

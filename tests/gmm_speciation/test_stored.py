@@ -59,10 +59,14 @@ def test_a_file_of_cells_is_refused_or_imports_nothing(tmp_path, monkeypatch):
         (text.replace(first, first.replace("pair-d1", "pair-d16", 1)), "levels"),
         (text.replace(first + "\n", ""), "levels of the task"),
         (text.replace(first, _with(header, first, entropy="nan")), "`entropy` must be a finite"),
+        (text.replace(first, _with(header, first, entropy="")), "`entropy` must be there"),
+        (text.replace(first, _with(header, first, stderr="-1")), "finite number, not negative"),
+        (text.replace(first, _with(header, first, seconds="inf")), "`seconds` must be a finite"),
+        (text + first + "\n", "comes twice"),
         (text.replace(first, _with(header, first, truth="0.2")), "are others than here"),
         (text.replace(first, _with(header, first, kind="guess")), "kind 'guess' is unknown"),
         (text.replace(first, _with(header, first, seed="one")), "invalid literal"),
-        (text.replace(first, _with(header, first, stderr="x", dof="y")), "must be a number"),
+        (text.replace(first, _with(header, first, stderr="x", dof="y")), "must be a finite number"),
     ):
         path.write_text(changed)
         with pytest.raises(ValueError, match=message):
