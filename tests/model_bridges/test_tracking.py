@@ -38,6 +38,21 @@ def test_a_class_without_weight_has_no_ratio_and_no_warning(recwarn):
     assert not [w for w in recwarn if issubclass(w.category, RuntimeWarning)]
 
 
+@pytest.mark.parametrize("workers", [1, 4])
+def test_the_noise_of_an_image_is_its_own_and_the_same_by_any_number_of_threads(
+    workers, monkeypatch
+):
+    monkeypatch.setattr(torch, "get_num_threads", lambda: workers)
+    monkeypatch.setattr("model_bridges.tracking.forward.A_THREAD", 1)
+    x0, sigmas = torch.randn(9, 2, 3), np.array([0.1, 0.5, 2.0])
+    found = forward_paths(x0, sigmas, seed=7, first=3)
+    for index, path in enumerate(found.unbind(1)):
+        normals = np.random.default_rng([7, 3 + index]).standard_normal((3, 2, 3))
+        steps = np.array([0.1, np.sqrt(0.24), np.sqrt(3.75)])[:, None, None]
+        expected = x0[index].double().numpy() + np.cumsum(steps * normals, 0)
+        np.testing.assert_allclose(path.numpy(), expected, rtol=1e-13)
+
+
 def test_forward_paths_have_the_stated_law_and_independent_increments():
     x0 = torch.zeros(4000, 2, dtype=torch.float64)
     sigmas = np.array([0.1, 0.5, 2.0])
