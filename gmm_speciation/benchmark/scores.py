@@ -70,8 +70,8 @@ def slope(log_snr: np.ndarray, entropy: np.ndarray) -> np.ndarray:
 
 
 def intervals(row: Mapping[str, Any]) -> tuple[np.ndarray, np.ndarray] | None:
-    """The 95 % interval at every level, where the estimator claims one."""
-    if row.get("stderr") is None:
+    """The 95 % interval at every level, where the estimator claims one and it is known."""
+    if row.get("stderr") is None or "dof" not in row:
         return None
     return Estimate(
         np.asarray(row["entropy"], float), np.asarray(row["stderr"], float), float(row["dof"])

@@ -2,7 +2,8 @@
 
 A file of cells is text from anywhere, so it names nothing that is imported: a task that is not of the
 catalogue is left out, and an estimator is a name. Its truths must be those of here. Numbers have the digits
-that they have there; `noise` may be nan or no column, where it was not kept: then there is no violation.
+that they have there. What was not kept is not made up: without `dof` there is no interval, and without
+`noise`, nan or no column, no violation.
 """
 
 import csv
@@ -88,7 +89,7 @@ def _text(path: Path) -> str:
                 raise ValueError(
                     f"{path.name} is cut off, or holds more than {_LARGEST >> 30} GiB."
                 )
-        return content.decode()
+        return content.decode("utf-8-sig")
     except (lzma.LZMAError, UnicodeDecodeError):
         raise ValueError(f"{path.name} is no cells.csv, nor one packed by xz.") from None
 
@@ -134,7 +135,7 @@ def _row(where: str, cell: Cell, lines: Sequence[Mapping[str, str]]) -> dict[str
     row |= {name: column(name) for name in ("entropy", "stderr", "rate")}
     if row["entropy"] is None:
         raise ValueError(f"{where}: `entropy` must be there at every level.")
-    return row | {"dof": np.inf if dof is None else dof}
+    return row if dof is None else row | {"dof": dof}
 
 
 def _check_truth(where: str, cell: Cell, *columns: list[float] | None) -> None:

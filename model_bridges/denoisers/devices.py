@@ -136,9 +136,8 @@ def placed(denoiser: Any, placement: Placement) -> Any:
         ImmovableError: If it has none, or as that.
     """
     if not hasattr(type(denoiser), "placed"):
-        inner = hasattr(
-            denoiser, "placed"
-        )  # handed on: what came back would be without the wrapper
+        # Of what it wraps, handed on: what came back would be without the wrapper.
+        inner = hasattr(denoiser, "placed")
         raise ImmovableError(
             f"{type(denoiser).__name__} does not say how it moves"
             + (", and what it wraps would come back without it" if inner else "")

@@ -88,6 +88,20 @@ def _with(header, line, **changes):
     return ",".join(str(changes.get(n, v)) for n, v in zip(names, values, strict=True))
 
 
+def test_without_degrees_of_freedom_there_is_no_interval(tmp_path):
+    """A file that has none, and begins as spreadsheets write it: the normal's would be made up."""
+    rows = [one for one in varied_rows() if one["stderr"] and one["status"] == "ok"]
+    write_files(summarise(rows, tmp_path), tmp_path)
+    text = (tmp_path / "cells.csv").read_text().replace(",dof,", ",left out,", 1)
+    (tmp_path / "cells.csv").write_text(text, encoding="utf-8-sig")
+    found = results(others(tmp_path / "cells.csv", set(map(draw_of, rows))), TRUTHS)
+    assert len(found) == len(rows) > 1
+    for one, right in zip(found, results(rows, TRUTHS), strict=True):
+        assert right.scores["inside"] is not None
+        assert one.scores["inside"] is None
+        assert one.scores["error"] == pytest.approx(right.scores["error"], abs=1e-9)
+
+
 def test_what_was_not_kept_is_no_violation():
     (found,) = results([row("one", "pair-d1", 0, 0.3) | {"kind": "upper bound"}], TRUTHS)
     assert found.scores["violation"] is None
