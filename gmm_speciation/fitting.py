@@ -177,11 +177,7 @@ def best_shrinkage(
         )
     x, labels, counts = _checked(x, labels, sample_weight)
     _check_kind(covariance, rank, x.shape[1])
-    order = np.random.default_rng(seed).permutation(len(x))
-    # Folds dealt class by class, so that no class is empty in a training part.
-    order = order[np.argsort(labels[order], kind="stable")]
-    fold = np.empty(len(x), int)
-    fold[order] = np.arange(len(x)) % num_folds
+    fold = dealt(labels, num_folds, seed)
     scores = np.empty((num_folds, len(SHRINKAGES)))
     for f in range(num_folds):
         train, held_out = fold != f, fold == f
@@ -192,6 +188,15 @@ def best_shrinkage(
             scores[f, i] = log_prob @ counts[held_out] / counts.sum()
     mean = scores.sum(0)
     return float(SHRINKAGES[int(np.argmax(mean))]), mean
+
+
+def dealt(labels: Int[np.ndarray, " n"], num_parts: int, seed: int = 0) -> Int[np.ndarray, " n"]:
+    """A part `0 .. num_parts - 1` of every point, dealt class by class: none is empty without one part."""
+    order = np.random.default_rng(seed).permutation(len(labels))
+    order = order[np.argsort(labels[order], kind="stable")]
+    part = np.empty(len(labels), int)
+    part[order] = np.arange(len(labels)) % num_parts
+    return part
 
 
 def _principal(

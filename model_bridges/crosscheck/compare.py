@@ -15,6 +15,7 @@ posteriors say was lost. All averages are over the distribution named in `law`. 
 """
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -27,10 +28,10 @@ from gmm_speciation.entropy import entropy_curve
 from gmm_speciation.estimate import Estimate
 from gmm_speciation.mixtures import GaussianMixture
 from gmm_speciation.partitions import Partition
-from gmm_speciation.progress import Parts, Progress
+from gmm_speciation.progress import Parts, Progress, listening
 from gmm_speciation.speciation import SpeciationPoint
 from model_bridges.crosscheck.checks import verdicts
-from model_bridges.crosscheck.criteria import both_sides, distribution_points
+from model_bridges.crosscheck.criteria import both_sides, distribution_points, errors_of_fit
 from model_bridges.crosscheck.results import CrossCheck, VariableCheck
 from model_bridges.crosscheck.theory import FittedMixture
 from model_bridges.crosscheck.tracked_job import tracked
@@ -145,6 +146,10 @@ def compare(
             f"{fine} given {coarse}, theory": _difference(below.theory, above.theory),
         }
     main = variables[class_name]
+    if fit is not None and fit.refits is not None:
+        listening(progress).step("fitting the mixture without each part of its states")
+        found = errors_of_fit(main.points, fit.refits(), main.partition, record.log_snr, seed)
+        main = variables[class_name] = replace(main, fit_errors=found)
     window = main.tracked.window(0.8).sigma  # beyond it posteriors are certain or know nothing
     return CrossCheck(
         data.law,

@@ -11,16 +11,22 @@ The first three are properties of a distribution, and nothing of a network is me
 are functionals of the class posterior: on the mixture's side of its closed form, on the model's of the
 tracked one. phi is what two reverse runs from one state agree by where that posterior is calibrated (Biroli
 et al. 2024, arXiv 2402.18491); the runs themselves are the estimator "clones".
+
+The error of a point of the mixture is that of averages over draws; the mixture counts as known. What it owes
+to the states that it was fitted to is an error of its own (`errors_of_fit`).
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 
 import jax
 import numpy as np
+from jaxtyping import Float
 
 from gmm_speciation.covariances import Full
 from gmm_speciation.curves import EntropyCurve
+from gmm_speciation.entropy import entropy_curve
+from gmm_speciation.estimate import Estimate
 from gmm_speciation.mixtures import GaussianMixture
 from gmm_speciation.partitions import Partition
 from gmm_speciation.speciation import (
@@ -48,6 +54,7 @@ COMPARABLE = {
     "half entropy": POSTERIOR,
     "cloning": POSTERIOR,
 }
+REFIT_DRAWS = 512  # the same ones for all refits, whose differences need few
 LARGEST = 1_000_000  # numbers in covariances of which points are searched for: a minute
 
 
@@ -85,32 +92,80 @@ def both_sides(
         num_samples: Draws of X for the theory's clones.
         seed: Of these.
     """
-    lowest, highest = float(record.log_snr[-1]), float(record.log_snr[0])
-    found: dict[str, SpeciationPoint] = {
-        f"{name}, theory": point for name, point in whole.items()
-    } | {
-        "spectral between classes, theory": spectral_point(
-            between_class_eigenvalue(mixture, partition)
-        ),
-        "cloning, theory": _too_large(mixture)
-        or _or_reason(
-            partial(
-                cloning_point,
-                mixture,
-                partition=partition,
-                log_snr_range=(lowest, highest),
-                num_samples=num_samples,
-                key=jax.random.key(seed),
-            )
-        ),
-        "cloning, model": _or_reason(partial(tracked_cloning_point, record, partition)),
+    of_mixture = whole | mixture_points(mixture, partition, theory, num_samples, seed)
+    of_model = _read(tracked) | {
+        "cloning": _or_reason(partial(tracked_cloning_point, record, partition))
     }
-    for side, curve in (("theory", theory), ("model", tracked)):
-        found[f"entropic peak, {side}"] = entropic_point(curve)
-        found[f"half entropy, {side}"] = _or_reason(partial(half_entropy_point, curve))
     missing = SpeciationPoint(None, NOT_MEASURED)
-    names = [f"{name}, {side}" for name in COMPARABLE for side in ("theory", "model")]
-    return {name: found.get(name, missing) for name in names}
+    return {
+        f"{name}, {side}": found.get(name, missing)
+        for name in COMPARABLE
+        for side, found in (("theory", of_mixture), ("model", of_model))
+    }
+
+
+def mixture_points(
+    mixture: GaussianMixture, partition: Partition, curve: EntropyCurve, num_samples: int, seed: int
+) -> dict[str, SpeciationPoint]:
+    """Points of one grouping of a mixture's classes that are quick to find, by name.
+
+    Args:
+        mixture, partition: Whose they are.
+        curve: Its entropy, whose levels are where they are looked for.
+        num_samples, seed: Draws of X for its clones.
+    """
+    cloning = _too_large(mixture) or _or_reason(
+        partial(
+            cloning_point,
+            mixture,
+            partition=partition,
+            log_snr_range=(float(curve.log_snr[-1]), float(curve.log_snr[0])),
+            num_samples=num_samples,
+            key=jax.random.key(seed),
+        )
+    )
+    between = spectral_point(between_class_eigenvalue(mixture, partition))
+    return {"spectral between classes": between, "cloning": cloning} | _read(curve)
+
+
+def _read(curve: EntropyCurve) -> dict[str, SpeciationPoint]:
+    return {
+        "entropic peak": entropic_point(curve),
+        "half entropy": _or_reason(partial(half_entropy_point, curve)),
+    }
+
+
+def errors_of_fit(
+    points: Mapping[str, SpeciationPoint],
+    refits: Iterable[GaussianMixture],
+    partition: Partition,
+    log_snr: Float[np.ndarray, " L"],
+    seed: int,
+) -> dict[str, Estimate]:
+    """The mixture's points with the errors that they owe to the states fitted, by the jackknife.
+
+    Args:
+        points: By "NAME, theory", as `both_sides` gives them.
+        refits: Fits without one part of the states each.
+        partition, log_snr, seed: Of the points.
+    """
+    without = []
+    for mixture in refits:
+        curve = entropy_curve(
+            mixture, log_snr, partition=partition, num_samples=REFIT_DRAWS, key=jax.random.key(seed)
+        )
+        found = {"spectral": spectral_point(top_eigenvalue(mixture))}
+        without.append(found | mixture_points(mixture, partition, curve, REFIT_DRAWS, seed))
+
+    def place(point: SpeciationPoint) -> float:
+        return np.nan if point.log_snr is None else float(point.log_snr.value)
+
+    return {
+        name: Estimate.jackknife(
+            place(points[f"{name}, theory"]), np.array([place(found[name]) for found in without])
+        )
+        for name in without[0]
+    }
 
 
 def tracked_cloning_point(

@@ -48,6 +48,8 @@ class VariableCheck:
     points: dict[str, SpeciationPoint]
     decision: Float[np.ndarray, " N"]  # sigma at which each path became what it is
     reference: Reference = UNCONDITIONAL_NETWORK
+    # The theory's points with the errors of its fit, log-SNR, by criterion; of single classes alone.
+    fit_errors: dict[str, Estimate] = field(default_factory=dict)
 
     def forms(self) -> dict[str, EntropyCurve]:
         """Every curve that has a rate of its own, by name."""

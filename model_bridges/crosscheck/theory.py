@@ -10,6 +10,8 @@ over levels about those at which the classes part: a decade below the between-cl
 and full covariances as far as they can be held, each with shrinkages `rho` towards the isotropic one
 (`gmm_speciation.fitting`). So 50 images a class in d = 16,384 are no obstacle, and a posterior does not
 become certain of what it cannot know. Where a kind is named, rho is the best for clean states left out.
+
+How sure a fit is, a jackknife says: the same kind, rank and rho without each of `NUM_PARTS` parts of x_0.
 """
 
 from collections.abc import Callable, Iterator
@@ -23,7 +25,7 @@ from torch import Tensor
 
 from gmm_speciation.curves import EntropyCurve
 from gmm_speciation.entropy import entropy_curve
-from gmm_speciation.fitting import Scatter, best_shrinkage, fit
+from gmm_speciation.fitting import Scatter, best_shrinkage, dealt, fit
 from gmm_speciation.inference import log_class_posterior
 from gmm_speciation.mixtures import GaussianMixture
 from gmm_speciation.partitions import Partition
@@ -41,6 +43,8 @@ LARGEST = 30_000_000  # numbers in all full covariances together
 FEWEST = 4  # states of a class that a kind of covariance can be chosen from
 LEFT_OUT = 5  # every fifth state of a class
 MOST_JUDGED = 1000  # states left out that likelihoods are taken of
+NUM_PARTS = 8
+MOST_REFITTED = 50_000_000  # numbers in all states: a factorisation of every class, eight times
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,9 +55,12 @@ class FittedMixture:
     covariance: str
     shrinkage: float
     law: str  # of what it was fitted to
+    num_states: int
     rank: int | None = None
     # Mean log-likelihood of noised states left out, nats, of the best fit of each kind.
     scores: dict[str, float] = field(default_factory=dict)
+    # Fits without each part of the states, made when asked for; None where that is too much.
+    refits: Callable[[], Iterator[GaussianMixture]] | None = None
 
     def __str__(self) -> str:
         kind = self.covariance if self.rank is None else f"rank-{self.rank} plus isotropic"
@@ -88,15 +95,22 @@ def fitted_mixture(
             f"The theory's mixture needs at least {least} training states of each of {num_classes} classes; "
             f"{train.law} has {counts.min()} of class {counts.argmin()} and {len(counts)} classes."
         )
-    if covariance is not None:
-        if covariance == "isotropic":
-            return FittedMixture(fit(x, labels, "isotropic"), covariance, 0.0, train.law)
+    rank, rho, scores = None, 0.0, dict[str, float]()
+    if covariance is None:
+        covariance, rank, rho, scores = _chosen(x, labels, sigma_range)
+    elif covariance != "isotropic":
         rho, _ = best_shrinkage(x, labels, covariance)
-        mixture = fit(x, labels, covariance, shrinkage=rho)
-        return FittedMixture(mixture, covariance, rho, train.law)
-    kind, rank, rho, scores = _chosen(x, labels, sigma_range)
-    mixture = fit(x, labels, kind, rank=rank, shrinkage=rho)
-    return FittedMixture(mixture, kind, rho, train.law, rank, scores)
+
+    def refits() -> Iterator[GaussianMixture]:
+        part = dealt(labels, NUM_PARTS)
+        for one in range(NUM_PARTS):
+            kept = part != one
+            yield fit(x[kept], labels[kept], covariance, rank=rank, shrinkage=rho)
+
+    few = counts.min() < FEWEST or x.size > MOST_REFITTED
+    mixture = fit(x, labels, covariance, rank=rank, shrinkage=rho)
+    again = None if few else refits
+    return FittedMixture(mixture, covariance, rho, train.law, len(x), rank, scores, again)
 
 
 def _chosen(

@@ -83,7 +83,8 @@ def test_the_table_has_a_row_a_criterion_and_says_what_compares(checked):
         float(model.value - theory.value), abs=1e-3
     )
     for name, row in rows.items():
-        assert row[3].startswith("yes") == (row[1] != NONE) == (row[2] != NONE), name
+        assert row[4].startswith("yes") == (row[1] != NONE) == (row[2] != NONE), name
+        assert row[3] == NONE  # this mixture was fitted to nothing
     assert set(crosscheck_record(checked)["variables"]["class"]["points"]) == {
         f"{name}, {side}" for name in COMPARABLE for side in ("theory", "model")
     }

@@ -4,7 +4,11 @@ import numpy as np
 import pytest
 import torch
 
+from gmm_speciation.entropy import entropy_curve
 from gmm_speciation.fitting import fit
+from gmm_speciation.partitions import Partition
+from gmm_speciation.speciation import SpeciationPoint
+from model_bridges.crosscheck.criteria import errors_of_fit, mixture_points
 from model_bridges.crosscheck.theory import fitted_mixture, mixture_log_posterior
 from model_bridges.images.labelled import LabelledImages
 
@@ -89,3 +93,27 @@ def test_too_few_states_are_refused():
         fitted_mixture(of(x, labels), 3, RANGE)
     with pytest.raises(ValueError, match="has 0 of class 3"):
         fitted_mixture(of(*drawn("isotropic")), 4, RANGE)
+
+
+def test_the_error_of_a_fit_is_the_spread_of_fits_to_other_draws():
+    """The jackknife of single fits against the points of fits to draws made anew."""
+    partition, log_snr = Partition.trivial(3), np.linspace(6, -6, 17)
+    rng = np.random.default_rng(3)
+    labels = np.arange(90) % 3
+    names = ("spectral between classes", "half entropy", "cloning")
+    places, errors = [], []
+    for dataset in range(10):
+        x = 2 * np.eye(4)[labels] + 0.7 * rng.normal(size=(90, 4))
+        found = fitted_mixture(of(x, labels), 3, RANGE, "isotropic")
+        curve = entropy_curve(found.mixture, log_snr, num_samples=512)
+        points = mixture_points(found.mixture, partition, curve, 512, 0)
+        places.append([float(points[name].log_snr.value) for name in names])
+        if dataset >= 2:
+            continue
+        points = {f"{name}, theory": point for name, point in points.items()}
+        points["spectral, theory"] = SpeciationPoint(None, "not looked for")
+        of_fit = errors_of_fit(points, found.refits(), partition, log_snr, 0)
+        errors.append([float(of_fit[name].stderr) for name in names])
+        assert not np.isfinite(float(of_fit["spectral"].value))
+    ratio = np.sqrt(np.mean(np.square(errors), 0)) / np.std(places, 0, ddof=1)
+    assert np.all((ratio > 0.45) & (ratio < 2.2)), ratio

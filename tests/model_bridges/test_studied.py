@@ -230,6 +230,8 @@ def test_a_model_from_elsewhere_goes_through_every_command(command, form, tmp_pa
         half = "one half of " if form != "idx" else ""
         assert content["law"].startswith(half)
         assert content["theory"]["fitted_to"] != content["law"]
+        assert content["variables"]["class"]["fit_errors"]["half entropy"]["stderr"] > 0.02
+        assert f"the {content['theory']['num_states']} states" in (out / "report.md").read_text()
         assert {"report.html", "pairs.png", "tree.png"} <= {p.name for p in out.iterdir()}
         tracked = content["curves"]["class: tracked"]["entropy"]["value"]
         theory = content["curves"]["class: theory"]["entropy"]["value"]
