@@ -142,29 +142,42 @@ def errors_of_fit(
     log_snr: Float[np.ndarray, " L"],
     seed: int,
 ) -> dict[str, Estimate]:
-    """The mixture's points with the errors that they owe to the states fitted, by the jackknife.
+    """The mixture's points with the errors that they owe to the states fitted, but for the bifurcation.
 
     Args:
         points: By "NAME, theory", as `both_sides` gives them.
         refits: Fits without one part of the states each.
         partition, log_snr, seed: Of the points.
     """
-    without = []
-    for mixture in refits:
+
+    def again(mixture: GaussianMixture) -> dict[str, SpeciationPoint]:
         curve = entropy_curve(
             mixture, log_snr, partition=partition, num_samples=REFIT_DRAWS, key=jax.random.key(seed)
         )
-        found = {"spectral": spectral_point(top_eigenvalue(mixture))}
-        without.append(found | mixture_points(mixture, partition, curve, REFIT_DRAWS, seed))
+        whole = {"spectral": spectral_point(top_eigenvalue(mixture))}
+        return whole | mixture_points(mixture, partition, curve, REFIT_DRAWS, seed)
+
+    of_theory = {name.removesuffix(", theory"): point for name, point in points.items()}
+    return jackknifed(of_theory, map(again, refits))
+
+
+def jackknifed(
+    points: Mapping[str, SpeciationPoint], without: Iterable[Mapping[str, SpeciationPoint]]
+) -> dict[str, Estimate]:
+    """Log-SNRs of points with their jackknife errors; NaN where one of all has no point.
+
+    Args:
+        points: By name, of all states.
+        without: Those that are looked for again without one part of the states each.
+    """
 
     def place(point: SpeciationPoint) -> float:
         return np.nan if point.log_snr is None else float(point.log_snr.value)
 
+    rows = [{name: place(point) for name, point in found.items()} for found in without]
     return {
-        name: Estimate.jackknife(
-            place(points[f"{name}, theory"]), np.array([place(found[name]) for found in without])
-        )
-        for name in without[0]
+        name: Estimate.jackknife(place(points[name]), np.array([row[name] for row in rows]))
+        for name in rows[0]
     }
 
 

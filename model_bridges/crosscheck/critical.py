@@ -5,7 +5,8 @@
     spectral         alpha^2 Lambda = sigma^2 with the largest eigenvalue of the data's covariance
     between classes  the same of the covariance of the class means
 
-The first two are the model's own; the others say what its data let expect, by the mixture fitted to them.
+The first two are the model's own; the others say what its data let expect, by the mixture fitted to them,
+with the error that it owes to them: a jackknife of fits without a part of the data.
 Log-SNR lambda = -2 log sigma; a point's `on(process)` gives the time.
 """
 
@@ -15,6 +16,7 @@ from typing import Any
 
 from gmm_speciation.curves import EntropyCurve
 from gmm_speciation.lookup import pick
+from gmm_speciation.mixtures import GaussianMixture
 from gmm_speciation.partitions import Partition
 from gmm_speciation.speciation import (
     SpeciationPoint,
@@ -26,6 +28,7 @@ from gmm_speciation.speciation import (
     top_eigenvalue,
 )
 from gmm_speciation.speciation.points import points_in_words
+from model_bridges.crosscheck.criteria import jackknifed
 from model_bridges.crosscheck.theory import fit_of, fitted_mixture
 from model_bridges.denoisers.arrays import Images, Labels
 from model_bridges.denoisers.base import Denoiser
@@ -110,7 +113,7 @@ def _spectral(
     """Of the whole covariance and of the class means, by the mixture of the data where one can be fitted."""
     try:
         if isinstance(model, StudiedModel):
-            mixture = fit_of(model, seed).mixture
+            fit = fit_of(model, seed)
         else:
             x0, labels = check_data(model, x0, labels)
             if labels is None:
@@ -118,8 +121,20 @@ def _spectral(
                 whole = sample_top_eigenvalue(x0.flatten(1).double().cpu().numpy())
                 return spectral_point(whole), unknown
             given = LabelledImages(x0, labels, "the data given")
-            mixture = fitted_mixture(given, model.num_classes, model.sigma_range).mixture
+            fit = fitted_mixture(given, model.num_classes, model.sigma_range)
     except ValueError as error:  # too few data: what the model itself says stands
         return SpeciationPoint(None, str(error)), SpeciationPoint(None, str(error))
-    between = between_class_eigenvalue(mixture, partition)
-    return spectral_point(top_eigenvalue(mixture)), spectral_point(between)
+
+    def points(mixture: GaussianMixture) -> dict[str, SpeciationPoint]:
+        between = between_class_eigenvalue(mixture, partition)
+        return {
+            "whole": spectral_point(top_eigenvalue(mixture)),
+            "between": spectral_point(between),
+        }
+
+    found = points(fit.mixture)
+    if fit.refits is not None:
+        for name, place in jackknifed(found, map(points, fit.refits())).items():
+            if found[name].log_snr is not None:
+                found[name] = SpeciationPoint(place)
+    return found["whole"], found["between"]

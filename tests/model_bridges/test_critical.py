@@ -56,6 +56,10 @@ def test_points_are_those_of_the_distribution(model):
     # Covariance MEAN^2 + VARIANCE along the axis, MEAN^2 between the classes; both of 600 draws.
     for point, size in ((found.spectral, MEAN**2 + VARIANCE), (found.between_class, MEAN**2)):
         np.testing.assert_allclose(point.log_snr.value, -np.log(size), atol=0.1)
+        assert abs(point.log_snr.value + np.log(size)) < 4 * point.log_snr.stderr
+    # A half difference of means has variance VARIANCE / n along itself, and lambda is -2 log of it.
+    expected = 2 * np.sqrt(VARIANCE / 600) / MEAN
+    assert 0.4 < found.between_class.log_snr.stderr / expected < 2
     assert found.curve.trust.ok
     time = found.half_entropy.on(gs.VarianceExploding())
     np.testing.assert_allclose(time.value, np.exp(-found.half_entropy.log_snr.value / 2), rtol=0.02)
