@@ -19,7 +19,6 @@ An answer is a CSV with a line a level,
                                   processor time of the whole run
 """
 
-import csv
 import io
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -28,6 +27,7 @@ from typing import Any
 import numpy as np
 
 from gmm_speciation.benchmark.cells import Cell, task_of
+from gmm_speciation.benchmark.columns import cell_of_line, column, lines_of
 from gmm_speciation.benchmark.rows import cell_key
 from gmm_speciation.benchmark.summary import write_csv
 from gmm_speciation.benchmark.worker import levels_of
@@ -137,25 +137,19 @@ def read_answers(path: Path) -> list[dict[str, Any]]:
         raise ValueError(
             f"{path.name} is no CSV in UTF-8; answers have the columns {', '.join(_REQUIRED)}."
         ) from None
-    reader = csv.DictReader(io.StringIO(text, newline=""))
-    missing = [name for name in _REQUIRED if name not in (reader.fieldnames or ())]
-    if missing:
-        raise ValueError(
-            f"{path.name} lacks the columns {', '.join(missing)}; answers have {', '.join(_REQUIRED)} and "
-            f"may have {', '.join(_OPTIONAL)}."
-        )
+    what = f"answers have {', '.join(_REQUIRED)} and may have {', '.join(_OPTIONAL)}."
+    reader = lines_of(path.name, text, _REQUIRED, what)
     cells: dict[tuple[Cell, str], dict[int, Mapping[str, str]]] = {}
     for number, line in enumerate(reader, start=2):
+        where = f"{path.name}, line {number}"
+        cell = cell_of_line(where, line)
         try:
-            cell = Cell(
-                line["task"], line["estimator"], line["access"], int(line["n"]), int(line["seed"])
-            )
             level = int(line["level"])
         except (TypeError, ValueError) as error:
-            raise ValueError(f"{path.name}, line {number}: {error}.") from None
+            raise ValueError(f"{where}: {error}.") from None
         levels = cells.setdefault((cell, line["kind"]), {})
         if level in levels:
-            raise ValueError(f"{path.name}, line {number}: level {level} of {cell} comes twice.")
+            raise ValueError(f"{where}: level {level} of {cell} comes twice.")
         levels[level] = line
     if not cells:
         raise ValueError(f"{path.name} has no answers.")
@@ -179,29 +173,16 @@ def _row(
     if sorted(levels) != list(range(number)):
         raise ValueError(f"{where}: levels 0 to {number - 1} once each; got {sorted(levels)}.")
 
-    def column(name: str) -> list[float] | None:
-        texts = [levels[level].get(name) or "" for level in range(number)]
-        if not any(texts) and name in _OPTIONAL:
-            return None
-        try:
-            values = [float(text) for text in texts]
-        except ValueError:
-            raise ValueError(f"{where}: `{name}` must be a number at every level.") from None
-        if not np.isfinite(values).all():
-            raise ValueError(f"{where}: `{name}` must be finite at every level.")
-        if name in ("stderr", "seconds") and min(values) < 0:
-            raise ValueError(f"{where}: `{name}` must not be negative; got {min(values):g}.")
-        return values
-
-    seconds = column("seconds")
+    lines = [levels[level] for level in range(number)]
+    seconds = column(where, "seconds", lines)
     return {
         **cell_key(cell),
         "kind": kind,
         "status": "ok",
         "message": "",
-        "entropy": column("entropy"),
-        "stderr": column("stderr"),
-        "rate": column("rate"),
+        "entropy": column(where, "entropy", lines, needed=True),
+        "stderr": column(where, "stderr", lines),
+        "rate": column(where, "rate", lines),
         "noise": None,
         "dof": _DOF,
         "seconds": None if seconds is None else seconds[0],

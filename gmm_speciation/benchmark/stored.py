@@ -6,8 +6,6 @@ that they have there. What was not kept is not made up: without `dof` there is n
 `noise`, nan or no column, no violation.
 """
 
-import csv
-import io
 import itertools
 import lzma
 from collections.abc import Collection, Mapping, Sequence
@@ -19,6 +17,7 @@ import numpy as np
 
 from gmm_speciation.benchmark.catalogue import TASKS
 from gmm_speciation.benchmark.cells import Cell
+from gmm_speciation.benchmark.columns import OF_CELL, cell_of_line, column, lines_of
 from gmm_speciation.benchmark.rows import cell_key, read_rows
 from gmm_speciation.benchmark.truth import truth
 from gmm_speciation.estimators.base import Kind
@@ -26,9 +25,7 @@ from gmm_speciation.reading import read_bytes
 
 Draw = tuple[str, str, int, int]  # task, access, n, seed
 _LARGEST = 1 << 30  # bytes
-_OF_CELL = ("task", "estimator", "access", "n", "seed")
-_COLUMNS = (*_OF_CELL, "kind", "status", "level", "log_snr", "truth", "entropy")
-_NOT_NEGATIVE = ("seconds", "dof", "stderr", "noise")
+_COLUMNS = (*OF_CELL, "kind", "status", "level", "log_snr", "truth", "entropy")
 _CLOSE = 1e-6  # of levels and of truths
 _truth = cache(truth)
 
@@ -54,28 +51,18 @@ def others(path: Path, draws: Collection[Draw]) -> list[dict[str, Any]]:
 
 
 def _read_cells(path: Path, draws: Collection[Draw]) -> list[dict[str, Any]]:
-    reader = csv.DictReader(io.StringIO(_text(path), newline=""))
-    missing = [name for name in _COLUMNS if name not in (reader.fieldnames or ())]
-    if missing:
-        raise ValueError(
-            f"{path.name} lacks the columns {', '.join(missing)}; take a folder of a sweep, or the cells.csv "
-            "that it wrote."
-        )
+    what = "take a folder of a sweep, or the cells.csv that it wrote."
+    reader = lines_of(path.name, _text(path), _COLUMNS, what)
     found: dict[Cell, dict[str, Any]] = {}
-    for (task, estimator, access, n, seed), lines in itertools.groupby(
-        reader, lambda line: tuple(line[name] for name in _OF_CELL)
-    ):
-        where = f"{path.name}, {estimator!r} on {task!r}"
-        try:
-            cell = Cell(task, estimator, access, int(n), int(seed))
-        except (TypeError, ValueError) as error:
-            raise ValueError(f"{where}: {error}.") from None
+    for key, group in itertools.groupby(reader, lambda line: tuple(line[one] for one in OF_CELL)):
+        lines, where = list(group), f"{path.name}, {key[1]!r} on {key[0]!r}"
+        cell = cell_of_line(where, lines[0])
         if cell in found:
             raise ValueError(
-                f"{where}: n = {n}, seed {seed} comes twice; its lines stand together."
+                f"{where}: n = {cell.num_samples}, seed {cell.seed} comes twice; its lines stand together."
             )
         if cell.task in TASKS and draw_of(cell_key(cell)) in draws:
-            found[cell] = _row(where, cell, list(lines))
+            found[cell] = _row(where, cell, lines)
     return list(found.values())
 
 
@@ -99,27 +86,9 @@ def _row(where: str, cell: Cell, lines: Sequence[Mapping[str, str]]) -> dict[str
     if first["kind"] not in list(Kind):
         raise ValueError(f"{where}: kind {first['kind']!r} is unknown.")
 
-    def number(name: str, line: Mapping[str, str] = first) -> float | None:
-        if not line.get(name):
-            return None
-        try:
-            value = float(line[name])
-        except ValueError:
-            value = np.nan
-        if not np.isfinite(value) or (value < 0 and name in _NOT_NEGATIVE):
-            raise ValueError(
-                f"{where}: `{name}` must be a finite number"
-                + (", not negative" if name in _NOT_NEGATIVE else "")
-                + f"; got {line[name]!r}."
-            )
-        return value
-
-    def column(name: str) -> list[float] | None:
-        values = [number(name, line) for line in lines]
-        known = [value for value in values if value is not None]
-        if known and len(known) < len(values):
-            raise ValueError(f"{where}: `{name}` must be there at every level.")
-        return known or None
+    def number(name: str) -> float | None:
+        values = column(where, name, lines[:1])
+        return None if values is None else values[0]
 
     status, seconds, dof = first["status"], number("seconds"), number("dof")
     row = {**cell_key(cell), "kind": first["kind"], "status": status}
@@ -129,12 +98,13 @@ def _row(where: str, cell: Cell, lines: Sequence[Mapping[str, str]]) -> dict[str
         row["device"] = first["device"]
     if status != "ok":
         return row
-    _check_truth(where, cell, column("level"), column("log_snr"), column("truth"))
+    _check_truth(
+        where, cell, *(column(where, name, lines) for name in ("level", "log_snr", "truth"))
+    )
     if first.get("noise", "nan") != "nan":
-        row["noise"] = column("noise")
-    row |= {name: column(name) for name in ("entropy", "stderr", "rate")}
-    if row["entropy"] is None:
-        raise ValueError(f"{where}: `entropy` must be there at every level.")
+        row["noise"] = column(where, "noise", lines)
+    row["entropy"] = column(where, "entropy", lines, needed=True)
+    row |= {name: column(where, name, lines) for name in ("stderr", "rate")}
     return row if dof is None else row | {"dof": dof}
 
 

@@ -280,11 +280,11 @@ BAD = {
     "has no answers": GOOD.splitlines()[0] + "\n",
     "level 3 of": GOOD + "pair-d1,noisy,64,0,mine,estimate,3,0.5\n",
     "levels 0 to 15 once each": "\n".join(GOOD.splitlines()[:-1]),
-    "must be finite": GOOD.replace("0.5", "nan"),
-    "`seconds` must not be negative": GOOD.replace("entropy\n", "entropy,seconds\n").replace(
-        "0.5\n", "0.5,-1\n"
-    ),
-    "must be a number": GOOD.replace("0.5", "half"),
+    "must be a finite number, at every level; got .nan": GOOD.replace("0.5", "nan"),
+    "`seconds` must be a finite number, not negative": GOOD.replace(
+        "entropy\n", "entropy,seconds\n"
+    ).replace("0.5\n", "0.5,-1\n"),
+    "must be a finite number, at every level; got .half": GOOD.replace("0.5", "half"),
     "Did you mean 'pair-d1'": GOOD.replace("pair-d1", "pair-d11"),
     "Unknown access": GOOD.replace("noisy", "loud"),
     "Unknown kind": GOOD.replace("estimate", "guess"),

@@ -59,7 +59,10 @@ def test_a_file_of_cells_is_refused_or_imports_nothing(tmp_path, monkeypatch):
         (text.replace(first, first.replace("pair-d1", "pair-d16", 1)), "levels"),
         (text.replace(first + "\n", ""), "levels of the task"),
         (text.replace(first, _with(header, first, entropy="nan")), "`entropy` must be a finite"),
-        (text.replace(first, _with(header, first, entropy="")), "`entropy` must be there"),
+        (
+            text.replace(first, _with(header, first, entropy="")),
+            "`entropy` must be a finite number",
+        ),
         (text.replace(first, _with(header, first, stderr="-1")), "finite number, not negative"),
         (text.replace(first, _with(header, first, seconds="inf")), "`seconds` must be a finite"),
         (text + first + "\n", "comes twice"),

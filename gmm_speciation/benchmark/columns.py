@@ -1,0 +1,59 @@
+"""Files with a line a level, of answers and of stored cells: their columns, and numbers that can be trusted.
+
+What is there is a finite number at every level; what cannot be negative is not. A column is there at all
+levels or at none.
+"""
+
+import csv
+import io
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from gmm_speciation.benchmark.cells import Cell
+
+OF_CELL = ("task", "estimator", "access", "n", "seed")
+NOT_NEGATIVE = ("stderr", "seconds", "dof", "noise")
+
+
+def lines_of(file: str, text: str, required: Sequence[str], what: str) -> csv.DictReader:
+    """The lines of a CSV; a ValueError names the columns that it lacks, and says `what` to do."""
+    reader = csv.DictReader(io.StringIO(text, newline=""))
+    missing = [name for name in required if name not in (reader.fieldnames or ())]
+    if missing:
+        raise ValueError(f"{file} lacks the columns {', '.join(missing)}; {what}")
+    return reader
+
+
+def cell_of_line(where: str, line: Mapping[str, str]) -> Cell:
+    """The cell that a line is about; a ValueError where it is none."""
+    try:
+        return Cell(
+            line["task"], line["estimator"], line["access"], int(line["n"]), int(line["seed"])
+        )
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{where}: {error}.") from None
+
+
+def column(
+    where: str, name: str, lines: Sequence[Mapping[str, str]], needed: bool = False
+) -> list[float] | None:
+    """The numbers of one column; None where it is empty, unless it is needed.
+
+    Raises:
+        ValueError: If a number is missing, not finite, or negative where it cannot be.
+    """
+    texts = [line.get(name) or "" for line in lines]
+    if not needed and not any(texts):
+        return None
+    values = []
+    for text in texts:
+        try:
+            value = float(text)
+        except ValueError:
+            value = np.nan
+        if not np.isfinite(value) or (value < 0 and name in NOT_NEGATIVE):
+            must = "a finite number, not negative" if name in NOT_NEGATIVE else "a finite number"
+            raise ValueError(f"{where}: `{name}` must be {must}, at every level; got {text!r}.")
+        values.append(value)
+    return values
