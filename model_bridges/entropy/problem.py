@@ -20,7 +20,7 @@ from torch import Tensor
 
 from gmm_speciation.partitions import Partition, as_partition
 from model_bridges.denoisers.arrays import Images, Labels
-from model_bridges.denoisers.base import UNCONDITIONAL, Denoiser
+from model_bridges.denoisers.base import UNCONDITIONAL, Denoiser, Label
 from model_bridges.denoisers.checks import check_data, check_levels, class_weights
 from model_bridges.denoisers.counted import CountingDenoiser
 from model_bridges.denoisers.devices import brought
@@ -29,7 +29,7 @@ from model_bridges.entropy.linear_bounds import wiener_errors
 from model_bridges.runs.jobs import Arrays, chunk_slice, default_chunk_size
 
 TRIVIAL = "classes"
-PROBE_IMAGES = 2
+PROBE_IMAGES, PROBE_CLASSES = 2, 32
 BATCH, LARGEST_CHUNK = 1024, 64
 
 
@@ -144,15 +144,24 @@ def model_settings(
 
 @torch.no_grad()
 def probe(denoiser: CountingDenoiser, device: torch.device | str = "cpu") -> list[float]:
-    """What both parts of the model say on fixed states: other weights under the same name are noticed."""
+    """What the model says on fixed states: other weights, classes or prompts under the same name are noticed.
+
+    Of each class up to `PROBE_CLASSES`, of more classes of as many, evenly spread; then of the whole.
+    """
     rng = np.random.default_rng(20240607)
     sigma = float(np.sqrt(np.prod(denoiser.sigma_range)))
     shape = (PROBE_IMAGES, *denoiser.event_shape)
     x = brought(denoiser, torch.from_numpy(sigma * rng.standard_normal(shape)).to(device))
-    label = torch.arange(PROBE_IMAGES, device=x.device) % denoiser.num_classes
-    labels = (label, UNCONDITIONAL) if denoiser.has_unconditional else (label,)
-    raw = torch.cat([denoiser.denoiser.raw(x, sigma, one) for one in labels])
-    raw = raw.cpu().double().flatten(1)
+    asked = np.linspace(0, denoiser.num_classes - 1, min(denoiser.num_classes, PROBE_CLASSES))
+    classes = torch.from_numpy(asked.round().astype(int)).to(x.device)
+    labels: list[Label] = list(classes.split(PROBE_IMAGES))  # a batch that any machine can hold
+    if denoiser.has_unconditional:
+        labels.append(UNCONDITIONAL)
+    answers = [
+        denoiser.denoiser.raw(x if one is UNCONDITIONAL else x[: len(one)], sigma, one)
+        for one in labels
+    ]
+    raw = torch.cat(answers).cpu().double().flatten(1)
     return [float(v) for v in (*raw.mean(1), *raw.square().mean(1).sqrt())]
 
 

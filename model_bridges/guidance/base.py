@@ -22,23 +22,34 @@ Denoise = Callable[[Class], Tensor]
 
 
 def denoise_at(denoiser: Denoiser, x: Float[Tensor, "B *event"], sigma: float) -> Denoise:
-    """Posterior means at one state by label; each is computed once."""
-    known: dict[Any, Tensor] = {}
+    """Posterior means at one state by label; each is computed once.
+
+    Labels are told apart by what they hold: a tensor may be filled anew, or its place in memory be reused.
+    """
+    known: list[tuple[Class, Tensor]] = []
 
     def denoise(label: Class) -> Tensor:
-        key = id(label) if isinstance(label, Tensor) else label
-        if key not in known:
-            given: Label
-            if label is None:
-                given = UNCONDITIONAL
-            elif isinstance(label, Tensor):
-                given = label.to(x.device)
-            else:
-                given = torch.full((len(x),), label, device=x.device)
-            known[key] = denoiser(x, sigma, given)
-        return known[key]
+        for held, output in known:
+            if _same(held, label):
+                return output
+        given: Label
+        if label is None:
+            given = UNCONDITIONAL
+        elif isinstance(label, Tensor):
+            given = label.to(x.device)
+        else:
+            given = torch.full((len(x),), label, device=x.device)
+        output = denoiser(x, sigma, given)
+        known.append((label.clone() if isinstance(label, Tensor) else label, output))
+        return output
 
     return denoise
+
+
+def _same(held: Class, label: Class) -> bool:
+    if isinstance(held, Tensor) and isinstance(label, Tensor):
+        return held.device == label.device and torch.equal(held, label)
+    return not isinstance(held, Tensor) and not isinstance(label, Tensor) and held == label
 
 
 class Threaded:

@@ -6,10 +6,12 @@
     an .npz                         `states` of the model, and `labels`
 
 Of the first two the test part is averaged over, in a random order that is always the same: files may be
-sorted, and the first half of MNIST's test images is the cleaner one.
+sorted, and the first half of MNIST's test images is the cleaner one. So may an .npz: a part of it is taken at
+random.
 """
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -102,6 +104,8 @@ def _stored(path: Path, stored_images: Pixels | None) -> ImageSet:
         )
     labels = labels.astype(np.int64)
     if kind == "images" and stored_images is not None:
-        return ImageSet.of(stored_images(content[kind]), labels, "images", kind, path.name)
-    states = as_states(content[kind], f"`states` in {path}").float()
-    return ImageSet.of(states, labels, "states", kind, path.name)
+        found = ImageSet.of(stored_images(content[kind]), labels, "images", kind, path.name)
+    else:
+        states = as_states(content[kind], f"`states` in {path}").float()
+        found = ImageSet.of(states, labels, "states", kind, path.name)
+    return replace(found, mixed=False)

@@ -35,6 +35,7 @@ class ImageSet:
         noun: What they are, in the plural.
         place: Where they lie, if `noun` does not say it.
         law: Their distribution in words.
+        mixed: Whether their order says nothing of their classes; else a part of them is taken at random.
     """
 
     load: Callable[[Rows], Tensor]
@@ -44,6 +45,7 @@ class ImageSet:
     noun: str
     place: str = ""
     law: str = ""
+    mixed: bool = True
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "law", self.law or self.place or self.noun)
@@ -78,7 +80,7 @@ class ImageSet:
         return f" in {self.place}" if self.place else ""
 
     def first(self, limit: int | None) -> "ImageSet":
-        """At most `limit` of them.
+        """At most `limit` of them: the first, or at random where they may be sorted.
 
         Raises:
             ValueError: If fewer than two would be left.
@@ -87,13 +89,17 @@ class ImageSet:
             return self
         if limit < 2:
             raise ValueError(f"An error bar needs at least two images; got `--images {limit}`.")
-        law = f"the first {limit} of {len(self)} {self.noun}{self._where}"
-        return self._at(np.arange(limit), law)
+        of_all = f"{limit} of {len(self)} {self.noun}{self._where}"
+        if self.mixed:
+            return self._at(np.arange(limit), f"the first {of_all}")
+        return self._at(np.sort(self._order()[:limit]), f"{of_all}, taken at random")
 
     def shuffled(self) -> "ImageSet":
         """In an order that is random and always the same."""
-        order = torch.randperm(len(self), generator=torch.Generator().manual_seed(0))
-        return self._at(order.numpy(), self.law)
+        return self._at(self._order(), self.law)
+
+    def _order(self) -> Rows:
+        return torch.randperm(len(self), generator=torch.Generator().manual_seed(0)).numpy()
 
     def of_classes(self, classes: Sequence[int], names: Sequence[str]) -> "ImageSet":
         """Those of some classes, labelled by their places among these.

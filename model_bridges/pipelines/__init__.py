@@ -11,7 +11,9 @@ flow (Esser et al. 2024). From disk, weights are read from safetensors only, and
 """
 
 import functools
+import hashlib
 import inspect
+import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from numbers import Integral
@@ -192,7 +194,10 @@ def _denoiser(
     network = _Conditioned(family, opened.network, rows, len(names), max_batch)
     network.rows.to(opened.device)
     kind = "classes" if family.conditions is None else "prompts"
-    shown = names if len(names) <= 32 else (*names[:31], f"... {len(names)} in all")
+    shown = names
+    if len(names) > 32:  # the digest tells lists apart whose beginning is the same
+        digest = hashlib.sha256(json.dumps(names).encode()).hexdigest()[:8]
+        shown = (*names[:31], f"... {len(names)} in all ({digest})")
     denoiser = parametrisation(
         network,
         num_classes=len(names),

@@ -219,7 +219,9 @@ def versions() -> dict[str, str]:
 def _differences(stored: Any, now: Any, place: str = "") -> Iterator[str]:
     """Where two settings differ, in words; the model's probe up to rounding of devices."""
     if place == "model.probe" and isinstance(now, list):
-        if not _same_answers(stored, now):
+        if isinstance(stored, list) and len(stored) != len(now):
+            yield "its model was asked of other classes, or by another version"
+        elif not _same_answers(stored, now):
             yield "the model answers a fixed probe differently, so its weights are others"
         return
     if isinstance(stored, Mapping) and isinstance(now, Mapping):
