@@ -112,8 +112,10 @@ def _check(num_steps: int, sigma_min: float, sigma_max: float, rho: float = 1.0)
 @eqx.filter_jit
 def _mean_square_errors(mixture, levels, key, num_samples) -> Float[Array, " T"]:
     """`E|x_0 - D|^2`, averaged as the trace of the exact posterior covariance of each draw."""
-    clean, _ = mixture.sample(key, num_samples)
-    noise = jax.random.normal(jax.random.fold_in(key, 1), clean.shape, clean.dtype)
+    # Not by `fold_in(key, 1)`, which is the second key that `sample` splits off.
+    key_clean, key_noise = jax.random.split(key)
+    clean, _ = mixture.sample(key_clean, num_samples)
+    noise = jax.random.normal(key_noise, clean.shape, clean.dtype)
 
     def at(level):
         alpha, sigma = variance_preserving(level)

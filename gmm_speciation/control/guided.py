@@ -110,8 +110,9 @@ def guided_run(
     )
     last = np.asarray(times, float)[-1]
     noisy = mixture.perturb(process.alpha(last), process.sigma(last))
-    key = jax.random.fold_in(key, 1)
-    return GuidedRun(curve, outcome(noisy, seen.final, label, partition, key=key))
+    # Of no path: these have the keys 0 and 1 that a split of `key` gives.
+    own = jax.random.fold_in(key, 2)
+    return GuidedRun(curve, outcome(noisy, seen.final, label, partition, key=own))
 
 
 def outcome(

@@ -17,6 +17,7 @@ from jaxtyping import Array, Float, Int
 from gmm_speciation.mixtures import GaussianMixture
 from gmm_speciation.partitions import Partition
 from gmm_speciation.posteriors import PosteriorStatistics, entropy_of
+from gmm_speciation.rare import weighed_back
 
 Statistics = Callable[
     [Float[Array, "n r"], Float[Array, " n"], Int[Array, " n"]], PosteriorStatistics
@@ -93,13 +94,19 @@ class ReducedMixture(eqx.Module):
         """Largest eigenvalue of the covariance of the whole mixture (concrete values only)."""
 
     @abc.abstractmethod
-    def statistics(self, log_snr: Float[Array, ""], partition: Partition) -> Statistics:
+    def statistics(
+        self,
+        log_snr: Float[Array, ""],
+        partition: Partition,
+        tilt: Float[Array, " K"] | None = None,
+    ) -> Statistics:
         """Entropy, rate and agreement of the exact posterior at one noise level, as a function of
 
             normals: Standard normals `(n, r)`, `r = num_normals`;
             radial: Standardised chi-square `(chi^2 - nu) / sqrt(2 nu)`, `(n,)`; ignored where nu = 0;
             component: Which component made each draw, `(n,)`.
 
+        With a tilt, of components that were drawn by another distribution (`rare`).
         What does not depend on the draws is worked out before.
         """
 
@@ -117,8 +124,10 @@ class PairReduction(ReducedMixture):
         """
 
 
-def statistics_of(log_posterior: Array, spread: Array, partition: Partition) -> PosteriorStatistics:
+def statistics_of(
+    log_posterior: Array, spread: Array, partition: Partition, tilt: Array | None = None
+) -> PosteriorStatistics:
     log_class = partition.log_sum(log_posterior)
-    return PosteriorStatistics(
-        entropy_of(log_class), spread / 2, jnp.sum(jnp.exp(log_class) ** 2, -1)
-    )
+    agreement = jnp.sum(jnp.exp(log_class) ** 2, -1)
+    found = PosteriorStatistics(entropy_of(log_class), spread / 2, agreement)
+    return weighed_back(found, log_posterior, tilt)

@@ -76,7 +76,7 @@ class EquidistantReduction(PairReduction):
         s, score = self.snr(log_snr)
         return s / 2, 2 * score
 
-    def statistics(self, log_snr, partition):
+    def statistics(self, log_snr, partition, tilt=None):
         s, score = self.snr(log_snr)
 
         def statistics(normals, radial, component):
@@ -89,7 +89,7 @@ class EquidistantReduction(PairReduction):
                 partition.log_sum(squares) - jnp.where(jnp.isfinite(log_class), log_class, 0.0)
             )
             spread = jnp.sum(inside, -1) - jnp.sum(jnp.exp(squares), -1)
-            return statistics_of(log_posterior, score * spread, partition)
+            return statistics_of(log_posterior, score * spread, partition, tilt)
 
         return statistics
 

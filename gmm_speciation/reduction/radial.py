@@ -52,7 +52,7 @@ class RadialReduction(ReducedMixture):
     def clean_means(self) -> Float[Array, "K r"]:
         return self.points
 
-    def statistics(self, log_snr, partition):
+    def statistics(self, log_snr, partition, tilt=None):
         alpha, sigma = variance_preserving(log_snr)
         info = jnp.finfo(self.points.dtype)
         longest = jnp.maximum(
@@ -105,7 +105,7 @@ class RadialReduction(ReducedMixture):
             probabilities = jnp.exp(partition.log_sum(log_posterior)).T
             classes = (probabilities, jnp.arange(partition.num_classes))
             spread = jax.lax.scan(add, jnp.zeros_like(radial), classes)[0]
-            return statistics_of(log_posterior, sigma**2 * spread, partition)
+            return statistics_of(log_posterior, sigma**2 * spread, partition, tilt)
 
         return statistics
 

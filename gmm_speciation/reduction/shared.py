@@ -138,10 +138,10 @@ class SharedReduction(PairReduction):
         """Component means of the statistic, in which the noise is standard normal."""
         return self._factor(self.metric(log_snr)[0])
 
-    def statistics(self, log_snr, partition):
+    def statistics(self, log_snr, partition, tilt=None):
         locations = self.locations(log_snr)
         distances = distances_from(locations)
-        of_posterior = self._of_posterior(log_snr, partition)
+        of_posterior = self._of_posterior(log_snr, partition, tilt)
 
         def statistics(normals, radial, component):
             # Relative to the component that made the draw: its own logit stays of order one.
@@ -187,10 +187,10 @@ class SharedReduction(PairReduction):
         return self._of_posterior(log_snr, partition)(log_posterior)
 
     def _of_posterior(
-        self, log_snr, partition: Partition
+        self, log_snr, partition: Partition, tilt: Array | None = None
     ) -> Callable[[Array], PosteriorStatistics]:
         spread = class_spread(self._factor(self.metric(log_snr)[1]), partition)
-        return lambda log_posterior: statistics_of(log_posterior, spread(log_posterior), partition)
+        return lambda log_p: statistics_of(log_p, spread(log_p), partition, tilt)
 
     def representative(self) -> GaussianMixture | None:
         count, rank = self.core.shape[:2]

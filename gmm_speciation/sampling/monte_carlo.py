@@ -21,6 +21,7 @@ from gmm_speciation.partitions import Partition, as_partition
 from gmm_speciation.posteriors import LevelStatistics, PosteriorStatistics, entropy_of
 from gmm_speciation.processes import variance_preserving
 from gmm_speciation.progress import Parts, Progress
+from gmm_speciation.rare import log_tilt, weighed_back
 from gmm_speciation.reduction import SharedReduction, reduce
 from gmm_speciation.sampling.averages import NUM_BATCHES, Chunks, Source, level_averages
 
@@ -35,29 +36,32 @@ def posterior_statistics(
     normals: Float[Array, "n d"],
     component: Int[Array, " n"],
     partition: Partition | None = None,
+    tilt: Float[Array, " K"] | None = None,
 ) -> PosteriorStatistics:
     """Entropy, rate and agreement of the exact posterior at given base normals.
 
     The pure kernel under every sampled curve: `X = alpha mu_k + (alpha^2 Sigma_k + sigma^2)^{1/2} z`
-    with k = `component`, z = `normals`. Safe under jit, vmap and grad.
+    with k = `component`, z = `normals`; with a tilt, of components drawn by another distribution than the
+    weights (`rare`). Safe under jit, vmap and grad.
     """
     noisy = mixture.perturb(*variance_preserving(log_snr))
     y = noisy.covariance.colour(normals, noisy.offsets, component)
-    return _state_statistics(noisy, log_snr, y, partition)
+    return _state_statistics(noisy, log_snr, y, partition, tilt)
 
 
-def _state_statistics(noisy, log_snr, y, partition) -> PosteriorStatistics:
+def _state_statistics(noisy, log_snr, y, partition, tilt=None) -> PosteriorStatistics:
     """Of states relative to the centre."""
     _, sigma = variance_preserving(log_snr)
     partition = as_partition(partition, noisy.num_components)
     log_posterior = noisy.log_posterior_about_centre(y)
     spread = spread_of(noisy, y, log_posterior, partition)
     log_class = partition.log_sum(log_posterior)
-    return PosteriorStatistics(
+    found = PosteriorStatistics(
         entropy_of(log_class),
         sigma.astype(y.dtype) ** 2 / 2 * spread,
         jnp.sum(jnp.exp(2 * log_class), -1),
     )
+    return weighed_back(found, log_posterior, tilt)
 
 
 class _Draws(Source):
@@ -67,16 +71,18 @@ class _Draws(Source):
     partition: Partition
     key: PRNGKeyArray
     size: int = eqx.field(static=True)
+    tilt: Float[Array, " K"] | None = None
 
     def draw(self, index, rows):
         key_component, key_normal = jax.random.split(jax.random.fold_in(self.key, index))
         weights = self.mixture.log_weights
+        weights = weights if self.tilt is None else weights + self.tilt
         component = jax.random.categorical(key_component, weights, shape=(self.size,))
         shape = (self.size, self.mixture.dim)
         return jax.random.normal(key_normal, shape, weights.dtype), component
 
     def statistics(self, log_snr, drawn):
-        return posterior_statistics(self.mixture, log_snr, *drawn, self.partition)
+        return posterior_statistics(self.mixture, log_snr, *drawn, self.partition, self.tilt)
 
 
 class _NoisedData(Source):
@@ -154,7 +160,8 @@ def sampled_levels(
     num_samples = -(-num_samples // NUM_BATCHES) * NUM_BATCHES
     partition = as_partition(partition, mixture.num_components)
     chunks = _chunks(mixture, num_samples)
-    source = _Draws(mixture, partition, key, chunks.size)
+    tilt = log_tilt(mixture.log_weights, num_samples)
+    source = _Draws(mixture, partition, key, chunks.size, tilt)
     return level_averages(source, log_snr, chunks, mesh=mesh, progress=progress)
 
 

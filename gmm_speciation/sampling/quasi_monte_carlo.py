@@ -1,11 +1,11 @@
 """Quasi-Monte Carlo averages over the reduced statistic.
 
 Scrambled Sobol points (Owen 1998; `scipy.stats.qmc`) replace the random draws: the first coordinate
-chooses the component by the inverse distribution function of the weights, the next r become normals
-by the normal quantile, the last the radial chi-square by its own. The normals of each component are
-turned so that its nearest neighbour is told by the first, the next by the first two, and so on: the
-distribution is the same, the leading coordinates of the points, which are the best, then matter most, and
-components in like surroundings share one integrand. R independent scrambles give R
+chooses the component by the inverse distribution function of the weights (rare ones more often, `rare`), the
+next r become normals by the normal quantile, the last the radial chi-square by its own. The normals of each
+component are turned so that its nearest neighbour is told by the first, the next by the first two, and so
+on: the distribution is the same, the leading coordinates of the points, which are the best, then matter
+most, and components in like surroundings share one integrand. R independent scrambles give R
 unbiased replicates of a whole curve, so that Student's t with R - 1 degrees of freedom makes an honest
 interval. All noise levels use the same points.
 
@@ -26,6 +26,7 @@ from gmm_speciation.inference import Classes
 from gmm_speciation.partitions import as_partition
 from gmm_speciation.posteriors import LevelStatistics
 from gmm_speciation.programs import program
+from gmm_speciation.rare import log_tilt
 from gmm_speciation.reduction import ReducedMixture
 from gmm_speciation.sampling.devices import (
     EACH,
@@ -79,7 +80,8 @@ def sobol_draws(
     )
     # The quantile of 0 is -inf; half the resolution of the points keeps it finite.
     uniform = np.clip(uniform, 2.0**-33, 1 - 2.0**-33)
-    cumulative = np.cumsum(np.asarray(mixture.weights, float))
+    weights, tilt = np.asarray(mixture.weights, float), log_tilt(mixture.log_weights, num_samples)
+    cumulative = np.cumsum(weights if tilt is None else weights * np.exp(np.asarray(tilt)))
     component = np.searchsorted(cumulative / cumulative[-1], uniform[..., 0], side="right")
     score = special.ndtri(uniform[..., 1:])
     if mixture.num_normals and mixture.num_components <= _MAX_FRAMES:
@@ -117,12 +119,12 @@ def _turn(normals: np.ndarray, component: np.ndarray, points: np.ndarray) -> Non
 
 
 @program
-def _replicates(mixture, log_snr, partition, draws, mesh):
+def _replicates(mixture, log_snr, tilt, partition, draws, mesh):
     """Averages over every replicate, each on one device."""
 
-    def own(mixture, log_snr, draws):
+    def own(mixture, log_snr, tilt, draws):
         def at(level):
-            statistics = mixture.statistics(level, partition)
+            statistics = mixture.statistics(level, partition, tilt)
 
             def replicate(one):
                 return jax.tree.map(jnp.mean, statistics(one.normals, one.radial, one.component))
@@ -131,7 +133,8 @@ def _replicates(mixture, log_snr, partition, draws, mesh):
 
         return jax.lax.map(at, log_snr)
 
-    return on_devices(own, mesh, (SAME, SAME, EACH), axis=1)(mixture, log_snr, draws)
+    specs = (SAME, SAME, SAME, EACH)
+    return on_devices(own, mesh, specs, axis=1)(mixture, log_snr, tilt, draws)
 
 
 def quasi_monte_carlo_levels(
@@ -153,8 +156,9 @@ def quasi_monte_carlo_levels(
     partition = as_partition(partition, mixture.num_components)
     draws = sobol_draws(mixture, num_samples, key)
     mesh = flat_mesh(mesh)
-    mixture, log_snr = everywhere((mixture, log_snr), mesh)
-    means = on_host(_replicates(mixture, log_snr, partition, scattered(draws, mesh), mesh))
+    tilt = log_tilt(mixture.log_weights, num_samples)
+    mixture, log_snr, tilt = everywhere((mixture, log_snr, tilt), mesh)
+    means = on_host(_replicates(mixture, log_snr, tilt, partition, scattered(draws, mesh), mesh))
     replicates = jax.tree.map(
         lambda values: jnp.asarray(values[:, :NUM_SCRAMBLES], values.dtype), means
     )

@@ -158,7 +158,7 @@ def probe(denoiser: CountingDenoiser, device: torch.device | str = "cpu") -> lis
     if denoiser.has_unconditional:
         labels.append(UNCONDITIONAL)
     answers = [
-        denoiser.denoiser.raw(x if one is UNCONDITIONAL else x[: len(one)], sigma, one)
+        denoiser.denoiser.raw(x[: len(one)] if isinstance(one, Tensor) else x, sigma, one)
         for one in labels
     ]
     raw = torch.cat(answers).cpu().double().flatten(1)

@@ -12,6 +12,7 @@ from gmm_speciation.guidance import (
     DynamicNegative,
     ExactPosterior,
     NegativePrompt,
+    Unguided,
     guided_curve,
 )
 
@@ -164,6 +165,48 @@ def test_grids_are_equally_spaced_in_their_entropy():
         for n in (8, 32)
     ]
     assert errors[1] < errors[0] / 4
+
+
+def test_grids_are_equal_in_the_entropy_of_a_state_that_two_gaussians_have(key):
+    """`dH/dlambda = -e^lambda mmse / 2` and mmse by quadrature on the line, for draws of any key."""
+    mean, variance, x = 1.0, 0.25, np.linspace(-14, 14, 20_001)
+
+    def rate(level):
+        sigma = np.exp(-level / 2)
+        total = variance + sigma**2
+        parts = np.exp(-((x[:, None] - [-mean, mean]) ** 2) / (2 * total))
+        posterior = parts[:, 1] / parts.sum(1)
+        density = parts.sum(1) / 2 / np.sqrt(2 * np.pi * total)
+        shrunk = sigma**2 / total
+        mmse = variance * shrunk + 4 * (shrunk * mean) ** 2 * posterior * (1 - posterior)
+        return np.exp(level) / 2 * np.trapezoid(density * mmse, x)
+
+    law = gs.GaussianMixture.isotropic([[-mean], [mean]], variance)
+    options = {"sigma_min": 0.3, "sigma_max": 3.0, "num_samples": 40_000, "key": key}
+    times = control.entropic_times(law, gs.VarianceExploding(), 6, **options)
+    levels = -2 * np.log(times)
+    gained = [
+        np.trapezoid([rate(l) for l in fine], fine)
+        for fine in np.linspace(levels[:-1], levels[1:], 40).T
+    ]
+    np.testing.assert_allclose(gained, np.mean(gained), rtol=6e-3)
+
+
+def test_draws_of_a_class_are_not_the_noise_of_the_path(key, monkeypatch):
+    """In a few long steps a path ends beside its noise; what it is compared with must not."""
+    seen, real = {}, control.guided.outcome
+
+    def outcome(noisy, states, label, partition, *, key):
+        seen.update(states=np.asarray(states), own=np.asarray(noisy.sample(key, len(states))[0]))
+        return real(noisy, states, label, partition, key=key)
+
+    monkeypatch.setattr(control.guided, "outcome", outcome)
+    law = gs.GaussianMixture.isotropic([[0.0, 0.0], [0.0, 0.0]], 1.0)
+    process = gs.VarianceExploding()
+    times = control.karras_times(process, 3, sigma_min=0.5, sigma_max=20.0)
+    control.guided_run(law, process, times, Unguided(0), 0, key=key, num_samples=2000)
+    for axis in range(2):
+        assert abs(np.corrcoef(seen["states"][:, axis], seen["own"][:, axis])[0, 1]) < 0.1
 
 
 def test_bad_input():
