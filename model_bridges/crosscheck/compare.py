@@ -37,7 +37,7 @@ from model_bridges.crosscheck.theory import FittedMixture
 from model_bridges.crosscheck.tracked_job import tracked
 from model_bridges.denoisers.base import UNCONDITIONAL_NETWORK, Denoiser, Reference
 from model_bridges.denoisers.checks import check_levels
-from model_bridges.entropy.evidence import Evidence, evidence
+from model_bridges.entropy.evidence import Evidence, evidence, label_divergence
 from model_bridges.entropy.gap import gap_curve, information_budget
 from model_bridges.entropy.pairs import (
     MOST_CLASSES,
@@ -122,11 +122,13 @@ def compare(
     groupings = {class_name: Partition.trivial(denoiser.num_classes), **partitions}
     sums = merged_posterior(record, data.images, groupings)
     whole = distribution_points(mixture)
+    divergence = label_divergence(given.labels, given.prior)
     variables = {
         name: _variable(
             name,
             record,
             evidence(sums, name, record.sigmas, partition.is_trivial),
+            divergence,
             partition,
             mixture,
             whole,
@@ -183,6 +185,7 @@ def _variable(
     name: str,
     record: TrackedPosterior,
     found: Evidence,
+    divergence: Estimate | None,
     partition: Partition,
     mixture: GaussianMixture,
     whole: dict[str, SpeciationPoint],
@@ -198,7 +201,7 @@ def _variable(
         num_samples=num_samples,
         key=jax.random.key(seed),
     )
-    tracked = trusted(tracked_curve(record, partition), found)
+    tracked = trusted(tracked_curve(record, partition), found, divergence=divergence)
     tracked.trust.warn(f"The curve of {name}", stacklevel=4)
     points = both_sides(whole, mixture, record, partition, theory, tracked, num_samples, seed)
     free = record.excess is not None

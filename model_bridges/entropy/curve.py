@@ -30,7 +30,7 @@ from model_bridges.denoisers.base import Denoiser
 from model_bridges.denoisers.checks import check_data, class_weights
 from model_bridges.entropy.clones import CloneJob
 from model_bridges.entropy.elbo import ElboJob
-from model_bridges.entropy.evidence import evidence
+from model_bridges.entropy.evidence import evidence, label_divergence
 from model_bridges.entropy.gap import gap_curve
 from model_bridges.entropy.problem import TRIVIAL, named_partitions, problem
 from model_bridges.entropy.sampled_gap import SampledGapJob
@@ -113,19 +113,20 @@ def entropy_curve(
         "max_batch": max_batch,
     }
     named_partitions(options["partitions"], denoiser.num_classes)
+    divergence = label_divergence(labels, class_weights(prior, denoiser))
     if run is None and estimator in READOUTS:
         record = track(denoiser, x0, labels, progress=progress, **options)
         curve = READOUTS[estimator](record, partition)
         merged, single = merged_posterior(record, x0, {TRIVIAL: partition}), partition is None
         found = evidence(merged, TRIVIAL, record.sigmas, single)
-        return _told(trusted(curve, found, estimator))
+        return _told(trusted(curve, found, estimator, divergence))
     name = TRIVIAL if partition is None else "partition"
     kinds = {"elbo": ElboJob, "clones": CloneJob, "gap-sampled": SampledGapJob}
     job = kinds.get(estimator, TrackingJob)(problem(denoiser, x0, labels, **options))
     merged = run_job(job, run, progress=progress)
     read = {"estimator": estimator} if isinstance(job, TrackingJob) else {}
     curve = job.curve(merged, name, **read)
-    return _told(trusted(curve, job.evidence(merged, name), estimator))
+    return _told(trusted(curve, job.evidence(merged, name), estimator, divergence))
 
 
 def data_of(

@@ -21,7 +21,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int
+from scipy.special import rel_entr
 from torch import Tensor
 
 from gmm_speciation.estimate import Estimate
@@ -30,6 +31,7 @@ from model_bridges.entropy.gap import integral_from_top
 from model_bridges.entropy.linear_bounds import scalar_bound
 from model_bridges.runs.jobs import Arrays, BatchSums, Means
 
+_BY_CHANCE = 256  # draws of labels by the class weights
 UNDECIDED = 0.75  # a path whose most probable class is below it has not decided: no better than 1/2
 
 
@@ -116,6 +118,31 @@ def evidence(
         np.abs(means.get(f"step {name}", np.zeros(len(sigmas)))),
         {form: _integral_step(sigmas, means[key]) for form, key in rates.items()},
     )
+
+
+def label_divergence(
+    labels: Int[Tensor, " N"] | None, prior: Float[np.ndarray, " K"]
+) -> Estimate | None:
+    """KL divergence `(1,)` of the labels' shares from the class weights, nats, less what chance makes of it.
+
+    Where they differ, a curve is the entropy of neither: it begins with the weights, and the data average it.
+    """
+    if labels is None:
+        return None
+    number = len(labels)
+
+    def divergence(counts: np.ndarray) -> np.ndarray:
+        return rel_entr(counts / number, prior).sum(-1)
+
+    counts = np.bincount(labels.cpu().numpy(), minlength=len(prior))
+    by_chance = divergence(np.random.default_rng(0).multinomial(number, prior, _BY_CHANCE))
+    found = divergence(counts)
+    alive = (counts > 0) & (prior > 0)
+    log_ratio = np.log(counts[alive] / number / prior[alive])
+    share = counts[alive] / number
+    variance = share @ log_ratio**2 - (share @ log_ratio) ** 2
+    error = np.hypot(by_chance.std(), np.sqrt(max(variance, 0.0) / number))
+    return Estimate(np.array([found - by_chance.mean()]), np.array([error]))
 
 
 def error_ratios(merged: BatchSums, sigmas: Float[np.ndarray, " L"]) -> dict[str, Estimate]:

@@ -23,6 +23,7 @@ from gmm_speciation.reporting.trust import Trust
 from model_bridges.entropy.clones import CloneAgreement, CloneJob
 from model_bridges.entropy.curve import ESTIMATORS, READOUTS, check_estimator
 from model_bridges.entropy.elbo import ElboJob
+from model_bridges.entropy.evidence import label_divergence
 from model_bridges.entropy.problem import Problem
 from model_bridges.entropy.sampled_gap import SampledGapJob
 from model_bridges.entropy.tracking import TrackingJob
@@ -207,6 +208,7 @@ def _variable(
 ) -> MeasuredVariable:
     partition = problem.partitions[name]
     curves: dict[str, EntropyCurve] = {}
+    divergence = label_divergence(problem.labels, problem.prior)
     for estimator in estimators:
         kind = (
             "tracking" if estimator in READOUTS else estimator.replace("gap-sampled", "sampled gap")
@@ -216,7 +218,7 @@ def _variable(
         read = (estimator,) if kind == "tracking" else ()
         curve = jobs[kind].curve(merged[kind], name, *read)
         found = jobs[kind].evidence(merged[kind], name)
-        curves[estimator] = trusted(curve, found, estimator)
+        curves[estimator] = trusted(curve, found, estimator, divergence)
         curves[estimator].trust.warn(f"The curve of {name} by {estimator}", stacklevel=4)
     result: dict[str, Any] = {}
     if "tracking" in jobs:

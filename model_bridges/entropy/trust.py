@@ -7,6 +7,7 @@ Of the model, from the evaluations behind the curve (`evidence`), with H(C) the 
     labels named at the clean end              as many as the posterior promises, within 0.05
     H by an information budget minus H         0 within H(C) / 10
     extrapolated cross-entropy                 not negative
+    divergence of label shares from weights    0 within H(C) / 100, beyond what chance makes of it
 
 and of the curve: H in [0, H(C)], something gained, a window no narrower than the levels, a peak inside
 them, and at most H(C) / 10 decided beyond the noise where the posterior is taken for the prior: the noisiest
@@ -33,8 +34,8 @@ __all__ = ["Trust", "TrustWarning", "trusted"]  # two of them are public names o
 LARGEST_ERROR = 1.25
 NAMING = 0.05
 FEWEST = 32  # images for averages with heavy tails
-# Of H(C): between two routes to H; beyond its range; gained.
-ENTROPY, RANGE, LEAST = 0.1, 0.05, 0.02
+# Of H(C): between two routes to H; beyond its range; gained; of labels from the class weights.
+ENTROPY, RANGE, LEAST, DIVERGENCE = 0.1, 0.05, 0.02, 0.01
 
 DENOISERS = {
     "bayes": "class denoisers",
@@ -49,6 +50,11 @@ WRAPPER = (
 LABELS = (
     "Check that label k is class k of the model and that the labels are in the order of the images; and "
     "what the network predicts"
+)
+SHARES = (
+    "The curve is that of no distribution: posteriors begin with the class weights, and averages run over "
+    "these labels. Give `prior=` the shares of the data, or a `class_prior` to the model, or take of every "
+    "class as many images as its weight says"
 )
 TWO_NETWORKS = (
     "The unconditional network is not the mixture of the classes; use 'gap', the Bayes form"
@@ -82,8 +88,20 @@ BASES = {
 }
 
 
-def trusted(curve: EntropyCurve, found: Evidence, estimator: str = "tracking") -> EntropyCurve:
-    """A curve of this estimator with its trust block; `found` is of the evaluations behind it."""
+def trusted(
+    curve: EntropyCurve,
+    found: Evidence,
+    estimator: str = "tracking",
+    divergence: Estimate | None = None,
+) -> EntropyCurve:
+    """A curve with its trust block.
+
+    Args:
+        curve: The curve.
+        found: Of the evaluations behind it.
+        estimator: Which estimator's it is.
+        divergence: `label_divergence` of the images that it is averaged over.
+    """
     base = BASES.get(estimator, Base())
     step = found.step
     if np.shape(step) not in ((), np.shape(curve.log_snr)):  # the evidence has levels of its own
@@ -94,6 +112,12 @@ def trusted(curve: EntropyCurve, found: Evidence, estimator: str = "tracking") -
     if base.has_peak:
         checks.append(_peak(curve))
     checks.append(_beyond(curve, found.start))
+    if divergence is not None:
+        most = DIVERGENCE * curve.prior_entropy
+        name = "divergence of the labels' shares from the class weights [nats]"
+        words = f"≤ {most:.2g}"
+        shares = Check.of(name, words, SHARES, divergence, curve.sigma[-1:], high=most)
+        checks.append(replace(shares, sigma=None))
     return replace(curve, trust=Trust(tuple(checks)))
 
 

@@ -229,7 +229,8 @@ def test_settings_that_cannot_be_compared_are_no_settings(damage, tmp_path):
     path = tmp_path / "settings.json"
     settings = json.loads(path.read_text())
     probe = settings["model"]["probe"]
-    assert len(probe) == 8  # both parts of the model, two classes, mean and size
+    # Three classes and twice the whole, mean and size of each answer.
+    assert len(probe) == 10
     settings["model"]["probe"] = {
         "text": ["0"] * len(probe),
         "shorter": probe[:-1],
@@ -244,7 +245,9 @@ def test_settings_that_cannot_be_compared_are_no_settings(damage, tmp_path):
         os.mkfifo(path)
     else:
         path.write_text(text)
-    with pytest.raises(ValueError, match=r"weights are others|Choose another folder"):
+    with pytest.raises(
+        ValueError, match=r"weights are others|of other classes|Choose another folder"
+    ):
         run_job(work(sigmas=[0.1, 9.0]), tmp_path)
 
 

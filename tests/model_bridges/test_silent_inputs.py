@@ -1,16 +1,25 @@
 """Inputs that would give a wrong number in silence are refused, also where no types are checked."""
 
+import warnings
+
 import jaxtyping
 import numpy as np
 import pytest
 import torch
 
 import gmm_speciation as gs
+from gmm_speciation.guidance import AbstractGuidance
+from gmm_speciation.reporting.trust import TrustWarning
+from model_bridges.classes.names import ClassNames
 from model_bridges.denoisers.mixture import mixture_denoiser
+from model_bridges.denoisers.parametrisation import from_x0
 from model_bridges.denoisers.subset import ClassSubset
+from model_bridges.entropy.curve import entropy_curve
 from model_bridges.entropy.elbo_posterior import elbo_posterior
+from model_bridges.entropy.evidence import label_divergence
 from model_bridges.entropy.windows import GuidanceInterval
 from model_bridges.guidance import DynamicNegative, Guided, TrackedClasses
+from model_bridges.images.reading import read_parts
 from model_bridges.samplers import karras_sigmas, sample
 from model_bridges.tracking.calibration import calibration_error, reliability
 from model_bridges.tracking.forward import track
@@ -119,3 +128,84 @@ def test_states_paths_and_labels_of_numpy_are_those_of_torch():
     }
     for read in reads.values():
         np.testing.assert_array_equal(read(np.asarray), read(torch.from_numpy))
+
+
+@pytest.mark.parametrize("changed", [0, 3, 39])
+def test_a_run_of_another_class_is_not_continued(changed, tmp_path):
+    """One class of many was trained again; the model's name, shapes and other classes are the same."""
+    rng = np.random.default_rng(0)
+    means = rng.normal(size=(40, 4))
+    x, labels = means[np.arange(40)][:, None, None, :], np.arange(40)
+
+    def model(means):
+        exact = mixture_denoiser(gs.GaussianMixture.isotropic(means, 0.25), event_shape=(1, 1, 4))
+        words = {"event_shape": (1, 1, 4), "sigma_range": (0.1, 20.0), "has_unconditional": False}
+        return from_x0(exact, num_classes=40, **words)
+
+    words = {"sigmas": [0.1, 1.0, 20.0], "run": tmp_path / "run"}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # three levels
+        entropy_curve(model(means), x, labels, **words)
+        means[changed] *= 3
+        with pytest.raises(ValueError, match=r"made with other settings.*its weights are others"):
+            entropy_curve(model(means), x, labels, **words)
+
+
+def test_a_part_of_an_npz_has_all_its_classes(tmp_path):
+    """Files are often sorted by class."""
+    labels = np.repeat(np.arange(4), 100)
+    np.savez(tmp_path / "sorted.npz", states=np.zeros((400, *SHAPE)), labels=labels)
+    words = ClassNames.of_classes(("a", "b", "c", "d"))
+    part = read_parts(tmp_path / "sorted.npz", words, lambda: (1, 2)).held_out.first(80)
+    counts = np.bincount(part.labels, minlength=4)
+    assert counts.min() > 8
+    assert part.law == "80 of 400 states in sorted.npz, taken at random"
+
+
+@pytest.mark.parametrize("shares", [(0.5, 0.25, 0.25), (0.6, 0.2, 0.2), (0.5, 0.5, 0.0)])
+@pytest.mark.parametrize("estimator", ["tracking", "gap-sampled"])
+def test_images_of_other_shares_than_the_weights_make_no_curve(shares, estimator):
+    rng = np.random.default_rng(1)
+    labels = rng.choice(3, 600, p=shares)
+    means = np.eye(4)[:3]
+    x = (means[labels] + 0.1**0.5 * rng.normal(size=(600, 4))).reshape(-1, *SHAPE)
+    words = {"estimator": estimator, "sigmas": np.geomspace(0.02, 40, 24)}
+    with pytest.warns(TrustWarning, match="divergence of the labels' shares"):
+        found = entropy_curve(denoiser(), x, labels, **words)
+    assert not found.trust.ok
+    if estimator == "tracking" and min(shares) > 0:
+        own = entropy_curve(denoiser(), x, labels, prior=np.array(shares), **words)
+        assert own.trust.ok
+
+
+def test_shares_that_chance_makes_of_the_weights_are_no_fault():
+    rng = np.random.default_rng(2)
+    weights = np.r_[np.full(100, 0.005), np.full(5, 0.1)]
+    for num in (20, 200, 20_000):
+        found = [
+            label_divergence(torch.from_numpy(rng.choice(105, num, p=weights)), weights)
+            for _ in range(40)
+        ]
+        z = np.array([float(one.value[0] / one.stderr[0]) for one in found])
+        assert abs(z.mean()) < 0.8
+        assert np.abs(z).max() < 5
+    every = label_divergence(torch.arange(1050) % 105, weights)
+    assert float(every.value[0]) > 0.3  # as many of each are not by these weights
+
+
+def test_labels_are_told_apart_by_what_they_hold():
+    """A guidance that fills one tensor anew, or makes one for a moment, gets the outputs that it asks for."""
+    model, x = denoiser(), torch.randn(4, *SHAPE, generator=torch.Generator().manual_seed(0))
+
+    class Mean(AbstractGuidance):
+        def step(self, state, x, level, denoise):
+            return sum(denoise(torch.full((len(x),), k)) for k in range(3)) / 3, state
+
+    class OneTensor(AbstractGuidance):
+        def step(self, state, x, level, denoise):
+            label = torch.zeros(len(x), dtype=torch.long)
+            return sum(denoise(label.fill_(k)) for k in range(3)) / 3, state
+
+    expected = sum(model(x, 1.0, torch.full((4,), k)) for k in range(3)) / 3
+    for guidance in (Mean(), OneTensor()):
+        torch.testing.assert_close(Guided(model, guidance)(x, 1.0), expected)
