@@ -101,10 +101,7 @@ class ClockedCurve(eqx.Module):
     process: DiffusionProcess
 
     def peak(self, *, at_end: bool = False) -> ClockedPeak:
-        """Where `dH/dt` is largest; differs from the peak per unit log-SNR at finite dimension.
-
-        Warns as `EntropyCurve.peak`.
-        """
+        """Where `dH/dt` is largest, at finite dimension not where `EntropyCurve.peak` is; warns as that."""
         return ClockedPeak(*self.curve._greatest(self.times, self._slope(), at_end))
 
     def peaks(self) -> tuple[ClockedPeak, ...]:
@@ -242,13 +239,21 @@ class EntropyCurve(eqx.Module):
         return tuple(Peak(*numbers) for numbers in reversed(found))
 
     def window(self, mass: float = 0.8) -> Window:
-        """Where the central share `mass` of the information is gained.
+        """Where the central share `mass` of the information is gained, of that which the grid holds.
+
+        Warns where a tenth of it and more would be gained in one unit beyond the clean end.
 
         Raises:
-            ValueError: If `mass` is not inside (0, 1), or the grid ends inside the window.
+            ValueError: If `mass` is not inside (0, 1), or the grid's noisy end lies inside the window.
         """
         if not 0 < mass < 1:
             raise ValueError(f"`mass` must lie inside (0, 1); got {mass}.")
+        beyond = float(self.rate.value[0] - 3 * self.rate.stderr[0])
+        if beyond > (self.prior_entropy - float(self.entropy.value[0])) / 10 > 0:
+            words = (
+                f"Much is decided beyond {in_digits(self.log_snr[0])} still, the grid's clean end"
+            )
+            warnings.warn(f"{words}; widen the grid.", stacklevel=2)
 
         def ends(entropy, rate):
             gained = self.prior_entropy - entropy
@@ -365,9 +370,8 @@ class EntropyCurve(eqx.Module):
     def _spline(self, position: np.ndarray, values: np.ndarray) -> BSpline:
         order = np.argsort(position)
         degree = min(5 if self._exact else 3, (len(order) - 1) // 2 * 2 - 1)
-        return make_interp_spline(
-            np.asarray(position, float)[order], np.asarray(values, float)[order], k=max(degree, 1)
-        )
+        x, y = (np.asarray(part, float)[order] for part in (position, values))
+        return make_interp_spline(x, y, k=max(degree, 1))
 
     def _jackknifed(self, statistic: Callable) -> tuple[Estimate, ...]:
         """A tuple of statistics of `(entropy, rate)`, exact or with jackknife errors.
@@ -379,13 +383,9 @@ class EntropyCurve(eqx.Module):
         if self.batches is None:
             error = np.asarray(0.0 if self._exact else np.nan)
             return tuple(Estimate(np.asarray(value, float), error) for value in values)
-        entropy, rate = np.asarray(self.batches.entropy), np.asarray(self.batches.rate)
-        without = np.array(
-            [
-                statistic(np.delete(entropy, r, 0).mean(0), np.delete(rate, r, 0).mean(0))
-                for r in range(len(entropy))
-            ]
-        )
+        parts = [np.asarray(part) for part in (self.batches.entropy, self.batches.rate)]
+        left = [[np.delete(part, r, 0).mean(0) for part in parts] for r in range(len(parts[0]))]
+        without = np.array([statistic(*pair) for pair in left])
         return tuple(Estimate.jackknife(v, without[:, i]) for i, v in enumerate(values))
 
 

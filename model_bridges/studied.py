@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -28,6 +28,7 @@ from model_bridges.classes.names import ClassNames
 from model_bridges.denoisers.arrays import as_labels
 from model_bridges.denoisers.base import UNCONDITIONAL_NETWORK, Denoiser
 from model_bridges.denoisers.base import Reference as Unconditional
+from model_bridges.denoisers.checks import class_weights, in_turn
 from model_bridges.denoisers.counted import CountingDenoiser
 from model_bridges.guidance import Guidance
 from model_bridges.images.labelled import LabelledImages
@@ -273,7 +274,11 @@ class StudiedModel:
 
     def assess(self, images: Float[Tensor, "N *event"], removed: int | None = None) -> Quality:
         """The judge's metrics of drawn images. Errors as `quality.assess`."""
-        return assess(images, self.judge, self.reference, removed)
+        return assess(images, self.judge, self.reference, removed, balance_to=self._balance_to)
+
+    @property
+    def _balance_to(self) -> Literal["uniform", "data"]:
+        return "uniform" if self.denoiser.class_prior is None else "data"
 
     def floor(self, num_images: int, removed: int | None = None) -> Floor:
         """What as many true images score, or half of `train`. Errors as `quality.floor`."""
@@ -285,13 +290,14 @@ class StudiedModel:
             self.held_out.labels,
             removed=removed,
             num_images=min(num_images, kept // 2),
+            balance_to=self._balance_to,
         )
 
     # Samples
 
     def balanced_labels(self, num: int) -> Int[Tensor, " n"]:
-        """The classes in turn."""
-        return torch.arange(num) % self.denoiser.num_classes
+        """The classes in turn, each as often as the model's `class_prior` says; equally without one."""
+        return in_turn(class_weights(None, self.denoiser), num)
 
     def draw(
         self,

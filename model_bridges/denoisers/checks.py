@@ -58,6 +58,15 @@ def class_weights(prior: Any, denoiser: Denoiser) -> Float[np.ndarray, " K"]:
     return weights / weights.sum()
 
 
+def in_turn(weights: Float[np.ndarray, " K"], num: int) -> Int[Tensor, " num"]:
+    """Classes in turn, each as often as its weight says, at every length."""
+    counts, labels = np.zeros(len(weights)), np.empty(num, np.int64)
+    for i in range(num):
+        labels[i] = np.argmax(weights * (i + 1) - counts)  # the one that is most behind
+        counts[labels[i]] += 1
+    return torch.from_numpy(labels)
+
+
 def check_data(
     denoiser: Denoiser, x0: Any, labels: Any, name: str = "`x0`"
 ) -> tuple[Float[Tensor, "N *event"], Int[Tensor, " N"] | None]:

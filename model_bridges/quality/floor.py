@@ -5,6 +5,7 @@ halves of one sample         disjoint random parts of n images each, the size to
 """
 
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 
@@ -35,6 +36,7 @@ def floor(
     num_splits: int = 20,
     num_batches: int = 10,
     seed: int = 0,
+    balance_to: Literal["uniform", "data"] = "uniform",
 ) -> Floor:
     """Distances between true samples.
 
@@ -48,6 +50,7 @@ def floor(
         num_splits: Random splits of the reference.
         num_batches: Batches of the held-out images.
         seed: Of the splits.
+        balance_to: As of `assess`.
 
     Raises:
         ValueError: If the reference is smaller than two halves, or as `assess`.
@@ -72,6 +75,5 @@ def floor(
         )
     # Splits share images: their mean is known no better than one of them, to be safe.
     halves = Estimate(np.mean(distances), np.std(distances, ddof=1), float(num_splits - 1))
-    return Floor(
-        assess(held_out[stays], judge, reference, removed, num_batches=num_batches), num, halves
-    )
+    judged = assess(held_out[stays], judge, reference, removed, num_batches, balance_to=balance_to)
+    return Floor(judged, num, halves)

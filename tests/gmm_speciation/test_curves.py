@@ -223,3 +223,18 @@ def test_a_clock_that_stands_still_has_a_rate():
     assert np.all(np.isfinite(rate.stderr))
     np.testing.assert_array_equal(rate.value[:2], 0.0)
     assert rate.value[2] > 0
+
+
+def test_a_window_of_a_grid_that_ends_too_early_is_said():
+    """At either end; a rest that no noise level decides is none."""
+    pair = gs.families.symmetric_pair(16)
+    whole = gs.entropy_curve(pair, np.linspace(8, -12, 80))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        whole.window()
+        overlapping = gs.GaussianMixture.isotropic([[-0.5], [0.5]], 1.0)
+        gs.entropy_curve(overlapping, np.linspace(12, -8, 60)).window()
+    with pytest.warns(UserWarning, match="beyond −2.5 still"):
+        gs.entropy_curve(pair, np.linspace(-2.5, -12, 60)).window()
+    with pytest.raises(ValueError, match="widen the grid"):
+        gs.entropy_curve(pair, np.linspace(8, -4.5, 60)).window()

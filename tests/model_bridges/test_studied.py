@@ -6,6 +6,7 @@ import sys
 import types
 from dataclasses import replace
 
+import jax
 import numpy as np
 import pytest
 import torch
@@ -310,3 +311,28 @@ def test_draws_of_a_study_are_kept_and_named_by_what_they_depend_on(tmp_path):
     once_more, cost = run(sigmas=levels)
     assert cost > 0
     torch.testing.assert_close(once_more.pictures, first.pictures, rtol=0, atol=0)
+
+
+def test_draws_have_the_shares_that_a_model_says(tmp_path):
+    """Exact draws of a model with a `class_prior` are as near its data as data are."""
+    weights = np.array([0.7, 0.2, 0.1])
+    means = 1.5 * np.random.default_rng(0).normal(size=(3, 36))
+    exact = mb.mixture_denoiser(
+        GaussianMixture.isotropic(means, 0.2, weights), event_shape=(1, 6, 6)
+    )
+    x, labels = GaussianMixture.isotropic(means, 0.2, weights).sample(jax.random.key(0), 1200)
+    states = np.asarray(x, np.float32).reshape(-1, 1, 6, 6)
+    np.savez(tmp_path / "drawn.npz", states=states, labels=np.asarray(labels))
+    model = mb.study_denoiser(exact, "it").with_data(tmp_path / "drawn.npz", split=True)
+    counts = np.bincount(model.balanced_labels(200))
+    assert counts.tolist() == [140, 40, 20]
+    assert np.abs(np.bincount(model.balanced_labels(37), minlength=3) - 37 * weights).max() < 1
+    drawn = torch.from_numpy(states[np.argsort(labels, kind="stable")][:600])  # other shares
+    in_turn, floor = model.balanced_labels(300).numpy(), model.floor(300)
+    pools = [iter(np.flatnonzero(np.asarray(labels) == k)) for k in range(3)]
+    fair = torch.from_numpy(states[[next(pools[k]) for k in in_turn]])
+    assert float(model.assess(fair).balance.value) < 3e-3
+    assert float(model.assess(drawn).balance.value) > 0.02
+    assert float(floor.held_out.balance.value) < 0.02
+    equal = mb.study("digits")
+    assert equal.balanced_labels(25).tolist() == [i % 10 for i in range(25)]
