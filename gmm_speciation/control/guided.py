@@ -14,7 +14,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from gmm_speciation.checks import ArrayLike, as_points, check_label
+from gmm_speciation.checks import ArrayLike, as_points
+from gmm_speciation.control.removal import class_law
 from gmm_speciation.covariances import product
 from gmm_speciation.estimate import Estimate, Readable
 from gmm_speciation.guidance import Guidance, GuidedCurve
@@ -47,7 +48,8 @@ class Outcome(Readable):
     states: Float[Array, "n d"]
     shares: Estimate  # of the classes, (C,), by the posterior of the clean mixture
     confidence: Estimate  # E p(c|x) of the guided class
-    diversity: Estimate  # variance of the states over that of the class, traces of covariances
+    # Variance of the states over that of the class, traces of covariances; not defined of a point.
+    diversity: Estimate
     precision: Estimate  # share inside the densest region that holds 95 % of the class
     recall: Estimate  # share of the class whose log-odds lie among the central 95 % of the states'
 
@@ -83,9 +85,10 @@ def guided_run(
         partition: Class of each component; every component its own by default.
 
     Raises:
-        ValueError: As `samplers.sample`.
+        ValueError: As `samplers.sample`, or if the class has weight 0.
     """
     partition = as_partition(partition, mixture.num_components)
+    class_law(mixture, label, partition)  # before anything is drawn
     seen = observe(
         mixture,
         process,
@@ -137,14 +140,12 @@ def outcome(
         key: Of as many draws of the class.
 
     Raises:
-        ValueError: If there is no such class, or the states are not two or more finite rows.
+        ValueError: If there is no such class, it has weight 0, or the states are not two or more finite
+            rows.
     """
     partition = as_partition(partition, mixture.num_components)
-    check_label(label, partition.num_classes)
+    of_class = class_law(mixture, label, partition)
     states = as_points(states, "states")
-    members = jnp.asarray(partition.labels) == label
-    log_weights = jax.nn.log_softmax(jnp.where(members, mixture.log_weights, -jnp.inf))
-    of_class = eqx.tree_at(lambda law: law.log_weights, mixture, log_weights)
     own = of_class.sample(key, len(states))[0]
     threshold = np.quantile(np.asarray(of_class.log_prob(own)), 0.05)
     reach = np.quantile(_log_odds(mixture, states, label, partition), [0.025, 0.975])
@@ -153,7 +154,8 @@ def outcome(
     winner = np.eye(partition.num_classes)[posterior.argmax(-1)]
     squares = np.sum((np.asarray(states) - np.asarray(states).mean(0)) ** 2, -1)
     squares = squares * len(squares) / (len(squares) - 1)
-    spread = Estimate.from_samples(squares / _class_variance(mixture, label, partition))
+    variance = _variance(of_class)
+    spread = Estimate.from_samples(squares / (variance if variance > 0 else np.nan))
     return Outcome(
         states,
         Estimate.from_samples(winner),
@@ -168,14 +170,14 @@ def _log_odds(mixture: GaussianMixture, x: Array, label: int, partition: Partiti
     log_p = np.array(log_class_posterior(mixture, x, partition))
     own = log_p[:, label].copy()
     log_p[:, label] = -np.inf
-    return own - np.logaddexp.reduce(log_p, axis=1)
+    # Points are infinitely sure of their class; quantiles need numbers.
+    most = np.finfo(own.dtype).max / 4
+    return np.clip(own - np.logaddexp.reduce(log_p, axis=1), -most, most)
 
 
-def _class_variance(mixture: GaussianMixture, label: int, partition: Partition) -> float:
-    """Trace of the covariance of one class."""
-    members = jnp.asarray(partition.labels) == label
-    weights = jax.nn.softmax(jnp.where(members, mixture.log_weights, -jnp.inf))
-    within = mixture.covariance.eigenvalues(mixture.dim).sum(-1)
-    centre = product(weights, mixture.offsets)
-    between = jnp.sum((mixture.offsets - centre[None, :]) ** 2, -1)
-    return float(jnp.sum(weights * (within + between)))
+def _variance(law: GaussianMixture) -> float:
+    """Trace of the covariance."""
+    within = law.covariance.eigenvalues(law.dim).sum(-1)
+    centre = product(law.weights, law.offsets)
+    between = jnp.sum((law.offsets - centre[None, :]) ** 2, -1)
+    return float(jnp.sum(law.weights * (within + between)))

@@ -13,16 +13,17 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, PRNGKeyArray
+from jaxtyping import Array, Bool, Float, PRNGKeyArray
+from scipy.special import rel_entr
 
-from gmm_speciation.checks import ArrayLike, as_axis
+from gmm_speciation.checks import ArrayLike, as_axis, check_label, known, require
 from gmm_speciation.control.distances import sliced_wasserstein
 from gmm_speciation.estimate import Estimate, Readable
 from gmm_speciation.guidance import Guidance
 from gmm_speciation.guidance.posteriors import check_classes
 from gmm_speciation.inference import Classes, class_posterior
 from gmm_speciation.mixtures import GaussianMixture
-from gmm_speciation.partitions import as_partition
+from gmm_speciation.partitions import Partition, as_partition
 from gmm_speciation.processes import DiffusionProcess, variance_preserving
 from gmm_speciation.samplers import label_denoiser, observe
 
@@ -42,13 +43,41 @@ class Removal(Readable):
     floor: Estimate  # the same between samples of the target: mean over pairs, standard deviation as error
 
 
+def restricted(
+    mixture: GaussianMixture, kept: Bool[np.ndarray, " K"], what: str
+) -> GaussianMixture:
+    """Some components alone, weights renormalised; `what` they are, for the error.
+
+    Raises:
+        ValueError: If they have no weight, where it is known.
+    """
+    log_weights = jnp.where(kept, mixture.log_weights, -jnp.inf)
+    log_weights = require(
+        log_weights,
+        (known(log_weights) > -np.inf).any(),
+        f"{what} has weight 0 in this mixture: there is no such distribution. Name another class, or "
+        "give it weight.",
+    )
+    return eqx.tree_at(lambda law: law.log_weights, mixture, jax.nn.log_softmax(log_weights))
+
+
+def class_law(mixture: GaussianMixture, label: int, partition: Partition) -> GaussianMixture:
+    """`p(x | c)`: the components of one class, weights renormalised.
+
+    Raises:
+        ValueError: If there is no such class, or it has weight 0.
+    """
+    check_label(label, partition.num_classes)
+    return restricted(mixture, np.asarray(partition.labels) == label, f"Class {label}")
+
+
 def without_class(
     mixture: GaussianMixture, label: int, partition: Classes = None
 ) -> GaussianMixture:
     """`p(x | not c)`: the components of the other classes, weights renormalised.
 
     Raises:
-        ValueError: If no component is left, or there is no such class.
+        ValueError: If no class or no weight is left, or there is no such class.
     """
     partition = as_partition(partition, mixture.num_components)
     if label not in range(partition.num_classes) or partition.num_classes < 2:
@@ -56,9 +85,8 @@ def without_class(
             f"`label` must be one of at least two classes, 0 to {partition.num_classes - 1}; "
             f"got {label}."
         )
-    gone = jnp.asarray(partition.labels) == label
-    log_weights = jax.nn.log_softmax(jnp.where(gone, -jnp.inf, mixture.log_weights))
-    return eqx.tree_at(lambda law: law.log_weights, mixture, log_weights)
+    kept = np.asarray(partition.labels) != label
+    return restricted(mixture, kept, f"What is left without class {label}")
 
 
 def nothing_read(x, denoised, level):
@@ -113,14 +141,13 @@ def remove_class(
     kept = [c for c in range(partition.num_classes) if c != label]
     weights = np.exp(np.asarray(partition.log_sum(target.log_weights[None])[0]))[kept]
     shares = Estimate.from_samples(indicator[np.isin(winner, kept)][:, kept])
-    value = np.maximum(np.asarray(shares.value), 1e-300)
     return Removal(
         final,
         Estimate.from_samples(indicator[:, label]),
         Estimate.from_samples(np.asarray(of_target == label, float)),
         shares,
         weights,
-        float(np.sum(value * np.log(value / weights))),
+        float(rel_entr(np.asarray(shares.value), weights).sum()),
         sliced_wasserstein(final, one, key=key_lines),
         # How far a single distance strays, not how well their mean is known.
         Estimate(floors.mean(), floors.std(ddof=1), float(len(floors) - 1)),

@@ -26,7 +26,7 @@ from scipy.signal import find_peaks
 
 from gmm_speciation.checks import ArrayLike
 from gmm_speciation.control.distances import quantiles
-from gmm_speciation.control.removal import nothing_read, without_class
+from gmm_speciation.control.removal import class_law, nothing_read
 from gmm_speciation.estimate import Estimate, Readable
 from gmm_speciation.guidance import ClassifierFree
 from gmm_speciation.inference import Classes, class_posterior
@@ -57,9 +57,13 @@ def confidence_gain(
 ) -> ConfidenceGain:
     """Confidence in class `label` with scale w against scale 1, path by path.
 
-    Arguments and errors as `samplers.sample`.
+    Arguments as `samplers.sample`.
+
+    Raises:
+        ValueError: As there, or if the class has weight 0.
     """
     partition = as_partition(partition, mixture.num_components)
+    class_law(mixture, label, partition)
     both = []
     for w in (scale, 1.0):
         final = observe(
@@ -93,15 +97,12 @@ def output_entropies(
     The start distribution is that of the class at the noisiest level, represented by its quantiles.
 
     Raises:
-        ValueError: If the mixture is not on the line, or a flow folds it (too few steps).
+        ValueError: If the mixture is not on the line, there is no such class or it has weight 0, or a flow
+            folds the line (too few steps).
     """
     partition = as_partition(None, mixture.num_components)
     alpha, sigma = (scale(np.asarray(times, float)[0]) for scale in (process.alpha, process.sigma))
-    others = [c for c in range(mixture.num_components) if c != label]
-    law = mixture
-    for other in others:
-        law = without_class(law, other)
-    law = law.perturb(alpha, sigma)
+    law = class_law(mixture, label, partition).perturb(alpha, sigma)
     u = (np.arange(num_points) + 0.5) / num_points
     start = quantiles(law, u)
     density = np.exp(np.asarray(law.log_prob(jnp.asarray(start)[:, None])))

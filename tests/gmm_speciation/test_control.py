@@ -263,3 +263,47 @@ def test_the_spread_of_a_class_is_the_trace_of_its_covariance(kind, rng):
     states = rng.normal(size=(6, 4))
     spread = gs.control.outcome(mixture, states, 0, [0, 0, 1], key=jax.random.key(0)).diversity
     np.testing.assert_allclose(spread.value, states.var(0, ddof=1).sum() / trace, rtol=1e-9)
+
+
+TWO = gs.GaussianMixture.isotropic([[-1.0], [1.0]], 0.1, [1.0, 0.0])
+SHORT = [3.0, 1.0, 0.1]
+WEIGHTLESS = {  # class 1 has weight 0: nothing is left without class 0
+    "without": lambda key: control.without_class(TWO, 0),
+    "error": lambda key: control.removal_error(TWO, NegativePrompt(0, 1.0), 0, [0.0], key=key),
+    "removal": lambda key: control.remove_class(
+        TWO, CLOCK, SHORT, NegativePrompt(0, 1.0), 0, key=key
+    ),
+    "outcome": lambda key: control.outcome(TWO, np.zeros((5, 1)), 1, key=key),
+    "run": lambda key: control.guided_run(TWO, CLOCK, SHORT, ClassifierFree(1, 2.0), 1, key=key),
+    "gain": lambda key: control.confidence_gain(TWO, CLOCK, SHORT, 1, 2.0, key=key),
+    "entropies": lambda key: control.output_entropies(TWO, CLOCK, SHORT, 1, [2.0]),
+}
+
+
+@pytest.mark.parametrize("name", WEIGHTLESS)
+def test_a_law_of_no_weight_is_refused(name, key):
+    with pytest.raises(ValueError, match=r"class [01] has weight 0|Class 1 has weight 0"):
+        WEIGHTLESS[name](key)
+
+
+def test_a_class_of_no_weight_beside_those_kept_changes_nothing(key):
+    three = gs.GaussianMixture.isotropic([[-1.0], [1.0], [9.0]], 0.1, [0.5, 0.5, 0.0])
+    removed = control.remove_class(
+        three, CLOCK, SHORT, NegativePrompt(0, 1.0), 0, key=key, num_samples=64
+    )
+    np.testing.assert_array_equal(removed.target_shares, [1.0, 0.0])
+    assert removed.balance == 0
+
+
+def test_the_diversity_of_a_point_is_not_defined(key):
+    points = gs.GaussianMixture.isotropic([[-1.0], [1.0]], 0.0)
+    seen = control.outcome(points, np.full((5, 1), -1.0), 0, key=key)
+    assert np.isnan(seen.diversity.value)
+    assert "diversity: not defined" in repr(seen)
+    assert seen.precision.value == seen.recall.value == seen.confidence.value == 1
+
+
+@pytest.mark.parametrize("label", [2, -1, 0.5])
+def test_entropies_of_no_class_are_refused(label, unchecked):
+    with pytest.raises(ValueError, match=f"a class, 0 to 1; got {label}"):
+        control.output_entropies(TWO, CLOCK, SHORT, label, [2.0])
