@@ -234,7 +234,7 @@ def sample(
     Raises:
         ValueError: If the grid is not decreasing or leaves the process's range, the method or the
             variance is unknown, not exactly one of `num_samples` and `start` is given, or a label of the
-            guidance is no class or it tracks not all of them.
+            guidance is no class, it tracks not all of them or its posterior has others.
     """
     levels, states, (_, state, path) = _run(
         mixture,
@@ -288,7 +288,7 @@ def _run(
             raise ValueError(f"`start` must have shape (n, {mixture.dim}); got {states.shape}.")
     guidance = Unguided() if guidance is None else guidance
     partition = as_partition(partition, mixture.num_components)
-    check_classes(guidance, partition.num_classes)
+    check_classes(guidance, partition.num_classes, partition)
     return (
         levels,
         states,

@@ -88,7 +88,8 @@ def sample(
 
     Raises:
         ValueError: If `sigmas` is not decreasing and positive, `method` or `variance` is unknown, both
-            a label and a guidance are given, or the guidance tracks not all classes.
+            a label and a guidance are given, or the guidance tracks not all classes or its
+            posterior has others.
     """
     levels, told = [float(sigma) for sigma in sigmas], listening(progress)
     decreasing = all(a > b for a, b in pairwise(levels))

@@ -187,10 +187,10 @@ def removal_error(
     For kinds without a memory: each level is met afresh.
 
     Raises:
-        ValueError: As `without_class`, or if the guidance tracks not all classes.
+        ValueError: As `without_class`, or if the guidance tracks not all classes or its posterior has others.
     """
     partition = as_partition(partition, mixture.num_components)
-    check_classes(guidance, partition.num_classes)
+    check_classes(guidance, partition.num_classes, partition)
     target = without_class(mixture, label, partition)
     levels = jnp.asarray(as_axis(log_snr, "log_snr", "be finite", np.isfinite))
     values = _errors(mixture, target, guidance, partition, levels, key, num_samples)

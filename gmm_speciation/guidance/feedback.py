@@ -19,7 +19,7 @@ from gmm_speciation.guidance.formulae import (
     inside,
     published_levels,
 )
-from gmm_speciation.guidance.posteriors import PosteriorSource, TrackedRatio
+from gmm_speciation.guidance.posteriors import PosteriorSource, TrackedRatio, check_source
 
 
 @dataclass(frozen=True)
@@ -48,6 +48,9 @@ class Feedback(Guidance):
     (low, high]: everywhere is their FBG_CFG, a limited interval FBG_LIG, 1 feedback alone. lambda is kept in
     [1, max_scale - w + 1]. The scale is found once a step: a further evaluation of Heun's method has that
     of the first, as published.
+
+    Raises:
+        ValueError: If a parameter is out of its range, or the posterior is that of another class.
     """
 
     label: Label = eqx.field(static=True)
@@ -60,6 +63,7 @@ class Feedback(Guidance):
     remembers = True
 
     def __check_init__(self):
+        check_source(self.label, self.posterior)
         require(
             self.purity,
             (self.purity > 0) & (self.purity <= 1) & (self.max_scale >= self.scale),

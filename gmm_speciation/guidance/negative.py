@@ -23,7 +23,7 @@ from gmm_speciation.guidance.base import (
     parameter,
 )
 from gmm_speciation.guidance.formulae import away_from, classifier_free, negative_bounds
-from gmm_speciation.guidance.posteriors import PosteriorSource, TrackedRatio
+from gmm_speciation.guidance.posteriors import PosteriorSource, TrackedRatio, check_source
 from gmm_speciation.processes import DDPM
 
 
@@ -82,6 +82,9 @@ class DynamicNegative(Guidance):
 
     Strength 1 with the exact posterior draws the mixture without class c, exactly. With a prompt the push
     is added to the prompted law; the paper's text-to-image form could not be read, this is the plain sum.
+
+    Raises:
+        ValueError: If the posterior is that of another class.
     """
 
     label: Label = eqx.field(static=True)
@@ -91,6 +94,9 @@ class DynamicNegative(Guidance):
     scale: Scale = eqx.field(converter=parameter, default=1.0)
     max_log_odds: Parameter = eqx.field(converter=number, default=20.0)
     remembers = True
+
+    def __check_init__(self):
+        check_source(self.label, self.posterior)
 
     @classmethod
     def tracked(

@@ -19,12 +19,12 @@ import numpy as np
 from jaxtyping import Array, Float, PyTree
 
 from gmm_speciation.arrays import Level, either, like, namespace, scales, softmaxes, wide, zeros
-from gmm_speciation.checks import check_label, require
+from gmm_speciation.checks import check_label, is_concrete, require
 from gmm_speciation.guidance.base import Denoise, Label, Parameter, States, number
 from gmm_speciation.guidance.formulae import accumulated_precision
 from gmm_speciation.inference import log_class_posterior
 from gmm_speciation.mixtures import GaussianMixture
-from gmm_speciation.partitions import Partition, wrapped
+from gmm_speciation.partitions import Partition, as_partition, wrapped
 from gmm_speciation.processes import DDPM
 from gmm_speciation.tracking import log_likelihood_update, reverse_kernel
 
@@ -71,13 +71,26 @@ class PosteriorSource(eqx.Module):
 
 
 class ExactPosterior(PosteriorSource):
-    """The posterior of a mixture: `mixture` is the clean law, `label` a class of `partition`."""
+    """The posterior of a mixture: `mixture` is the clean law, `label` a class of `partition`.
+
+    Raises:
+        ValueError: If the partition does not fit the components.
+    """
 
     mixture: GaussianMixture
     label: int = eqx.field(static=True)
     partition: Partition | None = eqx.field(
         default=None, converter=lambda given: None if given is None else wrapped(given)
     )
+
+    def __check_init__(self):
+        if self.partition is not None:
+            self.partition.check(self.mixture.num_components)
+
+    @property
+    def classes(self) -> Partition:
+        """The class of each component; every component its own without a partition."""
+        return as_partition(self.partition, self.mixture.num_components)
 
     def step(
         self, state: PyTree, x: States, level: Level, denoise: Denoise
@@ -129,10 +142,27 @@ class _Path(eqx.Module):
 
 
 class TrackedClasses(PosteriorSource):
-    """All K classes tracked: `softmax(log prior + log-likelihoods)`; the denoisers of all classes a step."""
+    """All K classes tracked: `softmax(log prior + log-likelihoods)`; the denoisers of all classes a step.
+
+    Raises:
+        ValueError: If `log_prior` is not a vector, or, where it is known, its exponentials do not sum to 1.
+    """
 
     label: Label = eqx.field(static=True)
     log_prior: Float[Any, " C"]
+
+    def __check_init__(self):
+        if np.ndim(self.log_prior) != 1:
+            raise ValueError(
+                f"`log_prior` must be one logarithm a class; got shape {np.shape(self.log_prior)}."
+            )
+        if is_concrete(self.log_prior):
+            total = np.exp(np.asarray(_listed(self.log_prior), float)).sum()
+            if not abs(total - 1) <= 1e-5:
+                raise ValueError(
+                    "`log_prior` must hold logarithms of probabilities that sum to 1; their exponentials "
+                    f"sum to {total:.6g}. Take the logarithm, after dividing by the sum."
+                )
 
     def init(self, x: States) -> PyTree:
         none = zeros(x)
@@ -152,18 +182,63 @@ class TrackedClasses(PosteriorSource):
         return ClassEvidence.of(log_posterior, log_prior, self.label), (log_posterior, path)
 
 
-def check_classes(guidance: Any, num_classes: int) -> None:
-    """Refuse a guidance that tracks other classes than the model has: those left out would have no mass.
+def check_classes(guidance: Any, num_classes: int, partition: Partition | None = None) -> None:
+    """Refuse a guidance whose classes are not the model's: those left out would have no mass, and a label
+    would name another class here than there.
+
+    Args:
+        guidance: Any kind.
+        num_classes: Of the model.
+        partition: Of the model's components, where it is a mixture.
 
     Raises:
-        ValueError: If a `TrackedClasses` has not one log-prior a class.
+        ValueError: If a `TrackedClasses` has not one log-prior a class, or the classes of an
+            `ExactPosterior` are others.
     """
-    for source in jax.tree.leaves(guidance, is_leaf=lambda part: isinstance(part, TrackedClasses)):
+    for source in jax.tree.leaves(guidance, is_leaf=lambda part: isinstance(part, PosteriorSource)):
         if isinstance(source, TrackedClasses) and np.shape(source.log_prior) != (num_classes,):
             raise ValueError(
                 f"`TrackedClasses` needs the log-prior of all {num_classes} classes; got shape "
                 f"{np.shape(source.log_prior)}."
             )
+        if not isinstance(source, ExactPosterior):
+            continue
+        own = source.classes
+        others = partition is not None and own.num_components == partition.num_components
+        if own.num_classes != num_classes or (others and own.labels != partition.labels):
+            raise ValueError(
+                f"`ExactPosterior` must have the {num_classes} classes that are drawn"
+                + (f", {_of(partition)}; " if partition is not None else "; ")
+                + f"its own are {own.num_classes}, {_of(own)}. Give both one partition."
+            )
+
+
+def check_source(label: Label, source: PosteriorSource) -> None:
+    """Refuse the posterior of another class than a guidance's.
+
+    Raises:
+        ValueError: If the source has a label, and it is not `label`; of one a state, the same for each.
+    """
+    given, other = _listed(label), _listed(getattr(source, "label", label))
+    same = given == other
+    if isinstance(given, list) != isinstance(other, list):
+        several, one = (given, other) if isinstance(given, list) else (other, given)
+        same = all(each == one for each in several)
+    if not same:
+        raise ValueError(
+            f"Guidance and its posterior must be of one class; got class {given} and a "
+            f"`{type(source).__name__}` of class {other}."
+        )
+
+
+def _listed(values: Any) -> Any:
+    """An array of any library and device as numbers; what is none as it is."""
+    return values.tolist() if hasattr(values, "tolist") else values
+
+
+def _of(partition: Partition) -> str:
+    many = partition.num_components > 8
+    return f"of {partition.num_components} components" if many else f"labels {partition.labels}"
 
 
 class TrackedRatio(PosteriorSource):

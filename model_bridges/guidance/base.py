@@ -124,7 +124,7 @@ class Guided:
             of x and sigma cannot tell.
 
     Raises:
-        ValueError: If the guidance tracks not all classes of the model.
+        ValueError: If the guidance tracks not all classes of the model or its posterior has others.
     """
 
     denoiser: Denoiser

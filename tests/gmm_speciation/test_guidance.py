@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 import gmm_speciation as gs
+from gmm_speciation import control
 from gmm_speciation.guidance import (
     ClassifierFree,
     DynamicNegative,
@@ -332,3 +333,52 @@ def test_scales_with_an_axis_too_many_are_refused(array, unchecked):
     for scale in (np.ones((4, 1)), np.ones((2, 2))):
         with pytest.raises(ValueError, match=r"got shape .* for 4 states"):
             ClassifierFree(1, scale).step((), x, LEVEL, _denoise(x))
+
+
+PRIOR = np.log([0.4, 0.4, 0.2])
+
+
+@pytest.mark.parametrize(
+    "source", [ExactPosterior(MIXTURE, 1), TrackedClasses(1, PRIOR), TrackedRatio(1, 0.3)]
+)
+def test_the_posterior_of_another_class_is_refused(source):
+    """Of all states and of each; those of the same class pass."""
+    torch = pytest.importorskip("torch")
+    kinds = partial(DynamicNegative, strength=1.0), partial(Feedback, purity=0.9)
+    for kind in kinds:
+        for label in (1, torch.tensor([1, 1])):
+            kind(label, posterior=source)
+        for label in (0, torch.tensor([1, 0]), None):
+            with pytest.raises(ValueError, match=r"must be of one class; .* of class 1\."):
+                kind(label, posterior=source)
+
+
+def test_the_posterior_of_other_classes_is_refused(key):
+    """Without its partition a label is a component of the posterior and a class of the run."""
+    with pytest.raises(ValueError, match="labels 2 components; the mixture has 4"):
+        ExactPosterior(MIXTURE, 0, [0, 1])
+    run = {"key": key, "num_samples": 4, "partition": PARTS}
+    for classes in (None, [0, 0, 1, 2], [0, 0, 1, 1]):
+        exact = DynamicNegative(0, 1.0, ExactPosterior(MIXTURE, 0, classes))
+        for kind in (exact, Interval(exact, 0.1, 1.0)):
+            for draw in (
+                lambda kind: gs.sample(MIXTURE, CLOCK, [1.0, 0.5], guidance=kind, **run),
+                lambda kind: control.guided_run(MIXTURE, CLOCK, [1.0, 0.5], kind, 0, **run),
+                lambda kind: control.remove_class(MIXTURE, CLOCK, [1.0, 0.5], kind, 0, **run),
+                lambda kind: control.removal_error(MIXTURE, kind, 0, [0.0, 1.0], **run),
+            ):
+                with pytest.raises(ValueError, match=r"the 3 classes .*Give both one partition"):
+                    draw(kind)
+    trivial = DynamicNegative(0, 1.0, ExactPosterior(MIXTURE, 0, [0, 1, 2, 3]))
+    gs.sample(MIXTURE, CLOCK, [1.0, 0.5], key=key, num_samples=4, guidance=trivial)
+
+
+@pytest.mark.parametrize("given", [[0.4, 0.4, 0.2], [-1.0, -1.0, np.nan], PRIOR + 1e-4])
+def test_probabilities_where_logarithms_are_due_are_refused(given, array):
+    """Evidence against them would be off by a factor: the scale of feedback 1.20 for 1.05."""
+    with pytest.raises(ValueError, match="must hold logarithms of probabilities that sum to 1"):
+        TrackedClasses(0, array(given))
+    certain = np.array([0.0, -np.inf])
+    for prior in (PRIOR, PRIOR + 1e-7, certain):
+        TrackedClasses(0, array(prior))
+    jax.jit(lambda log_prior: TrackedClasses(0, log_prior).log_prior)(jnp.asarray(given))

@@ -18,7 +18,7 @@ from model_bridges.entropy.curve import entropy_curve
 from model_bridges.entropy.elbo_posterior import elbo_posterior
 from model_bridges.entropy.evidence import label_divergence
 from model_bridges.entropy.windows import GuidanceInterval
-from model_bridges.guidance import DynamicNegative, Guided, TrackedClasses
+from model_bridges.guidance import DynamicNegative, ExactPosterior, Guided, TrackedClasses
 from model_bridges.images.reading import read_parts
 from model_bridges.samplers import karras_sigmas, sample
 from model_bridges.tracking.calibration import calibration_error, reliability
@@ -36,6 +36,10 @@ def as_it_is_for_users(monkeypatch):
 def denoiser():
     """Three classes with an exact denoiser."""
     return mixture_denoiser(gs.GaussianMixture.isotropic(np.eye(4)[:3], 0.1), event_shape=SHAPE)
+
+
+def pair():
+    return gs.GaussianMixture.isotropic(np.eye(4)[:2], 0.1)
 
 
 def data(num=8):
@@ -102,6 +106,10 @@ SILENT = {  # what broadcasts, is converted or computed with: without a check a 
             denoiser(), x.shape, [2.0, 1.0], guidance=tracking_guidance(np.log([0.5, 0.5]))
         ),
         r"all 3 classes; got shape \(2,\)",
+    ),
+    "other classes of the posterior": (
+        lambda x, y: Guided(denoiser(), DynamicNegative(0, 1.0, ExactPosterior(pair(), 0))),
+        "must have the 3 classes .* its own are 2",
     ),
 }
 
