@@ -276,8 +276,12 @@ class DDPM(DiffusionProcess):
     def __check_init__(self):
         if len(self.step_log_snr) < 2:
             raise ValueError("A DDPM schedule needs at least two steps.")
-        if not np.all(np.diff(self.step_log_snr) < 0):
-            raise ValueError("The log-SNR must decrease strictly with the step.")
+        levels = np.asarray(self.step_log_snr, float)
+        if not (np.all(np.isfinite(levels)) and np.all(np.diff(levels) < 0)):
+            raise ValueError(
+                "The log-SNR must be finite and decrease strictly with the step; got "
+                f"{levels[0]:.6g} to {levels[-1]:.6g}. `from_betas` and `from_alphas_cumprod` find it."
+            )
 
     @classmethod
     def from_betas(cls, betas: ArrayLike) -> "DDPM":

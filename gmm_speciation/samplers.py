@@ -28,6 +28,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
+from gmm_speciation import checks
 from gmm_speciation.checks import ArrayLike, as_axis, as_float_array, as_states, check_label
 from gmm_speciation.guidance import Guidance, Unguided
 from gmm_speciation.guidance.posteriors import check_classes
@@ -113,7 +114,39 @@ def _levels(process: DiffusionProcess, times: ArrayLike):
             f"`times` must lie in [{first}, {last}], the range of {type(process).__name__}; "
             f"got [{grid.min()}, {grid.max()}]."
         )
-    return jnp.asarray(grid), process.alpha(grid), process.sigma(grid)
+    alpha, sigma = process.alpha(grid), process.sigma(grid)
+    checks.require(
+        sigma,
+        (checks.known(alpha) < np.inf).all() & (checks.known(sigma) < np.inf).all(),
+        "`times` must have finite scales alpha and sigma; begin at a finite time.",
+    )
+    return jnp.asarray(grid), alpha, sigma
+
+
+def check_method(levels: ReverseLevels, method: str) -> None:
+    """Refuse levels at which a method divides by 0: without signal, where the clock's rates are infinite.
+
+    Raises:
+        ValueError: If there is one, and it is known.
+    """
+    needed: dict[str, Any] = {
+        "ode": (levels.alpha > 0)[:-1],
+        "euler": jnp.isfinite(levels.drift) & jnp.isfinite(levels.diffusion),
+    }
+    fine = needed.get(method)
+    if fine is None or not checks.is_concrete(fine) or np.all(np.asarray(fine)):
+        return
+    time = float(levels.times[int(np.argmin(np.asarray(fine)))])
+    lacks = "a signal, alpha > 0" if method == "ode" else "finite rates of the process, f and g^2"
+    raise ValueError(
+        f"The method {method!r} needs {lacks}, at every level that it leaves; there is none at time "
+        f'{time:g}. Begin at a time below, or draw by "sde".'
+    )
+
+
+def _finite(x: ArrayLike, name: str, copy: bool = True) -> Array:
+    x = as_float_array(x, name, copy=copy)
+    return checks.require(x, (abs(checks.known(x)) < np.inf).all(), f"`{name}` must be finite.")
 
 
 def label_denoiser(
@@ -221,7 +254,8 @@ def sample(
     Args:
         mixture: The clean distribution.
         process: The clock.
-        times: Strictly decreasing, from noise to signal, finite alpha > 0 at every level.
+        times: Strictly decreasing, from noise to signal, finite alpha and sigma at every level. By "sde"
+            and "ddim" the first may be without signal, alpha = 0.
         key: Random key.
         num_samples: Number of trajectories, started from the exact distribution at `times[0]`.
         start: Or the states `(n, d)` to start from: clones, or another distribution.
@@ -232,8 +266,9 @@ def sample(
         partition: The classes that guidance labels refer to; every component its own by default.
 
     Raises:
-        ValueError: If the grid is not decreasing or leaves the process's range, the method or the
-            variance is unknown, not exactly one of `num_samples` and `start` is given, or a label of the
+        ValueError: If the grid is not decreasing, leaves the process's range or has a level that the
+            method cannot leave, the method or the variance is unknown, not exactly one of `num_samples`
+            and `start` is given or the start is not finite, or a label of the
             guidance is no class, it tracks not all of them or its posterior has others.
     """
     levels, states, (_, state, path) = _run(
@@ -278,12 +313,13 @@ def _run(
     if (num_samples is None) == (start is None):
         raise ValueError("Give exactly one of `num_samples` and `start`.")
     levels = ReverseLevels.of(process, times, mixture.centre.dtype)
+    check_method(levels, method)
     key_start, key_path = jax.random.split(key)
     if start is None:
         assert num_samples is not None  # exactly one of the two is given
         states, _ = mixture.perturb(*levels.scales(0)).sample(key_start, num_samples)
     else:
-        states = as_states(as_float_array(start, "start", copy=False), mixture.dim, "start")
+        states = as_states(_finite(start, "start", copy=False), mixture.dim, "start")
         if states.ndim != 2:
             raise ValueError(f"`start` must have shape (n, {mixture.dim}); got {states.shape}.")
     guidance = Unguided() if guidance is None else guidance
@@ -336,9 +372,10 @@ def forward_path(
         key: Random key.
 
     Raises:
-        ValueError: If the grid is not decreasing or leaves the process's range, or `x_0` is not `(n, d)`.
+        ValueError: If the grid is not decreasing or leaves the process's range, or `x_0` is not `(n, d)` or
+            not finite.
     """
-    x_0 = as_float_array(x_0, "x_0")
+    x_0 = _finite(x_0, "x_0")
     if x_0.ndim != 2:
         raise ValueError(f"`x_0` must have shape (n, d), a point a row; got {x_0.shape}.")
     grid, alpha, sigma = (level.astype(x_0.dtype) for level in _levels(process, times))

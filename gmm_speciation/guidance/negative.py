@@ -209,6 +209,8 @@ class SafeLatent(Guidance):
         gamma = weight * (whole - unwanted) / ratio + like(x, self.momentum_scale) * momentum
         decay = like(x, self.momentum_decay)
         momentum = decay * momentum + (1 - decay) * gamma
+        if xp is jnp:  # without signal gamma vanishes as the square of 1 / ratio
+            ratio = jnp.where(alpha > 0, ratio, 0.0)
         push = (count >= self.warmup) * per_state(x, self.scale) * ratio * gamma
         return _prompted(denoise, self.prompt, self.scale) + push, (momentum, count + 1)
 

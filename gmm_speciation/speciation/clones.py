@@ -27,7 +27,7 @@ from gmm_speciation.inference import Classes, class_posterior, denoiser
 from gmm_speciation.mixtures import GaussianMixture
 from gmm_speciation.partitions import Partition, as_partition
 from gmm_speciation.processes import DiffusionProcess
-from gmm_speciation.samplers import ReverseLevels, reverse_step
+from gmm_speciation.samplers import ReverseLevels, check_method, reverse_step
 from gmm_speciation.shares import Share
 
 
@@ -67,8 +67,8 @@ def simulate_cloning(
 
     Raises:
         ValueError: If a branch time lies outside the simulated range, the start leaves that of the
-            process, the method is neither, there are fewer than two pairs or no step, or the
-            partition does not fit.
+            process, the method is neither or cannot leave it, there are fewer than two pairs or no step,
+            or the partition does not fit.
     """
     if method not in ("euler", "sde"):
         raise ValueError(f"`method` must be 'euler' or 'sde'; got {method!r}.")
@@ -86,6 +86,7 @@ def simulate_cloning(
         lambda t: (t >= grid[-1]) & (t <= grid[0]),
     )
     levels = ReverseLevels.of(process, grid, mixture.centre.dtype)
+    check_method(levels, method)
     index = np.abs(grid[None, :] - wanted[:, None]).argmin(1)
     order = np.argsort(index, kind="stable")  # along the trunk, from noise to signal
     same, agreement = _branch(

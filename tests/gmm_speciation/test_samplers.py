@@ -130,3 +130,46 @@ def test_states_that_are_no_rows_are_refused(shape, key, unchecked):
         gs.sample(MIXTURE, clock, [1.0, 0.1], key=key, start=states)
     with pytest.raises(ValueError, match=r"`x_0` must have shape \(n, d\)"):
         gs.forward_path(states, clock, [1.0, 0.1], key=key)
+
+
+TWO = gs.GaussianMixture.isotropic([[-1.0], [1.0]], 0.1)
+FLOW = gs.LinearInterpolant()
+
+
+@pytest.mark.parametrize("method", ["ode", "euler"])
+def test_a_level_that_a_method_cannot_leave_is_refused(method, key):
+    """Without signal slopes of x / alpha and the drift are infinite: the paths would be NaN."""
+    options = {"key": key, "num_samples": 3, "method": method}
+    with pytest.raises(ValueError, match=r"none at time 1\. Begin at a time below, .*sde"):
+        gs.sample(TWO, FLOW, [1.0, 0.5, 0.0], **options)
+    if method == "euler":
+        with pytest.raises(ValueError, match="none at time 1"):
+            gs.speciation.simulate_cloning(TWO, FLOW, [0.5], key=key, start_time=1.0, num_steps=9)
+    assert np.isfinite(gs.sample(TWO, FLOW, [0.99, 0.5, 0.0], **options).states).all()
+
+
+@pytest.mark.parametrize("method", ["sde", "ddim"])
+def test_paths_from_pure_noise_are_those_from_nearly_pure_noise(method, key):
+    """Also those of a guidance that reads noises, sigma / alpha of which is infinite there."""
+    for kind in (None, gs.guidance.SafeLatent(0, 2.0), gs.guidance.SafeLatent(0, 2.0, warmup=1)):
+        start = np.linspace(-1.0, 1.0, 5)[:, None]
+        options = {"key": key, "start": start, "method": method, "guidance": kind}
+        ends = [gs.sample(TWO, FLOW, [t, 0.5, 0.1], **options).final for t in (1.0, 1 - 1e-9)]
+        np.testing.assert_allclose(*ends, rtol=0, atol=1e-6)
+
+
+def test_what_is_not_finite_is_refused(key):
+    clock = gs.VarianceExploding()
+    with pytest.raises(ValueError, match="`start` must be finite"):
+        gs.sample(TWO, clock, [1.0, 0.5], key=key, start=[[np.inf]])
+    with pytest.raises(ValueError, match="`x_0` must be finite"):
+        gs.forward_path([[np.inf]], clock, [1.0, 0.5], key=key)
+    for draw in (
+        lambda times: gs.sample(TWO, clock, times, key=key, start=[[0.0]]),
+        lambda times: gs.forward_path([[0.0]], clock, times, key=key),
+    ):
+        with pytest.raises(ValueError, match="finite scales"):
+            draw([np.inf, 1.0])
+    for levels in ((np.inf, 1.0, -1.0), (1.0, -np.inf), (1.0, np.nan), (1.0, 1.0)):
+        with pytest.raises(ValueError, match="finite and decrease strictly"):
+            gs.DDPM(levels)
