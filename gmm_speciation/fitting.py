@@ -56,7 +56,8 @@ def fit(
 
     Raises:
         ValueError: If shapes disagree, data or weights are not finite, a weight is negative, a class is empty
-            or has a single point where its own covariance is asked for, or an option is unknown.
+            or has a single point where its own covariance is asked for, it has too few for
+            cross-validation, or an option is unknown.
     """
     x, labels, counts = _checked(x, labels, sample_weight)
     _check_kind(covariance, rank, x.shape[1])
@@ -177,6 +178,7 @@ def best_shrinkage(
         )
     x, labels, counts = _checked(x, labels, sample_weight)
     _check_kind(covariance, rank, x.shape[1])
+    _check_folds(labels, num_folds, 1 if shared else 2)
     fold = dealt(labels, num_folds, seed)
     scores = np.empty((num_folds, len(SHRINKAGES)))
     for f in range(num_folds):
@@ -191,12 +193,28 @@ def best_shrinkage(
 
 
 def dealt(labels: Int[np.ndarray, " n"], num_parts: int, seed: int = 0) -> Int[np.ndarray, " n"]:
-    """A part `0 .. num_parts - 1` of every point, dealt class by class: none is empty without one part."""
+    """A part `0 .. num_parts - 1` of every point, dealt class by class.
+
+    A class of two points or more is not empty without one of two parts or more; one of a single point is.
+    """
     order = np.random.default_rng(seed).permutation(len(labels))
     order = order[np.argsort(labels[order], kind="stable")]
     part = np.empty(len(labels), int)
     part[order] = np.arange(len(labels)) % num_parts
     return part
+
+
+def _check_folds(labels: Int[np.ndarray, " n"], num_folds: int, least: int) -> None:
+    """Refuse a class of which fewer than `least` points may be left outside of a fold."""
+    counts = np.bincount(labels)
+    left = counts - -(-counts // num_folds)
+    if left.min() < least:
+        fewest = int(np.argmin(left))
+        raise ValueError(
+            f"Cross-validation with {num_folds} folds fits every class to what is outside of a fold, "
+            f"{least} or more points of it; class {fewest} has {counts[fewest]} in all. Give `shrinkage` as "
+            "a number in [0, 1], or more points, or drop the class."
+        )
 
 
 def _principal(

@@ -227,3 +227,21 @@ def test_covariances_are_factorised_once_for_all_shrinkages(kind, data, monkeypa
     rank = 1 if kind == "low-rank" else None
     gs.fitting.best_shrinkage(x, labels, kind, num_folds=2, rank=rank)
     assert len(calls) == 2 * len(np.unique(labels))
+
+
+@pytest.mark.parametrize("lonely", [0, 1, 2])
+@pytest.mark.parametrize(("shared", "fewest"), [(True, 1), (False, 2)])
+def test_a_class_too_small_for_folds_is_refused(lonely, shared, fewest, rng):
+    """Wherever it stands: a fold was scored by a mixture without the last class."""
+    counts = np.full(3, 9)
+    for counts[lonely] in (fewest, fewest + 1):
+        labels = np.repeat(np.arange(3), counts)
+        x = rng.normal(size=(len(labels), 2)) + 5.0 * labels[:, None]
+        options = {"shared": shared, "shrinkage": "cross-validated"}
+        if counts[lonely] > fewest:
+            assert gs.fit(x, labels, **options).num_components == 3
+            part = gs.fitting.dealt(labels, 5)
+            assert all(len(np.unique(labels[part != one])) == 3 for one in range(5))
+            continue
+        with pytest.raises(ValueError, match=f"class {lonely} has {fewest} in all. Give `shrink"):
+            gs.fit(x, labels, **options)
