@@ -286,7 +286,10 @@ def takes_states(
 
     @functools.wraps(function)
     def call(law: Any, x: Any, *args: Any, **kwargs: Any) -> Any:
-        return function(law, as_states(x, law.centre.shape[-1]), *args, **kwargs)
+        centre = getattr(law, "centre", None)
+        if centre is None:
+            raise TypeError(f"Expected a `GaussianMixture`; got a {type(law).__name__}.")
+        return function(law, as_states(x, centre.shape[-1]), *args, **kwargs)
 
     return call
 

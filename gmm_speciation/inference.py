@@ -215,12 +215,18 @@ def denoiser(
             row gives the denoiser of one component, `q(k | x, c)` that of a class.
 
     Raises:
-        ValueError: If the last axis of the weights is not K, known weights of a point do not sum to 1, or a
-            scale is not a number.
+        ValueError: If the last axis of the weights is not K, known weights of a point are negative or do not
+            sum to 1, or a scale is not a number.
     """
     if weights is not None:
         weights = as_states(weights, mixture.num_components, "weights")
-        total = known(weights).sum(-1)
+        seen = known(weights)
+        total = seen.sum(-1)
+        if is_concrete(total) and not (seen >= -1e-6).all():  # rounding aside
+            raise ValueError(
+                "`weights` must not be negative: they average over the components; got a smallest of "
+                f"{seen.min():.6g}. Guidance mixes posterior means, not weights."
+            )
         if is_concrete(total) and not (abs(total - 1) < 1e-3).all():
             raise ValueError(
                 "`weights` must sum to 1 over the components of a point; got sums from "

@@ -20,11 +20,14 @@ def sliced_wasserstein(
     Bonneel et al. 2015, over random directions; samples of one size, `(n, d)`, sorted along each direction.
 
     Raises:
-        ValueError: If the two samples differ in size or dimension, or are not two or more finite rows.
+        ValueError: If the two samples differ in size or dimension, or are not two or more finite rows, or
+            there is no direction.
     """
     x, y = as_points(x, "x"), as_points(y, "y")
     if x.shape != y.shape:
         raise ValueError(f"Samples must have one shape; got {x.shape} and {y.shape}.")
+    if num_directions < 1:
+        raise ValueError(f"`num_directions` must be at least 1; got {num_directions}.")
     directions = jax.random.normal(key, (x.shape[1], num_directions))
     directions = directions / jnp.linalg.norm(directions, axis=0, keepdims=True)
     gap = jnp.sort(product(x, directions), 0) - jnp.sort(product(y, directions), 0)

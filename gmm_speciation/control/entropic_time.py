@@ -22,6 +22,7 @@ from gmm_speciation.control.distances import quantiles
 from gmm_speciation.entropy import class_entropy
 from gmm_speciation.inference import Classes, class_denoisers
 from gmm_speciation.mixtures import GaussianMixture
+from gmm_speciation.partitions import as_partition
 from gmm_speciation.processes import DiffusionProcess, variance_preserving
 from gmm_speciation.samplers import sample
 
@@ -72,11 +73,13 @@ def entropic_times(
         key: Random key of these.
 
     Raises:
-        ValueError: As `karras_times`, or if `of` is neither, or nothing is gained between the two ends.
+        ValueError: As `karras_times`, or if `of` is neither, the partition does not fit, or nothing is
+            gained between the two ends.
     """
     _check(num_steps, sigma_min, sigma_max)
     if of not in ("state", "class"):
         raise ValueError(f"`of` must be 'state' or 'class'; got {of!r}.")
+    partition = as_partition(partition, mixture.num_components)
     levels = np.linspace(-2 * np.log(sigma_max), -2 * np.log(sigma_min), _SCAN)
     if of == "class":
         entropy = np.asarray(class_entropy(mixture, levels, partition=partition, key=key).value)

@@ -56,6 +56,7 @@ _STEP = 0.04  # of kappa, relative to the distance from the last change of scale
 _CARRIED = 0.05  # of the width 2 sqrt(kappa): the drift of one step from below L = 0
 _CERTAIN = 45.0  # log-odds of a reflecting wall: what is beyond misses the class by 3e-20
 _DEVIATIONS = 7.5
+_MOST_CELLS = 2**19  # of the coarse grid: minutes
 Schedule = Sequence[tuple[float, float]]
 
 
@@ -77,8 +78,8 @@ def guided_curve(
         prior: Probability of the guided class, inside (0, 1).
 
     Raises:
-        ValueError: If kappa or the interval is not positive and increasing, the scale not finite, or
-            the prior not inside (0, 1).
+        ValueError: If kappa or the interval is not positive and increasing, the scale not finite or too
+            large to be solved for, or the prior not inside (0, 1).
     """
     if interval is None:
         return scheduled_curve([(np.inf, scale)], kappa, prior=prior)
@@ -99,8 +100,8 @@ def scheduled_curve(schedule: Schedule, kappa: ArrayLike, *, prior: float = 0.5)
         kappa, prior: As there.
 
     Raises:
-        ValueError: If kappa or the ends do not increase, a scale is not finite, the schedule stops
-            before the last kappa, or the prior is not inside (0, 1).
+        ValueError: If kappa or the ends do not increase, a scale is not finite or too large to be solved
+            for, the schedule stops before the last kappa, or the prior is not inside (0, 1).
     """
     if not 0 < prior < 1:
         raise ValueError(f"`prior` must lie inside (0, 1); got {prior}.")
@@ -112,8 +113,18 @@ def scheduled_curve(schedule: Schedule, kappa: ArrayLike, *, prior: float = 0.5)
         raise ValueError(f"The schedule ends at {ends[-1]:.4g}, before kappa = {grid[-1]:.4g}.")
     pieces = _pieces(ends, scales, grid[-1])
     start = float(special.logit(prior))
-    fastest = max(1.0, *(abs(w) for _, w in pieces))
-    cell = min(_CELL, (1.2 if start >= 0 else 0.25) / fastest)
+    cell = _cell(pieces, start)
+    count = sum(_reach(pieces, start, cell))
+    if count > _MOST_CELLS:
+        fastest = largest = max(abs(w) for _, w in pieces)
+        while largest > 1 and count > _MOST_CELLS:
+            pieces, largest = [(end, 0.9 * w) for end, w in pieces], 0.9 * largest
+            count = sum(_reach(pieces, start, _cell(pieces, start)))
+        raise ValueError(
+            f"A scale of {fastest:.4g} to kappa = {grid[-1]:.4g} takes more than {_MOST_CELLS:.1e} "
+            f"cells of log-odds. The largest scale is about {largest:.2g} there; "
+            "`strong_guidance_half` has the limit of large ones."
+        )
     coarse_at, coarse = _solve(pieces, start, cell, 1)
     _, fine = _solve(pieces, start, cell / 2, 2)
     means = (4 * fine[::2] - coarse) / 3
@@ -154,15 +165,25 @@ def _curve(at, means, ends, scales, grid, prior: float) -> GuidedCurve:
     )
 
 
-def _solve(pieces, start: float, cell: float, refinement: int) -> tuple[np.ndarray, np.ndarray]:
-    """Kappas and the means of four functions of L at them, each step cut into `refinement` parts."""
+def _cell(pieces, start: float) -> float:
+    """Size of the coarse cells."""
+    fastest = max(1.0, *(abs(w) for _, w in pieces))
+    return min(_CELL, (1.2 if start >= 0 else 0.25) / fastest)
+
+
+def _reach(pieces, start: float, cell: float) -> tuple[int, int]:
+    """Cells below and above the start."""
     # The drift is 2 far above L = 0 and 2 (2w - 1) far below.
     last, least = pieces[-1][0], min(1.0, *(w for _, w in pieces))
     root = np.linspace(0, np.sqrt(last), 200)
     reach = np.max(2 * _DEVIATIONS * root - 2 * (2 * least - 1) * root**2) + 3.0
-    left = int(np.ceil(reach / cell))
+    return int(np.ceil(reach / cell)), int(np.ceil(max(_CERTAIN - start, 3.0) / cell))
+
+
+def _solve(pieces, start: float, cell: float, refinement: int) -> tuple[np.ndarray, np.ndarray]:
+    """Kappas and the means of four functions of L at them, each step cut into `refinement` parts."""
+    left, right = _reach(pieces, start, cell)
     # Cell centres at multiples of the cell from the start, which is one of them on either grid.
-    right = int(np.ceil(max(_CERTAIN - start, 3.0) / cell))
     odds = start + cell * np.arange(-left, right + 1)
     doubt = special.expit(-odds)
     functions = np.stack([np.logaddexp(0, -odds), doubt, doubt**2, (1 - doubt) * doubt**2])

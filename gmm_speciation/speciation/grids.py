@@ -50,7 +50,8 @@ def transition_grid(
     scan = centre + np.linspace(60, -60, _SCAN_POINTS)
     entropy = entropy_at(scan)
     floor = entropy[0]
-    if not total - floor > 1e-12:
+    # A share of H(C), which a rare class makes small, beyond what rounds.
+    if not total - floor > 1e-12 * total + 8 * np.finfo(float).eps:
         raise ValueError(
             "Noise takes nothing from these classes: their distributions are equal, or there is one class."
         )

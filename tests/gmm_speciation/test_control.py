@@ -307,3 +307,13 @@ def test_the_diversity_of_a_point_is_not_defined(key):
 def test_entropies_of_no_class_are_refused(label, unchecked):
     with pytest.raises(ValueError, match=f"a class, 0 to 1; got {label}"):
         control.output_entropies(TWO, CLOCK, SHORT, label, [2.0])
+
+
+def test_classes_that_are_none_and_no_direction_are_refused(key):
+    process, flat = gs.VarianceExploding(), np.zeros((3, 2))
+    with pytest.raises(ValueError, match="Class 2 is empty, class 7 is not"):
+        control.entropic_times(LAW, process, 8, of="state", partition=[0, 0, 1, 7])
+    with pytest.raises(ValueError, match="labels 3 components; the mixture has 4"):
+        control.entropic_times(LAW, process, 8, of="state", partition=[0, 0, 1])
+    with pytest.raises(ValueError, match="`num_directions` must be at least 1; got 0"):
+        control.sliced_wasserstein(flat, flat, key=key, num_directions=0)

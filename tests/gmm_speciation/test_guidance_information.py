@@ -1,5 +1,7 @@
 """How guidance moves information: identities first, then the published table, then other ways."""
 
+import re
+
 import jax
 import numpy as np
 import pytest
@@ -273,3 +275,13 @@ def test_a_rare_class_is_carried_by_the_drift():
     assert off[2] < 0.015
     with pytest.raises(ValueError, match="inside"):
         guided_curve(2.0, [1.0], prior=1.0)
+
+
+@pytest.mark.parametrize("scale", [1e6, -1e4])
+def test_a_scale_that_cannot_be_solved_for_is_refused_with_the_largest(scale):
+    with pytest.raises(ValueError, match="The largest scale is about") as refusal:
+        guided_curve(scale, [0.1, 1.0])
+    largest = float(re.search("scale is about ([^ ]+) there", str(refusal.value))[1])
+    assert 1e2 < largest < abs(scale)
+    curve = guided_curve(np.sign(scale) * 1e2, [1e-3, 1e-2])
+    assert np.isfinite(curve.cross_entropy.value).all()

@@ -175,3 +175,12 @@ def test_a_hopeless_class_still_has_a_score():
     np.testing.assert_allclose(denoised, [1000.0])
     weightless = gs.GaussianMixture.isotropic([[0.0], [5.0]], 1.0, [1.0, 0.0])
     assert np.all(np.isfinite(gs.class_denoisers(weightless, x, 1.0, 1.0)))
+
+
+def test_weights_that_do_not_average_are_refused(unchecked):
+    law, x = gs.GaussianMixture.isotropic(np.eye(3), 0.1), np.zeros((1, 3))
+    with pytest.raises(ValueError, match=r"must not be negative: .* smallest of -1"):
+        gs.denoiser(law, x, 0.8, 0.6, [[2.0, -1.0, 0.0]])
+    gs.denoiser(law, x, 0.8, 0.6, [[1.0, -1e-12, 0.0]])
+    with pytest.raises(TypeError, match="Expected a `GaussianMixture`; got a tuple"):
+        gs.denoiser(gs.families.paper_toy(), x, 0.8, 0.6)

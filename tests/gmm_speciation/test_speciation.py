@@ -174,3 +174,16 @@ def test_a_curve_that_ends_early_blames_its_grid_not_the_classes():
     assert "overlap" not in reason
     clones = speciation.cloning_point(pair, log_snr_range=(-9.0, -5.0)).reason
     assert "λ = -5, the cleanest level looked at" in clones
+
+
+@pytest.mark.parametrize("rare", [1e-6, 1e-14])
+def test_a_rare_class_has_a_transition(rare):
+    """Of the entropy that there is: what noise takes is a share of H(C), however small."""
+    law = gs.GaussianMixture.isotropic([[-1.0], [1.0]], 0.1, [1 - rare, rare])
+    grid = gs.transition_grid(law)
+    entropy = gs.class_entropy(law, grid).value
+    assert entropy[0] < 0.5 * entropy[-1]
+    assert abs(entropy[-1] / gs.prior_entropy(law) - 1) < 0.01
+    same = gs.GaussianMixture.isotropic([[1.0], [1.0]], 0.1, [1 - rare, rare])
+    with pytest.raises(ValueError, match="Noise takes nothing from these classes"):
+        gs.transition_grid(same)
