@@ -17,6 +17,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from model_bridges.checkpoints import LatentScaling
+from model_bridges.denoisers.arrays import Images, as_states, as_tensor
 
 
 @final
@@ -45,18 +46,19 @@ class Latents:
     @torch.no_grad()
     def encode(
         self,
-        pictures: Tensor,
+        pictures: Images,
         generator: torch.Generator | None = None,
-    ) -> Float[Tensor, "B *event"]:
+    ) -> Float[Tensor, "B channels H W"]:
         """States of pictures.
 
         Args:
-            pictures: `(B, channels, height, width)`, uint8 or values in [0, 1].
+            pictures: `(B, channels, height, width)`, of torch or numpy, uint8 or values in [0, 1].
             generator: Draws the latent from the encoder's posterior, as in training; its mean without.
 
         Raises:
             ValueError: If the shape does not fit, or values leave [0, 1].
         """
+        pictures = as_tensor(pictures, "`pictures`")
         channels = self.autoencoder.config.in_channels
         if pictures.ndim != 4 or pictures.shape[1] != channels:
             raise ValueError(
@@ -64,11 +66,10 @@ class Latents:
                 f"{tuple(pictures.shape)}."
             )
         pixels = pictures.float() / 255 if pictures.dtype == torch.uint8 else pictures.float()
-        low, high = float(pixels.amin()), float(pixels.amax())
-        if not (low >= -1e-3 and high <= 1 + 1e-3):
+        if not bool(((pixels >= -1e-3) & (pixels <= 1 + 1e-3)).all()):
             raise ValueError(
-                f"`pictures` must have values in [0, 1]; got {low:g} to {high:g}. From [-1, 1] take "
-                "(x + 1) / 2; 0 to 255 must be uint8."
+                f"`pictures` must have values in [0, 1]; got {float(pixels.min()):g} to "
+                f"{float(pixels.max()):g}. From [-1, 1] take (x + 1) / 2; 0 to 255 must be uint8."
             )
         states = []
         for part in pixels.split(self.max_batch):
@@ -81,12 +82,13 @@ class Latents:
         return torch.cat(states)
 
     @torch.no_grad()
-    def decode(self, states: Float[Tensor, "B *event"]) -> Float[Tensor, "B channels H W"]:
+    def decode(self, states: Images) -> Float[Tensor, "B channels H W"]:
         """Pictures of states, clipped to [0, 1].
 
         Raises:
-            ValueError: If the states have another number of channels.
+            ValueError: If the states are no floating numbers or have another number of channels.
         """
+        states = as_states(states, "`states`")
         if states.ndim != 4 or states.shape[1] != len(self.scaling.scale):
             raise ValueError(
                 f"`states` must have shape (B, {len(self.scaling.scale)}, height, width); got "

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from model_bridges.checkpoints import LatentScaling
 from model_bridges.classes.names import ClassNames
+from model_bridges.denoisers.arrays import Images
 from model_bridges.denoisers.base import Unconditional, Wrapped
 from model_bridges.denoisers.network import NetworkDenoiser
 from model_bridges.edm2.latents import Latents, load_latents
@@ -69,13 +70,13 @@ class EDM2Model(Wrapped):
 
     def encode(
         self,
-        pictures: Tensor,
+        pictures: Images,
         generator: torch.Generator | None = None,
-    ) -> Float[Tensor, "B *event"]:
+    ) -> Float[Tensor, "B channels H W"]:
         """States of pictures, uint8 or values in [0, 1]. Arguments and errors as `Latents.encode`."""
         return self.latents.encode(pictures, generator)
 
-    def decode(self, states: Float[Tensor, "B *event"]) -> Float[Tensor, "B channels H W"]:
+    def decode(self, states: Images) -> Float[Tensor, "B channels H W"]:
         """Pictures of states, values in [0, 1]."""
         return self.latents.decode(states)
 

@@ -15,9 +15,13 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from model_bridges.denoisers.arrays import Images, as_states
 from model_bridges.denoisers.base import Wrapped
 from model_bridges.denoisers.network import NetworkDenoiser
 from model_bridges.pipelines.latents import LatentScale
+
+# Of a picture's values. Decoders overshoot -1..1 by some tenths, a cubic filter in two axes up to 1.375^2.
+LARGEST_VALUE = 2.0
 
 
 @final
@@ -51,23 +55,30 @@ class LatentDiffusion(Wrapped):
     @torch.no_grad()
     def encode(
         self,
-        pictures: Float[Tensor, "B channels height width"],
+        pictures: Images,
         generator: torch.Generator | None = None,
-    ) -> Float[Tensor, "B *event"]:
+    ) -> Float[Tensor, "B channels H W"]:
         """Scaled latents of pictures with values in [-1, 1].
 
         Args:
-            pictures: What to encode, at the pipeline's size.
+            pictures: `(B, channels, height, width)`, floating, of torch or numpy, at the pipeline's size.
             generator: Draws from the encoder's posterior, as in training; its mean without one.
 
         Raises:
-            ValueError: If the channels or the size do not fit.
+            ValueError: If they are no floating numbers, one is beyond `LARGEST_VALUE`, or the channels or
+                the size do not fit.
         """
+        pictures = as_states(pictures, "`pictures`")
         channels = self.autoencoder.config.in_channels
         if pictures.ndim != 4 or pictures.shape[1] != channels:
             raise ValueError(
                 f"`pictures` must have shape (n, {channels}, height, width); got "
                 f"{tuple(pictures.shape)}."
+            )
+        if not bool((pictures.abs() <= LARGEST_VALUE).all()):
+            raise ValueError(
+                f"`pictures` must have values in [-1, 1]; got {float(pictures.min()):g} to "
+                f"{float(pictures.max()):g}. From 0 to 255 take `x / 127.5 - 1`, from 0 to 1 `2 * x - 1`."
             )
         rows = []
         for part in pictures.split(self.max_batch):
@@ -90,12 +101,14 @@ class LatentDiffusion(Wrapped):
         return values.to(self.autoencoder.dtype).to(self.denoiser.device)
 
     @torch.no_grad()
-    def decode(
-        self, latents: Float[Tensor, "B *event"]
-    ) -> Float[Tensor, "B channels height width"]:
-        """Pictures of scaled latents, values about -1 to 1, not clipped."""
+    def decode(self, latents: Images) -> Float[Tensor, "B channels height width"]:
+        """Pictures of scaled latents, values about -1 to 1, not clipped.
+
+        Raises:
+            ValueError: If they are no floating numbers of torch or numpy.
+        """
         mean, scale = (part.to(self.denoiser.device) for part in self.scale)
-        draws = latents.float().to(self.denoiser.device) / scale + mean
+        draws = as_states(latents, "`latents`").float().to(self.denoiser.device) / scale + mean
         return torch.cat(
             [
                 self.autoencoder.decode(self._given(part)).sample.float()

@@ -44,7 +44,7 @@ def test_pictures_of_another_size_are_refused(copy):
     with pytest.raises(
         ValueError, match=r"must have shape \(4, 4, 4\); those of pictures of \(16, 16\)"
     ):
-        stable_diffusion.load(copy, PROMPTS).encode(states(1, 0.0, (3, 16, 16)))
+        stable_diffusion.load(copy, PROMPTS).encode(torch.zeros(1, 3, 16, 16))
 
 
 @pytest.mark.parametrize(

@@ -59,6 +59,14 @@ def test_uint8_pictures_are_the_same_pictures(latents, pictures):
     torch.testing.assert_close(latents.encode(bytes_), latents.encode(bytes_.float() / 255))
 
 
+def test_arrays_of_numpy_are_the_same_pictures_and_states(latents, pictures):
+    bytes_ = (pictures * 255).round().to(torch.uint8)
+    for given in (pictures, bytes_):
+        torch.testing.assert_close(latents.encode(given.numpy()), latents.encode(given))
+    states = latents.encode(pictures)
+    torch.testing.assert_close(latents.decode(states.numpy()), latents.decode(states))
+
+
 def test_draws_follow_the_posterior_of_the_encoder(latents, pictures):
     draws = torch.stack(
         [latents.encode(pictures, torch.Generator().manual_seed(s)) for s in range(200)]

@@ -233,6 +233,32 @@ def test_latents_carry_the_pipelines_own_scale(folder, denoiser):
         denoiser.encode(pictures[:, :1])
 
 
+def test_pictures_of_numpy_are_taken_and_in_other_units_refused(denoiser):
+    """What a cubic filter overshoots is a picture; bytes, in whatever type, are not."""
+    pictures = torch.tanh(states(2, 0.0, (3, 16, 16)))
+    latents = denoiser.encode(pictures)
+    torch.testing.assert_close(denoiser.encode(pictures.numpy()), latents)
+    decoded = denoiser.decode(latents)
+    torch.testing.assert_close(denoiser.decode(latents.numpy()), decoded)
+    checks = ((torch.arange(4)[:, None] + torch.arange(4)) % 2 * 2.0 - 1).expand(1, 3, 4, 4)
+    sharp = torch.nn.functional.interpolate(checks, 16, mode="bicubic")
+    assert sharp.abs().max() > 1.4
+    assert denoiser.encode(sharp).shape == (1, 4, 8, 8)
+    bytes_ = ((pictures + 1) * 127.5).round()
+    for wrong, message in (
+        (bytes_.to(torch.uint8), r"got uint8\. .*x / 127\.5 - 1"),
+        (bytes_.to(torch.uint8).numpy(), r"got uint8\. .*x / 127\.5 - 1"),
+        (bytes_.long(), "must be floating-point numbers"),
+        (bytes_, r"values in \[-1, 1\]; got .* to 25\d\. From 0 to 255 take"),
+        (bytes_.double().numpy(), r"values in \[-1, 1\]"),
+        (torch.full((1, 3, 16, 16), float("nan")), r"values in \[-1, 1\]; got nan"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            denoiser.encode(wrong)
+    with pytest.raises(ValueError, match="`latents` must be floating-point numbers"):
+        denoiser.decode(latents.long())
+
+
 def test_load_by_name(folder, denoiser):
     named = mb.load(f"sd:{folder}", prompts=PROMPTS)
     x, label = states(3, 1.0), torch.arange(3)
