@@ -91,7 +91,8 @@ def from_pipeline(
 
     Raises:
         ValueError: If the pipeline or its scheduler is of no known class, its network takes further
-            inputs; if the classes are not those of such a pipeline, or not distinct to the network.
+            inputs; if the scheduler's `alphas_cumprod` were set in place; if the classes are not those of
+            such a pipeline, or not distinct to the network.
     """
     asked = Classes(prompts, classes, class_names, null_class)
     return _denoiser(in_memory(pipe), asked, None, size, max_batch, options)

@@ -16,7 +16,7 @@ from model_bridges.pipelines.families import Family, Size, family_of_pipeline, k
 from model_bridges.pipelines.latents import LatentScale, latent_scale
 from model_bridges.pipelines.networks import check_memoryless, check_network
 from model_bridges.pipelines.parts import Source
-from model_bridges.pipelines.schedulers import identified
+from model_bridges.pipelines.schedulers import KNOWN, check_untouched, identified
 
 DEFAULT_SIZE = 128  # of latents, where the network's configuration says none: FLUX
 
@@ -74,7 +74,8 @@ def in_memory(pipe: Any) -> Opened:
     """An object of diffusers.
 
     Raises:
-        ValueError: If its class is in no family, a part is missing, or its network takes further inputs.
+        ValueError: If its class is in no family, a part is missing, its network takes further inputs, or the
+            signal of its scheduler was set in place.
     """
     kind = kind_of(pipe)
     family = family_of_pipeline(kind)
@@ -95,6 +96,8 @@ def in_memory(pipe: Any) -> Opened:
         if isinstance(getattr(pipe, name, None), torch.nn.Module):
             getattr(pipe, name).eval()
     name, settings = identified(pipe.scheduler)
+    if name in KNOWN:  # others are refused by name
+        check_untouched(pipe.scheduler)
     vae: Any = getattr(pipe, "vae", None)
     # Of an heir, the class of diffusers counts.
     kinds = [kind.__name__ for kind in type(vae).__mro__]

@@ -149,6 +149,25 @@ def identified(scheduler: Any) -> tuple[str, Mapping[str, Any]]:
     return name, getattr(scheduler, "config", {})
 
 
+def check_untouched(scheduler: Any) -> None:
+    """Refuse a scheduler of `KNOWN` whose signal was set in place: what reads its configuration misses it.
+
+    Raises:
+        ValueError: If its `alphas_cumprod` are not those of its configuration.
+    """
+    live = getattr(scheduler, "alphas_cumprod", None)
+    if live is None:
+        return
+    told = type(scheduler).from_config(scheduler.config).alphas_cumprod
+    live = torch.as_tensor(live).detach().to(told)
+    if live.shape != told.shape or not torch.allclose(live, told, rtol=1e-5, atol=1e-9):
+        raise ValueError(
+            f"`alphas_cumprod` of {type(scheduler).__name__} must be those of its configuration; they were "
+            "set in place. Set them by it: `type(s).from_config(s.config, trained_betas=betas)`, with "
+            "`betas[k] = 1 - abar[k] / abar[k - 1]` and `betas[0] = 1 - abar[0]`."
+        )
+
+
 def level_at(scheduler: Any, timestep: Any) -> Level:
     """Where a network stands that a scheduler's loop evaluates at `timestep`.
 
@@ -200,7 +219,8 @@ def levels_of(scheduler: Any, num_steps: int) -> list[tuple[float, float]]:
     The scheduler itself stays where it is. Second evaluations of a step are left out.
 
     Raises:
-        ValueError: As `level_at`; if it is no scheduler or cannot take this number of steps.
+        ValueError: As `level_at` and `check_untouched`; if it is no scheduler or cannot take this number of
+            steps.
     """
     if isinstance(scheduler, type) or not hasattr(scheduler, "set_timesteps"):
         raise ValueError(
@@ -213,7 +233,11 @@ def levels_of(scheduler: Any, num_steps: int) -> list[tuple[float, float]]:
         )
     name, settings = identified(scheduler)
     family_of(name, settings)
-    scheduler = type(scheduler).from_config(scheduler.config)
+    check_untouched(scheduler)
+    fresh = type(scheduler).from_config(scheduler.config)
+    if hasattr(scheduler, "set_shift"):  # which leaves the configuration as it is
+        fresh.set_shift(scheduler.shift)
+    scheduler = fresh
     try:
         scheduler.set_timesteps(num_steps)
     except (ValueError, TypeError, IndexError) as error:

@@ -14,6 +14,7 @@ from tiny_pipeline import close, draw, flux, made_as, side_by_side, stable_diffu
 
 import model_bridges as mb
 from model_bridges import guidance
+from model_bridges.entropy.windows import GuidanceInterval
 from model_bridges.guidance import PROMPT, ClassifierFree, Interval, on_pipeline
 from model_bridges.guidance.pipelines import PIPELINES
 
@@ -177,3 +178,31 @@ def test_a_loop_without_a_progress_bar_is_not_taken_for_guided(pipe):
         on_pipeline(made, ClassifierFree(PROMPT, 3.0)),
     ):
         made("a cat")
+
+
+def test_a_schedule_is_set_by_its_configuration(pipe):
+    """Another resolution's noise, set in place, is refused; by the way that is named it is the model's."""
+    changed = copy.deepcopy(pipe)
+    scheduler = changed.scheduler
+    told = scheduler.alphas_cumprod.double()
+    ratio = told / (1 - told) / 4
+    wanted = ratio / (1 + ratio)
+    scheduler.alphas_cumprod = wanted.to(torch.float32)
+    for ask in (
+        lambda: mb.from_pipeline(changed, PROMPTS),
+        lambda: GuidanceInterval((0.01, 1000.0)).timesteps(scheduler, 5),
+    ):
+        with pytest.raises(ValueError, match=r"set in place.*trained_betas"):
+            ask()
+    betas = 1 - wanted / torch.cat([torch.ones(1), wanted[:-1]])
+    changed.scheduler = type(scheduler).from_config(scheduler.config, trained_betas=betas.tolist())
+    usual, noisier = (mb.from_pipeline(one, PROMPTS).sigma_range for one in (pipe, changed))
+    np.testing.assert_allclose(noisier, np.multiply(usual, 2), rtol=1e-4)
+    found = GuidanceInterval((0.01, 1000.0)).timesteps(changed.scheduler, 5)
+    draw(changed, num_inference_steps=5)
+    assert found["timesteps"] == changed.scheduler.timesteps.tolist()
+    for name in ("EulerDiscreteScheduler", "UniPCMultistepScheduler"):  # from no signal at all
+        settings = {"rescale_betas_zero_snr": True, "prediction_type": "v_prediction"}
+        changed.scheduler = getattr(diffusers, name).from_config(pipe.scheduler.config, **settings)
+        changed.scheduler.set_timesteps(5)
+        mb.from_pipeline(changed, PROMPTS)
