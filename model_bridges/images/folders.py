@@ -24,12 +24,14 @@ def labelled_files(folder: str | Path, words: ClassNames) -> tuple[list[Path], l
     Dot-names and `__MACOSX`, which file managers and archives leave behind, are passed over.
 
     Raises:
-        ValueError: If the folder has no class folders with pictures, or one names no class or several.
+        ValueError: If the folder has no class folders with pictures, one names no class or several, or two
+            name the same.
     """
     root = Path(folder)
     if not root.is_dir():
         raise ValueError(f"{root} is not a folder; it must hold one subfolder of pictures a class.")
     columns: list[list[tuple[Path, int]]] = []
+    owners: dict[int, str] = {}
     for place in sorted(path for path in root.iterdir() if path.is_dir() and not _left(path)):
         try:
             classes = words.find(place.name).classes
@@ -41,6 +43,12 @@ def labelled_files(folder: str | Path, words: ClassNames) -> tuple[list[Path], l
             raise ValueError(
                 f"the folder {place.name!r} in {root} names {len(classes)} classes; a folder must hold "
                 "one. Name it by the id or the label of its class."
+            )
+        owner = owners.setdefault(classes[0], place.name)
+        if owner != place.name:
+            raise ValueError(
+                f"the folders {owner!r} and {place.name!r} in {root} name one class, {classes[0]}; a class "
+                "must have one folder. Rename what is another class, or put the pictures together."
             )
         files = [path for path in place.iterdir() if path.suffix.lower() in SUFFIXES]
         columns.append([(path, classes[0]) for path in sorted(files) if not _left(path)])

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 from diffusers import FluxPipeline
+from PIL import Image
 from tiny_pipeline import (
     dit,
     draw,
@@ -25,6 +26,7 @@ from tiny_pipeline import (
 )
 
 import model_bridges as mb
+from model_bridges.classes.groups import read_selection
 from model_bridges.cli.inputs import studied_model
 from model_bridges.cli.options import Study
 from model_bridges.pipelines import FAMILIES
@@ -241,6 +243,25 @@ def test_labels_of_pixels():
     assert denoiser.class_names == ("two", "zero")
     assert mb.from_pipeline(pipe, null_class=0).num_classes == 3
     assert not mb.from_pipeline(pipe).has_unconditional
+
+
+def test_folders_of_labels_are_those_of_the_network(tmp_path):
+    """The network's label 0 is no class: its folder is refused, and no two folders are one class."""
+    for label in (1, 2, 3):
+        (tmp_path / str(label)).mkdir()
+        Image.new("RGB", (8, 8), (60 * label,) * 3).save(tmp_path / str(label) / "a.png")
+    pipe = pixels(num_classes=4)
+    averaged = mb.study(pipe, data=tmp_path, null_class=0).averaged
+    given = zip(averaged.read()[:, 0, 0, 0].tolist(), averaged.labels.tolist(), strict=True)
+    assert sorted(given) == [(60, 0), (120, 1), (180, 2)]
+    groups = read_selection("1 | 3", mb.vocabulary_of(mb.from_pipeline(pipe, null_class=0)))
+    assert groups.groups == ((0,), (2,))
+    (tmp_path / "class_3").mkdir()
+    with pytest.raises(ValueError, match=r"'3' and 'class_3' in .* name one class"):
+        mb.study(pipe, data=tmp_path, null_class=0)
+    (tmp_path / "class_3").rename(tmp_path / "0")
+    with pytest.raises(ValueError, match=r"folder '0' in .* names no class"):
+        mb.study(pipe, data=tmp_path, null_class=0)
 
 
 @pytest.mark.parametrize(

@@ -323,6 +323,25 @@ def test_vocabularies_of_a_users_own():
         ClassNames(3, (Entry("w", ("w",), (3,)),))
 
 
+def test_numbers_are_names_where_classes_are_called_by_other_numbers(tmp_path):
+    """Of labels 1, 2, 3 kept, "1" is the first and nothing is "0"; of labels 0, 1 and words, all as ever."""
+    kept = ClassNames.of_classes(["1", "2", "3"])
+    listed = tmp_path / "groups.json"
+    for text, content in (("1 | 2, 3", [[1], [2, 3]]), ("class 1 | class_2, 3", [["1"], [2, "3"]])):
+        listed.write_text(json.dumps(content))
+        for one in (text, str(listed)):
+            assert read_selection(one, kept).groups == ((0,), (1, 2))
+    listed.write_text("[[0], [2]]")
+    for one in ("0 | 2", "class 0 | 2", str(listed)):
+        with pytest.raises(ValueError, match=r"0' is no class.* called 1, 2, 3; numbers are names"):
+            read_selection(one, kept)
+    assert ClassNames.of_classes(["dog", "5"]).find("5").classes == (1,)
+    with pytest.raises(ValueError, match="called dog, 5; numbers"):
+        ClassNames.of_classes(["dog", "5"]).find("0")
+    for names in (["0", "1"], ["cat", "1"], ["cat", "dog"]):
+        assert [ClassNames.of_classes(names).find(word).classes for word in "01"] == [(0,), (1,)]
+
+
 def test_a_model_brings_its_own_words(mixture, tmp_path):
     numbered = vocabulary_of(mb.mixture_denoiser(mixture))
     assert read_selection("0, 2 | 5", numbered).groups == ((0, 2), (5,))
