@@ -204,8 +204,10 @@ def check_classes(guidance: Any, num_classes: int, partition: Partition | None =
         if not isinstance(source, ExactPosterior):
             continue
         own = source.classes
-        others = partition is not None and own.num_components == partition.num_components
-        if own.num_classes != num_classes or (others and own.labels != partition.labels):
+        wrong = own.num_classes != num_classes
+        if partition is not None and own.num_components == partition.num_components:
+            wrong = own.labels != partition.labels
+        if wrong:
             raise ValueError(
                 f"`ExactPosterior` must have the {num_classes} classes that are drawn"
                 + (f", {_of(partition)}; " if partition is not None else "; ")
