@@ -52,7 +52,8 @@ def column(
             value = float(text)
         except ValueError:
             value = np.nan
-        if not np.isfinite(value) or (value < 0 and name in NOT_NEGATIVE):
+        counts = np.isfinite(value) or (name == "dof" and value == np.inf)  # those of the normal
+        if not counts or (value < 0 and name in NOT_NEGATIVE):
             must = "a finite number, not negative" if name in NOT_NEGATIVE else "a finite number"
             raise ValueError(f"{where}: `{name}` must be {must}, at every level; got {text!r}.")
         values.append(value)

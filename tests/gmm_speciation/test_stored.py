@@ -1,6 +1,7 @@
 """Cells of another sweep: read back as the rows that they were, or refused; nothing in them is imported."""
 
 import lzma
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ from gmm_speciation.benchmark.boards import results
 from gmm_speciation.benchmark.rows import appending, rows_file
 from gmm_speciation.benchmark.stored import draw_of, others
 from gmm_speciation.benchmark.summary import summarise, write_files
+from gmm_speciation.estimators.registry import ESTIMATORS
 
 
 def varied_rows():
@@ -46,6 +48,18 @@ def test_cells_are_read_back_as_the_rows_that_they_were(form, tmp_path):
         assert one.scores == pytest.approx(right.scores, abs=1e-9)
         if one.scores:
             assert one.row["device"] == "cpu theirs"
+
+
+def test_the_cells_that_come_along_can_be_read():
+    """Those of `benchmarks/results`: every estimator on these draws; many have the error of a normal."""
+    stored = Path(__file__).parents[2] / "benchmarks" / "results" / "cells.csv.xz"
+    draws = {("pair-d16", access, 256, 0) for access in ("noisy", "clean", "scores", "mixture")}
+    found = others(stored, draws)
+    assert {one["estimator"] for one in found} == set(ESTIMATORS)
+    assert {one["status"] for one in found} <= {"ok", "not applicable"}
+    known = [result for result in results(found, TRUTHS) if result.scores]
+    assert len(known) > 50
+    assert any(result.row.get("dof") == np.inf for result in known)
 
 
 def test_a_file_of_cells_is_refused_or_imports_nothing(tmp_path, monkeypatch):
