@@ -199,13 +199,15 @@ def windows(
 
 
 def _scheduler(named: str, request: Request, steps: int) -> Any:
-    """The scheduler, refused before any work if it cannot take these steps."""
+    """The scheduler in its pipeline, refused before any work if it cannot take these steps."""
     from model_bridges.digits.text import FOLDER
+    from model_bridges.pipelines.families import family_of_pipeline
     from model_bridges.pipelines.parts import Source, open_source
-    from model_bridges.pipelines.schedulers import levels_of, scheduler_of
+    from model_bridges.pipelines.schedulers import scheduler_of
+    from model_bridges.pipelines.steps import in_pipeline, stepped
 
     kind, _, path = request.model.partition(":")
-    own = None
+    source = own = None
     if kind in ("sd", "diffusers"):
         source = open_source(
             path,
@@ -213,11 +215,20 @@ def _scheduler(named: str, request: Request, steps: int) -> Any:
             revision=request.revision,
             local_files_only=not request.fetch,
         )
-        own = source.settings("scheduler")
     elif request.model == "digits-text":
-        own = Source(str(FOLDER)).settings("scheduler")
-    found = scheduler_of(named, own)
-    levels_of(found, steps)
+        source = Source(str(FOLDER))
+    if source is not None:
+        own = source.settings("scheduler")
+    elif Path(named, "model_index.json").is_file():
+        source = Source(named)
+    scheduler = scheduler_of(named, own)
+    if source is None:
+        found = stepped(scheduler)
+    else:
+        pipeline, _ = source.index()
+        network = source.settings(family_of_pipeline(pipeline).network)
+        found = in_pipeline(scheduler, pipeline, network)
+    found.levels(steps)
     if own is None and not Path(named).is_dir():
         print(
             f"note: {request.model} is no pipeline, so {named} has the defaults of its class.",

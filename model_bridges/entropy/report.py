@@ -243,12 +243,12 @@ def windows_record(
     result: Measurement,
     mass: float = 0.8,
     force: bool = False,
-    scheduler: Any = None,
+    stepped: Any = None,
     num_steps: int = 50,
 ) -> dict[str, Any]:
     """Windows alone, for a program: noise levels of every variable, and where to guide.
 
-    With a scheduler of diffusers the steps of it that lie inside, too.
+    With a scheduler in its pipeline (`pipelines.steps.Stepped`) the steps of it that lie inside, too.
 
     A window that means nothing has a "reason" in place of numbers: the levels end inside it, or, unless
     `force` is set, its curve cannot be trusted.
@@ -276,8 +276,8 @@ def windows_record(
             "estimator": curve.method,
             "mass": mass,
         }
-        if scheduler is not None:
-            windows[name]["scheduler"] = _steps_inside(interval, scheduler, num_steps)
+        if stepped is not None:
+            windows[name]["scheduler"] = _steps_inside(interval, stepped, num_steps)
     return {
         "model": result.model,
         "law_of_images": result.law,
@@ -289,11 +289,12 @@ def windows_record(
     }
 
 
-def _steps_inside(interval: GuidanceInterval, scheduler: Any, num_steps: int) -> dict[str, Any]:
+def _steps_inside(interval: GuidanceInterval, stepped: Any, num_steps: int) -> dict[str, Any]:
     try:
-        inside = interval.timesteps(scheduler, num_steps)
+        inside = interval.timesteps(stepped, num_steps)
     except ValueError as error:
         inside = {"reason": str(error)}
+    scheduler = stepped.scheduler
     return {"class": type(scheduler).__name__, "settings": dict(scheduler.config), **inside}
 
 

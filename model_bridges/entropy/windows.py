@@ -130,19 +130,30 @@ class GuidanceInterval(tuple[float, float]):
             "stop": min((last + 1.5) / len(levels), 1.0),
         }
 
-    def timesteps(self, scheduler: Any, num_steps: int = 50) -> dict[str, Any]:
-        """What `steps` says of a scheduler of diffusers, and its guided `timesteps`, the noisiest first.
+    def timesteps(
+        self, pipe: Any, num_steps: int = 50, *, size: tuple[int, int] | None = None
+    ) -> dict[str, Any]:
+        """What `steps` says of a pipeline of diffusers, and its guided `timesteps`, the noisiest first.
 
         A step has one timestep; what schedulers of second order evaluate besides, in the middle of a step
-        or at its end, is not among them. Settings matter: give the scheduler of your pipeline.
+        or at its end, is not among them.
+
+        Args:
+            pipe: One of `FAMILIES`, or a scheduler: its own spacing, which is not that of FLUX.
+            num_steps: Steps that it takes.
+            size: Height and width of its pictures in pixels, which matter where they shift the levels; as of
+                `from_pipeline` by default.
 
         Raises:
-            ValueError: If the scheduler is unknown or cannot take this number of steps, or none of them
-                lies inside.
-        """
-        from model_bridges.pipelines.schedulers import levels_of
+            ValueError: If the pipeline or the scheduler is unknown or cannot take this number of steps, or
+                none of them lies inside.
 
-        levels = levels_of(scheduler, num_steps)
+        Warns:
+            UserWarning: If the levels of a scheduler depend on its pipeline and it is given alone.
+        """
+        from model_bridges.pipelines.steps import stepped
+
+        levels = stepped(pipe, size).levels(num_steps)
         found = self.steps([sigma for _, sigma in levels])
         return found | {"timesteps": [time for time, sigma in levels if self.contains(sigma)]}
 

@@ -58,16 +58,25 @@ class Opened:
             ValueError: If the size is not a multiple of what the autoencoder needs.
         """
         settings = self.network.config
-        if size is None:
-            own = getattr(settings, "sample_size", None) or DEFAULT_SIZE
-            height, width = (own, own) if isinstance(own, int) else own
-        else:
-            if len(size) != 2 or any(n < 1 or n % self.reduction for n in size):
-                raise ValueError(
-                    f"`size` must be height and width in pixels, multiples of {self.reduction}; got {size}."
-                )
-            height, width = (n // self.reduction for n in size)
+        height, width = latent_size(settings, self.reduction, size)
         return settings.in_channels // self.family.channels, height, width
+
+
+def latent_size(network: Mapping[str, Any], reduction: int, size: Size | None) -> tuple[int, int]:
+    """Height and width of the states of a network with this configuration; its own by default.
+
+    Raises:
+        ValueError: If the size in pixels is not a multiple of the reduction.
+    """
+    if size is None:
+        own = network.get("sample_size") or DEFAULT_SIZE
+        height, width = (own, own) if isinstance(own, int) else own
+        return height, width
+    if len(size) != 2 or any(n < 1 or n % reduction for n in size):
+        raise ValueError(
+            f"`size` must be height and width in pixels, multiples of {reduction}; got {size}."
+        )
+    return size[0] // reduction, size[1] // reduction
 
 
 def in_memory(pipe: Any) -> Opened:

@@ -213,10 +213,13 @@ def level_at(scheduler: Any, timestep: Any) -> Level:
     return Level(sigma, *_coefficients(family, prediction, settings, sigma), provisional)
 
 
-def levels_of(scheduler: Any, num_steps: int) -> list[tuple[float, float]]:
+def levels_of(
+    scheduler: Any, num_steps: int, handed: Callable[[int], Mapping[str, Any]] | None = None
+) -> list[tuple[float, float]]:
     """`(timestep, sigma)` of the steps that a scheduler takes, the noisiest first.
 
-    The scheduler itself stays where it is. Second evaluations of a step are left out.
+    The scheduler itself stays where it is. Second evaluations of a step are left out. `handed` is what its
+    pipeline gives to `set_timesteps` for a number of steps, besides the number.
 
     Raises:
         ValueError: As `level_at` and `check_untouched`; if it is no scheduler or cannot take this number of
@@ -239,7 +242,9 @@ def levels_of(scheduler: Any, num_steps: int) -> list[tuple[float, float]]:
         fresh.set_shift(scheduler.shift)
     scheduler = fresh
     try:
-        scheduler.set_timesteps(num_steps)
+        own = {} if handed is None else handed(num_steps)
+        # A list of levels takes the place of the number.
+        scheduler.set_timesteps(*(() if "sigmas" in own else (num_steps,)), **own)
     except (ValueError, TypeError, IndexError) as error:
         raise ValueError(f"{name} cannot take {num_steps} steps: {error}") from error
     found = []
@@ -262,7 +267,8 @@ def scheduler_of(name: str, own: Mapping[str, Any] | None = None) -> Any:
         own: Settings of a class, those of the pipeline that is sampled; its defaults if `None`.
 
     Raises:
-        ValueError: If it is neither, or the folder holds no scheduler of `KNOWN`.
+        ValueError: If it is neither, the folder holds no scheduler of `KNOWN`, or its noise (betas, EDM's, a
+            flow's) is another kind than that of `own`.
     """
     import diffusers
 
@@ -271,7 +277,33 @@ def scheduler_of(name: str, own: Mapping[str, Any] | None = None) -> Any:
         settings = Source(name).settings("scheduler")
         name = str(settings.get("_class_name"))
     pick(name, KNOWN, "scheduler")
-    return getattr(diffusers, name).from_config(dict(settings))
+    made = getattr(diffusers, name).from_config(dict(settings))
+    wanted = _noise(own or {})
+    found = _noise({**made.config, "_class_name": name})
+    if wanted not in (None, found):
+        kin = [other for other in KNOWN if _noise({"_class_name": other}) == wanted]
+        raise ValueError(
+            f"The scheduler must have the noise of the model, {wanted}; got {name} with {found}. Take one of "
+            f"{', '.join(kin)}, or a folder of the model's kind."
+        )
+    return made
+
+
+def _noise(settings: Mapping[str, Any]) -> str | None:
+    """What sets the levels of a scheduler with this configuration, in words; `None` if nothing says it."""
+    kinds = {"steps": "discrete betas", "edm": "the levels of EDM", "flow": "the levels of a flow"}
+    kinds["levels"] = kinds["steps"]
+    name = settings.get("_class_name")
+    if name in KNOWN:
+        family = KNOWN[str(name)]
+        # Others carry this setting of another class along.
+        flows = settings.get("use_flow_sigmas") and set(FLOW) <= set(family.predictions)
+        return kinds["flow" if flows else family.name]
+    # In memory a configuration does not name its class.
+    if settings.get("use_flow_sigmas"):
+        return kinds["flow"]
+    marks = {"beta_schedule": "steps", "sigma_data": "edm", "shift": "flow"}
+    return next((kinds[family] for key, family in marks.items() if key in settings), None)
 
 
 def _coefficients(

@@ -10,13 +10,22 @@ import diffusers
 import numpy as np
 import pytest
 import torch
-from tiny_pipeline import close, draw, flux, made_as, side_by_side, stable_diffusion_3, states
+from tiny_pipeline import (
+    close,
+    draw,
+    flux,
+    made_as,
+    side_by_side,
+    stable_diffusion_3,
+    states,
+)
 
 import model_bridges as mb
 from model_bridges import guidance
 from model_bridges.entropy.windows import GuidanceInterval
 from model_bridges.guidance import PROMPT, ClassifierFree, Interval, on_pipeline
 from model_bridges.guidance.pipelines import PIPELINES
+from model_bridges.pipelines import FAMILIES
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
 PROMPTS = ("a cat", "a dog")
@@ -206,3 +215,48 @@ def test_a_schedule_is_set_by_its_configuration(pipe):
         changed.scheduler = getattr(diffusers, name).from_config(pipe.scheduler.config, **settings)
         changed.scheduler.set_timesteps(5)
         mb.from_pipeline(changed, PROMPTS)
+
+
+@pytest.mark.parametrize("name", sorted(FAMILIES))
+@pytest.mark.parametrize("dynamic", [True, False])
+def test_steps_of_a_pipeline_are_those_that_it_takes(pipe, name, dynamic):
+    """FLUX has levels of its own; where the size shifts them, a taller picture's are others."""
+    made, options = made_as(name, copy.deepcopy(pipe))
+    flow = name in ("FluxPipeline", "StableDiffusion3Pipeline")
+    if flow:
+        settings = {"use_dynamic_shifting": dynamic, "shift": 2.0}
+        made.scheduler = diffusers.FlowMatchEulerDiscreteScheduler(**settings)
+    everywhere, size = GuidanceInterval((0.0, 1e9)), (16, 32)
+    if flow or "Stable" in name or "PixArt" in name:
+        options |= {"height": 16, "width": 32}
+    else:
+        size = None
+    found = everywhere.timesteps(made, 6, size=size)
+    if "DDPM" in name or "DDIM" in name:
+        made(num_inference_steps=6, output_type="np")
+    else:
+        draw(made, scale=1.0, **options)
+    np.testing.assert_allclose(found["timesteps"], made.scheduler.timesteps, rtol=1e-5)
+    if flow:
+        other = everywhere.timesteps(made, 6, size=(16, 16))["timesteps"]
+        assert (other != found["timesteps"]) == dynamic
+        with pytest.raises(ValueError, match=r"`size` must be .* multiples of 2; got \(15, 16\)"):
+            everywhere.timesteps(made, 6, size=(15, 16))
+
+
+def test_steps_of_a_flow_belong_to_its_pipeline(pipe):
+    """A scheduler alone does not say which pipeline it is in; other pipelines take a part of its steps."""
+    made, everywhere = flux(), GuidanceInterval((0.0, 1e9))
+    made.scheduler = diffusers.FlowMatchEulerDiscreteScheduler()
+    made.scheduler.set_shift(3.0)
+    with pytest.warns(UserWarning, match="FLUX hands levels of its own .* Give the pipeline"):
+        alone = everywhere.timesteps(made.scheduler, 6)
+    draw(made)
+    own = everywhere.timesteps(made, 6)["timesteps"]
+    np.testing.assert_allclose(own, made.scheduler.timesteps, rtol=1e-5)
+    assert not np.allclose(own, alone["timesteps"], rtol=0.05)
+    other, _ = made_as("StableDiffusionImg2ImgPipeline", pipe)
+    with pytest.raises(ValueError, match="got StableDiffusionImg2ImgPipeline, whose steps"):
+        everywhere.timesteps(other, 6)
+    with pytest.raises(ValueError, match="give the pipeline, too"):
+        everywhere.timesteps(pipe.scheduler, 6, size=(16, 16))

@@ -261,7 +261,9 @@ def test_steps_of_a_scheduler_are_those_that_its_loop_takes(name, settings):
     found = levels_of(scheduler, 5)
     np.testing.assert_allclose(found, taken, rtol=1e-6)
     sigmas = sorted({sigma for _, sigma in found})
-    inside = GuidanceInterval((sigmas[0], sigmas[2])).timesteps(scheduler, 5)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # a flow's depend on its pipeline
+        inside = GuidanceInterval((sigmas[0], sigmas[2])).timesteps(scheduler, 5)
     assert inside["timesteps"] == [t for t, sigma in found if sigmas[0] < sigma <= sigmas[2]]
 
 
@@ -289,9 +291,76 @@ def test_a_class_has_the_settings_of_the_pipeline_that_is_measured(capsys):
 
     own = diffusers.DDIMScheduler.from_config(load_pipeline().scheduler.config)
     capsys.readouterr()
-    found = _scheduler("DDIMScheduler", Request(model="digits-text"), 20)
+    found = _scheduler("DDIMScheduler", Request(model="digits-text"), 20).scheduler
     assert levels_of(found, 20) == levels_of(own, 20)
     assert levels_of(found, 20) != levels_of(diffusers.DDIMScheduler(), 20)
     assert not capsys.readouterr().err
     _scheduler("DDIMScheduler", Request(model="digits"), 20)
     assert "defaults of its class" in capsys.readouterr().err
+
+
+FLOW, EDM, BETAS = (
+    dict(scheduler.config)
+    for scheduler in (
+        diffusers.FlowMatchEulerDiscreteScheduler(shift=3.0),
+        diffusers.EDMEulerScheduler(),
+        diffusers.DDIMScheduler(beta_end=0.012),
+    )
+)
+
+
+@pytest.mark.parametrize(
+    ("own", "kind", "name"),
+    [
+        (FLOW, "FlowMatchEuler", "DDIM"),
+        (FLOW, "FlowMatchEuler", "UniPCMultistep"),
+        (EDM, "EDMEuler", "EulerDiscrete"),
+        (BETAS, "DDIM", "FlowMatchEulerDiscrete"),
+        (BETAS, "DDIM", "EDMEuler"),
+    ],
+)
+def test_a_scheduler_of_another_noise_than_the_models_is_refused(own, kind, name, tmp_path):
+    """By class or folder, whether the model's configuration names its class, as in a file, or not."""
+    make(f"{name}Scheduler").save_pretrained(tmp_path / "scheduler")
+    kind = {"FlowMatchEuler": "FlowMatchEulerDiscrete"}.get(kind, kind)
+    for settings in (own, {**own, "_class_name": f"{kind}Scheduler"}):
+        for asked in (f"{name}Scheduler", str(tmp_path)):
+            with pytest.raises(
+                ValueError, match=rf"noise of the model, .*; got {name}Scheduler with "
+            ):
+                scheduler_of(asked, settings)
+    scheduler_of(f"{kind}Scheduler", own)
+
+
+def test_a_solver_with_the_levels_of_a_flow_is_one(tmp_path):
+    flow = {"use_flow_sigmas": True, "prediction_type": "flow_prediction"}
+    make("UniPCMultistepScheduler", **flow).save_pretrained(tmp_path / "scheduler")
+    for own in (FLOW, {"_class_name": "FlowMatchHeunDiscreteScheduler", "shift": 3.0}):
+        assert scheduler_of(str(tmp_path), own).config.use_flow_sigmas
+    solver = scheduler_of("DPMSolverMultistepScheduler", scheduler_of(str(tmp_path)).config)
+    assert solver.config.use_flow_sigmas
+    with pytest.raises(
+        ValueError, match="the levels of a flow; got DDIMScheduler with discrete betas"
+    ):
+        scheduler_of("DDIMScheduler", scheduler_of(str(tmp_path)).config)
+
+
+def test_a_command_gives_the_steps_of_the_pipeline_that_it_measures(tmp_path):
+    from tiny_pipeline import draw, flux
+
+    from model_bridges.cli.entropy import _scheduler
+    from model_bridges.cli.options import Request
+
+    pipe = flux()
+    pipe.scheduler = diffusers.FlowMatchEulerDiscreteScheduler()
+    pipe.save_pretrained(tmp_path)
+    request = Request(model=f"diffusers:{tmp_path}")
+    draw(pipe)
+    for named in (str(tmp_path), "FlowMatchEulerDiscreteScheduler"):
+        found = _scheduler(named, request, 6)
+        taken = [step for step, _ in found.levels(6)]
+        np.testing.assert_allclose(taken, pipe.scheduler.timesteps, rtol=1e-5)
+    alone = _scheduler(str(tmp_path), Request(model="digits"), 6)
+    assert alone.levels(6) == found.levels(6)
+    with pytest.raises(ValueError, match="levels of a flow; got DDIMScheduler"):
+        _scheduler("DDIMScheduler", request, 6)
