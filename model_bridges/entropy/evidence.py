@@ -131,18 +131,15 @@ def label_divergence(
         return None
     number = len(labels)
 
-    def divergence(counts: np.ndarray) -> np.ndarray:
-        return rel_entr(counts / number, prior).sum(-1)
-
     counts = np.bincount(labels.cpu().numpy(), minlength=len(prior))
-    by_chance = divergence(np.random.default_rng(0).multinomial(number, prior, _BY_CHANCE))
-    found = divergence(counts)
+    by_chance = np.random.default_rng(0).multinomial(number, prior, _BY_CHANCE)
+    found, *chance = rel_entr(np.vstack([counts, by_chance]) / number, prior).sum(-1)
     alive = (counts > 0) & (prior > 0)
     log_ratio = np.log(counts[alive] / number / prior[alive])
     share = counts[alive] / number
     variance = share @ log_ratio**2 - (share @ log_ratio) ** 2
-    error = np.hypot(by_chance.std(), np.sqrt(max(variance, 0.0) / number))
-    return Estimate(np.array([found - by_chance.mean()]), np.array([error]))
+    error = np.hypot(np.std(chance), np.sqrt(max(variance, 0.0) / number))
+    return Estimate(np.array([found - np.mean(chance)]), np.array([error]))
 
 
 def error_ratios(merged: BatchSums, sigmas: Float[np.ndarray, " L"]) -> dict[str, Estimate]:
