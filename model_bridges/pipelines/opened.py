@@ -6,7 +6,7 @@ parts are those of `families`.
 """
 
 import inspect
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -58,19 +58,20 @@ class Opened:
             ValueError: If the size is not a multiple of what the autoencoder needs.
         """
         settings = self.network.config
-        height, width = latent_size(settings, self.reduction, size)
+        height, width = latent_size(getattr(settings, "sample_size", None), self.reduction, size)
         return settings.in_channels // self.family.channels, height, width
 
 
-def latent_size(network: Mapping[str, Any], reduction: int, size: Size | None) -> tuple[int, int]:
-    """Height and width of the states of a network with this configuration; its own by default.
+def latent_size(
+    own: int | Sequence[int] | None, reduction: int, size: Size | None
+) -> tuple[int, int]:
+    """Height and width of the states of a network whose `sample_size` is `own`, for pictures of a size.
 
     Raises:
         ValueError: If the size in pixels is not a multiple of the reduction.
     """
     if size is None:
-        own = network.get("sample_size") or DEFAULT_SIZE
-        height, width = (own, own) if isinstance(own, int) else own
+        height, width = (own or DEFAULT_SIZE,) * 2 if own is None or isinstance(own, int) else own
         return height, width
     if len(size) != 2 or any(n < 1 or n % reduction for n in size):
         raise ValueError(

@@ -92,7 +92,7 @@ def in_pipeline(
         ValueError: If the size does not fit.
     """
     settings = scheduler.config
-    rows, columns = latent_size(network, reduction, size)
+    rows, columns = latent_size(network.get("sample_size"), reduction, size)
     if kind == "FluxPipeline":
         side, most = 2, 1.15
     elif kind == "StableDiffusion3Pipeline" and settings.get("use_dynamic_shifting"):
