@@ -64,7 +64,8 @@ def cloning_point(
     partition = as_partition(partition, mixture.num_components)
     chance = chance_agreement(mixture, partition)
     if 1 - chance < 1e-12:
-        return SpeciationPoint(None, "with a single class clones always agree")
+        alone = "with a single class" if partition.num_classes == 1 else "by chance alone"
+        return SpeciationPoint(None, f"{alone} clones always agree")
     if log_snr_range is None:
         grid = transition_grid(mixture, partition=partition, key=key)
         log_snr_range = float(grid[-1]), float(grid[0])

@@ -182,7 +182,7 @@ def crosscheck_report(
     if main.fit_errors and result.fit is not None:
         words += (
             f" What they owe to the {result.fit.num_states:,} states it was fitted to stands in a column of "
-            "its own, a jackknife of fits without an eighth of them, and is in no other error."
+            "its own, in λ: a jackknife of fits without an eighth of them, which is in no other error."
         )
     report.text(f"## Speciation criteria of the {main.name}\n\n{words}")
     report.table(*points_rows(main), caption=ERRORS)
