@@ -222,7 +222,7 @@ def denoiser(
         weights = as_states(weights, mixture.num_components, "weights")
         seen = known(weights)
         total = seen.sum(-1)
-        if is_concrete(total) and not (seen >= -1e-6).all():  # rounding aside
+        if is_concrete(total) and (seen < -1e-6).any():  # rounding aside; NaN sums to no 1
             raise ValueError(
                 "`weights` must not be negative: they average over the components; got a smallest of "
                 f"{seen.min():.6g}. Guidance mixes posterior means, not weights."
