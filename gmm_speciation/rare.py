@@ -19,11 +19,8 @@ from gmm_speciation.checks import is_concrete
 from gmm_speciation.covariances import add_row
 from gmm_speciation.posteriors import PosteriorStatistics
 
-RARE, DRAWS, SHARE = (
-    8,
-    128,
-    0.1,
-)  # expected draws of a rare component, those it gets, of all at most
+RARE = 8  # a component of fewer expected draws is rare
+DRAWS, SHARE = 128, 0.1  # that it gets then, and those of all rare ones together at most
 
 
 def log_tilt(log_weights: Float[Array, " K"], num_samples: int) -> Float[Array, " K"] | None:

@@ -1,7 +1,7 @@
 """Files with a line a level, of answers and of stored cells: their columns, and numbers that can be trusted.
 
-What is there is a finite number at every level; what cannot be negative is not. A column is there at all
-levels or at none.
+What is there is a finite number at every level, but for the infinite degrees of freedom of a normal; what
+cannot be negative is not. A column is there at all levels or at none.
 """
 
 import csv
@@ -13,7 +13,7 @@ import numpy as np
 from gmm_speciation.benchmark.cells import Cell
 
 OF_CELL = ("task", "estimator", "access", "n", "seed")
-NOT_NEGATIVE = ("stderr", "seconds", "dof", "noise")
+_NOT_NEGATIVE = ("stderr", "seconds", "dof", "noise")
 
 
 def lines_of(file: str, text: str, required: Sequence[str], what: str) -> csv.DictReader:
@@ -52,9 +52,9 @@ def column(
             value = float(text)
         except ValueError:
             value = np.nan
-        counts = np.isfinite(value) or (name == "dof" and value == np.inf)  # those of the normal
-        if not counts or (value < 0 and name in NOT_NEGATIVE):
-            must = "a finite number, not negative" if name in NOT_NEGATIVE else "a finite number"
+        counts = np.isfinite(value) or (name == "dof" and value == np.inf)
+        if not counts or (value < 0 and name in _NOT_NEGATIVE):
+            must = "a finite number, not negative" if name in _NOT_NEGATIVE else "a finite number"
             raise ValueError(f"{where}: `{name}` must be {must}, at every level; got {text!r}.")
         values.append(value)
     return values

@@ -15,7 +15,7 @@ import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from gmm_speciation.checks import ArrayLike, as_points
-from gmm_speciation.control.removal import class_law
+from gmm_speciation.control.removal import class_distribution
 from gmm_speciation.covariances import product
 from gmm_speciation.estimate import Estimate, Readable
 from gmm_speciation.guidance import Guidance, GuidedCurve
@@ -88,7 +88,7 @@ def guided_run(
         ValueError: As `samplers.sample`, or if the class has weight 0.
     """
     partition = as_partition(partition, mixture.num_components)
-    class_law(mixture, label, partition)  # before anything is drawn
+    class_distribution(mixture, label, partition)  # before anything is drawn
     seen = observe(
         mixture,
         process,
@@ -144,7 +144,7 @@ def outcome(
             rows.
     """
     partition = as_partition(partition, mixture.num_components)
-    of_class = class_law(mixture, label, partition)
+    of_class = class_distribution(mixture, label, partition)
     states = as_points(states, "states")
     own = of_class.sample(key, len(states))[0]
     threshold = np.quantile(np.asarray(of_class.log_prob(own)), 0.05)

@@ -61,7 +61,9 @@ def restricted(
     return eqx.tree_at(lambda law: law.log_weights, mixture, jax.nn.log_softmax(log_weights))
 
 
-def class_law(mixture: GaussianMixture, label: int, partition: Partition) -> GaussianMixture:
+def class_distribution(
+    mixture: GaussianMixture, label: int, partition: Partition
+) -> GaussianMixture:
     """`p(x | c)`: the components of one class, weights renormalised.
 
     Raises:

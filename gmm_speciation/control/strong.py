@@ -26,7 +26,7 @@ from scipy.signal import find_peaks
 
 from gmm_speciation.checks import ArrayLike
 from gmm_speciation.control.distances import quantiles
-from gmm_speciation.control.removal import class_law, nothing_read
+from gmm_speciation.control.removal import class_distribution, nothing_read
 from gmm_speciation.estimate import Estimate, Readable
 from gmm_speciation.guidance import ClassifierFree
 from gmm_speciation.inference import Classes, class_posterior
@@ -63,7 +63,7 @@ def confidence_gain(
         ValueError: As there, or if the class has weight 0.
     """
     partition = as_partition(partition, mixture.num_components)
-    class_law(mixture, label, partition)
+    class_distribution(mixture, label, partition)
     both = []
     for w in (scale, 1.0):
         final = observe(
@@ -102,7 +102,7 @@ def output_entropies(
     """
     partition = as_partition(None, mixture.num_components)
     alpha, sigma = (scale(np.asarray(times, float)[0]) for scale in (process.alpha, process.sigma))
-    law = class_law(mixture, label, partition).perturb(alpha, sigma)
+    law = class_distribution(mixture, label, partition).perturb(alpha, sigma)
     u = (np.arange(num_points) + 0.5) / num_points
     start = quantiles(law, u)
     density = np.exp(np.asarray(law.log_prob(jnp.asarray(start)[:, None])))

@@ -11,7 +11,7 @@ import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import PyTree
 
-from gmm_speciation.arrays import Level, like, namespace, per_state, scales, weights
+from gmm_speciation.arrays import Level, either, like, namespace, per_state, scales, weights
 from gmm_speciation.guidance.base import (
     Denoise,
     Guidance,
@@ -209,9 +209,9 @@ class SafeLatent(Guidance):
         gamma = weight * (whole - unwanted) / ratio + like(x, self.momentum_scale) * momentum
         decay = like(x, self.momentum_decay)
         momentum = decay * momentum + (1 - decay) * gamma
-        if xp is jnp:  # without signal gamma vanishes as the square of 1 / ratio
-            ratio = jnp.where(alpha > 0, ratio, 0.0)
-        push = (count >= self.warmup) * per_state(x, self.scale) * ratio * gamma
+        # Without signal gamma vanishes as the square of 1 / ratio.
+        finite = either(alpha > 0, lambda: ratio, lambda: 0.0)
+        push = (count >= self.warmup) * per_state(x, self.scale) * finite * gamma
         return _prompted(denoise, self.prompt, self.scale) + push, (momentum, count + 1)
 
     def again(self, state: PyTree, x: States, level: Level, denoise: Denoise) -> States:

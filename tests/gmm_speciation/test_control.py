@@ -297,7 +297,9 @@ def test_a_class_of_no_weight_beside_those_kept_changes_nothing(key):
 
 def test_the_diversity_of_a_point_is_not_defined(key):
     points = gs.GaussianMixture.isotropic([[-1.0], [1.0]], 0.0)
+    beside = control.outcome(points, np.linspace(-1.2, -0.8, 5)[:, None], 0, key=key)
     seen = control.outcome(points, np.full((5, 1), -1.0), 0, key=key)
+    assert np.isnan(beside.diversity.value)
     assert np.isnan(seen.diversity.value)
     assert "diversity: not defined" in repr(seen)
     assert seen.precision.value == seen.recall.value == seen.confidence.value == 1

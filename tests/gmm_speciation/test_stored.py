@@ -51,7 +51,7 @@ def test_cells_are_read_back_as_the_rows_that_they_were(form, tmp_path):
 
 
 def test_the_cells_that_come_along_can_be_read():
-    """Those of `benchmarks/results`: every estimator on these draws; many have the error of a normal."""
+    """Those of `benchmarks/results`: every estimator on these draws, with errors and without."""
     stored = Path(__file__).parents[2] / "benchmarks" / "results" / "cells.csv.xz"
     draws = {("pair-d16", access, 256, 0) for access in ("noisy", "clean", "scores", "mixture")}
     found = others(stored, draws)
