@@ -3,7 +3,7 @@
 import equinox as eqx
 import numpy as np
 from jaxtyping import Float
-from scipy.interpolate import CubicSpline, PchipInterpolator
+from scipy.interpolate import CubicHermiteSpline, CubicSpline
 from scipy.optimize import brentq
 
 from gmm_speciation.estimate import Estimate, Readable
@@ -45,10 +45,11 @@ class GuidedCurve(Readable):
                 f"The curve runs from {values[0]:.4g} to {values[-1]:.4g} nats and does not pass "
                 f"{cross_entropy:.4g}; widen the clock."
             )
-        last = below[0]
-        spline = PchipInterpolator(self.clock, values)
-        place = brentq(lambda c: float(spline(c)) - cross_entropy, *self.clock[last - 1 : last + 1])
-        slope = abs(float(spline(place, 1)))
+        two = slice(below[0] - 1, below[0] + 1)
+        ends, slopes = self.clock[two], -np.asarray(self.rate.value)[two]
+        between = CubicHermiteSpline(ends, values[two] - cross_entropy, slopes)
+        place = brentq(between, *ends)
+        slope = abs(float(between(place, 1)))
         error = np.interp(place, self.clock, np.asarray(self.cross_entropy.stderr)) / slope
         return Estimate(np.asarray(place), np.asarray(error), self.cross_entropy.dof)
 

@@ -61,6 +61,20 @@ def test_jackknife_errors_are_the_spread_of_the_batches():
     np.testing.assert_allclose(curve.crossing(1.0).value, 0.3 + moves.mean(), atol=0.005)
 
 
+@pytest.mark.parametrize("offset", [0.0, 0.25, 0.5, 0.75])
+def test_few_levels_of_a_sampled_curve_are_read_by_entropy_and_rate(offset):
+    """Levels 1.5 units of the log-SNR apart; the entropies alone leave 0.04."""
+    grid = np.arange(9.0, -10.0, -1.5) + 1.5 * offset
+    entropy = 2 / (1 + np.exp(grid))
+    rate, error = entropy * (1 - entropy / 2), np.full(len(grid), 1e-9)
+    curve = EntropyCurve(
+        grid, gs.Estimate(entropy, error), gs.Estimate(rate, error), 2.0, "sampled"
+    )
+    for share in (0.1, 0.25, 0.5, 0.75, 0.9):
+        truth = np.log(1 / share - 1)
+        np.testing.assert_allclose(curve.crossing(2 * share).value, truth, atol=0.009)
+
+
 def test_without_batches_the_error_of_a_place_is_not_known():
     """Errors of the levels alone do not say how their errors go together."""
     curve = logistic_curve(noise=0.1)

@@ -6,8 +6,10 @@ import jax
 import numpy as np
 import pytest
 from scipy import sparse
-from scipy.integrate import solve_ivp
+from scipy.integrate import quad, solve_ivp
 from scipy.interpolate import CubicSpline
+from scipy.optimize import brentq
+from scipy.stats import norm
 
 from gmm_speciation import exact
 from gmm_speciation.guidance import information, many
@@ -27,6 +29,19 @@ def test_unguided_is_the_binary_channel():
     np.testing.assert_allclose(curve.cross_entropy.value, exact.binary_entropy(KAPPA), atol=3e-6)
     np.testing.assert_allclose(curve.probability.value, exact.clone_agreement(KAPPA), atol=3e-6)
     np.testing.assert_allclose(curve.rate.value, exact.binary_mmse(KAPPA) / 2, atol=3e-6)
+
+
+def test_a_crossing_of_few_points_is_read_by_entropy_and_rate():
+    """Eight points over three decades; the entropies alone leave 0.02."""
+
+    def left(kappa):  # H(C) of a sign seen at log-odds 2 kappa + 2 sqrt(kappa) z
+        def doubt(z):
+            return norm.pdf(z) * np.logaddexp(0, -2 * kappa - 2 * np.sqrt(kappa) * z)
+
+        return quad(doubt, -12, 12)[0] - np.log(2) / 2
+
+    found = guided_curve(1.0, np.geomspace(1e-2, 20, 8)).crossing(np.log(2) / 2)
+    np.testing.assert_allclose(found.value, brentq(left, 0.5, 2), atol=0.004)
 
 
 def test_whole_law_at_scale_zero():
