@@ -186,7 +186,10 @@ def _by_products(vectors: Array, index: Array) -> tuple[Array, Array]:
     """`|a_j|^2 + |a_k|^2` of centred vectors, and less twice the inner products, for j in `index`."""
     squares = jnp.sum(vectors**2, -1)
     sums = squares[index][:, None] + squares[None, :]
-    return sums, jnp.maximum(sums - 2 * product(vectors[index], vectors.T), 0.0)
+    # A vector is at distance 0 from itself, not at its rounding: all that is left where one class is certain.
+    itself = index[:, None] == jnp.arange(len(vectors))[None, :]
+    apart = jnp.maximum(sums - 2 * product(vectors[index], vectors.T), 0.0)
+    return sums, jnp.where(itself, 0.0, apart)
 
 
 def _close(vectors: Float[Array, "K r"]) -> Bool[Array, ""]:
@@ -242,10 +245,18 @@ def class_spread(
         return _of_pairs(log_posterior, across, inside, partition)
 
     def by_moments(log_posterior: Array, vectors: Array) -> Array:
-        posterior = jnp.exp(log_posterior)
-        mean = product(posterior, vectors)
-        squares = product(posterior, jnp.sum(vectors**2, -1)[:, None])[:, 0]
-        return jnp.maximum(squares - jnp.sum(mean**2, -1), 0.0)
+        """About the likeliest vector b, `sum_k p_k |a_k - b|^2 - |sum_k p_k (a_k - b)|^2`, k not b.
+
+        Every term is of the size of what b leaves: no digits cancel where it is certain.
+        """
+        top = jnp.argmax(log_posterior, -1)
+        is_top = top[:, None] == jnp.arange(number)[None, :]
+        others = jnp.where(is_top, 0.0, jnp.exp(log_posterior))
+        left, mean = jnp.sum(others, -1), product(others, vectors)
+        squares = jnp.sum(vectors**2, -1)
+        apart = product(others, squares[:, None])[:, 0] + left * squares[top]
+        apart = apart - 2 * jnp.sum(vectors[top] * mean, -1)
+        return jnp.maximum(apart - jnp.sum((mean - left[:, None] * vectors[top]) ** 2, -1), 0.0)
 
     def by_class(log_posterior: Array, vectors: Array) -> Array:
         """`(1/2) sum_bc p(b) p(c) |a_b - a_c|^2`, where no digits cancel if one class is certain."""

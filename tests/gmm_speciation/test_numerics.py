@@ -4,9 +4,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from scipy import special
 from theory_contracts import random_mixtures
 
 import gmm_speciation as gs
+from gmm_speciation.inference import score_spread
+from gmm_speciation.posteriors import class_spread
 from gmm_speciation.sampling.monte_carlo import posterior_statistics
 
 DIM = 16384
@@ -161,3 +164,56 @@ def test_gradients_of_the_kernel_are_finite_and_right(name, key):
     np.testing.assert_allclose(
         (by_means * direction).sum(), (up - down) / (2 * step), rtol=1e-5, atol=1e-9
     )
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("groups", [None, 4])
+@pytest.mark.parametrize("count", [5, 60, 1100])
+def test_a_spread_keeps_its_digits_where_a_class_is_certain(count, groups, dtype, rng):
+    """By pairs, by moments, by classes and in blocks, against differences in extended precision."""
+    vectors = (rng.normal(size=(count, 3)) + 2).astype(dtype)
+    labels = np.arange(count) % (groups or count)
+    logits = np.array([0, 20, 60])[:, None] * (np.arange(count) == 1) + rng.normal(size=(3, count))
+    log_posterior = (logits - special.logsumexp(logits, 1, keepdims=True)).astype(dtype)
+    found = class_spread(jnp.asarray(vectors), gs.Partition(labels))(jnp.asarray(log_posterior))
+
+    weights = np.exp(log_posterior.astype(np.longdouble))
+    member = (labels == np.arange(labels.max() + 1)[:, None]).astype(np.longdouble)
+    classes = weights @ member.T
+    means = np.einsum("nk,ck,kd->ncd", weights, member, vectors) / classes[..., None]
+    truth = [
+        np.sum(p * np.sum(p[:, None] * np.sum((a - a[:, None]) ** 2, -1), 0)) / 2
+        for p, a in zip(classes, means, strict=True)
+    ]
+    np.testing.assert_allclose(found, np.array(truth, float), rtol=300 * np.finfo(dtype).eps)
+
+
+POINTS = {
+    "isotropic": lambda means, d: gs.GaussianMixture.isotropic(means, d(0)),
+    "diagonal": lambda means, d: gs.GaussianMixture.diagonal(
+        means, np.full(len(means[0]), d(1e-9))
+    ),
+    "full": lambda means, d: gs.GaussianMixture.full(
+        means, d(1e-9) * np.eye(len(means[0]), dtype=d)
+    ),
+    "factors": lambda means, d: gs.GaussianMixture.low_rank(
+        means, np.full((len(means[0]), 1), d(1e-5)), d(1e-9)
+    ),
+}
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("kind", POINTS)
+@pytest.mark.parametrize("count", [3, 40])
+@pytest.mark.usefixtures("optimised")  # products round otherwise where they are not
+def test_nothing_is_decided_beyond_the_last_decision(count, kind, dtype, rng):
+    """All but points: from a log-SNR of 15 on one class is certain, and the rate is 0 to the last digit."""
+    lattice = rng.permutation(np.indices((4, 4, 4)).reshape(3, -1).T)[:count]
+    means = (2 * lattice + rng.uniform(size=lattice.shape) / 2).astype(dtype)
+    mixture = POINTS[kind](means, dtype)
+    curve = gs.entropy_curve(mixture, np.r_[np.arange(25, 14, -1), -2].astype(dtype))
+    for values in (curve.rate.value, curve.rate.stderr, curve.entropy.value):
+        np.testing.assert_array_equal(np.asarray(values)[:-1], 0)
+    assert curve.rate.value[-1] > 0.1
+    spread = score_spread(mixture.perturb(dtype(1), dtype(1e-3)), means + dtype(1e-4))
+    np.testing.assert_array_equal(spread, 0)
