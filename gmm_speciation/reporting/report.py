@@ -14,6 +14,7 @@ import html
 import json
 import os
 import re
+import tempfile
 from collections.abc import Mapping, Sequence
 from importlib.resources import files
 from pathlib import Path
@@ -163,8 +164,12 @@ def check_directory(directory: str | Path) -> Path:
         if place.exists():
             if not place.is_dir():
                 raise ValueError(f"A report needs a folder; {str(place)!r} is a file.")
-            if not os.access(place, os.W_OK):
-                raise ValueError(f"The folder {str(place)!r} cannot be written to.")
+            try:  # rights alone do not tell: not all file systems take files
+                tempfile.TemporaryFile(dir=place).close()
+            except OSError as error:
+                raise ValueError(
+                    f"The folder {str(place)!r} cannot be written to: {error.strerror}."
+                ) from error
             break
     return path
 

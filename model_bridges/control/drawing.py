@@ -15,10 +15,10 @@ from torch import Tensor
 from gmm_speciation.progress import SILENT, Progress
 from gmm_speciation.shares import Share
 from model_bridges.control.guided import Kind
-from model_bridges.entropy.problem import probe
+from model_bridges.entropy.problem import model_settings
 from model_bridges.quality import Quality
 from model_bridges.runs.chunk_files import CorruptChunkError, read_sums, write_sums
-from model_bridges.runs.folder import process_place, todo
+from model_bridges.runs.folder import process_place, todo, versions
 from model_bridges.runs.jobs import ChunkSums
 from model_bridges.samplers import Method
 from model_bridges.studied import NUM_STEPS, StudiedModel
@@ -130,7 +130,7 @@ def _digest(model: StudiedModel, wanted: Wanted) -> str:
         np.asarray(leaf).tolist() if hasattr(leaf, "shape") else repr(leaf) for leaf in leaves
     ]
     levels = None if wanted.sigmas is None else wanted.sigmas.tolist()
-    own = [model.name, model.denoiser.provenance, NUM_STEPS, *probe(model.denoiser)]
+    own = [model.name, NUM_STEPS, model_settings(model.denoiser), versions()]
     words = [wanted.num_images, wanted.method, wanted.seed]
     content = json.dumps([own, str(structure), values, levels, words])
     return hashlib.sha256(content.encode()).hexdigest()

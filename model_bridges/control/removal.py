@@ -34,7 +34,7 @@ from gmm_speciation.reporting.claims import Claim, at_most
 from gmm_speciation.reporting.records import to_json
 from model_bridges.control.drawing import SHOWN, Wanted, images_of, share_out
 from model_bridges.denoisers.checks import class_weights
-from model_bridges.entropy.problem import probe
+from model_bridges.entropy.problem import model_settings
 from model_bridges.guidance import (
     DynamicNegative,
     Guidance,
@@ -127,8 +127,7 @@ class _Runs:
 
     def __post_init__(self) -> None:
         settings: dict[str, Any] = {
-            "model": [self.model.name, str(self.model.denoiser.provenance)],
-            "probe": probe(self.model.denoiser),
+            "model": [self.model.name, model_settings(self.model.denoiser)],
             "drawing": [self.num_images, self.num_steps, self.seed],
             "class": self.removed,
             "versions": versions(),

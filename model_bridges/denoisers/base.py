@@ -209,6 +209,16 @@ def check_finite(
     )
 
 
+def own_raw(
+    denoiser: Denoiser, x: Float[Tensor, "B *event"], sigma: Sigma, label: Label
+) -> Float[Tensor, "B *event"]:
+    """The raw output in a tensor of its own, of states that stay as they are.
+
+    A network may work in place, and one that was captured or bound writes every output to one buffer.
+    """
+    return denoiser.raw(x.clone(), sigma, label).clone()
+
+
 def class_raw(
     denoiser: Denoiser,
     x: Float[Tensor, "B *event"],
@@ -250,9 +260,10 @@ def class_raw(
         state = chunk % len(x)
         level = levels[state.to(levels.device)] if levels.ndim else levels
         label = torch.div(chunk, len(x), rounding_mode="floor")
-        states = x.expand(len(chunk), *x.shape[1:]) if len(x) == 1 else x[state]
+        states = x[state]
         try:
-            outputs.append(check_finite(denoiser.raw(states, level, label), states, level, label))
+            output = own_raw(denoiser, states, level, label)
+            outputs.append(check_finite(output, states, level, label))
         except NotFiniteError as error:
             raise error.at(int(state[error.image])) from None
     whole = outputs[0] if len(outputs) == 1 else torch.cat(outputs)
@@ -270,7 +281,7 @@ def difference(
         ValueError: As the denoiser.
     """
     _, out = denoiser.coefficients(sigma)
-    contrast = denoiser.raw(x, sigma, label) - denoiser.raw(x, sigma, other)
+    contrast = own_raw(denoiser, x, sigma, label) - own_raw(denoiser, x, sigma, other)
     return per_image(out, x) * contrast.to(x)
 
 

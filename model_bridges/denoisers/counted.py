@@ -16,7 +16,15 @@ from jaxtyping import Float
 from torch import Tensor
 
 from gmm_speciation.progress import SILENT
-from model_bridges.denoisers.base import Denoiser, Label, NotFiniteError, Sigma, States, Wrapped
+from model_bridges.denoisers.base import (
+    Denoiser,
+    Label,
+    NotFiniteError,
+    Sigma,
+    States,
+    Wrapped,
+    own_raw,
+)
 from model_bridges.denoisers.devices import home
 from model_bridges.denoisers.memory import fitting_batch
 
@@ -63,7 +71,7 @@ class CountingDenoiser(Wrapped):
             self.max_batch = self._fitting(x, sigma, label)
         if self.max_batch is None or len(x) <= self.max_batch:
             try:
-                return self.denoiser.raw(x, sigma, label)
+                return own_raw(self.denoiser, x, sigma, label)
             except (RuntimeError, MemoryError) as error:
                 if not is_out_of_memory(error):
                     raise

@@ -14,6 +14,7 @@ the host and moved, so that they do not depend on the device.
 
 import functools
 import inspect
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, final
@@ -207,6 +208,19 @@ def move(function: Callable[..., Any], placement: Placement, own: torch.dtype) -
         module.to(placement.device, None if keep else weights)
         if placement.compile:
             module.compile()
+
+
+def warn_of_training(function: Callable[..., Any]) -> None:
+    """Warn of modules whose outputs depend on chance or on the rest of a batch, as in training they do."""
+    for module in (inner for held in _held(function)[0] for inner in held.modules()):
+        drops = isinstance(module, nn.modules.dropout._DropoutNd) and module.p > 0
+        if module.training and (drops or isinstance(module, nn.modules.batchnorm._BatchNorm)):
+            warnings.warn(
+                f"the network is in training mode and has a {type(module).__name__}, so that its answers "
+                "depend on chance or on the other states of a batch: call its `.eval()`.",
+                stacklevel=5,
+            )
+            return
 
 
 def _held(function: Any) -> tuple[list[nn.Module], list[Tensor]]:

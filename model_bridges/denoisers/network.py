@@ -19,7 +19,7 @@ from torch import Tensor
 
 from model_bridges.denoisers.arrays import as_levels, as_states, as_tensor, levels_of
 from model_bridges.denoisers.base import Factored, Label, Sigma, States, Unconditional, check_finite
-from model_bridges.denoisers.devices import Placement, move
+from model_bridges.denoisers.devices import Placement, move, warn_of_training
 
 
 @final
@@ -93,6 +93,7 @@ class NetworkDenoiser(Factored):
             raise ValueError(
                 f"`outside` must be 'warn', 'refuse' or 'accept'; got {self.outside!r}."
             )
+        warn_of_training(self.raw_function)
 
     def raw(self, x: States, sigma: Sigma, label: Label) -> Float[Tensor, "B *event"]:
         """The raw output `F`, in the model's dtype and on its device.
@@ -109,12 +110,14 @@ class NetworkDenoiser(Factored):
             )
         levels = levels_of(sigma, len(x))
         self._check_range(levels)
-        levels = levels.expand(len(x)).to(self.device, self.dtype)
-        states, label = x.to(self.device, self.dtype), self._label(label, len(x))
+        # A network may work in place, and one that was captured or bound writes every output to one buffer.
+        levels = levels.expand(len(x)).to(self.device, self.dtype, copy=True)
+        states = x.to(self.device, self.dtype)
+        label = self._label(label, len(x))
         kind = torch.device(self.device).type
         with nullcontext() if self.half is None else torch.autocast(kind, self.half):
-            output = self._checked(self.raw_function(states, levels, label), states)
-        return check_finite(output, states, levels, label)
+            output = self._checked(self.raw_function(states.clone(), levels, label), states)
+        return check_finite(output.clone(), states, levels, label)
 
     def coefficients(self, sigma: Sigma) -> tuple[Float[Tensor, "*B"], Float[Tensor, "*B"]]:
         """`(skip, out)`, each of the shape of `sigma`, in float64.

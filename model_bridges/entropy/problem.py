@@ -20,7 +20,7 @@ from torch import Tensor
 
 from gmm_speciation.partitions import Partition, as_partition
 from model_bridges.denoisers.arrays import Images, Labels
-from model_bridges.denoisers.base import UNCONDITIONAL, Denoiser, Label
+from model_bridges.denoisers.base import UNCONDITIONAL, Denoiser, Label, own_raw
 from model_bridges.denoisers.checks import check_data, check_levels, class_weights
 from model_bridges.denoisers.counted import CountingDenoiser
 from model_bridges.denoisers.devices import brought
@@ -29,7 +29,7 @@ from model_bridges.entropy.linear_bounds import wiener_errors
 from model_bridges.runs.jobs import Arrays, chunk_slice, default_chunk_size
 
 TRIVIAL = "classes"
-PROBE_IMAGES, PROBE_CLASSES = 2, 32
+PROBE_IMAGES, PROBE_CLASSES, PROBE_LEVELS = 2, 32, 5
 BATCH, LARGEST_CHUNK = 1024, 64
 
 
@@ -133,36 +133,43 @@ class ProblemJob:
 def model_settings(
     denoiser: CountingDenoiser, device: torch.device | str = "cpu"
 ) -> dict[str, Any]:
-    """What tells one model from another, as plain data."""
+    """What tells one model from another: its answers, and what makes posterior means of them."""
+    coefficients = [denoiser.coefficients(float(sigma)) for sigma in _probe_levels(denoiser)]
     return {
         "provenance": denoiser.provenance,
         "event_shape": list(denoiser.event_shape),
         "sigma_range": [float(s) for s in denoiser.sigma_range],
+        "coefficients": [float(one) for pair in coefficients for one in pair],
         "probe": probe(denoiser, device),
     }
+
+
+def _probe_levels(denoiser: Denoiser) -> Float[np.ndarray, " P"]:
+    """Both ends of the trained range and three levels between."""
+    return np.geomspace(*denoiser.sigma_range, PROBE_LEVELS)
 
 
 @torch.no_grad()
 def probe(denoiser: CountingDenoiser, device: torch.device | str = "cpu") -> list[float]:
     """What the model says on fixed states: other weights, classes or prompts under the same name are noticed.
 
-    Of each class up to `PROBE_CLASSES`, of more classes of as many, evenly spread; then of the whole.
+    In the middle of the trained range of each class up to `PROBE_CLASSES`, of more classes of as many, evenly
+    spread; elsewhere of two; everywhere of the whole. Mean and size of every answer.
     """
     rng = np.random.default_rng(20240607)
-    sigma = float(np.sqrt(np.prod(denoiser.sigma_range)))
-    shape = (PROBE_IMAGES, *denoiser.event_shape)
-    x = brought(denoiser, torch.from_numpy(sigma * rng.standard_normal(shape)).to(device))
+    noise = torch.from_numpy(rng.standard_normal((PROBE_IMAGES, *denoiser.event_shape))).to(device)
     asked = np.linspace(0, denoiser.num_classes - 1, min(denoiser.num_classes, PROBE_CLASSES))
-    classes = torch.from_numpy(asked.round().astype(int)).to(x.device)
-    labels: list[Label] = list(classes.split(PROBE_IMAGES))  # a batch that any machine can hold
-    if denoiser.has_unconditional:
-        labels.append(UNCONDITIONAL)
-    answers = [
-        denoiser.denoiser.raw(x[: len(one)] if isinstance(one, Tensor) else x, sigma, one)
-        for one in labels
-    ]
-    raw = torch.cat(answers).cpu().double().flatten(1)
-    return [float(v) for v in (*raw.mean(1), *raw.square().mean(1).sqrt())]
+    whole: list[Label] = [UNCONDITIONAL] if denoiser.has_unconditional else []
+    answers: list[float] = []
+    for place, sigma in enumerate(_probe_levels(denoiser)):
+        x = brought(denoiser, float(sigma) * noise)
+        pairs = torch.from_numpy(asked.round().astype(int)).to(x.device).split(PROBE_IMAGES)
+        chosen = pairs if place == PROBE_LEVELS // 2 else pairs[place % len(pairs) :][:1]
+        for label in [*chosen, *whole]:  # batches that any machine can hold
+            states = x[: len(label)] if isinstance(label, Tensor) else x
+            raw = own_raw(denoiser.denoiser, states, float(sigma), label).cpu().double().flatten(1)
+            answers += [*raw.mean(1).tolist(), *raw.square().mean(1).sqrt().tolist()]
+    return answers
 
 
 def problem(

@@ -287,7 +287,7 @@ class _Conditioned(nn.Module):
                 given = {name: value[index[part]] for name, value in table.items()}
                 # The step stays in float32: half precision has no room for its fraction.
                 evaluated = self.family.evaluate(self.network, x[part].to(own), time[part], given)
-                parts.append(evaluated)
+                parts.append(evaluated.clone())  # a compiled network may write to one buffer
         # A learned variance is in the second half of the channels.
         return torch.cat(parts)[:, : x.shape[1]].to(x)
 
@@ -310,10 +310,13 @@ def _parametrisation(configuration: Mapping[str, Any]) -> Callable[..., NetworkD
         return lambda network, **options: from_flow(
             lambda x, time, label: network(x, steps * time, label), **options
         )
-    if family == "edm" or "beta_start" not in settings or "snr_shift_scale" in settings:
+    by_sigma = settings.get("timestep_type") == "continuous" and prediction == "v_prediction"
+    if family == "edm" or "beta_start" not in settings or "snr_shift_scale" in settings or by_sigma:
         raise ValueError(
-            f"{name} does not give its noise by betas alone; a pipeline with it is not read here. Wrap its "
-            "network with `NetworkDenoiser`, or guide it with `on_pipeline`."
+            f"{name} does not give its noise by betas and its network their steps"
+            + (", but a quarter of log sigma, as its `timestep_type` says" if by_sigma else "")
+            + "; a pipeline with it is not read here. Wrap its network with `NetworkDenoiser`, or guide it "
+            "with `on_pipeline`."
         )
     return functools.partial(WRAPPERS[prediction], alphas_cumprod=alphas_cumprod(settings))
 

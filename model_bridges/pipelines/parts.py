@@ -212,6 +212,13 @@ class Source:
                 f"{self.name}/{part} must hold every tensor of a {kind.__name__} with its "
                 f"config.json; {len(lacking)} are missing or of another shape, {lacking[0]} first."
             )
+        # Layers that the configuration does not have would be left out with a log line, too.
+        if kind.__module__.startswith("diffusers") and found.get("unexpected_keys"):
+            more = sorted(map(str, found["unexpected_keys"]))
+            raise ValueError(
+                f"{self.name}/{part} must hold the tensors of a {kind.__name__} with its config.json and "
+                f"no others; it has {len(more)} more, {more[0]} first. Its config.json is of another network."
+            )
         return network
 
     def _variant(self, part: str) -> str | None:

@@ -30,9 +30,13 @@ from model_bridges.runs.chunk_files import CorruptChunkError, read_sums, write_j
 from model_bridges.runs.jobs import BatchSums, ChunkSums, Job, collect, merge, pace
 
 _PACKAGES = ("gmm-speciation", "torch", "numpy")
-PROBE_TOLERANCE = (
-    1e-3  # of the model's answers: devices round differently, other weights differ more
-)
+# Devices round differently, other weights differ more; coefficients are in float64 everywhere.
+PROBE_TOLERANCE, COEFFICIENT_TOLERANCE = 1e-3, 1e-6
+
+_ANSWERS = {
+    "model.probe": "the model answers a fixed probe differently, so its weights are others",
+    "model.coefficients": "its network's output was taken for another quantity, or on another schedule",
+}
 
 
 class Interrupted(OSError):
@@ -217,12 +221,12 @@ def versions() -> dict[str, str]:
 
 
 def _differences(stored: Any, now: Any, place: str = "") -> Iterator[str]:
-    """Where two settings differ, in words; the model's probe up to rounding of devices."""
-    if place == "model.probe" and isinstance(now, list):
+    """Where two settings differ, in words; what a model answers up to rounding of devices."""
+    if place in _ANSWERS and isinstance(now, list):
         if isinstance(stored, list) and len(stored) != len(now):
             yield "its model was asked of other classes, or by another version"
-        elif not _same_answers(stored, now):
-            yield "the model answers a fixed probe differently, so its weights are others"
+        elif not _same_answers(stored, now, place):
+            yield _ANSWERS[place]
         return
     if isinstance(stored, Mapping) and isinstance(now, Mapping):
         for key in [*stored, *(key for key in now if key not in stored)]:
@@ -233,14 +237,15 @@ def _differences(stored: Any, now: Any, place: str = "") -> Iterator[str]:
         yield f"{place} was {_short(stored)} and is {_short(now)}"
 
 
-def _same_answers(stored: Any, now: list[float]) -> bool:
+def _same_answers(stored: Any, now: list[float], place: str) -> bool:
     """Whether these are numbers that differ by no more than the rounding of devices."""
     if not isinstance(stored, list) or not all(type(v) in (int, float) for v in stored):
         return False
     scale = max(*map(abs, stored), 1e-12)
-    return len(stored) == len(now) and all(
-        abs(a - b) <= PROBE_TOLERANCE * scale for a, b in zip(stored, now, strict=True)
-    )
+    limits = [PROBE_TOLERANCE * scale] * len(now)
+    if place == "model.coefficients":  # from small to large levels, each of a size of its own
+        limits = [COEFFICIENT_TOLERANCE * abs(value) + 1e-12 for value in now]
+    return all(abs(a - b) <= most for a, b, most in zip(stored, now, limits, strict=True))
 
 
 def _short(value: Any) -> str:

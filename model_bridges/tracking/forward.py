@@ -33,7 +33,7 @@ from torch import Tensor
 from gmm_speciation.partitions import Partition, as_partition
 from gmm_speciation.progress import Parts, Progress, listening
 from model_bridges.denoisers.arrays import Images, Labels, as_states
-from model_bridges.denoisers.base import UNCONDITIONAL, Denoiser, NotFiniteError, class_raw
+from model_bridges.denoisers.base import UNCONDITIONAL, Denoiser, NotFiniteError, class_raw, own_raw
 from model_bridges.denoisers.checks import check_data, check_levels, class_weights
 from model_bridges.denoisers.devices import brought
 from model_bridges.tracking.distances import Outputs, distances, step_between
@@ -218,7 +218,9 @@ def _track(
             among = {name: among_kept(chain, kept) for name, chain in chains.items()}
             wanted = kept if labels is None else kept.scatter(1, labels[:, None], True)
         raw = class_raw(denoiser, x, sigma, max_batch=max_batch, wanted=wanted)
-        free = denoiser.raw(x, sigma, UNCONDITIONAL) if denoiser.has_unconditional else None
+        free = None
+        if denoiser.has_unconditional:
+            free = own_raw(denoiser, x, sigma, UNCONDITIONAL)
         # To the next level, and to that after it for the coarse chain.
         ahead = [j for j in (i - 1, i - 2) if j >= 0]
         steps = [step_between(x, path[j], skip, sigma, float(levels[j])) for j in ahead]

@@ -3,6 +3,7 @@
 import json
 import math
 import re
+from pathlib import Path
 
 import jax.numpy as jnp
 import numpy as np
@@ -17,7 +18,7 @@ from gmm_speciation.reporting.records import (
     provenance,
     to_json,
 )
-from gmm_speciation.reporting.report import Report
+from gmm_speciation.reporting.report import Report, check_report
 from gmm_speciation.reporting.stored import load_curve, load_result
 
 GRID = np.linspace(4.0, -6.0, 12)
@@ -154,6 +155,15 @@ def test_a_report_does_not_land_on_a_file(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(ValueError, match="is a file"):
         Report("r").write(tmp_path / "file" / "deeper", {})
+
+
+@pytest.mark.skipif(
+    not Path("/proc/self").exists(), reason="a file system without files of one's own"
+)
+def test_a_folder_that_takes_no_files_is_found_before_the_work():
+    """Whatever the rights say."""
+    with pytest.raises(ValueError, match="cannot be written to"):
+        check_report("/proc/nope")
 
 
 def test_json_of_every_kind():

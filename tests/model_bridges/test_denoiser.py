@@ -2,11 +2,14 @@
 
 import pickle
 import warnings
+from dataclasses import replace
 
 import jaxtyping
+import numpy as np
 import pytest
 import torch
 from denoiser_contract import check_denoiser
+from oracle import draw, ten_classes
 
 import model_bridges as mb
 from model_bridges.denoisers.base import Wrapped
@@ -194,3 +197,71 @@ def test_the_shipped_digits_networks_keep_the_contract():
     check_denoiser(denoiser, images, 0.8, 1e-4)
     assert denoiser.num_classes == 10
     assert denoiser.has_unconditional
+
+
+class Foreign:
+    """What keeps the protocol without our classes around it."""
+
+    def __init__(self, denoiser):
+        self.__dict__ |= {"denoiser": denoiser, "function": denoiser.raw_function}
+
+    def __getattr__(self, name):
+        return getattr(self.denoiser, name)
+
+    def raw(self, x, sigma, label):
+        return self.function(x, torch.as_tensor(sigma).expand(len(x)), label)
+
+    def __call__(self, x, sigma, label):
+        skip, out = self.coefficients(torch.as_tensor(sigma).expand(len(x)))
+        return skip[:, None] * x + out[:, None] * self.raw(x.clone(), sigma, label)
+
+
+BUFFER = torch.zeros(2048, 64, dtype=torch.float64)
+
+
+@pytest.mark.parametrize("foreign", [False, True])
+@pytest.mark.parametrize("estimator", ["tracking", "gap", "gap-unconditional", "clones", "elbo"])
+@pytest.mark.parametrize("kind", ["one buffer", "in place"])
+def test_networks_that_write_where_they_like_have_the_same_curves(kind, estimator, foreign):
+    """Captured graphs and bound engines give every output in one buffer; others work on their input."""
+    exact = mb.mixture_denoiser(ten_classes("isotropic"))
+
+    def one_buffer(x, sigma, label):
+        BUFFER[: len(x)] = exact.raw(x, sigma, label)
+        return BUFFER[: len(x)]
+
+    def in_place(x, sigma, label):
+        output = exact.raw(x, sigma, label)
+        x.zero_()
+        return output
+
+    careless = replace(exact, raw_function=one_buffer if kind == "one buffer" else in_place)
+    careless = Foreign(careless) if foreign else careless
+    x0, labels = draw(ten_classes("isotropic"), 12, 0)
+    options = {"estimator": estimator, "sigmas": [0.05, 0.3, 1.0, 5.0, 40.0]}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        found, truth = (mb.entropy_curve(d, x0, labels, **options) for d in (careless, exact))
+    close = {"rtol": 1e-7, "atol": 1e-9}
+    np.testing.assert_allclose(found.entropy.value, truth.entropy.value, **close)
+    np.testing.assert_allclose(found.rate.value, truth.rate.value, **close)
+    if not foreign:
+        noisy, levels = x0.clone(), torch.full((12,), 0.5, dtype=torch.float64)
+        check_denoiser(careless, noisy, 0.5, 1e-12)
+        careless(noisy, levels, labels)
+        assert torch.equal(noisy, x0)
+        assert (levels == 0.5).all()
+
+
+@pytest.mark.parametrize(
+    "layer", [torch.nn.Dropout(0.1), torch.nn.Dropout2d(0.1), torch.nn.BatchNorm1d(4)]
+)
+def test_a_network_in_training_mode_is_warned_of(layer):
+    network = torch.nn.Sequential(torch.nn.Linear(4, 4), torch.nn.Sequential(layer))
+    options = {"num_classes": 2, "event_shape": (4,), "sigma_range": (0.1, 10.0)}
+    with pytest.warns(UserWarning, match=f"training mode and has a {type(layer).__name__}"):
+        mb.from_x0(lambda x, s, label: network(x), **options)
+    network.eval()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        mb.from_x0(lambda x, s, label: network(x), **options)

@@ -7,6 +7,7 @@ import os
 import random
 import signal
 import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -229,8 +230,8 @@ def test_settings_that_cannot_be_compared_are_no_settings(damage, tmp_path):
     path = tmp_path / "settings.json"
     settings = json.loads(path.read_text())
     probe = settings["model"]["probe"]
-    # Three classes and twice the whole, mean and size of each answer.
-    assert len(probe) == 10
+    # At five levels one or two of three classes, in the middle all, and twice the whole; two numbers each.
+    assert len(probe) == 2 * (4 + 3 + 5 + 3 + 4)
     settings["model"]["probe"] = {
         "text": ["0"] * len(probe),
         "shorter": probe[:-1],
@@ -258,6 +259,30 @@ def test_other_weights_of_the_unconditional_part_are_noticed(tmp_path):
     run_job(work(sigmas=[0.1, 9.0]), tmp_path)
     with pytest.raises(ValueError, match="its weights are others"):
         run_job(work(function=other, sigmas=[0.1, 9.0]), tmp_path)
+
+
+def test_an_output_taken_for_another_quantity_is_another_model(tmp_path):
+    """The same network, wrapped as it should have been: what trust asks for must not give the old numbers."""
+    wrong = work(sigmas=[0.1, 9.0])
+    run_job(wrong, tmp_path)
+    right = work(sigmas=[0.1, 9.0])
+    inner = right.problem.denoiser.denoiser
+    right.problem.denoiser.denoiser = replace(
+        inner, coefficient_function=lambda sigma: (torch.ones_like(sigma), -sigma)
+    )
+    with pytest.raises(ValueError, match="taken for another quantity"):
+        run_job(right, tmp_path)
+
+
+@pytest.mark.parametrize("at", [0.011, 0.05, 2.0, 9.5])
+def test_a_model_that_differs_at_some_levels_is_another_model(at, tmp_path):
+    def tuned(x, sigma, label):
+        near = (sigma / at).log().abs() < 1.0
+        return raw(x, sigma, label) * torch.where(near, 1.1, 1.0)[:, None]
+
+    run_job(work(sigmas=[0.1, 9.0]), tmp_path)
+    with pytest.raises(ValueError, match="its weights are others"):
+        run_job(work(function=tuned, sigmas=[0.1, 9.0]), tmp_path)
 
 
 def test_a_full_disk_loses_nothing_that_is_finished(tmp_path, monkeypatch, whole):

@@ -96,6 +96,18 @@ def test_missing_tensors_are_an_error_not_a_random_start(copy):
         stable_diffusion.load(copy, PROMPTS)
 
 
+def test_layers_that_the_configuration_leaves_out_are_an_error(copy):
+    from safetensors.torch import load_file, save_file
+
+    file = copy / "unet" / "diffusion_pytorch_model.safetensors"
+    tensors = load_file(file)
+    save_file(tensors | {"mid_block.more.weight": torch.ones(3)}, file, {"format": "pt"})
+    with pytest.raises(
+        ValueError, match=r"no others; it has 1 more, mid_block\.more\.weight first"
+    ):
+        stable_diffusion.load(copy, PROMPTS)
+
+
 @pytest.mark.parametrize(
     ("part", "file", "changes", "message"),
     [
@@ -103,7 +115,17 @@ def test_missing_tensors_are_an_error_not_a_random_start(copy):
         ("unet", "config.json", {"addition_embed_type": "text_time"}, "another kind"),
         ("unet", "config.json", {"_class_name": "UNet2DModel"}, "UNet2DConditionModel"),
         ("scheduler", "scheduler_config.json", {"prediction_type": "flow"}, "prediction_type"),
-        ("scheduler", "scheduler_config.json", {"_class_name": "EDMEulerScheduler"}, "betas alone"),
+        ("scheduler", "scheduler_config.json", {"_class_name": "EDMEulerScheduler"}, "by betas"),
+        (
+            "scheduler",
+            "scheduler_config.json",
+            {
+                "_class_name": "EulerDiscreteScheduler",
+                "timestep_type": "continuous",
+                "prediction_type": "v_prediction",
+            },
+            "a quarter of log sigma",
+        ),
         ("scheduler", "scheduler_config.json", {"_class_name": "Mine"}, "got Mine, whose noise"),
         (
             "scheduler",

@@ -18,6 +18,8 @@ from model_bridges.cli import main
 from model_bridges.control.drawing import Wanted, draw_all
 from model_bridges.crosscheck import study as crosscheck_study
 from model_bridges.crosscheck.study import Settings
+from model_bridges.denoisers.base import Wrapped
+from model_bridges.denoisers.counted import CountingDenoiser
 from model_bridges.guidance import ClassifierFree
 from model_bridges.images.sets import ImageSet
 
@@ -306,6 +308,21 @@ def test_draws_of_a_study_are_kept_and_named_by_what_they_depend_on(tmp_path):
     for words in ({"scale": 2.0000001}, {"seed": 1}, {"method": "probability-flow"}):
         assert run(sigmas=levels, **words)[1] > 0
     assert run(sigmas=levels[:3])[1] > 0
+    own, (low, high) = model, model.denoiser.sigma_range
+    for changed in (
+        {"sigma_range": (low / 2, high * 2)},  # levels that are not given are its own
+        {
+            "coefficients": lambda self, sigma: (
+                1 + 0 * torch.as_tensor(sigma),
+                torch.as_tensor(-sigma),
+            )
+        },
+    ):
+        other = type("Other", (Wrapped,), changed)()
+        other.denoiser = own.denoiser.denoiser
+        model = replace(own, denoiser=CountingDenoiser(other))
+        assert run(sigmas=levels)[1] > 0
+    model = own
     for path in (tmp_path / "kept").iterdir():
         path.write_bytes(path.read_bytes()[:-20])
     once_more, cost = run(sigmas=levels)
