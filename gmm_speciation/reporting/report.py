@@ -163,7 +163,7 @@ def check_directory(directory: str | Path) -> Path:
     for place in (path, *path.parents):
         if place.exists():
             if not place.is_dir():
-                raise ValueError(f"A report needs a folder; {str(place)!r} is a file.")
+                raise ValueError(f"{str(path)!r} must be a folder; {str(place)!r} is a file.")
             try:  # rights alone do not tell: not all file systems take files
                 tempfile.TemporaryFile(dir=place).close()
             except OSError as error:

@@ -209,14 +209,12 @@ def check_finite(
     )
 
 
-def own_raw(
-    denoiser: Denoiser, x: Float[Tensor, "B *event"], sigma: Sigma, label: Label
-) -> Float[Tensor, "B *event"]:
+def own_raw(denoiser: Denoiser, x: States, sigma: Sigma, label: Label) -> Float[Tensor, "B *event"]:
     """The raw output in a tensor of its own, of states that stay as they are.
 
     A network may work in place, and one that was captured or bound writes every output to one buffer.
     """
-    return denoiser.raw(x.clone(), sigma, label).clone()
+    return denoiser.raw(as_states(x, "`x`").clone(), sigma, label).clone()
 
 
 def class_raw(

@@ -1,5 +1,6 @@
 """What a denoiser is measured with, checked against it: noise levels, class weights, images and labels."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -36,12 +37,36 @@ def check_levels(sigmas: Any, sigma_range: tuple[float, float]) -> Float[np.ndar
     return np.sort(levels)
 
 
+def check_denoiser(denoiser: Any) -> None:
+    """Raises:
+    ValueError: If something is no `Denoiser`.
+    """
+    if not isinstance(denoiser, Denoiser):
+        raise ValueError(
+            f"Expected a denoiser, with what the protocol `Denoiser` names; got a "
+            f"{type(denoiser).__name__}. Wrap what your network predicts, by `mb.from_epsilon`, "
+            "`mb.from_velocity`, `mb.from_x0` or `mb.from_flow`, or take a model's `.denoiser`."
+        )
+
+
+def check_named(partitions: Any) -> None:
+    """Raises:
+    ValueError: If groupings of the classes have no names.
+    """
+    if not isinstance(partitions, Mapping):
+        raise ValueError(
+            f"`partitions` must be groupings by name, such as {{'animals': [0, 0, 1]}}; got a "
+            f"{type(partitions).__name__}."
+        )
+
+
 def class_weights(prior: Any, denoiser: Denoiser) -> Float[np.ndarray, " K"]:
     """Weights of the classes: those given, else the model's `class_prior`, else equal ones.
 
     Raises:
-        ValueError: If they are not K non-negative numbers that sum to 1.
+        ValueError: If they are not K non-negative numbers that sum to 1, or as `check_denoiser`.
     """
+    check_denoiser(denoiser)
     num_classes = denoiser.num_classes
     if prior is None:
         default = getattr(denoiser, "class_prior", None)
@@ -73,8 +98,9 @@ def check_data(
     """Data and labels of numpy or torch as tensors, if they fit a model.
 
     Raises:
-        ValueError: If a shape, a dtype, a value or a label does not fit.
+        ValueError: If a shape, a dtype, a value or a label does not fit, or as `check_denoiser`.
     """
+    check_denoiser(denoiser)
     x0 = as_states(x0, name)
     if x0.ndim == 0 or len(x0) == 0 or tuple(x0.shape[1:]) != tuple(denoiser.event_shape):
         raise ValueError(

@@ -7,18 +7,20 @@ A noise level outside the trained range is reported or refused, never moved.
 
 import math
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from numbers import Integral
 from typing import Any, Literal, final
 
+import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from model_bridges.denoisers.arrays import as_levels, as_states, as_tensor, levels_of
 from model_bridges.denoisers.base import Factored, Label, Sigma, States, Unconditional, check_finite
+from model_bridges.denoisers.checks import class_weights
 from model_bridges.denoisers.devices import Placement, move, warn_of_training
 
 
@@ -68,13 +70,15 @@ class NetworkDenoiser(Factored):
             ("num_classes", (self.num_classes,)),
             ("event_shape", self.event_shape),
         ):
-            if any(isinstance(size, bool) or not isinstance(size, Integral) for size in sizes):
+            if not isinstance(sizes, Iterable) or any(
+                isinstance(size, bool) or not isinstance(size, Integral) for size in sizes
+            ):
                 raise ValueError(
                     f"`{name}` must be whole numbers; got {getattr(self, name)!r}, "
                     f"{type(getattr(self, name)).__name__}."
                 )
-        low, high = self.sigma_range
-        if not 0 < low < high < math.inf:
+        ends = np.array(self.sigma_range)
+        if ends.shape != (2,) or not 0 < ends[0] < ends[1] < math.inf:
             raise ValueError(
                 "`sigma_range` must be (low, high) with 0 < low < high < inf; "
                 f"got {self.sigma_range}. Give the noise levels the model was trained for."
@@ -84,6 +88,8 @@ class NetworkDenoiser(Factored):
                 "`num_classes` and every entry of `event_shape` must be at least 1; got "
                 f"{self.num_classes} and {self.event_shape}."
             )
+        if self.class_prior is not None:
+            class_weights(self.class_prior, self)
         if self.class_names is not None and len(set(self.class_names)) != self.num_classes:
             raise ValueError(
                 f"`class_names` must be {self.num_classes} different names, one a class; got "

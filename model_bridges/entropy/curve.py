@@ -173,7 +173,7 @@ def check_estimator(name: str, has_unconditional: bool, has_labels: bool) -> Non
         ValueError: If so; it says what to do.
     """
     if name not in ESTIMATORS:
-        near = difflib.get_close_matches(name, ESTIMATORS) or list(ESTIMATORS)
+        near = difflib.get_close_matches(str(name), ESTIMATORS) or list(ESTIMATORS)
         raise ValueError(
             f"`estimator` must be one of {', '.join(ESTIMATORS)}; got {name!r}. "
             f"Did you mean {' or '.join(map(repr, near))}?"

@@ -21,7 +21,7 @@ from torch import Tensor
 from gmm_speciation.partitions import Partition, as_partition
 from model_bridges.denoisers.arrays import Images, Labels
 from model_bridges.denoisers.base import UNCONDITIONAL, Denoiser, Label, own_raw
-from model_bridges.denoisers.checks import check_data, check_levels, class_weights
+from model_bridges.denoisers.checks import check_data, check_levels, check_named, class_weights
 from model_bridges.denoisers.counted import CountingDenoiser
 from model_bridges.denoisers.devices import brought
 from model_bridges.entropy.levels import pilot_rate
@@ -235,6 +235,7 @@ def named_partitions(
         ValueError: If one is not of these classes, or has a single group.
     """
     given = partitions or {TRIVIAL: Partition.trivial(num_classes)}
+    check_named(given)
     chosen = {name: as_partition(one, num_classes) for name, one in given.items()}
     for name, partition in chosen.items():
         if partition.num_classes < 2:

@@ -39,8 +39,12 @@ def guidance_interval(curve: EntropyCurve, mass: float = 0.8) -> "GuidanceInterv
     """The noise levels `(sigma_low, sigma_high)` between which the share `mass` is decided.
 
     Raises:
-        ValueError: If `mass` is not inside (0, 1), or the curve's grid ends inside the window.
+        ValueError: If this is no curve, `mass` is not inside (0, 1), or the grid ends inside the window.
     """
+    if not isinstance(curve, EntropyCurve):
+        raise ValueError(
+            f"Expected an `EntropyCurve`, as `mb.entropy_curve` gives; got a {type(curve).__name__}."
+        )
     return GuidanceInterval(curve.window(mass).sigma)
 
 

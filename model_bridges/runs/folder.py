@@ -26,6 +26,7 @@ import torch
 from gmm_speciation.files import DiskFullError
 from gmm_speciation.progress import Parts, Progress, listening
 from gmm_speciation.reading import read_json
+from gmm_speciation.reporting.report import check_directory
 from model_bridges.runs.chunk_files import CorruptChunkError, read_sums, write_json, write_sums
 from model_bridges.runs.jobs import BatchSums, ChunkSums, Job, collect, merge, pace
 
@@ -112,7 +113,7 @@ class _Run:
     """One run folder, opened by one process."""
 
     def __init__(self, job: Job, folder: Path, say: Callable[[str], object]):
-        self.job, self.folder, self.say = job, folder, say
+        self.job, self.folder, self.say = job, check_directory(folder), say
         # Through JSON and back, as it will be compared.
         settings = json.loads(json.dumps(job.settings() | {"versions": versions()}))
         stored = self._agree(settings)

@@ -34,7 +34,7 @@ from gmm_speciation.partitions import Partition, as_partition
 from gmm_speciation.progress import Parts, Progress, listening
 from model_bridges.denoisers.arrays import Images, Labels, as_states
 from model_bridges.denoisers.base import UNCONDITIONAL, Denoiser, NotFiniteError, class_raw, own_raw
-from model_bridges.denoisers.checks import check_data, check_levels, class_weights
+from model_bridges.denoisers.checks import check_data, check_levels, check_named, class_weights
 from model_bridges.denoisers.devices import brought
 from model_bridges.tracking.distances import Outputs, distances, step_between
 from model_bridges.tracking.elimination import among_kept, candidates, moved_on
@@ -113,9 +113,10 @@ def track(
             `drop_below` is no bound of K probabilities, in [0, 1 / K).
         NotFiniteError: If the network gives NaN or infinity; names level, class, image and dtype.
     """
+    weights = class_weights(prior, denoiser)
     levels = check_levels(sigmas, denoiser.sigma_range)
     num_classes = denoiser.num_classes
-    weights = class_weights(prior, denoiser)
+    check_named(partitions or {})
     chosen = {n: as_partition(p, num_classes) for n, p in (partitions or {}).items()}
     x0, labels = check_data(denoiser, x0, labels)
     if num_paths < 1:

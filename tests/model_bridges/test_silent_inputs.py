@@ -1,6 +1,7 @@
 """Inputs that would give a wrong number in silence are refused, also where no types are checked."""
 
 import warnings
+from dataclasses import replace
 
 import jaxtyping
 import numpy as np
@@ -17,7 +18,8 @@ from model_bridges.denoisers.subset import ClassSubset
 from model_bridges.entropy.curve import entropy_curve
 from model_bridges.entropy.elbo_posterior import elbo_posterior
 from model_bridges.entropy.evidence import label_divergence
-from model_bridges.entropy.windows import GuidanceInterval
+from model_bridges.entropy.own_samples import on_own_samples
+from model_bridges.entropy.windows import GuidanceInterval, guidance_interval
 from model_bridges.guidance import DynamicNegative, ExactPosterior, Guided, TrackedClasses
 from model_bridges.images.reading import read_parts
 from model_bridges.samplers import karras_sigmas, sample
@@ -217,3 +219,29 @@ def test_labels_are_told_apart_by_what_they_hold():
     expected = sum(model(x, 1.0, torch.full((4,), k)) for k in range(3)) / 3
     for guidance in (Mean(), OneTensor()):
         torch.testing.assert_close(Guided(model, guidance)(x, 1.0), expected)
+
+
+NOTHING = {
+    "curve of a function": (lambda x, y: entropy_curve(lambda *a: a[0], x, y), "got a function"),
+    "path of nothing": (lambda x, y: track(None, x, y), "got a NoneType"),
+    "groups without names": (
+        lambda x, y: track(denoiser(), x, y, partitions=[[0, 1, 1]]),
+        "by name",
+    ),
+    "samples of a denoiser": (lambda x, y: on_own_samples(denoiser(), 10), "got a NetworkDenoiser"),
+    "interval of a list": (lambda x, y: guidance_interval([1, 2]), "got a list"),
+    "estimator 3": (lambda x, y: entropy_curve(denoiser(), x, y, estimator=3), "must be one of"),
+    "class prior of three": (lambda x, y: replace(denoiser(), class_prior=(0.5, 0.5)), "3 non-neg"),
+    "one level for a range": (
+        lambda x, y: replace(denoiser(), sigma_range=5),
+        "must be .low, high",
+    ),
+    "a run in a file": (lambda x, y: entropy_curve(denoiser(), x, y, run=__file__), "is a file"),
+}
+
+
+@pytest.mark.parametrize("what", NOTHING)
+def test_things_of_another_kind_are_refused_by_name(what):
+    call, message = NOTHING[what]
+    with pytest.raises(ValueError, match=message):
+        call(*data())
