@@ -19,6 +19,9 @@ Methods, for a mixture or its reduction (`reduce`):
     monte-carlo         random draws in d dimensions; for every mixture
     auto                the first of these that applies at little cost; not a quadrature whose error
                         is not shown to be below 1e-10 at every level
+
+Where nearly every draw is certain the few that are not carry the mean, and may not have come: intervals of
+the two sampling methods are too narrow for entropies below about 10 / num_samples nats.
 """
 
 import equinox as eqx

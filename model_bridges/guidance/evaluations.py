@@ -63,7 +63,11 @@ class Run:
         self._arrive(self.inputs["timestep"])
         # It takes entries out of its lists.
         given = self._half(self.alone[0]) if self.alone else self._bound(args, kwargs)
-        return self._guide(self.network(**given))
+        return self._guide(self._evaluate(given))
+
+    def _evaluate(self, given: dict[str, Any]) -> Any:
+        """What the network returns; it may work in place, on states that are needed afterwards."""
+        return self.network(**given | {self.state: given[self.state].clone()})
 
     def _bound(self, args: Any, kwargs: dict[str, Any]) -> dict[str, Any]:
         """Inputs by name, in lists and dictionaries of their own: they are changed after they are given."""
@@ -115,7 +119,8 @@ class Run:
         return {name: half(value, rows, name, first) for name, value in self.inputs.items()}
 
     def _guide(self, output: Any) -> Any:
-        raw = output[0] if isinstance(output, tuple) else output.sample
+        # One that was captured writes to the same place when it is asked for a further prompt.
+        raw = (output[0] if isinstance(output, tuple) else output.sample).clone()
         states = self.inputs[self.state].chunk(2)[0]
         channels, parts = states.shape[1], 1 if self.alone else 2
         # A learned variance is in the second half of the channels; pipelines drop it.
@@ -160,8 +165,8 @@ class Run:
                 "`on_pipeline` is given `unwanted`, UNWANTED."
             )
         inputs["return_dict"] = False
-        output: Tensor = self.network(**inputs)[0]
-        return output
+        output: Tensor = self._evaluate(inputs)[0]
+        return output.clone()
 
     @functools.cached_property
     def _text(self) -> dict[str, Tensor]:
@@ -230,8 +235,8 @@ class TwiceRun(Run):
         return (first.copy_(mean),)
 
     def _output(self, label: Class) -> Tensor:
-        output: Tensor = self.network(**self.both[label])[0]
-        return output
+        output: Tensor = self._evaluate(self.both[label])[0]
+        return output.clone()
 
     def _half(self, label: Class) -> dict[str, Any]:
         return dict(self.both[label])

@@ -5,6 +5,7 @@ the prompt must give the prompt's output, with everything the pipeline gives to 
 """
 
 import copy
+import functools
 import math
 import re
 import threading
@@ -299,6 +300,27 @@ def test_tracked_kinds_on_a_pipeline(pipe):
     for result in (pushed, fed):
         assert torch.isfinite(result).all()
         assert (result - plain).abs().max() > 1e-3
+
+
+def test_a_network_may_write_where_it_likes(pipe, monkeypatch):
+    """On its input, and every output to one place, as captured graphs do."""
+    kind = guidance.DynamicNegative.tracked(UNWANTED, strength=2.0)
+
+    def guided():
+        with on_pipeline(pipe, kind, unwanted="a dog"):
+            return draw(pipe, 3.0)
+
+    own, honest, buffer = guided(), pipe.unet.forward, torch.zeros(64, 4, 64, 64)
+
+    def careless(sample, *args, **kwargs):
+        output = honest(sample, *args, **kwargs)[0]
+        sample.zero_()
+        place = buffer[: len(output), :, : output.shape[2], : output.shape[3]]
+        return (place.copy_(output),)
+
+    careless = functools.wraps(honest)(careless)
+    monkeypatch.setattr(pipe.unet, "forward", careless)
+    close(guided(), own)
 
 
 def test_a_pipeline_says_what_it_lacks(pipe):
