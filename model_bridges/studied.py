@@ -384,12 +384,14 @@ def _picture_shape(denoiser: Any) -> tuple[int, int]:
         ValueError: If none do.
     """
     shape = tuple(denoiser.event_shape)
-    if not hasattr(denoiser, "encode"):
-        if len(shape) != 3 or shape[0] not in (1, 3) or shape[1] != shape[2]:
-            raise ValueError(
-                f"pictures cannot become states of shape {shape}; give an .npz with `states`, or a "
-                "model with `encode`."
-            )
+    encodes = hasattr(denoiser, "encode")
+    plain = encodes or (len(shape) == 3 and shape[0] in (1, 3))
+    if not plain or shape[-1] != shape[-2]:  # pictures are cut square
+        raise ValueError(
+            f"pictures cannot become states of shape {shape}; give an .npz with `states`, or a "
+            "model with `encode` and square states."
+        )
+    if not encodes:
         return shape[0], shape[1]
     holder = denoiser.latents if hasattr(denoiser, "latents") else denoiser
     settings = holder.autoencoder.config

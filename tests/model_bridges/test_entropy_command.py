@@ -134,6 +134,19 @@ def test_pictures_in_class_folders_are_data(tmp_path):
         read_picture(tmp_path / "cat" / "0.png", 8, 3)
 
 
+def test_pictures_are_square_and_so_are_states_made_of_them(pipe, tmp_path):
+    """Whatever the size of the pictures: to be told to resize them would not help."""
+    from PIL import Image
+
+    for index, name in enumerate(("a cat", "a dog") * 2):
+        (tmp_path / name).mkdir(exist_ok=True)
+        Image.new("RGB", (32, 16)).save(tmp_path / name / f"{index}.png")
+    denoiser = mb.from_pipeline(pipe, ["a cat", "a dog"], size=(16, 32))
+    model = mb.study_denoiser(denoiser, "wide", class_names=("a cat", "a dog"))
+    with pytest.raises(ValueError, match="square states"):
+        model.states(model.with_data(tmp_path).averaged)
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
