@@ -96,9 +96,17 @@ def _energy(rows: Array, state: Array, beta: Array) -> Array:
     mean = jnp.mean(rows, 0, keepdims=True)
     residuals = rows - mean
     overlaps, top = _overlaps(residuals, state)
-    soft_top = jnp.log(jnp.mean(jnp.exp(beta * overlaps), -1)) / beta + top
+    soft_top = _log_mean_exp(beta * overlaps) / beta + top
     largest = jnp.max(jnp.sum(residuals * (rows + mean), -1))  # M^2 - |m|^2
     return jnp.sum(add_row(state, -mean[0]) ** 2, -1) / 2 - soft_top + largest / 2
+
+
+def _log_mean_exp(x: Array) -> Array:
+    """`log mean exp x` of numbers of which the largest is 0, with all digits where all are small."""
+    below = jnp.mean(jnp.expm1(x), -1)
+    near = below > -0.5
+    far = jnp.log(jnp.mean(jnp.exp(x), -1))
+    return jnp.where(near, jnp.log1p(jnp.where(near, below, 0.0)), far)
 
 
 def _overlaps(residuals: Array, state: Array) -> tuple[Array, Array]:
@@ -106,7 +114,12 @@ def _overlaps(residuals: Array, state: Array) -> tuple[Array, Array]:
 
     The maximum comes off before beta multiplies: fused, the product with beta may be rounded differently in
     the maximum than in what it is taken from, and at 1e10 the exponential of that difference overflows.
+    A product of one coordinate would be fused as well; with a second, of zeros, it is not.
     """
+    if state.shape[-1] == 1:
+        residuals, state = (
+            jnp.pad(x, [(0, 0)] * (x.ndim - 1) + [(0, 1)]) for x in (residuals, state)
+        )
     overlaps = product(state, residuals.T)
     top = jax.lax.stop_gradient(jnp.max(overlaps, -1, keepdims=True))
     return overlaps - top, top[..., 0]

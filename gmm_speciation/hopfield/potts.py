@@ -124,5 +124,25 @@ def potts_energy(
         as_values(s, "s"),
         as_values(beta_eff, "beta_eff", "be positive and finite", positive),
     )
-    mean_exp = np.logaddexp(b * s, np.log(n - 1)) - np.log(n)
-    return np.asarray(-mean_exp + b * s / n + b * s**2 * (n - 1) / (2 * n))
+    y, p = b * s, 1 / n
+    mean_exp = np.logaddexp(y, np.log(n - 1)) - np.log(n)
+    near = np.asarray(np.clip(y, -1, 1))
+    second = b * s**2 * (1 - p) * (1 - b * p) / 2
+    return np.where(
+        abs(y) > 1,
+        -mean_exp + y * p + b * s**2 * (1 - p) / 2,
+        second - near**2 * _beyond_second(near, p),
+    )
+
+
+def _beyond_second(y: np.ndarray, p: float) -> np.ndarray:
+    """`[K(y) - K'(0) y - K''(0) y^2 / 2] / y^2` of `K(y) = log(1 + p (e^y - 1))`, |y| <= 1.
+
+    The remainder `int_0^1 (1 - u) [K''(u y) - K''(0)] du`, with `K'(t) = p + d(t)` and
+    `K''(t) - K''(0) = d (1 - 2 p - d)`: near the symmetric state the first orders of F cancel.
+    """
+    nodes, weights = np.polynomial.legendre.leggauss(12)
+    u = (1 + nodes) / 2
+    rise = np.expm1(y[..., None] * u)
+    d = p * (1 - p) * rise / (1 + p * rise)
+    return np.asarray(np.sum(weights / 2 * (1 - u) * d * (1 - 2 * p - d), -1))

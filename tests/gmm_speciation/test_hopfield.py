@@ -2,6 +2,7 @@
 
 import jax
 import jax.numpy as jnp
+import mpmath
 import numpy as np
 import pytest
 
@@ -122,6 +123,26 @@ def test_raw_grey_levels_are_patterns(beta, rng, precision):
     )
 
 
+@pytest.mark.parametrize("beta", [1e-8, 1e-4, 1.0, 1e4, 1e8, 1e20])
+@pytest.mark.parametrize("shape", [(2, 1), (5, 3)])
+def test_energy_has_its_digits_at_any_beta(beta, shape, rng, precision):
+    """Against fifty digits, on the numbers as JAX rounds them; of one dimension, where products fuse, too."""
+    x, xi = (jnp.asarray(rng.normal(2, 1, one)) for one in (shape, shape[1:]))
+    beta = jnp.asarray(beta, x.dtype)
+    rows, state, b = x.tolist(), xi.tolist(), mpmath.mpf(beta.item())
+    with mpmath.workdps(50):
+        overlaps = [mpmath.fdot(row, state) for row in rows]
+        top = max(overlaps)
+        mean_exp = mpmath.fsum(mpmath.exp(b * (one - top)) for one in overlaps) / len(rows)
+        squares = max(mpmath.fdot(row, row) for row in rows) + mpmath.fdot(state, state)
+        expected = float(squares / 2 - top - mpmath.log(mean_exp) / b)
+    energy = jax.value_and_grad(lambda one: hopfield.energy(x, one, beta))
+    for value, slope in (energy(xi), jax.jit(energy)(xi), jax.vmap(energy)(xi[None])):
+        assert value.item() == pytest.approx(expected, rel=precision)
+        retrieved = xi - hopfield.retrieve(x, xi, beta)
+        np.testing.assert_allclose(slope.ravel(), retrieved, rtol=precision, atol=precision)
+
+
 def test_a_large_beta_gives_the_nearest_pattern_and_no_overflow(patterns):
     unit = patterns / np.linalg.norm(patterns, axis=1, keepdims=True)
     found = hopfield.retrieve(unit, unit + 0.01, 1e6)
@@ -164,6 +185,20 @@ def test_energies_are_equal_at_the_first_order_transition(num):
     assert pattern == pytest.approx((num - 2) / (num - 1), rel=1e-9)
     assert hopfield.potts_energy(num, pattern, beta) == pytest.approx(0, abs=1e-9)
     assert hopfield.potts_energy(num, saddle, beta) > 0
+
+
+@pytest.mark.parametrize("num", [2, 3, 10, 10**6])
+@pytest.mark.parametrize("s", [-1.0, -1e-6, 1e-10, 1e-6, 0.09, 0.11, 1.0])
+def test_the_potts_energy_has_its_digits(num, s):
+    """Where the symmetric state turns, F is of third order in s, of two equal patterns of fourth."""
+    betas = [1e-8, 1.0, 2.0, 10.0]
+    with mpmath.workdps(80):
+        expected = []
+        for b in map(mpmath.mpf, betas):
+            mean_exp = (mpmath.exp(b * s) + num - 1) / num
+            square = b * mpmath.mpf(s) ** 2 * (num - 1) / (2 * num)
+            expected.append(float(square + b * s / num - mpmath.log(mean_exp)))
+    np.testing.assert_allclose(hopfield.potts_energy(num, s, betas), expected, rtol=1e-11)
 
 
 def test_the_potts_energy_is_the_energy():
