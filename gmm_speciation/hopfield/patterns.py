@@ -28,7 +28,8 @@ def mean_squared_distance(patterns: ArrayLike) -> Float[Array, ""]:
         ValueError: If the patterns are not `(N, d)` with at least two rows, or not finite.
     """
     rows = as_patterns(patterns)
-    centred = rows - rows.mean(0, keepdims=True)
+    centred = rows - rows[:1]  # exactly 0 for copies
+    centred = centred - centred.mean(0, keepdims=True)
     return 2 * jnp.sum(centred**2) / (rows.shape[0] - 1)
 
 

@@ -77,13 +77,18 @@ def pattern_transitions(
         ValueError: If the patterns are not `(N, d)` and finite, or all the same.
     """
     mixture = empirical(as_patterns(patterns))
-    shift = float(np.log(mean_squared_distance(patterns) / 2))
+    square = float(mean_squared_distance(patterns))
+    if not square > 0:
+        raise ValueError(
+            f"`patterns` must not all be the same; got {mixture.num_components} copies of one."
+        )
+    shift = float(np.log(square / 2))
     found = transition_grid(mixture, key=key)
     coldest = max(float(found[0]) + shift, np.log(_coldest(mixture.num_components)))
     grid = np.linspace(coldest, np.log(_HOTTEST), _POINTS) - shift
     curve = entropy_curve(mixture, grid, num_samples=num_samples, key=key)
     spectral = spectral_point(between_class_eigenvalue(mixture)).log_snr
-    assert spectral is not None  # `transition_grid` refuses patterns that are all the same
+    assert spectral is not None  # patterns that are all the same are refused above
     moved = eqx.tree_at(lambda one: one.log_snr, curve, curve.log_snr + shift)
     return _read(moved, float(np.exp(float(spectral.value) + shift)))
 

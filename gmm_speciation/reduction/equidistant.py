@@ -69,6 +69,7 @@ class EquidistantReduction(PairReduction):
         root = safe_sqrt(alpha**2 * self.variance + sigma**2)
         longest = jnp.maximum(self.distance, safe_sqrt(self.variance))
         root = jnp.maximum(root, eps * alpha * longest)
+        root = jnp.where(root > 0, root, 1.0)  # points that coincide: s = 0
         s = (alpha * self.distance / root) ** 2 / 2
         return s, s * (sigma / root) ** 2
 

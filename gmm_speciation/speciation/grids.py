@@ -51,7 +51,8 @@ def transition_grid(
     entropy = entropy_at(scan)
     floor = entropy[0]
     # A share of H(C), which a rare class makes small, beyond what rounds.
-    if not total - floor > 1e-12 * total + 8 * np.finfo(float).eps:
+    rounds = max(1e-12, 64 * np.finfo(entropy.dtype).eps)
+    if not total - floor > rounds * total + 8 * np.finfo(float).eps:
         raise ValueError(
             "Noise takes nothing from these classes: their distributions are equal, or there is one class."
         )

@@ -198,3 +198,16 @@ def test_the_same_key_gives_the_same_numbers(key):
     first, second = (gs.class_entropy(mixture, 0.0, key=key).value for _ in range(2))
     assert first == second
     assert first != gs.class_entropy(mixture, 0.0, key=jax.random.key(1)).value
+
+
+@pytest.mark.parametrize("num", [2, 3, 5])
+def test_points_that_coincide_keep_the_entropy_of_their_labels(num, precision):
+    """Also without noise, where distance, variance and noise are all 0."""
+    mixture = gs.families.empirical(np.full((num, num - 1), 0.1))
+    levels = [np.inf, 800.0, 0.0, -np.inf]
+    found = gs.class_entropy(mixture, levels).value
+    np.testing.assert_allclose(found, np.full(4, np.log(num)), rtol=precision)
+    np.testing.assert_array_equal(gs.entropy_rate(mixture, levels).value, np.zeros(4))
+    for criterion in (gs.transition_grid, gs.speciation_times):
+        with pytest.raises(ValueError, match="Noise takes nothing from these classes"):
+            criterion(mixture)

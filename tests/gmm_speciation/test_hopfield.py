@@ -358,6 +358,7 @@ def test_errors_say_what_came(patterns):
         (lambda: hopfield.equidistant_patterns(5, 3), "dimension of at least 5; got 3"),
         (lambda: hopfield.equidistant_patterns(5, 9, 1.0), "`cosine`"),
         (lambda: hopfield.Network(np.ones((3, 2))), "all be the same"),
+        (lambda: hopfield.pattern_transitions(np.full((3, 2), 0.1)), "all be the same"),
         (lambda: hopfield.Network(patterns).pattern(7), "got 7"),
         (lambda: hopfield.potts_overlaps(3, -1.0), "positive"),
         (lambda: hopfield.digit_patterns(10**6), "1797"),
