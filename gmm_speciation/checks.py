@@ -204,6 +204,21 @@ def _short(values: np.ndarray) -> str:
     return str(values.tolist()) if 0 < values.size < 6 else f"shape {values.shape}"
 
 
+def as_count(x: Any, name: str, least: int = 1) -> int:
+    """A whole number, of at least `least`; a float may hold it.
+
+    Raises:
+        ValueError: If it is not one.
+    """
+    try:
+        number = np.nan if isinstance(x, str) else float(x)
+    except (TypeError, ValueError, OverflowError):
+        number = np.nan
+    if not (number >= least and number % 1 == 0):  # inf % 1 is NaN
+        raise ValueError(f"`{name}` must be a whole number of at least {least}; got {x}.")
+    return int(x)
+
+
 def check_labels(labels: Int[np.ndarray, " n"], message: str) -> None:
     """Refuse labels that are not 0..C-1 without gaps, before anything is as large as a label says.
 

@@ -29,7 +29,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from gmm_speciation.checks import ArrayLike, as_float_array, known, require
+from gmm_speciation.checks import ArrayLike, as_count, as_float_array, known, require
 from gmm_speciation.covariances import product
 
 _STEP = 0.3
@@ -201,12 +201,8 @@ def _mmse(num_classes: float, s: Float[Array, " T"]) -> Float[Array, " T"]:
 
 
 def _arguments(num_classes: int | float, s: ArrayLike) -> tuple[float, Array]:
-    if not (np.isfinite(float(num_classes)) and num_classes >= 1):
-        raise ValueError(f"`num_classes` must be at least 1 and finite; got {num_classes}.")
-    array = as_float_array(s, "s")
-    return float(num_classes), require(
-        array, (known(array) >= 0).all(), "`s` must not be negative."
-    )
+    count, array = as_count(num_classes, "num_classes"), as_float_array(s, "s")
+    return float(count), require(array, (known(array) >= 0).all(), "`s` must not be negative.")
 
 
 @eqx.filter_jit
@@ -222,12 +218,12 @@ def equidistant_entropy(num_classes: int | float, s: ArrayLike) -> Float[Array, 
     Relative accuracy 1e-10 in float64, down to the smallest numbers.
 
     Args:
-        num_classes: K, any number from 1 up; not traced.
+        num_classes: K, any whole number from 1 up; not traced.
         s: `alpha^2 delta^2 / (2 v)`, with delta the pairwise distance of the means and v the variance
             of a component with its noise; any shape, infinity allowed. Safe under jit, vmap, grad.
 
     Raises:
-        ValueError: If `num_classes < 1`, or s is negative or NaN.
+        ValueError: If `num_classes` is not a whole number of at least 1, or s is negative or NaN.
     """
     return _flat(_entropy, *_arguments(num_classes, s))
 

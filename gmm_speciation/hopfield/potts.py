@@ -29,7 +29,7 @@ import numpy as np
 from jaxtyping import Float
 from scipy.optimize import brentq
 
-from gmm_speciation.checks import ArrayLike, as_values, positive
+from gmm_speciation.checks import ArrayLike, as_count, as_values, positive
 from gmm_speciation.estimate import Readable
 
 
@@ -41,21 +41,13 @@ class CriticalBetas(Readable):
     stability: float | None  # the symmetric state loses its stability
 
 
-def _count(num_patterns: int | float) -> float:
-    if not (np.isfinite(num_patterns) and num_patterns >= 2 and num_patterns % 1 == 0):
-        raise ValueError(
-            f"`num_patterns` must be a whole number of at least 2; got {num_patterns}."
-        )
-    return float(num_patterns)
-
-
 def critical_betas(num_patterns: int | float) -> CriticalBetas:
     """The three critical values of beta_eff for N equidistant patterns; N may be as large as 1e300.
 
     Raises:
         ValueError: If `num_patterns` is not a whole number of at least 2.
     """
-    n = _count(num_patterns)
+    n = float(as_count(num_patterns, "num_patterns", 2))
     if n == 2:
         return CriticalBetas(2.0, 2.0, 2.0)
     return CriticalBetas(
@@ -94,7 +86,7 @@ def potts_overlaps(num_patterns: int | float, beta_eff: float | int) -> tuple[fl
     Raises:
         ValueError: If `num_patterns` is not a whole number of at least 2, or beta_eff not positive.
     """
-    n = _count(num_patterns)
+    n = float(as_count(num_patterns, "num_patterns", 2))
     if not (np.isfinite(beta_eff) and beta_eff > 0):
         raise ValueError(f"`beta_eff` must be positive and finite; got {beta_eff}.")
     fold = 0.0 if n == 2 else _fold(n)
@@ -119,7 +111,7 @@ def potts_energy(
         ValueError: If `num_patterns` is not a whole number of at least 2, s not finite, or beta_eff not
             positive and finite.
     """
-    n = _count(num_patterns)
+    n = float(as_count(num_patterns, "num_patterns", 2))
     s, b = (
         as_values(s, "s"),
         as_values(beta_eff, "beta_eff", "be positive and finite", positive),

@@ -158,8 +158,15 @@ def test_half_the_entropy_is_left_near_s_equal_log_k():
 
 
 def test_bad_input_is_a_value_error():
-    with pytest.raises(ValueError, match="at least 1"):
-        exact.equidistant_entropy(0, 1.0)
+    for function in (
+        exact.equidistant_entropy,
+        exact.equidistant_mmse,
+        exact.equidistant_agreement,
+    ):
+        for num_classes in (0, 0.5, 2.5, np.nan, np.inf, 10**400):
+            says = f"`num_classes` must be a whole number of at least 1; got {num_classes}"
+            with pytest.raises(ValueError, match=says):
+                function(num_classes, 1.0)
     with pytest.raises(ValueError, match="must not be negative"):
         exact.equidistant_entropy(3, -1.0)
     with pytest.raises(ValueError, match="NaN"):
