@@ -251,6 +251,17 @@ def wiener_gain(mixture: GaussianMixture, alpha, sigma):
     return mixture.covariance.map(lambda v: alpha * v / jnp.maximum(alpha**2 * v + sigma**2, tiny))
 
 
+def component_spread(mixture: GaussianMixture, alpha, sigma):
+    """`sigma^2 Sigma_k (alpha^2 Sigma_k + sigma^2 I)^{-1}`, what is left of the variance of a component."""
+
+    def left(v: Array) -> Array:
+        noisy = alpha**2 * v + sigma**2
+        seen = noisy > 0  # without signal and noise nothing is known: the prior
+        return jnp.where(seen, v * sigma**2 / jnp.where(seen, noisy, 1.0), v)
+
+    return mixture.covariance.map(left)
+
+
 @takes_states
 def class_denoisers(
     mixture: GaussianMixture, x: Float[Array, "*batch d"], alpha, sigma, partition: Classes = None
@@ -281,12 +292,16 @@ def posterior_covariance(
 
     Within components `Sigma_k sigma^2 (alpha^2 Sigma_k + sigma^2 I)^{-1}`, between them the spread of
     the component posterior means.
+
+    Raises:
+        ValueError: If there are more points, or a scale is not a number.
     """
+    if x.ndim != 1:
+        raise ValueError(
+            f"`x` must be one point, of shape ({mixture.dim},); got {x.shape}. Take `jax.vmap` over points."
+        )
     posterior = mixture.perturb(alpha, sigma).posterior(x)
-    tiny = jnp.finfo(mixture.centre.dtype).tiny
-    within = mixture.covariance.map(
-        lambda v: v * sigma**2 / jnp.maximum(alpha**2 * v + sigma**2, tiny)
-    ).matrices(mixture.dim)
+    within = component_spread(mixture, alpha, sigma).matrices(mixture.dim)
     within = jnp.broadcast_to(within, (mixture.num_components, *within.shape[1:]))
     means = class_denoisers(mixture, x, alpha, sigma)
     spread = means - product(posterior, means)[None, :]

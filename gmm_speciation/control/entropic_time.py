@@ -20,7 +20,7 @@ from scipy.interpolate import PchipInterpolator
 
 from gmm_speciation.control.distances import quantiles
 from gmm_speciation.entropy import class_entropy
-from gmm_speciation.inference import Classes, class_denoisers
+from gmm_speciation.inference import Classes, class_denoisers, component_spread
 from gmm_speciation.mixtures import GaussianMixture
 from gmm_speciation.partitions import as_partition
 from gmm_speciation.processes import DiffusionProcess, variance_preserving
@@ -125,9 +125,7 @@ def _mean_square_errors(mixture, levels, key, num_samples) -> Float[Array, " T"]
         x = alpha * clean + sigma * noise
         posterior = mixture.perturb(alpha, sigma).posterior(x)
         means = class_denoisers(mixture, x, alpha, sigma)
-        within = mixture.covariance.map(
-            lambda v: v * sigma**2 / jnp.maximum(alpha**2 * v + sigma**2, jnp.finfo(v.dtype).tiny)
-        ).eigenvalues(mixture.dim)
+        within = component_spread(mixture, alpha, sigma).eigenvalues(mixture.dim)
         within = jnp.broadcast_to(within.sum(-1), posterior.shape[1:])
         spread = means - jnp.einsum("nk,nkd->nd", posterior, means, precision="highest")[:, None, :]
         squares = within[None, :] + jnp.sum(spread**2, -1)

@@ -165,6 +165,23 @@ def test_posterior_covariance_is_the_hessian(mixture, key):
     )
 
 
+def test_without_signal_the_covariance_is_the_priors(mixture, key):
+    """Also without noise, where alpha = sigma = 0."""
+    weights, means = np.asarray(mixture.weights), np.asarray(mixture.means)
+    matrices = np.asarray(mixture.covariance.matrices(mixture.dim))
+    within = np.tensordot(weights, np.broadcast_to(matrices, (5, *matrices.shape[1:])), 1)
+    prior = within + np.cov(means.T, aweights=weights, ddof=0)
+    for sigma in (0.0, 1.0):
+        found = gs.posterior_covariance(mixture, jnp.zeros(mixture.dim), 0.0, sigma)
+        np.testing.assert_allclose(found, prior, rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.usefixtures("unchecked")
+def test_a_posterior_covariance_is_of_one_point(mixture):
+    with pytest.raises(ValueError, match=r"`x` must be one point.*got \(2, .*`jax.vmap`"):
+        gs.posterior_covariance(mixture, np.zeros((2, mixture.dim)), ALPHA, SIGMA)
+
+
 def test_a_hopeless_class_still_has_a_score():
     """Far from every member the class posterior underflows; its score and denoiser must not."""
     mixture = gs.GaussianMixture.isotropic([[0.0], [2000.0], [2001.0]], 1.0)
