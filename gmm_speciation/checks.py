@@ -219,6 +219,21 @@ def as_count(x: Any, name: str, least: int = 1) -> int:
     return int(x)
 
 
+def as_key(key: Any) -> Any:
+    """A key of JAX's random numbers, typed or raw.
+
+    Raises:
+        TypeError: If it is another object, such as a seed.
+    """
+    dtype = getattr(key, "dtype", None)
+    if dtype is None or not (jnp.issubdtype(dtype, jax.dtypes.prng_key) or dtype == np.uint32):
+        raise TypeError(
+            "`key` must be a JAX random key, such as `jax.random.key(0)`; got "
+            f"{type(key).__name__} {key!r:.40}."
+        )
+    return key
+
+
 def check_labels(labels: Int[np.ndarray, " n"], message: str) -> None:
     """Refuse labels that are not 0..C-1 without gaps, before anything is as large as a label says.
 

@@ -32,7 +32,7 @@ from jax.sharding import Mesh
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from gmm_speciation import exact
-from gmm_speciation.checks import ArrayLike, as_float_array, as_states, decreasing_grid
+from gmm_speciation.checks import ArrayLike, as_float_array, as_key, as_states, decreasing_grid
 from gmm_speciation.curves import Batches, EntropyCurve
 from gmm_speciation.estimate import Estimate
 from gmm_speciation.exact.quadrature import (
@@ -179,6 +179,7 @@ def level_statistics(
     What `class_entropy`, `entropy_rate`, `clone_agreement` and `entropy_curve` read; arguments and
     errors as there, `mesh` and `progress` as for `entropy_curve`.
     """
+    key = None if key is None else as_key(key)
     number = len(log_snr)
     # Numbers of levels within an eighth of each other share a program: the last level is repeated, and
     # what it gives is dropped.
@@ -350,6 +351,7 @@ def entropy_curve(
     """
     grid = decreasing_grid(log_snr)
     partition = as_partition(partition, mixture.num_components)
+    key = None if key is None else as_key(key)
     if samples is None:
         levels, method = level_statistics(
             mixture,

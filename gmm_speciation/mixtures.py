@@ -26,16 +26,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
-from gmm_speciation import parameters
-from gmm_speciation.checks import (
-    ArrayLike,
-    as_float_array,
-    as_level,
-    known,
-    light,
-    require,
-    state_method,
-)
+from gmm_speciation import checks, parameters
+from gmm_speciation.checks import ArrayLike, as_float_array, known, light, require, state_method
 from gmm_speciation.covariances import (
     Covariance,
     Diagonal,
@@ -233,7 +225,7 @@ class GaussianMixture(eqx.Module):
     @light
     def perturb(self, alpha, sigma) -> "GaussianMixture":
         """Law of `alpha x + sigma eps`, `eps ~ N(0, I)`: again a mixture. Of one level, two numbers."""
-        return self._perturbed(*as_level(alpha, sigma, self.centre.dtype))
+        return self._perturbed(*checks.as_level(alpha, sigma, self.centre.dtype))
 
     @jax.jit
     def _perturbed(self, alpha: Array, sigma: Array) -> "GaussianMixture":
@@ -374,11 +366,18 @@ class GaussianMixture(eqx.Module):
 
         return self._of_log_odds(x, average, by_differences)
 
-    @eqx.filter_jit
     def sample(
         self, key: PRNGKeyArray, num_samples: int
     ) -> tuple[Float[Array, "n d"], Int[Array, " n"]]:
-        """Independent draws `x` `(n, d)` and the components `(n,)` that made them."""
+        """Independent draws `x` `(n, d)` and the components `(n,)` that made them.
+
+        Raises:
+            ValueError: If `num_samples` is not a whole number of at least 0.
+        """
+        return self._sample(checks.as_key(key), checks.as_count(num_samples, "num_samples", 0))
+
+    @eqx.filter_jit
+    def _sample(self, key, num_samples):
         key_component, key_normal = jax.random.split(key)
         component = jax.random.categorical(key_component, self.log_weights, shape=(num_samples,))
         y = self.covariance.sample(key_normal, self.offsets, component)

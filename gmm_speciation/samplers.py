@@ -268,8 +268,9 @@ def sample(
     Raises:
         ValueError: If the grid is not decreasing, leaves the process's range or has a level that the
             method cannot leave, the method or the variance is unknown, not exactly one of `num_samples`
-            and `start` is given or the start is not finite, or a label of the
-            guidance is no class, it tracks not all of them or its posterior has others.
+            and `start` is given, `num_samples` is not a whole number of at least 1 or the start is not
+            finite, or a label of the guidance is no class, it tracks not all of them or its posterior has
+            others.
     """
     levels, states, (_, state, path) = _run(
         mixture,
@@ -314,14 +315,15 @@ def _run(
         raise ValueError("Give exactly one of `num_samples` and `start`.")
     levels = ReverseLevels.of(process, times, mixture.centre.dtype)
     check_method(levels, method)
-    key_start, key_path = jax.random.split(key)
+    key_start, key_path = jax.random.split(checks.as_key(key))
     if start is None:
-        assert num_samples is not None  # exactly one of the two is given
-        states, _ = mixture.perturb(*levels.scales(0)).sample(key_start, num_samples)
+        count = checks.as_count(num_samples, "num_samples")
+        states, _ = mixture.perturb(*levels.scales(0)).sample(key_start, count)
     else:
         states = as_states(_finite(start, "start", copy=False), mixture.dim, "start")
         if states.ndim != 2:
             raise ValueError(f"`start` must have shape (n, {mixture.dim}); got {states.shape}.")
+        states = states.astype(levels.alpha.dtype)
     guidance = Unguided() if guidance is None else guidance
     partition = as_partition(partition, mixture.num_components)
     check_classes(guidance, partition.num_classes, partition)
@@ -379,7 +381,7 @@ def forward_path(
     if x_0.ndim != 2:
         raise ValueError(f"`x_0` must have shape (n, d), a point a row; got {x_0.shape}.")
     grid, alpha, sigma = (level.astype(x_0.dtype) for level in _levels(process, times))
-    normals = jax.random.normal(key, (len(grid), *x_0.shape), x_0.dtype)
+    normals = jax.random.normal(checks.as_key(key), (len(grid), *x_0.shape), x_0.dtype)
 
     def noisier(x, inputs):
         (alpha_t, sigma_t), (alpha_s, sigma_s), z = inputs

@@ -173,3 +173,39 @@ def test_what_is_not_finite_is_refused(key):
     for levels in ((np.inf, 1.0, -1.0), (1.0, -np.inf), (1.0, np.nan), (1.0, 1.0)):
         with pytest.raises(ValueError, match="finite and decrease strictly"):
             gs.DDPM(levels)
+
+
+def test_states_to_start_from_may_be_of_another_precision(key):
+    process, times, start = gs.OrnsteinUhlenbeck(), [1.0, 0.5, 0.1], np.array([[0.5], [-1.25]])
+    wide = gs.sample(MIXTURE, process, times, key=key, start=start)
+    narrow = gs.sample(MIXTURE, process, times, key=key, start=start.astype(np.float32))
+    np.testing.assert_array_equal(narrow.states, wide.states)
+    single = gs.GaussianMixture.isotropic(np.zeros((1, 1), np.float32), 1.0)
+    path = gs.sample(single, process, times, key=key, start=start)
+    assert path.states.dtype == single.means.dtype == np.float32
+
+
+@pytest.mark.parametrize("count", [0, -3, 2.5, np.nan])
+def test_a_number_of_samples_is_a_whole_number(count, key, unchecked):
+    says = f"`num_samples` must be a whole number of at least .; got {count}"
+    with pytest.raises(ValueError, match=says):
+        gs.sample(MIXTURE, gs.OrnsteinUhlenbeck(), [1.0, 0.5], key=key, num_samples=count)
+    if count == 0:
+        assert MIXTURE.sample(key, np.int64(count))[0].shape == (0, 1)
+    else:
+        with pytest.raises(ValueError, match=says):
+            MIXTURE.sample(key, count)
+
+
+@pytest.mark.parametrize("seed", [0, 0.5, "0", [0, 1]])
+def test_a_seed_is_no_key(seed, unchecked):
+    process, times = gs.OrnsteinUhlenbeck(), [1.0, 0.5]
+    for draw in (
+        lambda: gs.sample(MIXTURE, process, times, key=seed, num_samples=2),
+        lambda: gs.forward_path(np.ones((2, 1)), process, times, key=seed),
+        lambda: MIXTURE.sample(seed, 2),
+        lambda: gs.class_entropy(MIXTURE, 0.0, key=seed),
+        lambda: gs.entropy_curve(MIXTURE, [1.0, 0.0], key=seed, samples=np.ones((64, 1))),
+    ):
+        with pytest.raises(TypeError, match=rf"`key` must be a JAX .*; got {type(seed).__name__}"):
+            draw()
