@@ -11,7 +11,16 @@ check travels with the computation (`equinox.error_if`); its message reads well 
 
 import functools
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Protocol, TypeVar, runtime_checkable
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    Concatenate,
+    ParamSpec,
+    Protocol,
+    TypeVar,
+    get_args,
+    runtime_checkable,
+)
 
 import equinox as eqx
 import jax
@@ -217,6 +226,18 @@ def as_count(x: Any, name: str, least: int = 1) -> int:
     if not (number >= least and number % 1 == 0):  # inf % 1 is NaN
         raise ValueError(f"`{name}` must be a whole number of at least {least}; got {x}.")
     return int(x)
+
+
+def expect(x: Any, kind: Any) -> Any:
+    """`x`, if it is of this kind, a class or a union of some.
+
+    Raises:
+        TypeError: If it is of another.
+    """
+    if not isinstance(x, kind):
+        names = " or ".join(f"`{one.__name__}`" for one in get_args(kind) or (kind,))
+        raise TypeError(f"Expected a {names}; got a {type(x).__name__}.")
+    return x
 
 
 def as_key(key: Any) -> Any:

@@ -16,6 +16,7 @@ import numpy as np
 from jaxtyping import Float
 from scipy.linalg import solve_triangular
 
+from gmm_speciation.checks import expect
 from gmm_speciation.covariances import Diagonal, Isotropic
 from gmm_speciation.mixtures import GaussianMixture
 
@@ -149,6 +150,7 @@ def to_scikit_learn(mixture: GaussianMixture, *, random_state: int | None = None
             more than 1 GB would be formed.
         ModuleNotFoundError: If scikit-learn (the `bridge` extra) is missing.
     """
+    expect(mixture, GaussianMixture)
     from sklearn.mixture import GaussianMixture as Model
 
     kind, covariances = _covariances(mixture)

@@ -32,7 +32,14 @@ from jax.sharding import Mesh
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from gmm_speciation import exact
-from gmm_speciation.checks import ArrayLike, as_float_array, as_key, as_states, decreasing_grid
+from gmm_speciation.checks import (
+    ArrayLike,
+    as_float_array,
+    as_key,
+    as_states,
+    decreasing_grid,
+    expect,
+)
 from gmm_speciation.curves import Batches, EntropyCurve
 from gmm_speciation.estimate import Estimate
 from gmm_speciation.exact.quadrature import (
@@ -70,6 +77,7 @@ def decision_snr(mixture: Law, log_snr: ArrayLike) -> Float[Array, "*T"]:
     Raises:
         ValueError: If there are not two components with one covariance.
     """
+    expect(mixture, Law)
     reduced = _reduced(mixture)
     if mixture.num_components != 2 or not isinstance(reduced, PairReduction):
         raise ValueError(
@@ -231,6 +239,7 @@ def _level_statistics(
 
 
 def _evaluate(mixture, log_snr, partition, method, num_samples, key, which: str) -> Estimate:
+    expect(mixture, Law)
     log_snr = as_float_array(log_snr, "log_snr")
     levels, _ = level_statistics(
         mixture,
@@ -302,6 +311,7 @@ def clone_agreement(
 
 def prior_entropy(mixture: Law, partition: Classes = None) -> Float[Array, ""]:
     """`H(C)` of the class weights, in nats."""
+    expect(mixture, Law)
     return _prior_entropy(mixture.log_weights, as_partition(partition, mixture.num_components))
 
 
@@ -349,6 +359,7 @@ def entropy_curve(
     Raises:
         ValueError: As `class_entropy`, or if the grid is not finite and strictly decreasing.
     """
+    expect(mixture, Law)
     grid = decreasing_grid(log_snr)
     partition = as_partition(partition, mixture.num_components)
     key = None if key is None else as_key(key)

@@ -75,8 +75,9 @@ class Partition(eqx.Module):
             )
         return self
 
-    def refines(self, coarse: "Partition") -> bool:
-        """Whether every class here lies inside one class of `coarse`."""
+    def refines(self, coarse: "Partition | ArrayLike") -> bool:
+        """Whether every class here lies inside one class of `coarse`, a partition or its labels."""
+        coarse = wrapped(coarse)
         return self.num_components == coarse.num_components and len(
             set(zip(self.labels, coarse.labels, strict=True))
         ) == len(set(self.labels))

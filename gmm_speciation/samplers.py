@@ -29,7 +29,7 @@ import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
 from gmm_speciation import checks
-from gmm_speciation.checks import ArrayLike, as_axis, as_float_array, as_states, check_label
+from gmm_speciation.checks import ArrayLike, as_axis, as_float_array, as_states, check_label, expect
 from gmm_speciation.guidance import Guidance, Unguided
 from gmm_speciation.guidance.posteriors import check_classes
 from gmm_speciation.inference import Classes, class_denoisers, denoiser
@@ -108,7 +108,7 @@ def _levels(process: DiffusionProcess, times: ArrayLike):
         "decrease strictly, with at least two points",
         lambda t: len(t) > 1 and np.all(np.diff(t) < 0),
     )
-    first, last = process.time_range
+    first, last = expect(process, DiffusionProcess).time_range
     if grid.min() < first or grid.max() > last:
         raise ValueError(
             f"`times` must lie in [{first}, {last}], the range of {type(process).__name__}; "
@@ -304,6 +304,7 @@ def _run(
     partition=None,
 ) -> tuple[ReverseLevels, Array, tuple]:
     """Levels, start, and what `_reverse` gives; checks the arguments of `sample`."""
+    dtype = expect(mixture, GaussianMixture).centre.dtype
     if method not in SAMPLING_METHODS:
         raise ValueError(f"`method` must be one of {', '.join(SAMPLING_METHODS)}; got {method!r}.")
     if variance not in VARIANCES or (variance == "beta" and method != "sde"):
@@ -313,7 +314,7 @@ def _run(
         )
     if (num_samples is None) == (start is None):
         raise ValueError("Give exactly one of `num_samples` and `start`.")
-    levels = ReverseLevels.of(process, times, mixture.centre.dtype)
+    levels = ReverseLevels.of(process, times, dtype)
     check_method(levels, method)
     key_start, key_path = jax.random.split(checks.as_key(key))
     if start is None:
@@ -323,8 +324,8 @@ def _run(
         states = as_states(_finite(start, "start", copy=False), mixture.dim, "start")
         if states.ndim != 2:
             raise ValueError(f"`start` must have shape (n, {mixture.dim}); got {states.shape}.")
-        states = states.astype(levels.alpha.dtype)
-    guidance = Unguided() if guidance is None else guidance
+        states = states.astype(dtype)
+    guidance = Unguided() if guidance is None else expect(guidance, Guidance)
     partition = as_partition(partition, mixture.num_components)
     check_classes(guidance, partition.num_classes, partition)
     return (

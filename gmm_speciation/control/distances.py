@@ -7,7 +7,7 @@ from jaxtyping import Float, PRNGKeyArray
 from scipy import stats
 from scipy.interpolate import PchipInterpolator
 
-from gmm_speciation.checks import ArrayLike, as_points
+from gmm_speciation.checks import ArrayLike, as_points, expect
 from gmm_speciation.covariances import product
 from gmm_speciation.mixtures import GaussianMixture
 
@@ -43,6 +43,7 @@ def quantiles(
         ValueError: If the mixture has more than one dimension, or the probabilities do not increase inside
             (0, 1).
     """
+    expect(mixture, GaussianMixture)
     if mixture.dim != 1:
         raise ValueError(f"Quantiles need a mixture on the line; got dimension {mixture.dim}.")
     inside = np.all((probabilities > 0) & (probabilities < 1))

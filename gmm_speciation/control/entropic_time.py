@@ -18,6 +18,7 @@ import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 from scipy.interpolate import PchipInterpolator
 
+from gmm_speciation.checks import expect
 from gmm_speciation.control.distances import quantiles
 from gmm_speciation.entropy import class_entropy
 from gmm_speciation.inference import Classes, class_denoisers, component_spread
@@ -76,6 +77,7 @@ def entropic_times(
         ValueError: As `karras_times`, or if `of` is neither, the partition does not fit, or nothing is
             gained between the two ends.
     """
+    expect(mixture, GaussianMixture)
     _check(num_steps, sigma_min, sigma_max)
     if of not in ("state", "class"):
         raise ValueError(f"`of` must be 'state' or 'class'; got {of!r}.")
@@ -149,6 +151,7 @@ def line_error(
     Raises:
         ValueError: If the mixture is not on the line, or the method is random.
     """
+    expect(mixture, GaussianMixture)
     if method not in ("ode", "ddim"):
         raise ValueError(f"`method` must be 'ode' or 'ddim', which map quantiles; got {method!r}.")
     u = (np.arange(num_points) + 0.5) / num_points

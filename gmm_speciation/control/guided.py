@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from gmm_speciation.checks import ArrayLike, as_points
+from gmm_speciation.checks import ArrayLike, as_points, expect
 from gmm_speciation.control.removal import class_distribution
 from gmm_speciation.covariances import product
 from gmm_speciation.estimate import Estimate, Readable
@@ -87,6 +87,7 @@ def guided_run(
     Raises:
         ValueError: As `samplers.sample`, or if the class has weight 0.
     """
+    expect(mixture, GaussianMixture)
     partition = as_partition(partition, mixture.num_components)
     class_distribution(mixture, label, partition)  # before anything is drawn
     seen = observe(
@@ -143,6 +144,7 @@ def outcome(
         ValueError: If there is no such class, it has weight 0, or the states are not two or more finite
             rows.
     """
+    expect(mixture, GaussianMixture)
     partition = as_partition(partition, mixture.num_components)
     of_class = class_distribution(mixture, label, partition)
     states = as_points(states, "states")

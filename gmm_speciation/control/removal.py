@@ -16,7 +16,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, PRNGKeyArray
 from scipy.special import rel_entr
 
-from gmm_speciation.checks import ArrayLike, as_axis, check_label, known, require
+from gmm_speciation.checks import ArrayLike, as_axis, check_label, expect, known, require
 from gmm_speciation.control.distances import sliced_wasserstein
 from gmm_speciation.estimate import Estimate, Readable
 from gmm_speciation.guidance import Guidance
@@ -81,6 +81,7 @@ def without_class(
     Raises:
         ValueError: If no class or no weight is left, or there is no such class.
     """
+    expect(mixture, GaussianMixture)
     partition = as_partition(partition, mixture.num_components)
     if label not in range(partition.num_classes) or partition.num_classes < 2:
         raise ValueError(
@@ -115,6 +116,7 @@ def remove_class(
     Raises:
         ValueError: As `samplers.sample` and `without_class`.
     """
+    expect(mixture, GaussianMixture)
     partition = as_partition(partition, mixture.num_components)
     target = without_class(mixture, label, partition)
     key_path, key_lines, *key_target = jax.random.split(key, 3 + _FLOOR_SAMPLES)
@@ -191,6 +193,7 @@ def removal_error(
     Raises:
         ValueError: As `without_class`, or if the guidance tracks not all classes or its posterior has others.
     """
+    expect(mixture, GaussianMixture)
     partition = as_partition(partition, mixture.num_components)
     check_classes(guidance, partition.num_classes, partition)
     target = without_class(mixture, label, partition)

@@ -24,7 +24,7 @@ from jaxtyping import Float, PRNGKeyArray
 from scipy import stats
 from scipy.signal import find_peaks
 
-from gmm_speciation.checks import ArrayLike
+from gmm_speciation.checks import ArrayLike, expect
 from gmm_speciation.control.distances import quantiles
 from gmm_speciation.control.removal import class_distribution, nothing_read
 from gmm_speciation.estimate import Estimate, Readable
@@ -62,6 +62,7 @@ def confidence_gain(
     Raises:
         ValueError: As there, or if the class has weight 0.
     """
+    expect(mixture, GaussianMixture)
     partition = as_partition(partition, mixture.num_components)
     class_distribution(mixture, label, partition)
     both = []
@@ -100,6 +101,7 @@ def output_entropies(
         ValueError: If the mixture is not on the line, there is no such class or it has weight 0, or a flow
             folds the line (too few steps).
     """
+    expect(mixture, GaussianMixture)
     partition = as_partition(None, mixture.num_components)
     alpha, sigma = (scale(np.asarray(times, float)[0]) for scale in (process.alpha, process.sigma))
     law = class_distribution(mixture, label, partition).perturb(alpha, sigma)

@@ -24,7 +24,7 @@ import numpy as np
 from jaxtyping import Array, Float
 from scipy import special
 
-from gmm_speciation.checks import is_concrete
+from gmm_speciation.checks import expect, is_concrete
 from gmm_speciation.covariances import product
 from gmm_speciation.exact.graded import graded_cost, graded_levels, is_graded
 from gmm_speciation.inference import Classes
@@ -171,7 +171,7 @@ def quadrature_levels(
         ValueError: If the statistic has more than `MAX_DIMENSIONS` variables, the partition does not
             fit, or a reduction with a radial variable is itself traced, unless it is graded.
     """
-    variables = num_variables(mixture)
+    variables = num_variables(expect(mixture, ReducedMixture))
     if variables > MAX_DIMENSIONS:
         raise ValueError(
             f"Quadrature covers at most {MAX_DIMENSIONS} variables; this reduction has "

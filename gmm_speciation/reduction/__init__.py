@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from gmm_speciation.checks import is_concrete, known
+from gmm_speciation.checks import expect, is_concrete, known
 from gmm_speciation.covariances import Full, Isotropic, LowRank, product
 from gmm_speciation.inference import Classes
 from gmm_speciation.mixtures import GaussianMixture
@@ -48,6 +48,7 @@ def reduce(mixture: GaussianMixture) -> ReducedMixture:
     Raises:
         NotReducibleError: If the components have different covariances that are not isotropic.
     """
+    expect(mixture, GaussianMixture)
     covariance = mixture.covariance
     offsets: Array | np.ndarray = mixture.offsets
     few = isinstance(covariance, Isotropic) and mixture.dim < mixture.num_components

@@ -27,6 +27,7 @@ and never loses it; then there is no point and the criterion says so.
 
 import numpy as np
 
+from gmm_speciation.checks import expect
 from gmm_speciation.estimate import Estimate
 from gmm_speciation.mixtures import GaussianMixture
 from gmm_speciation.processes import DiffusionProcess
@@ -62,6 +63,7 @@ def curvature_point(mixture: Law) -> SpeciationPoint:
     single component or mean, wherever that maximum never loses stability, and for reduced mixtures
     whose variances differ: their curvature is not a matter of the posterior.
     """
+    expect(mixture, Law)
     if mixture.num_components == 1:
         return SpeciationPoint(None, "a single component has one maximum at every noise")
     if _one_mean(mixture):
@@ -108,6 +110,7 @@ def drift_stability(
     Raises:
         ValueError: If `flow` is neither.
     """
+    expect(mixture, GaussianMixture)
     if flow not in ("sde", "ode"):
         raise ValueError(f"`flow` must be 'sde' or 'ode'; got {flow!r}.")
     share = 1.0 if flow == "sde" else 0.5

@@ -21,7 +21,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from gmm_speciation.checks import ArrayLike, as_axis
+from gmm_speciation.checks import ArrayLike, as_axis, expect
 from gmm_speciation.estimate import Estimate, Readable
 from gmm_speciation.inference import Classes, class_posterior, denoiser
 from gmm_speciation.mixtures import GaussianMixture
@@ -70,6 +70,7 @@ def simulate_cloning(
             process, the method is neither or cannot leave it, there are fewer than two pairs or no step,
             or the partition does not fit.
     """
+    expect(mixture, GaussianMixture)
     if method not in ("euler", "sde"):
         raise ValueError(f"`method` must be 'euler' or 'sde'; got {method!r}.")
     if num_pairs < 2 or num_steps < 1:

@@ -12,6 +12,7 @@ by default, which for two equal classes is phi = 0.775, its value at kappa = 1.
 import numpy as np
 from jaxtyping import PRNGKeyArray
 
+from gmm_speciation.checks import expect
 from gmm_speciation.entropy import clone_agreement
 from gmm_speciation.estimate import Estimate
 from gmm_speciation.inference import Classes
@@ -31,6 +32,7 @@ def chance_agreement(mixture: Law, partition: Classes = None) -> float:
     Raises:
         ValueError: If the partition does not fit the mixture.
     """
+    expect(mixture, Law)
     partition = as_partition(partition, mixture.num_components)
     return float(np.sum(np.exp(2 * np.asarray(partition.log_sum(mixture.log_weights)))))
 
@@ -59,6 +61,7 @@ def cloning_point(
             fit, the classes are the same distribution, or clones agree by more than `share` at the noisy
             end already.
     """
+    expect(mixture, Law)
     if not 0 < share < 1:
         raise ValueError(f"`share` must lie inside (0, 1); got {share}.")
     partition = as_partition(partition, mixture.num_components)

@@ -7,6 +7,7 @@ scan of all noise levels in units of the mixture's own variance, and a finer sca
 import numpy as np
 from jaxtyping import Float, PRNGKeyArray
 
+from gmm_speciation.checks import expect
 from gmm_speciation.entropy import class_entropy, prior_entropy
 from gmm_speciation.inference import Classes
 from gmm_speciation.partitions import as_partition
@@ -33,6 +34,7 @@ def transition_grid(
         ValueError: If the partition does not fit, the classes are the same distribution, `tail` is not
             inside (0, 1/2), or there are fewer than two points.
     """
+    expect(mixture, Law)
     if not 0 < tail < 0.5 or num_points < 2:
         raise ValueError(
             "`tail` must lie inside (0, 1/2), a share of the loss at either end, and `num_points` be at "

@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Array, Float
 from scipy.sparse.linalg import LinearOperator, eigsh
 
-from gmm_speciation.checks import ArrayLike, as_reals
+from gmm_speciation.checks import ArrayLike, as_reals, expect
 from gmm_speciation.estimate import Estimate
 from gmm_speciation.inference import Classes
 from gmm_speciation.mixtures import GaussianMixture
@@ -24,6 +24,7 @@ from gmm_speciation.speciation.points import SpeciationPoint
 
 def top_eigenvalue(mixture: Law) -> float:
     """Largest eigenvalue of the covariance of the whole mixture, within plus between components."""
+    expect(mixture, Law)
     if isinstance(mixture, ReducedMixture):
         return mixture.total_top_eigenvalue()
     weights, offsets = np.asarray(mixture.weights, float), np.asarray(mixture.offsets, float)
@@ -45,6 +46,7 @@ def top_eigenvalue(mixture: Law) -> float:
 
 def between_class_eigenvalue(mixture: Law, partition: Classes = None) -> float:
     """Largest eigenvalue of the covariance of the class means."""
+    expect(mixture, Law)
     partition = as_partition(partition, mixture.num_components)
     if isinstance(mixture, EquidistantReduction) and partition.is_trivial:
         return float(mixture.distance) ** 2 / (2 * mixture.num_components)

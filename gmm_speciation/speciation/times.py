@@ -12,6 +12,7 @@ from collections.abc import Mapping
 import equinox as eqx
 from jaxtyping import PRNGKeyArray
 
+from gmm_speciation.checks import expect
 from gmm_speciation.curves import EntropyCurve
 from gmm_speciation.entropy import entropy_curve
 from gmm_speciation.estimate import known
@@ -86,6 +87,7 @@ def speciation_times(
     Raises:
         ValueError: If a partition does not fit the mixture, or its classes are the same distribution.
     """
+    expect(mixture, Law)
     partition = as_partition(partition, mixture.num_components)
     grid = transition_grid(mixture, partition=partition, key=key)
     curve = entropy_curve(mixture, grid, partition=partition, num_samples=num_samples, key=key)
@@ -133,6 +135,7 @@ def per_level(
     Raises:
         ValueError: As `speciation_times`, or if a level does not refine the one above.
     """
+    expect(mixture, Law)
     if isinstance(levels, Hierarchy):
         levels = {
             f"level {depth}, {level.num_classes} classes": level

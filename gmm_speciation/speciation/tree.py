@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from gmm_speciation.checks import expect
 from gmm_speciation.inference import Classes
 from gmm_speciation.mixtures import GaussianMixture
 from gmm_speciation.partitions import as_partition
@@ -33,6 +34,7 @@ def first_bifurcation(mixture: Law, parents: Classes) -> SpeciationPoint:
     Raises:
         ValueError: If the partition does not fit the mixture.
     """
+    expect(mixture, Law)
     return next(_splits(mixture, None, parents))
 
 
@@ -49,6 +51,7 @@ def bifurcations(
     Raises:
         ValueError: If a partition does not fit the mixture.
     """
+    expect(mixture, Law)
     return tuple(_splits(mixture, partition, parents))
 
 

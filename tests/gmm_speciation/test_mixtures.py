@@ -1,5 +1,7 @@
 """Gaussian mixtures: densities, posteriors, scores, and what they refuse."""
 
+import inspect
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -138,3 +140,27 @@ def test_a_dtype_that_numpy_lacks_is_read_and_bound_to_no_device(refusal, monkey
         assert (read.dtype, read.tolist()) == (jnp.bfloat16, [0.5, -3.0])
         assert not read.committed
     assert as_numpy(given, "x").astype(float).tolist() == [0.5, -3.0]
+
+
+def _of_a_mixture():
+    """Every public function of a mixture, at the top and in the modules that are public there."""
+    found = {}
+    for module in (gs, *(getattr(gs, name) for name in gs.__all__)):
+        for name in getattr(module, "__all__", ()) if inspect.ismodule(module) else ():
+            function = getattr(module, name)
+            if inspect.isfunction(function) and "mixture" in inspect.signature(function).parameters:
+                found[f"{module.__name__}.{name}"] = function
+    return found
+
+
+@pytest.mark.usefixtures("unchecked")
+@pytest.mark.parametrize("name", _of_a_mixture())
+def test_what_is_no_mixture_is_named(name):
+    function = _of_a_mixture()[name]
+    needed = [p for p in inspect.signature(function).parameters.values() if p.default is p.empty]
+    rest = [None for p in needed[1:] if p.kind is not p.KEYWORD_ONLY]
+    named = {p.name: None for p in needed if p.kind is p.KEYWORD_ONLY}
+    for other in ("m", None, 3, np.eye(2)):
+        says = rf"^Expected a `\w+Mixture`.*; got a {type(other).__name__}\.$"
+        with pytest.raises(TypeError, match=says):
+            function(other, *rest, **named)

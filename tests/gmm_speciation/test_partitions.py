@@ -22,6 +22,7 @@ def test_hierarchies_must_refine():
     coarse, fine = gs.Partition([0, 0, 1, 1]), gs.Partition([0, 1, 2, 2])
     assert fine.refines(coarse)
     assert not coarse.refines(fine)
+    assert fine.refines(list(coarse.labels))
     assert len(gs.Hierarchy([coarse, fine])) == 2
     with pytest.raises(ValueError, match="Level 1 must refine level 0"):
         gs.Hierarchy([fine, coarse])

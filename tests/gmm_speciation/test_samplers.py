@@ -209,3 +209,13 @@ def test_a_seed_is_no_key(seed, unchecked):
     ):
         with pytest.raises(TypeError, match=rf"`key` must be a JAX .*; got {type(seed).__name__}"):
             draw()
+
+
+def test_what_is_no_process_and_no_guidance_is_named(key, unchecked):
+    with pytest.raises(TypeError, match="Expected a `DiffusionProcess`; got a str"):
+        gs.sample(MIXTURE, "ou", [1.0, 0.5], key=key, num_samples=2)
+    with pytest.raises(TypeError, match="Expected a `DiffusionProcess`; got a str"):
+        gs.forward_path(np.ones((2, 1)), "ou", [1.0, 0.5], key=key)
+    process = gs.OrnsteinUhlenbeck()
+    with pytest.raises(TypeError, match="Expected a `Guidance`; got a str"):
+        gs.sample(MIXTURE, process, [1.0, 0.5], key=key, num_samples=2, guidance="a")
