@@ -67,7 +67,7 @@ def require(x: Any, condition: Any, message: str) -> Any:
     Args:
         x: Any array; returned unchanged, so that a traced check stays in the computation.
         condition: Boolean array computed from `x`.
-        message: What was expected and what to do; the values that came are for the caller to add.
+        message: What was expected and what to do; values that came and are known are added.
 
     Raises:
         ValueError: If `condition` is concrete and false somewhere.
@@ -77,6 +77,8 @@ def require(x: Any, condition: Any, message: str) -> Any:
     nan = jnp.any(jnp.isnan(x)) if jnp.issubdtype(jnp.result_type(x), jnp.floating) else False
     about_nan = f"Got NaN. {message}"
     if is_concrete(condition):
+        if isinstance(seen := known(x), np.ndarray) and "got" not in message:
+            message = f"{message} Got {_short(seen)}."
         raise ValueError(about_nan if nan else message)
     failed = jnp.logical_not(jnp.all(condition))
     return eqx.error_if(eqx.error_if(x, failed & nan, about_nan), failed, message)
@@ -210,7 +212,9 @@ def as_rising(x: Any, name: str, least: int = 1) -> Float[np.ndarray, " T"]:
 
 
 def _short(values: np.ndarray) -> str:
-    return str(values.tolist()) if 0 < values.size < 6 else f"shape {values.shape}"
+    if values.size < 6:
+        return str(values.tolist()) if values.size else f"shape {values.shape}"
+    return f"shape {values.shape}, from {float(values.min()):.6g} to {float(values.max()):.6g}"
 
 
 def as_count(x: Any, name: str, least: int = 1) -> int:

@@ -18,7 +18,15 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from gmm_speciation.checks import ArrayLike, as_float_array, as_reals, is_concrete, known, require
+from gmm_speciation.checks import (
+    ArrayLike,
+    as_count,
+    as_float_array,
+    as_reals,
+    is_concrete,
+    known,
+    require,
+)
 
 Times = Float[Array, "*T"]
 
@@ -300,7 +308,13 @@ class DDPM(DiffusionProcess):
         Raises:
             ValueError: If they do not decrease strictly inside (0, 1).
         """
-        return cls._of(np.log(_inside_unit(alphas_cumprod, "alphas_cumprod")))
+        squares = _inside_unit(alphas_cumprod, "alphas_cumprod")
+        if not np.all(np.diff(squares) < 0):
+            raise ValueError(
+                "`alphas_cumprod` must decrease strictly with the step, from signal to noise; got "
+                f"{squares[0]:.6g} to {squares[-1]:.6g}."
+            )
+        return cls._of(np.log(squares))
 
     @classmethod
     def _of(cls, log_alpha_squared: Float[np.ndarray, " N"]) -> "DDPM":
@@ -310,14 +324,15 @@ class DDPM(DiffusionProcess):
     @classmethod
     def linear(cls, start: float = 1e-4, end: float = 2e-2, num_steps: int = 1000) -> "DDPM":
         """Betas on a line: Ho, Jain & Abbeel 2020."""
-        return cls.from_betas(np.linspace(start, end, num_steps))
+        return cls.from_betas(np.linspace(start, end, as_count(num_steps, "num_steps", 2)))
 
     @classmethod
     def scaled_linear(
         cls, start: float = 8.5e-4, end: float = 1.2e-2, num_steps: int = 1000
     ) -> "DDPM":
         """Square roots of betas on a line: Rombach et al. 2022, Stable Diffusion."""
-        return cls.from_betas(np.linspace(start**0.5, end**0.5, num_steps) ** 2)
+        count = as_count(num_steps, "num_steps", 2)
+        return cls.from_betas(np.linspace(start**0.5, end**0.5, count) ** 2)
 
     @property
     def time_range(self) -> tuple[float, float]:

@@ -31,7 +31,9 @@ def curve(
     ] = None,
     points: Annotated[int, typer.Option(help="How many noise levels.")] = 96,
     process: Annotated[str | None, typer.Option(help=f"Also on the clock of: {CLOCKS}.")] = None,
-    method: Annotated[str, typer.Option(help="auto, exact or monte-carlo.")] = "auto",
+    method: Annotated[
+        str, typer.Option(help="auto, exact, quasi-monte-carlo or monte-carlo.")
+    ] = "auto",
     unit: Annotated[str, typer.Option(help="Of the pictures: nats or bits.")] = "nats",
 ) -> None:
     """Class entropy H(C|X) and its rate against the noise; one curve a level of classes."""

@@ -294,3 +294,20 @@ def test_small_betas_keep_their_digits():
     np.testing.assert_allclose(process.sigma([0.0, 1.0]) ** 2, [1e-18, 4e-18], rtol=1e-12)
     with pytest.raises(ValueError, match="Got NaN"):
         gs.DDPM.from_betas([0.1, np.nan])
+
+
+@pytest.mark.parametrize(
+    ("call", "says"),
+    [
+        (lambda: gs.DDPM.from_alphas_cumprod([0.1, 0.5]), "decrease .* got 0.1 to 0.5"),
+        (lambda: gs.DDPM.from_betas([0.1, 1.5]), r"inside \(0, 1\)\. Got \[0.1, 1.5\]"),
+        (lambda: gs.hopfield.energy(np.eye(2), np.ones(2), -2.0), r"positive .*Got -2.0\."),
+        (lambda: gs.GaussianMixture.isotropic(np.eye(2), [1, -0.5]), r"Got \[1.0, -0.5\]"),
+        (lambda: gs.GaussianMixture.diagonal(np.eye(9), np.arange(9) - 2), r"\(9,\), from -2 to 6"),
+        (lambda: gs.exact.binary_entropy(-3.0), r"`kappa` must not be negative\. Got -3.0\."),
+    ],
+)
+def test_errors_say_which_values_came(call, says):
+    with pytest.raises(ValueError, match=says) as error:
+        call()
+    assert "from_alphas_cumprod" not in str(error.value)
