@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 from scipy.linalg import helmert
 
-from gmm_speciation.checks import ArrayLike, as_float_array
+from gmm_speciation.checks import ArrayLike, as_count, as_float_array
 from gmm_speciation.mixtures import GaussianMixture
 from gmm_speciation.parameters import in_range
 from gmm_speciation.partitions import Hierarchy, Partition
@@ -96,8 +96,7 @@ def equidistant(
     Raises:
         ValueError: If `dim < num_classes - 1`: so many equidistant points do not fit.
     """
-    if num_classes < 1:
-        raise ValueError(f"`num_classes` must be at least 1; got {num_classes}.")
+    num_classes = as_count(num_classes, "num_classes")
     dim = _dimension(dim, max(num_classes - 1, 1), "equidistant points need num_classes - 1")
     distance = _positive(distance, "distance")
     if reduced:
@@ -164,16 +163,16 @@ def hierarchy(
     reduction, for any dimension.
 
     Raises:
-        ValueError: If the two sequences disagree, a branching is below 2, or `dim` is too small.
+        ValueError: If the two sequences disagree, a branching is not a whole number of at least 2, or
+            `dim` is too small.
     """
-    branching, distances = tuple(branching), tuple(distances)
+    branching = tuple(as_count(width, "branching", 2) for width in branching)
+    distances = tuple(distances)
     if len(branching) != len(distances) or not branching:
         raise ValueError(
             "`branching` and `distances` need one entry a level, top level first; got "
             f"{len(branching)} and {len(distances)}."
         )
-    if min(branching) < 2:
-        raise ValueError(f"Every level must branch in at least 2; got {branching}.")
     used = sum(b - 1 for b in branching)
     dim = _dimension(dim, used, "each level takes branching - 1")
     num_leaves = int(np.prod(branching))

@@ -18,7 +18,7 @@ from itertools import pairwise
 import numpy as np
 from jaxtyping import Bool, Float
 
-from gmm_speciation.checks import ArrayLike
+from gmm_speciation.checks import ArrayLike, as_count
 from gmm_speciation.estimate import Readable
 from gmm_speciation.hopfield import continuation
 from gmm_speciation.hopfield.continuation import Point
@@ -111,7 +111,8 @@ class Network:
         Raises:
             ValueError: If there is no such pattern.
         """
-        if not 0 <= index < self.num_patterns:
+        index = as_count(index, "index", 0)
+        if index >= self.num_patterns:
             raise ValueError(f"`index` must lie inside [0, {self.num_patterns}); got {index}.")
         symmetric = self._branch(_with_end(self._symmetric, self._hot[0]), index)
         first = self._cold(index)

@@ -24,7 +24,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from gmm_speciation.checks import ArrayLike, as_float_array, known, require
+from gmm_speciation.checks import ArrayLike, as_count, as_float_array, known, require
 from gmm_speciation.covariances import add_row, product
 from gmm_speciation.families import empirical
 from gmm_speciation.mixtures import GaussianMixture
@@ -137,11 +137,9 @@ def retrieve(
         num_steps: Not traced. One step suffices for patterns well apart (Ramsauer et al., theorem 4).
 
     Raises:
-        ValueError: As `energy`, or if `num_steps` is negative.
+        ValueError: As `energy`, or if `num_steps` is not a whole number of at least 0.
     """
-    if num_steps < 0:
-        raise ValueError(f"`num_steps` must not be negative; got {num_steps}.")
-    return _retrieve(*_arguments(patterns, xi, beta), num_steps)
+    return _retrieve(*_arguments(patterns, xi, beta), as_count(num_steps, "num_steps", 0))
 
 
 @eqx.filter_jit

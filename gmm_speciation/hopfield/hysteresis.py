@@ -14,7 +14,7 @@ import numpy as np
 from jaxtyping import Float
 from scipy.special import softmax
 
-from gmm_speciation.checks import ArrayLike, as_rising
+from gmm_speciation.checks import ArrayLike, as_count, as_rising
 from gmm_speciation.hopfield.landscape import Landscape
 
 _KICK = 1e-4  # of the way to the pattern
@@ -55,7 +55,8 @@ def hysteresis_loop(patterns: ArrayLike, index: int, beta_eff: ArrayLike) -> Loo
     """
     landscape = Landscape.of(patterns)
     grid = as_rising(beta_eff, "beta_eff", 3)
-    if not 0 <= index < len(landscape.patterns):
+    index = as_count(index, "index", 0)
+    if index >= len(landscape.patterns):
         raise ValueError(f"`index` must lie inside [0, {len(landscape.patterns)}); got {index}.")
     own = landscape.patterns[index]
 

@@ -16,7 +16,7 @@ import numpy as np
 from jaxtyping import Array, Float
 from scipy.linalg import helmert
 
-from gmm_speciation.checks import ArrayLike
+from gmm_speciation.checks import ArrayLike, as_count
 from gmm_speciation.hopfield.energy import as_patterns, inverse_temperatures
 from gmm_speciation.reading import open_regular, read_array, read_arrays
 
@@ -60,9 +60,8 @@ def equidistant_patterns(
         ValueError: If there are fewer than 2 patterns, the cosine is not inside [-1/(N-1), 1), or so
             many patterns do not fit.
     """
-    if num_patterns < 2:
-        raise ValueError(f"There must be at least 2 patterns; got {num_patterns}.")
-    n, dim = num_patterns, num_patterns if dim is None else dim
+    n = as_count(num_patterns, "num_patterns", 2)
+    dim = n if dim is None else as_count(dim, "dim")
     lowest = -1 / (n - 1)
     if not lowest <= cosine < 1:
         raise ValueError(f"`cosine` must lie inside [{lowest:.6g}, 1); got {cosine}.")
@@ -85,12 +84,8 @@ def random_patterns(num_patterns: int, dim: int, seed: int = 0) -> Float[np.ndar
     Raises:
         ValueError: If there are fewer than 2 patterns or no dimension.
     """
-    if num_patterns < 2 or dim < 1:
-        raise ValueError(
-            "There must be at least 2 patterns in at least 1 dimension; got "
-            f"{num_patterns} in {dim}."
-        )
-    normals = np.random.default_rng(seed).standard_normal((num_patterns, dim))
+    shape = as_count(num_patterns, "num_patterns", 2), as_count(dim, "dim")
+    normals = np.random.default_rng(seed).standard_normal(shape)
     return normals / np.linalg.norm(normals, axis=1, keepdims=True)
 
 
@@ -106,9 +101,10 @@ def digit_patterns(num_patterns: int, seed: int = 0) -> Float[np.ndarray, "N 64"
     from sklearn.datasets import load_digits
 
     images = np.asarray(load_digits().data, float)
-    if not 2 <= num_patterns <= len(images):
-        raise ValueError(f"There are 2 to {len(images)} digit patterns; got {num_patterns}.")
-    chosen = np.random.default_rng(seed).choice(len(images), num_patterns, replace=False)
+    count = as_count(num_patterns, "num_patterns", 2)
+    if count > len(images):
+        raise ValueError(f"There are 2 to {len(images)} digit patterns; got {count}.")
+    chosen = np.random.default_rng(seed).choice(len(images), count, replace=False)
     return images[chosen] / np.linalg.norm(images[chosen], axis=1, keepdims=True)
 
 

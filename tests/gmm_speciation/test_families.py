@@ -76,3 +76,25 @@ def test_every_family_works_in_the_pipeline():
     for mixture in (families.symmetric_pair(4), families.equal_means(64, [0.2, 2.0])):
         curve = gs.entropy_curve(mixture, gs.transition_grid(mixture), num_samples=2048)
         assert 0 < curve.window().mass < 1
+
+
+@pytest.mark.parametrize(
+    ("call", "name"),
+    [
+        (lambda n: families.hierarchy((n, 2), (2.0, 1.0), 8), "branching"),
+        (lambda n: families.equidistant(n, 8, 1.0), "num_classes"),
+        (lambda n: gs.hopfield.equidistant_patterns(n), "num_patterns"),
+        (lambda n: gs.hopfield.random_patterns(n, 3), "num_patterns"),
+        (lambda n: gs.hopfield.random_patterns(3, n), "dim"),
+        (lambda n: gs.hopfield.digit_patterns(n), "num_patterns"),
+        (lambda n: gs.hopfield.retrieve(np.eye(3), np.ones(3), 1.0, n), "num_steps"),
+        (lambda n: gs.hopfield.hysteresis_loop(np.eye(3), n, [1.0, 2.0, 3.0]), "index"),
+        (lambda n: gs.hopfield.Network(np.eye(3)).pattern(n), "index"),
+        (lambda n: gs.DDPM.linear(num_steps=n), "num_steps"),
+        (lambda n: gs.DDPM.scaled_linear(num_steps=n), "num_steps"),
+    ],
+)
+@pytest.mark.parametrize("count", [2.5, -1, np.nan])
+def test_a_count_is_a_whole_number(call, name, count, unchecked):
+    with pytest.raises(ValueError, match=f"`{name}` must be a whole number of .*; got {count}"):
+        call(count)
