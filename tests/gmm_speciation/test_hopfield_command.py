@@ -38,7 +38,7 @@ def test_the_command_writes_the_table(tmp_path, capsys):
         (["--kind", "equidistnt"], "Did you mean 'equidistant'?"),
         (["--num-patterns", "5", "--dim", "3"], "dimension of at least 5"),
         (["--kind", "digits", "--dim", "3"], "64 dimensions"),
-        (["--kind", "random", "--dim", "0"], "at least 1 dimension"),
+        (["--kind", "random", "--dim", "0"], "`dim` must be a whole number of at least 1"),
         (["--patterns", "absent.npy"], "no file 'absent.npy'"),
         (["--patterns", "absent.npy", "--dim", "3"], "not both"),
         (["--patterns", __file__], "holds no patterns"),
