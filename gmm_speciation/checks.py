@@ -334,17 +334,17 @@ def as_points(x: Any, name: str) -> Float[Array, "n d"]:
 def takes_states(
     function: Callable[Concatenate[_Owner, Array, _Rest], _Result],
 ) -> Callable[Concatenate[_Owner, ArrayLike, _Rest], _Result]:
-    """Let `function(law, x, ...)` take points x from any array library; `law.centre` has shape `(d,)`.
+    """Let `function(mixture, x, ...)` take points x of any array library; `mixture.centre` has shape `(d,)`.
 
     Goes outside `equinox.filter_jit`: a tensor of another library is no traced argument.
     """
 
     @functools.wraps(function)
-    def call(law: Any, x: Any, *args: Any, **kwargs: Any) -> Any:
-        centre = getattr(law, "centre", None)
+    def call(mixture: Any, x: Any, *args: Any, **kwargs: Any) -> Any:
+        centre = getattr(mixture, "centre", None)
         if centre is None:
-            raise TypeError(f"Expected a `GaussianMixture`; got a {type(law).__name__}.")
-        return function(law, as_states(x, centre.shape[-1]), *args, **kwargs)
+            raise TypeError(f"Expected a `GaussianMixture`; got a {type(mixture).__name__}.")
+        return function(mixture, as_states(x, centre.shape[-1]), *args, **kwargs)
 
     return call
 

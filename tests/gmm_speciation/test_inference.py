@@ -22,7 +22,7 @@ def mixture(request):
 
 def test_class_score_is_the_gradient_of_the_class_density(mixture, key):
     x = mixture.sample(key, 5)[0]
-    scores = gs.class_scores(mixture, x, PARTITION)
+    scores = gs.class_scores(mixture=mixture, x=x, partition=PARTITION)
 
     def class_log_prob(x, c):
         return gs.log_class_posterior(mixture, x, PARTITION)[c] + mixture.log_prob(x)
