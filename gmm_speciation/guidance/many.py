@@ -19,7 +19,7 @@ import numpy as np
 from jaxtyping import Float, PRNGKeyArray
 
 from gmm_speciation import exact
-from gmm_speciation.checks import ArrayLike, as_rising
+from gmm_speciation.checks import ArrayLike, as_count, as_rising
 from gmm_speciation.estimate import Estimate
 from gmm_speciation.guidance.base import parameter
 from gmm_speciation.guidance.curves import GuidedCurve
@@ -48,11 +48,9 @@ def guided_classes(
         ValueError: If s is not positive and increasing, or there are fewer than 2 classes or paths.
     """
     grid = as_rising(s, "s")
-    if num_classes < 2 or num_samples < 2 or steps_between < 1:
-        raise ValueError(
-            "There must be at least 2 classes, 2 paths and 1 step from one s to the next; got "
-            f"{num_classes}, {num_samples} and {steps_between}."
-        )
+    num_classes = as_count(num_classes, "num_classes", 2)
+    num_samples = as_count(num_samples, "num_samples", 2)
+    steps_between = as_count(steps_between, "steps_between")
     lead = np.linspace(0, grid[0], 10 * steps_between + 1)[1:-1:10]
     stops = np.r_[lead, grid]
     both = _paths(

@@ -14,6 +14,7 @@ import numpy as np
 from jax.sharding import Mesh
 from jaxtyping import Array, Float, Int, Num, PRNGKeyArray
 
+from gmm_speciation.checks import as_count
 from gmm_speciation.covariances import Isotropic
 from gmm_speciation.inference import Classes, spread_of
 from gmm_speciation.mixtures import GaussianMixture
@@ -154,8 +155,7 @@ def sampled_levels(
     Raises:
         ValueError: If `num_samples < 32`, or the partition does not fit.
     """
-    if num_samples < 2 * NUM_BATCHES:
-        raise ValueError(f"`num_samples` must be at least {2 * NUM_BATCHES}; got {num_samples}.")
+    num_samples = as_count(num_samples, "num_samples", 2 * NUM_BATCHES)
     key = jax.random.key(0) if key is None else key
     num_samples = -(-num_samples // NUM_BATCHES) * NUM_BATCHES
     partition = as_partition(partition, mixture.num_components)

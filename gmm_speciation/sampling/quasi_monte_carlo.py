@@ -21,6 +21,7 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray
 from scipy import special
 from scipy.stats import qmc
 
+from gmm_speciation.checks import as_count
 from gmm_speciation.exact.quadrature import standardised_chi_square
 from gmm_speciation.inference import Classes
 from gmm_speciation.partitions import as_partition
@@ -69,8 +70,7 @@ def sobol_draws(
             f"Quasi-Monte Carlo covers at most {MAX_NORMALS} dimensions; the statistic has "
             f"{mixture.num_normals}. Use `method='monte-carlo'`."
         )
-    if num_samples < 2 * NUM_SCRAMBLES:
-        raise ValueError(f"`num_samples` must be at least {2 * NUM_SCRAMBLES}; got {num_samples}.")
+    num_samples = as_count(num_samples, "num_samples", 2 * NUM_SCRAMBLES)
     key = jax.random.key(0) if key is None else key
     rng = np.random.default_rng(np.asarray(jax.random.key_data(key)).ravel())
     exponent = int(np.ceil(np.log2(num_samples / NUM_SCRAMBLES)))

@@ -21,7 +21,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from gmm_speciation.checks import ArrayLike, as_axis, expect
+from gmm_speciation.checks import ArrayLike, as_axis, as_count, expect
 from gmm_speciation.estimate import Estimate, Readable
 from gmm_speciation.inference import Classes, class_posterior, denoiser
 from gmm_speciation.mixtures import GaussianMixture
@@ -73,11 +73,8 @@ def simulate_cloning(
     expect(mixture, GaussianMixture)
     if method not in ("euler", "sde"):
         raise ValueError(f"`method` must be 'euler' or 'sde'; got {method!r}.")
-    if num_pairs < 2 or num_steps < 1:
-        raise ValueError(
-            "`num_pairs` must be at least 2, for a standard error, and `num_steps` at least 1; "
-            f"got {num_pairs} and {num_steps}."
-        )
+    num_pairs = as_count(num_pairs, "num_pairs", 2)  # a standard error needs two
+    num_steps = as_count(num_steps, "num_steps")
     partition = as_partition(partition, mixture.num_components)
     grid = np.linspace(start_time, process.time_range[0], num_steps + 1)
     wanted = as_axis(

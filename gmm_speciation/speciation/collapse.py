@@ -23,7 +23,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from gmm_speciation.checks import ArrayLike, as_float_array, as_values
+from gmm_speciation.checks import ArrayLike, as_count, as_float_array, as_values
 from gmm_speciation.estimate import Estimate
 from gmm_speciation.families import empirical
 from gmm_speciation.mixtures import GaussianMixture
@@ -89,8 +89,7 @@ def index_entropy(
         ValueError: If the points are not `(n, d)` and finite, a level is NaN, or
             `num_samples < 2`.
     """
-    if num_samples < 2:
-        raise ValueError(f"`num_samples` must be at least 2; got {num_samples}.")
+    num_samples = as_count(num_samples, "num_samples", 2)
     levels = as_float_array(log_snr, "log_snr")
     key = jax.random.key(0) if key is None else key
     entropies = _index_entropies(empirical(points), levels.reshape(-1), key, num_samples)

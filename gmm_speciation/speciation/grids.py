@@ -7,7 +7,7 @@ scan of all noise levels in units of the mixture's own variance, and a finer sca
 import numpy as np
 from jaxtyping import Float, PRNGKeyArray
 
-from gmm_speciation.checks import expect
+from gmm_speciation.checks import as_count, expect
 from gmm_speciation.entropy import class_entropy, prior_entropy
 from gmm_speciation.inference import Classes
 from gmm_speciation.partitions import as_partition
@@ -35,10 +35,10 @@ def transition_grid(
             inside (0, 1/2), or there are fewer than two points.
     """
     expect(mixture, Law)
-    if not 0 < tail < 0.5 or num_points < 2:
+    num_points = as_count(num_points, "num_points", 2)
+    if not 0 < tail < 0.5:
         raise ValueError(
-            "`tail` must lie inside (0, 1/2), a share of the loss at either end, and `num_points` be at "
-            f"least 2; got {tail} and {num_points}."
+            f"`tail` must lie inside (0, 1/2), a share of the loss at either end; got {tail}."
         )
     partition = as_partition(partition, mixture.num_components)
     total = float(prior_entropy(mixture, partition))

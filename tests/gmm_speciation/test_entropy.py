@@ -1,7 +1,10 @@
 """Class entropy: theorems first, numbers of the literature second."""
 
+import warnings
+
 import jax
 import jax.numpy as jnp
+import jaxtyping
 import numpy as np
 import pytest
 from theory_contracts import assert_within, random_mixtures
@@ -211,3 +214,17 @@ def test_points_that_coincide_keep_the_entropy_of_their_labels(num, precision):
     for criterion in (gs.transition_grid, gs.speciation_times):
         with pytest.raises(ValueError, match="Noise takes nothing from these classes"):
             criterion(mixture)
+
+
+@pytest.mark.parametrize("method", ["monte-carlo", "quasi-monte-carlo"])
+@pytest.mark.parametrize("number", [100.5, "many", 31, np.nan])
+def test_a_number_of_draws_is_a_whole_number(method, number, monkeypatch):
+    """Half a draw was taken in silence by one method, and a number of numpy's warned in another."""
+    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)  # as it is for users
+    mixture = gs.GaussianMixture.isotropic(2 * np.eye(3), 0.3)
+    with pytest.raises(ValueError, match=f"whole number of at least 32; got {number}"):
+        gs.class_entropy(mixture, 0.0, num_samples=number, method=method)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        found = gs.class_entropy(mixture, 0.0, num_samples=np.int64(64), method=method)
+    assert found.value == gs.class_entropy(mixture, 0.0, num_samples=64, method=method).value

@@ -174,7 +174,7 @@ def test_bad_input():
         interval_gain(2.0, [1.0, 8.0])
     with pytest.raises(ValueError, match="does not pass"):
         guided_curve(2.0, [1.0, 2.0]).crossing(0.5)
-    with pytest.raises(ValueError, match="2 classes"):
+    with pytest.raises(ValueError, match="`num_classes` must be a whole number of at least 2"):
         many.guided_classes(1, 2.0, [1.0], key=jax.random.key(0))
 
 

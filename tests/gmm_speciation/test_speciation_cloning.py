@@ -138,5 +138,5 @@ def test_bad_experiments_are_refused(key):
         run([11.0])
     with pytest.raises(ValueError, match="must be 'euler' or 'sde'"):
         run([1.0], method="ode")
-    with pytest.raises(ValueError, match="at least 2, for a standard error"):
+    with pytest.raises(ValueError, match="`num_pairs` must be a whole number of at least 2"):
         run([1.0], num_pairs=1)
