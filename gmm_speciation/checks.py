@@ -232,15 +232,15 @@ def as_count(x: Any, name: str, least: int = 1) -> int:
     return int(x)
 
 
-def expect(x: Any, kind: Any) -> Any:
-    """`x`, if it is of this kind, a class or a union of some.
+def expect(x: Any, kind: Any, remedy: str = "") -> Any:
+    """`x`, if it is of this kind, a class or a union of some; `remedy` ends the error.
 
     Raises:
         TypeError: If it is of another.
     """
     if not isinstance(x, kind):
         names = " or ".join(f"`{one.__name__}`" for one in get_args(kind) or (kind,))
-        raise TypeError(f"Expected a {names}; got a {type(x).__name__}.")
+        raise TypeError(f"Expected a {names}; got a {type(x).__name__}. {remedy}".strip())
     return x
 
 

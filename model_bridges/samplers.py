@@ -27,7 +27,7 @@ from torch import Tensor
 from gmm_speciation.guidance.posteriors import check_classes
 from gmm_speciation.progress import Parts, Progress, listening
 from gmm_speciation.tracking import Variance, reverse_kernel
-from model_bridges.denoisers.base import Label
+from model_bridges.denoisers.base import Label, own_mean
 from model_bridges.denoisers.devices import beside, normal
 from model_bridges.guidance import Guidance, denoise_at
 
@@ -112,12 +112,12 @@ def sample(
 
     def mean(x: Tensor, sigma: float, state: Any) -> tuple[Tensor, Any]:
         if guidance is None:
-            return denoiser(x, sigma, label), state
+            return own_mean(denoiser, x, sigma, label), state
         return guidance.step(state, x, sigma, denoise_at(denoiser, x, sigma))  # type: ignore[arg-type]
 
     def mean_again(x: Tensor, sigma: float, state: Any) -> Tensor:
         if guidance is None:
-            return denoiser(x, sigma, label)
+            return own_mean(denoiser, x, sigma, label)
         return guidance.again(state, x, sigma, denoise_at(denoiser, x, sigma))  # type: ignore[arg-type]
 
     place = beside(denoiser) if device is None else device

@@ -28,7 +28,7 @@ from model_bridges.classes.names import ClassNames
 from model_bridges.denoisers.arrays import as_labels
 from model_bridges.denoisers.base import UNCONDITIONAL_NETWORK, Denoiser
 from model_bridges.denoisers.base import Reference as Unconditional
-from model_bridges.denoisers.checks import class_weights, in_turn
+from model_bridges.denoisers.checks import check_denoiser, class_weights, in_turn
 from model_bridges.denoisers.counted import CountingDenoiser
 from model_bridges.guidance import Guidance
 from model_bridges.images.labelled import LabelledImages
@@ -352,6 +352,7 @@ def study_denoiser(
         say: Called with one line when a batch had to be split.
         **known: Fields of `StudiedModel` that are known better.
     """
+    check_denoiser(denoiser)
     numbers = tuple(map(str, range(denoiser.num_classes)))
     own: dict[str, Any] = {"class_names": tuple(getattr(denoiser, "class_names", None) or numbers)}
     if hasattr(denoiser, "encode"):

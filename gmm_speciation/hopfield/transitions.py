@@ -78,7 +78,8 @@ def pattern_transitions(
     """
     mixture = empirical(as_patterns(patterns))
     square = float(mean_squared_distance(patterns))
-    if not square > 0:
+    spectral = spectral_point(between_class_eigenvalue(mixture)).log_snr
+    if spectral is None or not square > 0:  # by rounding one may say so and the other not
         raise ValueError(
             f"`patterns` must not all be the same; got {mixture.num_components} copies of one."
         )
@@ -87,8 +88,6 @@ def pattern_transitions(
     coldest = max(float(found[0]) + shift, np.log(_coldest(mixture.num_components)))
     grid = np.linspace(coldest, np.log(_HOTTEST), _POINTS) - shift
     curve = entropy_curve(mixture, grid, num_samples=num_samples, key=key)
-    spectral = spectral_point(between_class_eigenvalue(mixture)).log_snr
-    assert spectral is not None  # patterns that are all the same are refused above
     moved = eqx.tree_at(lambda one: one.log_snr, curve, curve.log_snr + shift)
     return _read(moved, float(np.exp(float(spectral.value) + shift)))
 

@@ -15,6 +15,7 @@ soft labels `(B, C)` where the model can take them, or `UNCONDITIONAL`; all of t
 
 import abc
 import copy
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Protocol, final, runtime_checkable
@@ -215,6 +216,13 @@ def own_raw(denoiser: Denoiser, x: States, sigma: Sigma, label: Label) -> Float[
     A network may work in place, and one that was captured or bound writes every output to one buffer.
     """
     return denoiser.raw(as_states(x, "`x`").clone(), sigma, label).clone()
+
+
+def own_mean(
+    denoiser: Callable[..., Tensor], x: Float[Tensor, "B *event"], sigma: Sigma, label: Any
+) -> Float[Tensor, "B *event"]:
+    """The posterior mean, likewise."""
+    return denoiser(x.clone(), sigma, label).clone()
 
 
 def class_raw(

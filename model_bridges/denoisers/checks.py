@@ -8,6 +8,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from gmm_speciation.checks import expect
 from model_bridges.denoisers.arrays import as_labels, as_levels, as_states
 from model_bridges.denoisers.base import Denoiser
 
@@ -38,33 +39,34 @@ def check_levels(sigmas: Any, sigma_range: tuple[float, float]) -> Float[np.ndar
 
 
 def check_denoiser(denoiser: Any) -> None:
-    """Raises:
-    ValueError: If something is no `Denoiser`.
+    """Refuse what is no `Denoiser`.
+
+    Raises:
+        TypeError: If it is none; it says how to make one.
     """
-    if not isinstance(denoiser, Denoiser):
-        raise ValueError(
-            f"Expected a denoiser, with what the protocol `Denoiser` names; got a "
-            f"{type(denoiser).__name__}. Wrap what your network predicts, by `mb.from_epsilon`, "
-            "`mb.from_velocity`, `mb.from_x0` or `mb.from_flow`, or take a model's `.denoiser`."
-        )
+    expect(
+        denoiser,
+        Denoiser,
+        "Wrap what your network predicts, by `mb.from_epsilon`, `mb.from_velocity`, `mb.from_x0` or "
+        "`mb.from_flow`, or take a model's `.denoiser`.",
+    )
 
 
 def check_named(partitions: Any) -> None:
-    """Raises:
-    ValueError: If groupings of the classes have no names.
+    """Refuse groupings of the classes that have no names.
+
+    Raises:
+        TypeError: If they have none.
     """
-    if not isinstance(partitions, Mapping):
-        raise ValueError(
-            f"`partitions` must be groupings by name, such as {{'animals': [0, 0, 1]}}; got a "
-            f"{type(partitions).__name__}."
-        )
+    expect(partitions, Mapping, "`partitions` are groupings by name, as {'animals': [0, 0, 1]}.")
 
 
 def class_weights(prior: Any, denoiser: Denoiser) -> Float[np.ndarray, " K"]:
     """Weights of the classes: those given, else the model's `class_prior`, else equal ones.
 
     Raises:
-        ValueError: If they are not K non-negative numbers that sum to 1, or as `check_denoiser`.
+        ValueError: If they are not K non-negative numbers that sum to 1.
+        TypeError: As `check_denoiser`.
     """
     check_denoiser(denoiser)
     num_classes = denoiser.num_classes
@@ -98,7 +100,8 @@ def check_data(
     """Data and labels of numpy or torch as tensors, if they fit a model.
 
     Raises:
-        ValueError: If a shape, a dtype, a value or a label does not fit, or as `check_denoiser`.
+        ValueError: If a shape, a dtype, a value or a label does not fit.
+        TypeError: As `check_denoiser`.
     """
     check_denoiser(denoiser)
     x0 = as_states(x0, name)

@@ -156,14 +156,14 @@ def probe(denoiser: CountingDenoiser, device: torch.device | str = "cpu") -> lis
     In the middle of the trained range of each class up to `PROBE_CLASSES`, of more classes of as many, evenly
     spread; elsewhere of two; everywhere of the whole. Mean and size of every answer.
     """
-    rng = np.random.default_rng(20240607)
-    noise = torch.from_numpy(rng.standard_normal((PROBE_IMAGES, *denoiser.event_shape))).to(device)
+    normals = np.random.default_rng(20240607).standard_normal((PROBE_IMAGES, *denoiser.event_shape))
+    noise = brought(denoiser, torch.from_numpy(normals).to(device))
     asked = np.linspace(0, denoiser.num_classes - 1, min(denoiser.num_classes, PROBE_CLASSES))
+    pairs = torch.from_numpy(asked.round().astype(int)).to(noise.device).split(PROBE_IMAGES)
     whole: list[Label] = [UNCONDITIONAL] if denoiser.has_unconditional else []
     answers: list[float] = []
     for place, sigma in enumerate(_probe_levels(denoiser)):
-        x = brought(denoiser, float(sigma) * noise)
-        pairs = torch.from_numpy(asked.round().astype(int)).to(x.device).split(PROBE_IMAGES)
+        x = float(sigma) * noise
         chosen = pairs if place == PROBE_LEVELS // 2 else pairs[place % len(pairs) :][:1]
         for label in [*chosen, *whole]:  # batches that any machine can hold
             states = x[: len(label)] if isinstance(label, Tensor) else x

@@ -11,7 +11,7 @@ from typing import Any, Literal, NoReturn
 
 import numpy as np
 
-from gmm_speciation.checks import as_axis
+from gmm_speciation.checks import as_axis, expect
 from gmm_speciation.curves import EntropyCurve
 from gmm_speciation.estimate import Estimate, in_digits
 
@@ -39,12 +39,10 @@ def guidance_interval(curve: EntropyCurve, mass: float = 0.8) -> "GuidanceInterv
     """The noise levels `(sigma_low, sigma_high)` between which the share `mass` is decided.
 
     Raises:
-        ValueError: If this is no curve, `mass` is not inside (0, 1), or the grid ends inside the window.
+        ValueError: If `mass` is not inside (0, 1), or the curve's grid ends inside the window.
+        TypeError: If this is no curve.
     """
-    if not isinstance(curve, EntropyCurve):
-        raise ValueError(
-            f"Expected an `EntropyCurve`, as `mb.entropy_curve` gives; got a {type(curve).__name__}."
-        )
+    expect(curve, EntropyCurve, "`mb.entropy_curve` gives one.")
     return GuidanceInterval(curve.window(mass).sigma)
 
 

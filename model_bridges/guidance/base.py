@@ -14,7 +14,7 @@ from torch import Tensor
 
 from gmm_speciation.guidance import AbstractGuidance as Guidance
 from gmm_speciation.guidance.posteriors import check_classes
-from model_bridges.denoisers.base import UNCONDITIONAL, Denoiser, Label, Sigma
+from model_bridges.denoisers.base import UNCONDITIONAL, Denoiser, Label, Sigma, own_mean
 from model_bridges.pipelines.schedulers import Level
 
 Class = int | Int[Tensor, " B"] | None  # one for all states, one a state, or the whole law
@@ -39,7 +39,7 @@ def denoise_at(denoiser: Denoiser, x: Float[Tensor, "B *event"], sigma: float) -
             given = label.to(x.device)
         else:
             given = torch.full((len(x),), label, device=x.device)
-        output = denoiser(x, sigma, given)
+        output = own_mean(denoiser, x, sigma, given)
         known.append((label.clone() if isinstance(label, Tensor) else label, output))
         return output
 

@@ -113,7 +113,9 @@ class _Run:
     """One run folder, opened by one process."""
 
     def __init__(self, job: Job, folder: Path, say: Callable[[str], object]):
-        self.job, self.folder, self.say = job, check_directory(folder), say
+        self.job, self.folder, self.say = job, folder, say
+        if not folder.is_dir():  # one that is there may be finished, and only be read
+            check_directory(folder)
         # Through JSON and back, as it will be compared.
         settings = json.loads(json.dumps(job.settings() | {"versions": versions()}))
         stored = self._agree(settings)

@@ -22,7 +22,7 @@ from gmm_speciation.partitions import Partition
 from gmm_speciation.progress import Parts, Progress
 from gmm_speciation.tracking import reverse_kernel
 from model_bridges.denoisers.arrays import Labels, as_labels
-from model_bridges.denoisers.base import Denoiser, Sigma, Unconditional
+from model_bridges.denoisers.base import Denoiser, Sigma, Unconditional, own_mean
 from model_bridges.denoisers.checks import check_levels, class_weights
 from model_bridges.denoisers.devices import brought
 from model_bridges.tracking.forward import track
@@ -62,10 +62,10 @@ def generate_paths(
         path = [float(sigmas[-1]) * noise()]
         for i in range(len(sigmas) - 1, 0, -1):
             sigma, cleaner = float(sigmas[i]), float(sigmas[i - 1])
-            denoised = denoiser(path[-1], sigma, label)
+            denoised = own_mean(denoiser, path[-1], sigma, label)
             mean, variance = reverse_kernel(path[-1], denoised, sigma, cleaner)
             path.append(mean + variance**0.5 * noise())
-        ends.append(denoiser(path[-1], float(sigmas[0]), label))
+        ends.append(own_mean(denoiser, path[-1], float(sigmas[0]), label))
         states.append(torch.stack(path[::-1]))
     return torch.cat(states, 1), torch.cat(ends)
 

@@ -15,6 +15,9 @@ import model_bridges as mb
 from model_bridges.denoisers.base import Wrapped
 from model_bridges.denoisers.counted import CountingDenoiser
 from model_bridges.edm2 import EDM2Network
+from model_bridges.guidance import ClassifierFree
+from model_bridges.samplers import sample
+from model_bridges.tracking.generated import generate_paths
 
 
 def linear(**changes) -> mb.NetworkDenoiser:
@@ -209,22 +212,25 @@ class Foreign:
         return getattr(self.denoiser, name)
 
     def raw(self, x, sigma, label):
-        return self.function(x, torch.as_tensor(sigma).expand(len(x)), label)
+        return self.function(x, self.levels(x, sigma), label)
 
     def __call__(self, x, sigma, label):
-        skip, out = self.coefficients(torch.as_tensor(sigma).expand(len(x)))
-        return skip[:, None] * x + out[:, None] * self.raw(x.clone(), sigma, label)
+        """As careless with the posterior mean as its network is with the output."""
+        skip, out = (c[:, None] for c in self.coefficients(self.levels(x, sigma)))
+        given = x.clone()
+        output = self.raw(x, sigma, label)
+        return torch.add(skip * given, out * output, out=output)
+
+    @staticmethod
+    def levels(x, sigma):
+        return torch.as_tensor(sigma, dtype=torch.float64).expand(len(x))
 
 
 BUFFER = torch.zeros(2048, 64, dtype=torch.float64)
 
 
-@pytest.mark.parametrize("foreign", [False, True])
-@pytest.mark.parametrize("estimator", ["tracking", "gap", "gap-unconditional", "clones", "elbo"])
-@pytest.mark.parametrize("kind", ["one buffer", "in place"])
-def test_networks_that_write_where_they_like_have_the_same_curves(kind, estimator, foreign):
-    """Captured graphs and bound engines give every output in one buffer; others work on their input."""
-    exact = mb.mixture_denoiser(ten_classes("isotropic"))
+def careless(exact, kind, foreign):
+    """The same model, with every output in one buffer, as of captured graphs, or working on its input."""
 
     def one_buffer(x, sigma, label):
         BUFFER[: len(x)] = exact.raw(x, sigma, label)
@@ -235,31 +241,73 @@ def test_networks_that_write_where_they_like_have_the_same_curves(kind, estimato
         x.zero_()
         return output
 
-    careless = replace(exact, raw_function=one_buffer if kind == "one buffer" else in_place)
-    careless = Foreign(careless) if foreign else careless
+    model = replace(exact, raw_function=one_buffer if kind == "one buffer" else in_place)
+    return Foreign(model) if foreign else model
+
+
+@pytest.mark.parametrize("foreign", [False, True])
+@pytest.mark.parametrize("estimator", ["tracking", "gap", "gap-unconditional", "clones", "elbo"])
+@pytest.mark.parametrize("kind", ["one buffer", "in place"])
+def test_networks_that_write_where_they_like_have_the_same_curves(kind, estimator, foreign):
+    exact = mb.mixture_denoiser(ten_classes("isotropic"))
     x0, labels = draw(ten_classes("isotropic"), 12, 0)
     options = {"estimator": estimator, "sigmas": [0.05, 0.3, 1.0, 5.0, 40.0]}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        found, truth = (mb.entropy_curve(d, x0, labels, **options) for d in (careless, exact))
-    close = {"rtol": 1e-7, "atol": 1e-9}
+        found, truth = (
+            mb.entropy_curve(model, x0, labels, **options)
+            for model in (careless(exact, kind, foreign), exact)
+        )
+    close = {"rtol": 1e-10, "atol": 1e-12}
     np.testing.assert_allclose(found.entropy.value, truth.entropy.value, **close)
     np.testing.assert_allclose(found.rate.value, truth.rate.value, **close)
+
+
+@pytest.mark.parametrize("foreign", [False, True])
+@pytest.mark.parametrize("kind", ["one buffer", "in place"])
+def test_networks_that_write_where_they_like_have_the_same_samples(kind, foreign):
+    """Guided by two outputs, by two a step, and of trajectories that are drawn in several batches."""
+    exact = mb.mixture_denoiser(ten_classes("isotropic"), sigma_range=(0.05, 40.0))
+    model = careless(exact, kind, foreign)
+    x0, labels = draw(ten_classes("isotropic"), 12, 0)
+    close = {"rtol": 1e-10, "atol": 1e-12}
+    levels = torch.tensor([40.0, 2.0, 0.3, 0.05], dtype=torch.float64)
+    for way in ({"guidance": ClassifierFree(0, 2.0)}, {"label": labels}):
+        for method in ("ancestral", "probability-flow"):
+            drawn, truth = (
+                sample(
+                    one,
+                    x0.shape,
+                    levels,
+                    **way,
+                    method=method,
+                    generator=torch.Generator().manual_seed(0),
+                    dtype=torch.float64,
+                )
+                for one in (model, exact)
+            )
+            torch.testing.assert_close(drawn, truth, **close)
+    levels = np.array([0.05, 2.0, 40.0])
+    found = (generate_paths(one, labels, levels, (64,), 12, max_batch=5) for one in (model, exact))
+    for drawn, truth in zip(*found, strict=True):
+        torch.testing.assert_close(drawn, truth, **close)
     if not foreign:
-        noisy, levels = x0.clone(), torch.full((12,), 0.5, dtype=torch.float64)
-        check_denoiser(careless, noisy, 0.5, 1e-12)
-        careless(noisy, levels, labels)
+        noisy, level = x0.clone(), torch.full((12,), 0.5, dtype=torch.float64)
+        check_denoiser(model, noisy, 0.5, 1e-12)
+        model(noisy, level, labels)
         assert torch.equal(noisy, x0)
-        assert (levels == 0.5).all()
+        assert (level == 0.5).all()
 
 
 @pytest.mark.parametrize(
-    "layer", [torch.nn.Dropout(0.1), torch.nn.Dropout2d(0.1), torch.nn.BatchNorm1d(4)]
+    "layer",
+    [torch.nn.Dropout(0.1), torch.nn.Dropout2d(0.1), torch.nn.BatchNorm1d(4), nano(3, dropout=0.1)],
 )
 def test_a_network_in_training_mode_is_warned_of(layer):
-    network = torch.nn.Sequential(torch.nn.Linear(4, 4), torch.nn.Sequential(layer))
+    network = torch.nn.Sequential(torch.nn.Linear(4, 4), torch.nn.Sequential(layer.train()))
+    name = "Block" if isinstance(layer, EDM2Network) else type(layer).__name__
     options = {"num_classes": 2, "event_shape": (4,), "sigma_range": (0.1, 10.0)}
-    with pytest.warns(UserWarning, match=f"training mode and has a {type(layer).__name__}"):
+    with pytest.warns(UserWarning, match=f"training mode and has a {name}"):
         mb.from_x0(lambda x, s, label: network(x), **options)
     network.eval()
     with warnings.catch_warnings():

@@ -285,6 +285,18 @@ def test_a_model_that_differs_at_some_levels_is_another_model(at, tmp_path):
         run_job(work(function=tuned, sigmas=[0.1, 9.0]), tmp_path)
 
 
+def test_a_finished_run_is_read_where_nothing_can_be_written(tmp_path, monkeypatch, whole):
+    def refuse(*args, **kwargs):
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    run_job(Counting(), tmp_path / "run")
+    monkeypatch.setattr("tempfile.TemporaryFile", refuse)
+    monkeypatch.setattr(os, "fsync", refuse)
+    same_bits(run_job(Counting(), tmp_path / "run"), whole)
+    with pytest.raises(ValueError, match="Read-only"):
+        run_job(Counting(), tmp_path / "other")
+
+
 def test_a_full_disk_loses_nothing_that_is_finished(tmp_path, monkeypatch, whole):
     real, left = os.fsync, [6]
 

@@ -23,6 +23,7 @@ from model_bridges.entropy.windows import GuidanceInterval, guidance_interval
 from model_bridges.guidance import DynamicNegative, ExactPosterior, Guided, TrackedClasses
 from model_bridges.images.reading import read_parts
 from model_bridges.samplers import karras_sigmas, sample
+from model_bridges.studied import study_denoiser
 from model_bridges.tracking.calibration import calibration_error, reliability
 from model_bridges.tracking.forward import track
 from model_bridges.tracking.generated import generated_posterior
@@ -226,9 +227,10 @@ NOTHING = {
     "path of nothing": (lambda x, y: track(None, x, y), "got a NoneType"),
     "groups without names": (
         lambda x, y: track(denoiser(), x, y, partitions=[[0, 1, 1]]),
-        "by name",
+        "`partitions` are groupings by name",
     ),
     "samples of a denoiser": (lambda x, y: on_own_samples(denoiser(), 10), "got a NetworkDenoiser"),
+    "study of a function": (lambda x, y: study_denoiser(lambda *a: a[0], "m"), "got a function"),
     "interval of a list": (lambda x, y: guidance_interval([1, 2]), "got a list"),
     "estimator 3": (lambda x, y: entropy_curve(denoiser(), x, y, estimator=3), "must be one of"),
     "class prior of three": (lambda x, y: replace(denoiser(), class_prior=(0.5, 0.5)), "3 non-neg"),
@@ -243,5 +245,6 @@ NOTHING = {
 @pytest.mark.parametrize("what", NOTHING)
 def test_things_of_another_kind_are_refused_by_name(what):
     call, message = NOTHING[what]
-    with pytest.raises(ValueError, match=message):
+    kind = TypeError if message.startswith(("got a", "`partitions`")) else ValueError
+    with pytest.raises(kind, match=message):
         call(*data())
