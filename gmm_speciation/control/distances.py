@@ -7,7 +7,7 @@ from jaxtyping import Float, PRNGKeyArray
 from scipy import stats
 from scipy.interpolate import PchipInterpolator
 
-from gmm_speciation.checks import ArrayLike, as_points, expect
+from gmm_speciation.checks import ArrayLike, as_count, as_points, expect
 from gmm_speciation.covariances import product
 from gmm_speciation.mixtures import GaussianMixture
 
@@ -26,8 +26,7 @@ def sliced_wasserstein(
     x, y = as_points(x, "x"), as_points(y, "y")
     if x.shape != y.shape:
         raise ValueError(f"Samples must have one shape; got {x.shape} and {y.shape}.")
-    if num_directions < 1:
-        raise ValueError(f"`num_directions` must be at least 1; got {num_directions}.")
+    num_directions = as_count(num_directions, "num_directions")
     directions = jax.random.normal(key, (x.shape[1], num_directions))
     directions = directions / jnp.linalg.norm(directions, axis=0, keepdims=True)
     gap = jnp.sort(product(x, directions), 0) - jnp.sort(product(y, directions), 0)

@@ -24,6 +24,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, Int
 
+from gmm_speciation.checks import as_count
 from gmm_speciation.partitions import Partition
 from gmm_speciation.reading import read_json
 from model_bridges.classes.names import ClassNames
@@ -144,7 +145,7 @@ class ClassGroups:
         sizes = np.array([len(named) for named in self.named])
         if sizes.sum() <= max_classes:
             return replace(self, groups=self.named)
-        rng = np.random.default_rng([seed, index])
+        rng = np.random.default_rng([as_count(seed, "seed", 0), as_count(index, "index", 0)])
         counts = _allocate(sizes, max_classes)
         groups = tuple(
             tuple(named[place] for place in _systematic(len(named), count, rng))

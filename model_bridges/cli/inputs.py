@@ -7,14 +7,18 @@ classes (`classes.groups`), and only the groups are measured.
 
 import difflib
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+from jaxtyping import Float
 
 from gmm_speciation.partitions import Partition
 from gmm_speciation.progress import SILENT, Progress
 from model_bridges.classes.groups import ClassGroups, read_selection
 from model_bridges.cli.options import Study
+from model_bridges.denoisers.counted import CountingDenoiser
+from model_bridges.denoisers.weighted import Weighted
 from model_bridges.entropy.own_samples import on_own_samples
 from model_bridges.models import study
 from model_bridges.runs.folder import process_place, take_own_device
@@ -47,7 +51,8 @@ def studied_model(options: Study, *, split: bool = False, say: Say = SILENT.say)
         say: Called with one line when a batch had to be split.
 
     Raises:
-        ValueError: As `study`; if both data and samples are asked for, or neither is there.
+        ValueError: As `study`; if both data and samples are asked for, or neither is there; if
+            `--class-prior` is neither C weights nor `data`.
     """
     if options.data is not None and options.generate is not None:
         raise ValueError(
@@ -66,9 +71,26 @@ def studied_model(options: Study, *, split: bool = False, say: Say = SILENT.say)
         say=say,
         **{name: value for name, value in asked.items() if value},
     )
+    if options.class_prior is not None:
+        counted, weights = model.denoiser, _weights(options.class_prior, model)
+        inner = Weighted(counted.denoiser, tuple(float(w) for w in weights))
+        model = replace(model, denoiser=CountingDenoiser(inner, counted.say, counted.note))
     if options.generate is None:
         _ = model.averaged  # there are data, or it is said before anything long begins
     return model
+
+
+def _weights(text: str, model: StudiedModel) -> Float[np.ndarray, " C"]:
+    """What `--class-prior` says: numbers, or the shares of the data's labels."""
+    if text == "data":
+        labels = model.averaged.labels
+        return np.bincount(labels, minlength=len(model.class_names)) / len(labels)
+    try:
+        return np.array([float(word) for word in text.split(",")])
+    except ValueError:
+        raise ValueError(
+            f"`--class-prior` takes one weight a class, such as 0.2,0.3,0.5, or `data`; got {text!r}."
+        ) from None
 
 
 def with_samples(

@@ -41,6 +41,14 @@ class Study:
         int | None,
         typer.Option(metavar="N", help="Average over N samples of the model's own instead."),
     ] = None
+    class_prior: Annotated[
+        str | None,
+        typer.Option(
+            metavar="WEIGHTS",
+            help="Of the classes, such as 0.2,0.3,0.5, or `data`, the shares of its labels; by default "
+            "the model's own, else equal.",
+        ),
+    ] = None
     prompt: Annotated[
         list[str] | None, typer.Option(help="Class of a text-to-image model. Repeat it.")
     ] = None

@@ -33,7 +33,7 @@ from gmm_speciation.speciation import SpeciationPoint
 from model_bridges.crosscheck.checks import verdicts
 from model_bridges.crosscheck.criteria import both_sides, distribution_points, errors_of_fit
 from model_bridges.crosscheck.results import CrossCheck, VariableCheck
-from model_bridges.crosscheck.theory import FittedMixture
+from model_bridges.crosscheck.theory import FittedMixture, with_weights
 from model_bridges.crosscheck.tracked_job import tracked
 from model_bridges.denoisers.base import UNCONDITIONAL_NETWORK, Denoiser, Reference
 from model_bridges.denoisers.checks import check_levels
@@ -86,7 +86,8 @@ def compare(
     Args:
         denoiser: The model.
         data: Labelled images in the model's units.
-        mixture: The theory's side, one component a class, in the same units, flattened.
+        mixture: The theory's side, one component a class, in the same units, flattened. It is taken with the
+            class weights of the model.
         partitions: Groupings of the classes, by name; the single classes come by themselves.
         nested: Names of a coarse and a fine variable whose conditional entropy is shown too.
         class_name: What to call the single classes.
@@ -118,6 +119,7 @@ def compare(
         partitions=partitions,
         seed=seed,
     )
+    mixture = with_weights(mixture, given.prior)
     record = tracked(given, num_paths, folder, progress)
     groupings = {class_name: Partition.trivial(denoiser.num_classes), **partitions}
     sums = merged_posterior(record, data.images, groupings)

@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from gmm_speciation.checks import ArrayLike
 from gmm_speciation.curves import EntropyCurve
 from gmm_speciation.lookup import pick
 from gmm_speciation.mixtures import GaussianMixture
@@ -32,7 +33,7 @@ from model_bridges.crosscheck.criteria import jackknifed
 from model_bridges.crosscheck.theory import fit_of, fitted_mixture
 from model_bridges.denoisers.arrays import Images, Labels
 from model_bridges.denoisers.base import Denoiser
-from model_bridges.denoisers.checks import check_data
+from model_bridges.denoisers.checks import check_data, class_weights
 from model_bridges.entropy.curve import ESTIMATORS, data_of, entropy_curve
 from model_bridges.images.labelled import LabelledImages
 from model_bridges.studied import StudiedModel
@@ -98,7 +99,7 @@ def critical_times(
     return CriticalTimes(
         no_rate if method == "clones" else entropic_point(curve),
         half_entropy_point(curve),
-        *_spectral(model, x0, labels, partition, seed),
+        *_spectral(model, x0, labels, partition, seed, options.get("prior")),
         curve,
     )
 
@@ -109,11 +110,12 @@ def _spectral(
     labels: Labels | None,
     partition: Partition | Sequence[int] | None,
     seed: int,
+    prior: ArrayLike | None,
 ) -> tuple[SpeciationPoint, SpeciationPoint]:
     """Of the whole covariance and of the class means, by the mixture of the data where one can be fitted."""
     try:
         if isinstance(model, StudiedModel):
-            fit = fit_of(model, seed)
+            fit = fit_of(model, seed, prior)
         else:
             x0, labels = check_data(model, x0, labels)
             if labels is None:
@@ -121,7 +123,7 @@ def _spectral(
                 whole = sample_top_eigenvalue(x0.flatten(1).double().cpu().numpy())
                 return spectral_point(whole), unknown
             given = LabelledImages(x0, labels, "the data given")
-            fit = fitted_mixture(given, model.num_classes, model.sigma_range)
+            fit = fitted_mixture(given, class_weights(prior, model), model.sigma_range)
     except ValueError as error:  # too few data: what the model itself says stands
         return SpeciationPoint(None, str(error)), SpeciationPoint(None, str(error))
 

@@ -3,7 +3,8 @@
 For any q, `E[-log q(y | x_sigma)] >= H(C | x_sigma)`, with equality for the true posterior. Here q is
 a multilayer perceptron of `(c_in(sigma) x, log sigma)`, trained on noised training states and
 judged on noised held-out ones; it shares data with the diffusion model at most, and nothing else. The
-noise level is drawn so that log sigma is uniform over the model's range.
+noise level is drawn so that log sigma is uniform over the model's range. What is trained on has the class
+shares s of its images; under the class weights pi it is `q pi / s`, normalised (Saerens et al. 2002).
 """
 
 from collections.abc import Callable
@@ -36,6 +37,9 @@ class NoisyClassifier(nn.Module):
             nn.Dropout(DROPOUT),
             nn.Linear(WIDTH, num_classes),
         )
+        self.log_ratio = torch.zeros(
+            num_classes
+        )  # of class weights and shares of the training images
 
     def forward(
         self, x: Float[Tensor, "B *event"], sigma: Float[Tensor, " B"]
@@ -43,8 +47,10 @@ class NoisyClassifier(nn.Module):
         """`log q(c | x)`."""
         scale = torch.rsqrt(sigma**2 + self.sigma_data**2)[:, None]
         level = torch.log(sigma)[:, None] / 4
-        features = torch.cat([scale * x.flatten(1), level, torch.cos(level), torch.sin(level)], 1)
-        return torch.log_softmax(self.layers(features), 1)
+        features = torch.cat(
+            [scale * x.flatten(1).float(), level, torch.cos(level), torch.sin(level)], 1
+        )
+        return torch.log_softmax(self.layers(features) + self.log_ratio, 1)
 
 
 def train_noisy_classifier(
@@ -52,7 +58,7 @@ def train_noisy_classifier(
     labels: Int[Tensor, " N"],
     sigma_range: tuple[float, float],
     *,
-    num_classes: int,
+    prior: Float[np.ndarray, " C"],
     sigma_data: float,
     num_steps: int = 3000,
     seed: int = 0,
@@ -64,7 +70,7 @@ def train_noisy_classifier(
         images: Clean training states, in the units of sigma.
         labels: Their classes.
         sigma_range: log sigma is uniform between the logarithms of these.
-        num_classes: C.
+        prior: Class weights.
         sigma_data: Standard deviation of the states.
         num_steps: Optimiser steps.
         seed: Of initial weights, batches and noise; the caller's random state is left alone.
@@ -74,13 +80,13 @@ def train_noisy_classifier(
     told = listening(progress)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        model = NoisyClassifier(images[0].numel(), num_classes, sigma_data)
+        model = NoisyClassifier(images[0].numel(), len(prior), sigma_data)
         optimiser = torch.optim.AdamW(model.parameters(), lr=2e-3, weight_decay=1e-2)
         schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, num_steps)
         for step in range(num_steps):
             index = torch.randint(len(images), (BATCH,))
             sigma = torch.exp(low + (high - low) * torch.rand(BATCH))
-            clean = images[index].flatten(1)
+            clean = images[index].flatten(1).float()
             noisy = clean + sigma[:, None] * torch.randn_like(clean)
             loss = nn.functional.nll_loss(model(noisy, sigma), labels[index])
             optimiser.zero_grad()
@@ -88,6 +94,8 @@ def train_noisy_classifier(
             optimiser.step()
             schedule.step()
             told.part(step + 1, num_steps)
+    counts = torch.bincount(labels, minlength=len(prior))
+    model.log_ratio = torch.log(torch.as_tensor(prior) * len(labels) / counts).float()
     return model.eval().requires_grad_(False)
 
 

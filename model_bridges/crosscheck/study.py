@@ -23,6 +23,7 @@ from model_bridges.crosscheck.noisy_classifier import noisy_cross_entropy, train
 from model_bridges.crosscheck.results import CrossCheck
 from model_bridges.crosscheck.theory import fitted_mixture, mixture_log_posterior
 from model_bridges.denoisers.base import Denoiser
+from model_bridges.denoisers.checks import class_weights
 from model_bridges.entropy.own_samples import on_own_samples
 from model_bridges.images.labelled import LabelledImages
 from model_bridges.studied import StudiedModel
@@ -114,7 +115,7 @@ def crosscheck_model(
     progress.step("fitting the mixture")
     train = model.states(model.fitted, seed + 1)
     kind = settings.covariance or model.covariance
-    fit = fitted_mixture(train, denoiser.num_classes, denoiser.sigma_range, kind)
+    fit = fitted_mixture(train, class_weights(None, denoiser), denoiser.sigma_range, kind)
     groupings = dict(model.partitions if partitions is None else partitions)
     groupings.pop(model.class_name, None)
     every = {model.class_name: Partition.trivial(denoiser.num_classes), **groupings}
@@ -168,7 +169,7 @@ def _bounds(
         train.images,
         train.labels,
         model.denoiser.sigma_range,
-        num_classes=model.denoiser.num_classes,
+        prior=class_weights(None, model.denoiser),
         sigma_data=model.sigma_data or float(train.images.std()),
         num_steps=CLASSIFIER_STEPS,
         seed=seed,

@@ -15,7 +15,7 @@ How sure a fit is, a jackknife says: the same kind, rank and rho without each of
 """
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import jax
 import jax.numpy as jnp
@@ -23,13 +23,16 @@ import numpy as np
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from gmm_speciation.checks import ArrayLike
 from gmm_speciation.curves import EntropyCurve
 from gmm_speciation.entropy import entropy_curve
 from gmm_speciation.fitting import Scatter, best_shrinkage, dealt, fit
 from gmm_speciation.inference import log_class_posterior
 from gmm_speciation.mixtures import GaussianMixture
+from gmm_speciation.parameters import log_weights
 from gmm_speciation.partitions import Partition
 from gmm_speciation.speciation import between_class_eigenvalue
+from model_bridges.denoisers.checks import class_weights
 from model_bridges.denoisers.mixture import mixture_denoiser
 from model_bridges.denoisers.network import NetworkDenoiser
 from model_bridges.images.labelled import LabelledImages
@@ -71,7 +74,7 @@ class FittedMixture:
 
 def fitted_mixture(
     train: LabelledImages,
-    num_classes: int,
+    prior: Float[np.ndarray, " C"],
     sigma_range: tuple[float, float],
     covariance: str | None = None,
 ) -> FittedMixture:
@@ -79,7 +82,7 @@ def fitted_mixture(
 
     Args:
         train: The states; some of every class.
-        num_classes: C.
+        prior: Class weights, which the mixture has as well; the states may have other shares.
         sigma_range: Noise levels of the model.
         covariance: One of `KINDS` but "low-rank"; chosen by noised likelihood if None.
 
@@ -87,7 +90,7 @@ def fitted_mixture(
         ValueError: If a class has too few states, or the kind is unknown.
     """
     x = train.images.flatten(1).double().cpu().numpy()
-    labels = train.labels.cpu().numpy()
+    labels, num_classes = train.labels.cpu().numpy(), len(prior)
     counts = np.bincount(labels, minlength=num_classes)
     least = 2 if covariance is not None else FEWEST
     if len(counts) > num_classes or counts.min() < least:
@@ -101,16 +104,22 @@ def fitted_mixture(
     elif covariance != "isotropic":
         rho, _ = best_shrinkage(x, labels, covariance)
 
+    def fit_to(kept: np.ndarray | slice) -> GaussianMixture:
+        found = fit(x[kept], labels[kept], covariance, rank=rank, shrinkage=rho)
+        return with_weights(found, prior)
+
     def refits() -> Iterator[GaussianMixture]:
         part = dealt(labels, NUM_PARTS)
-        for one in range(NUM_PARTS):
-            kept = part != one
-            yield fit(x[kept], labels[kept], covariance, rank=rank, shrinkage=rho)
+        return (fit_to(part != one) for one in range(NUM_PARTS))
 
-    few = counts.min() < FEWEST or x.size > MOST_REFITTED
-    mixture = fit(x, labels, covariance, rank=rank, shrinkage=rho)
-    again = None if few else refits
-    return FittedMixture(mixture, covariance, rho, train.law, len(x), rank, scores, again)
+    again = None if counts.min() < FEWEST or x.size > MOST_REFITTED else refits
+    whole = fit_to(slice(None))
+    return FittedMixture(whole, covariance, rho, train.law, len(x), rank, scores, again)
+
+
+def with_weights(mixture: GaussianMixture, prior: Float[np.ndarray, " K"]) -> GaussianMixture:
+    """The same components with other weights."""
+    return replace(mixture, log_weights=log_weights(prior, mixture.offsets))
 
 
 def _chosen(
@@ -167,15 +176,17 @@ def mixture_log_posterior(
     return np.asarray(log_class_posterior(noisy, jnp.asarray(x.flatten(1).double().numpy())))
 
 
-def fit_of(model: StudiedModel, seed: int = 0) -> FittedMixture:
+def fit_of(model: StudiedModel, seed: int = 0, prior: ArrayLike | None = None) -> FittedMixture:
     """The mixture of a model's training states; encoders draw from the seed that follows.
+
+    Its class weights are `prior`, by default the model's.
 
     Raises:
         ValueError: As `fitted_mixture`.
     """
     return fitted_mixture(
         model.states(model.fitted, seed + 1),
-        model.denoiser.num_classes,
+        class_weights(prior, model.denoiser),
         model.denoiser.sigma_range,
         model.covariance,
     )

@@ -25,6 +25,7 @@ import torch
 from jaxtyping import Bool, Float, Shaped
 from torch import Tensor
 
+from gmm_speciation.checks import as_count
 from model_bridges.denoisers.arrays import as_levels, as_states, levels_of
 from model_bridges.denoisers.devices import Placement, placed
 
@@ -247,8 +248,7 @@ def class_raw(
             denoiser.
         NotFiniteError: If an output is NaN or infinite.
     """
-    if max_batch < 1:
-        raise ValueError(f"`max_batch` must be at least 1; got {max_batch}.")
+    max_batch = as_count(max_batch, "max_batch")
     levels = levels_of(sigma, len(x))
     if wanted is not None and wanted.shape != (len(x), denoiser.num_classes):
         raise ValueError(

@@ -77,6 +77,7 @@ class NetworkDenoiser(Factored):
                     f"`{name}` must be whole numbers; got {getattr(self, name)!r}, "
                     f"{type(getattr(self, name)).__name__}."
                 )
+        object.__setattr__(self, "event_shape", tuple(self.event_shape))
         ends = np.array(self.sigma_range)
         if ends.shape != (2,) or not 0 < ends[0] < ends[1] < math.inf:
             raise ValueError(

@@ -125,7 +125,6 @@ def _wrap(
             ) from error
 
     settings = {"outside": "refuse", **options}
-    settings["event_shape"] = tuple(settings["event_shape"])
     return NetworkDenoiser(raw, COEFFICIENTS[predicts], sigma_range=native.sigma_range, **settings)
 
 

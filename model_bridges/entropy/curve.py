@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
+from gmm_speciation.checks import as_count
 from gmm_speciation.curves import EntropyCurve
 from gmm_speciation.lookup import pick
 from gmm_speciation.partitions import Partition
@@ -144,7 +145,7 @@ def data_of(
     if isinstance(model, StudiedModel):
         if x0 is not None or labels is not None:
             raise ValueError("A StudiedModel brings its data; give it others by `with_data`.")
-        data = model.states(model.averaged, seed)
+        data = model.states(model.averaged, as_count(seed, "seed", 0))
         if isinstance(partition, str):
             partition = pick(partition, model.partitions, "grouping")
         return model.denoiser, data.images, data.labels, partition

@@ -18,6 +18,7 @@ from numpy.typing import ArrayLike
 from scipy.special import xlogy
 from torch import Tensor
 
+from gmm_speciation.checks import as_count
 from gmm_speciation.partitions import Partition, as_partition
 from model_bridges.denoisers.arrays import Images, Labels
 from model_bridges.denoisers.base import UNCONDITIONAL, Denoiser, Label, own_raw
@@ -208,7 +209,7 @@ def problem(
         raise ValueError(f"An error bar needs at least two images in `x0`; got {len(x0)}.")
     filling = min(LARGEST_CHUNK, BATCH // denoiser.num_classes)  # no matter which machine
     size = default_chunk_size(len(x0), filling=filling) if chunk_size is None else chunk_size
-    if size < 1 or size >= len(x0):
+    if size >= len(x0):
         raise ValueError(
             f"`chunk_size` must leave two chunks of {len(x0)} images or more; got {size}."
         )
@@ -220,9 +221,9 @@ def problem(
         None if sigmas is None else check_levels(sigmas, denoiser.sigma_range),
         class_weights(prior, denoiser),
         named_partitions(partitions, denoiser.num_classes),
-        seed,
-        size,
-        max_batch,
+        as_count(seed, "seed", 0),
+        as_count(size, "chunk_size"),
+        as_count(max_batch, "max_batch"),
     )
 
 

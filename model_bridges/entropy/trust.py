@@ -53,7 +53,7 @@ LABELS = (
 )
 SHARES = (
     "The curve is that of no distribution: posteriors begin with the class weights, and averages run over "
-    "these labels. Give `prior=` the shares of the data, or a `class_prior` to the model, or take of every "
+    "these labels. Give `prior=` or `--class-prior` the shares of the data, or take of every "
     "class as many images as its weight says"
 )
 TWO_NETWORKS = (

@@ -24,6 +24,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from gmm_speciation.checks import as_count
 from model_bridges.denoisers.network import NetworkDenoiser
 from model_bridges.denoisers.parametrisation import from_epsilon, from_flow, from_velocity, from_x0
 from model_bridges.pipelines.families import FAMILIES, Family, Rows
@@ -177,8 +178,7 @@ def _denoiser(
     max_batch: int,
     options: dict[str, Any],
 ) -> LatentDiffusion | NetworkDenoiser:
-    if max_batch < 1:
-        raise ValueError(f"`max_batch` must be at least 1; got {max_batch}.")
+    as_count(max_batch, "max_batch")
     parametrisation = _parametrisation(opened.scheduler)
     family = opened.family
     event_shape = opened.event_shape(size)

@@ -30,6 +30,7 @@ from jaxtyping import Float, Int
 from numpy.typing import ArrayLike
 from torch import Tensor
 
+from gmm_speciation.checks import as_count
 from gmm_speciation.partitions import Partition, as_partition
 from gmm_speciation.progress import Parts, Progress, listening
 from model_bridges.denoisers.arrays import Images, Labels, as_states
@@ -119,8 +120,8 @@ def track(
     check_named(partitions or {})
     chosen = {n: as_partition(p, num_classes) for n, p in (partitions or {}).items()}
     x0, labels = check_data(denoiser, x0, labels)
-    if num_paths < 1:
-        raise ValueError(f"`num_paths` must be at least 1; got {num_paths}.")
+    num_paths, max_batch = as_count(num_paths, "num_paths"), as_count(max_batch, "max_batch")
+    seed = as_count(seed, "seed", 0)
     if not 0 <= drop_below < 1 / num_classes:
         raise ValueError(
             f"`drop_below` must lie in [0, {1 / num_classes:.3g}), below equal odds of {num_classes} "

@@ -18,6 +18,7 @@ from jaxtyping import Float, Int
 from numpy.typing import ArrayLike
 from torch import Tensor
 
+from gmm_speciation.checks import as_count
 from gmm_speciation.partitions import Partition
 from gmm_speciation.progress import Parts, Progress
 from gmm_speciation.tracking import reverse_kernel
@@ -48,7 +49,7 @@ def generate_paths(
     The noise depends on `seed` and the index of the trajectory alone, `first` being that of the first.
     """
     states, ends = [], []
-    for start in range(0, num_paths, max_batch):
+    for start in range(0, num_paths, as_count(max_batch, "max_batch")):
         index = range(start, min(start + max_batch, num_paths))
         generators = [np.random.default_rng([seed, 0x6E, first + i]) for i in index]
         label = labels
@@ -101,8 +102,7 @@ def generated_posterior(
     Raises:
         ValueError: If a number, the labels, the prior or a partition does not fit the model.
     """
-    if num_paths < 1:
-        raise ValueError(f"`num_paths` must be at least 1; got {num_paths}.")
+    num_paths, seed = as_count(num_paths, "num_paths"), as_count(seed, "seed", 0)
     weights = class_weights(prior, denoiser)
     if labels is None:
         rows = [np.random.default_rng([seed, 0x6C, first + i]) for i in range(num_paths)]

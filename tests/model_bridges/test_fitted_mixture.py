@@ -19,6 +19,10 @@ def of(x, labels):
     return LabelledImages(torch.from_numpy(x), torch.from_numpy(labels), "draws")
 
 
+def equal(classes):
+    return np.full(classes, 1 / classes)
+
+
 def drawn(kind, num=400, dim=12, classes=3, seed=0):
     """Draws whose covariances are of a known kind."""
     rng = np.random.default_rng(seed)
@@ -40,7 +44,7 @@ def drawn(kind, num=400, dim=12, classes=3, seed=0):
 
 @pytest.mark.parametrize("kind", ["isotropic", "diagonal", "rank 1", "full"])
 def test_the_kind_that_made_the_data_is_chosen(kind):
-    found = fitted_mixture(of(*drawn(kind)), 3, RANGE)
+    found = fitted_mixture(of(*drawn(kind)), equal(3), RANGE)
     name = found.covariance if found.rank is None else f"rank {found.rank}"
     assert name == kind, found.scores
     assert max(found.scores, key=found.scores.get) == kind
@@ -59,7 +63,7 @@ def test_many_dimensions_and_few_images():
         along = 30 * rng.normal(size=(len(labels), 1)) * factors[labels]
         return means[labels] + along + 0.3 * rng.normal(size=(len(labels), dim))
 
-    found = fitted_mixture(of(draw(labels), labels), classes, RANGE)
+    found = fitted_mixture(of(draw(labels), labels), equal(classes), RANGE)
     assert "full" not in found.scores
     assert found.mixture.dim == dim
     test = torch.from_numpy(draw(labels))
@@ -77,7 +81,7 @@ def test_a_bound_behaves_at_small_noise_where_full_covariances_do_not():
     labels, means = np.arange(48) % 4, 0.8 * rng.normal(size=(4, 30))
     train, test = (means[labels] + rng.normal(size=(48, 30)) for _ in range(2))
     mixtures = {
-        "chosen": fitted_mixture(of(train, labels), 4, RANGE).mixture,
+        "chosen": fitted_mixture(of(train, labels), equal(4), RANGE).mixture,
         "full": fit(train, labels, "full", shrinkage=1e-3),
     }
     losses = {}
@@ -90,9 +94,9 @@ def test_a_bound_behaves_at_small_noise_where_full_covariances_do_not():
 def test_too_few_states_are_refused():
     x, labels = drawn("isotropic", 9)
     with pytest.raises(ValueError, match="at least 4 training states of each of 3 classes"):
-        fitted_mixture(of(x, labels), 3, RANGE)
+        fitted_mixture(of(x, labels), equal(3), RANGE)
     with pytest.raises(ValueError, match="has 0 of class 3"):
-        fitted_mixture(of(*drawn("isotropic")), 4, RANGE)
+        fitted_mixture(of(*drawn("isotropic")), equal(4), RANGE)
 
 
 def test_the_error_of_a_fit_is_the_spread_of_fits_to_other_draws():
@@ -104,7 +108,7 @@ def test_the_error_of_a_fit_is_the_spread_of_fits_to_other_draws():
     places, errors = [], []
     for dataset in range(10):
         x = 2 * np.eye(4)[labels] + 0.7 * rng.normal(size=(90, 4))
-        found = fitted_mixture(of(x, labels), 3, RANGE, "isotropic")
+        found = fitted_mixture(of(x, labels), equal(3), RANGE, "isotropic")
         curve = entropy_curve(found.mixture, log_snr, num_samples=512)
         points = mixture_points(found.mixture, partition, curve, 512, 0)
         places.append([float(points[name].log_snr.value) for name in names])

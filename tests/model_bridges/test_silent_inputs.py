@@ -248,3 +248,28 @@ def test_things_of_another_kind_are_refused_by_name(what):
     kind = TypeError if message.startswith(("got a", "`partitions`")) else ValueError
     with pytest.raises(kind, match=message):
         call(*data())
+
+
+COUNTED = {  # functions of noise and of batches
+    "curve": lambda x, y, **given: entropy_curve(denoiser(), x, y, **given),
+    "curve of a folder": lambda x, y, **given: entropy_curve(
+        denoiser(), x, y, estimator="elbo", **given
+    ),
+    "path": lambda x, y, **given: track(denoiser(), x, y, **given),
+    "own path": lambda x, y, **given: generated_posterior(denoiser(), 4, **given),
+}
+
+
+@pytest.mark.parametrize("what", COUNTED)
+@pytest.mark.parametrize("number", [-1, 1.5, None, "a"])
+@pytest.mark.parametrize("name", ["seed", "max_batch"])
+def test_seeds_and_batches_are_whole_numbers(what, number, name):
+    says = f"`{name}` must be a whole number of at least .; got {number}"
+    with pytest.raises(ValueError, match=says):
+        COUNTED[what](*data(), **{name: number})
+
+
+@pytest.mark.parametrize("shape", [2, "ab", (1, 2.0)])
+def test_the_shape_of_a_state_is_whole_numbers(shape):
+    with pytest.raises(ValueError, match="`event_shape` must be whole numbers"):
+        from_x0(lambda x, *_: x, num_classes=2, event_shape=shape)

@@ -19,6 +19,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from gmm_speciation.checks import as_count
 from model_bridges.checkpoints.errors import CheckpointError
 from model_bridges.checkpoints.tensors import read_tensors, write_tensors
 from model_bridges.digits.training.recipe import Recipe
@@ -63,8 +64,7 @@ class Run:
             ValueError: If `checkpoint_every < 1`.
             CheckpointError: If the checkpoint is unreadable or belongs to another recipe.
         """
-        if checkpoint_every < 1:
-            raise ValueError(f"`checkpoint_every` must be at least 1; got {checkpoint_every}.")
+        as_count(checkpoint_every, "checkpoint_every")
         if checkpoint.exists():
             self.restore(checkpoint)
         stream, num_steps = self.recipe.roles.index(self.role), self.recipe.steps(self.role)

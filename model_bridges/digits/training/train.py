@@ -18,6 +18,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from gmm_speciation.checks import as_count
 from gmm_speciation.files import write_text
 from gmm_speciation.progress import Progress
 from gmm_speciation.reporting.bars import progress as progress_on_stderr
@@ -176,8 +177,7 @@ def train(
         ValueError: If a setting is not valid.
         CheckpointError: If a checkpoint in `out_dir` is damaged or belongs to another recipe.
     """
-    if per_class < 1:
-        raise ValueError(f"`per_class` must be at least 1; got {per_class}.")
+    as_count(per_class, "per_class")
     folder, recipe = Path(out_dir), training.recipe
     states = {role: folder / f"checkpoint-{role}.safetensors" for role in recipe.roles}
     for role, state in states.items():
