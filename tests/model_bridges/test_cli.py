@@ -38,10 +38,12 @@ def test_help_loads_neither_jax_nor_torch():
     assert done.stdout.splitlines()[-1] == "0 []"
 
 
-def test_the_main_job_end_to_end(tmp_path, capsys):
+def test_the_main_job_end_to_end(tmp_path, capsys, monkeypatch):
     """A small run of the real command on the shipped model: every file of the report, a table."""
+    from model_bridges.crosscheck import study
     from model_bridges.digits import load_digits
 
+    monkeypatch.setattr(study, "CLASSIFIER_STEPS", 60)  # nothing is said of the classifier
     digits = load_digits()
     pixels = digits.to_pixels(digits.held_out_images[:20])[:, 0].round().numpy()
     labels = digits.held_out_labels[:20].numpy()
