@@ -19,8 +19,9 @@ from gmm_speciation.checks import is_concrete
 from gmm_speciation.covariances import add_row
 from gmm_speciation.posteriors import PosteriorStatistics
 
-RARE = 8  # a component of fewer expected draws is rare
-DRAWS, SHARE = 128, 0.1  # that it gets then, and those of all rare ones together at most
+# A component of fewer expected draws is rare, and gets as many: eight of each of sixteen replicates, whose
+# spread is the error. Those of all rare ones together are at most this share.
+DRAWS, SHARE = 128, 0.1
 
 
 def log_tilt(log_weights: Float[Array, " K"], num_samples: int) -> Float[Array, " K"] | None:
@@ -29,10 +30,10 @@ def log_tilt(log_weights: Float[Array, " K"], num_samples: int) -> Float[Array, 
         return None
     weights = np.exp(np.asarray(log_weights, float))
     alive = weights > 0
-    least = SHARE / len(weights)
-    if not (weights[alive] < min(RARE / num_samples, least)).any():
+    least = min(DRAWS / num_samples, SHARE / len(weights))
+    if not (weights[alive] < least).any():
         return None
-    proposal = np.where(alive, np.maximum(weights, min(DRAWS / num_samples, least)), 0.0)
+    proposal = np.where(alive, np.maximum(weights, least), 0.0)
     ratio = np.divide(proposal / proposal.sum(), weights, out=np.ones_like(weights), where=alive)
     return jnp.asarray(np.log(ratio), log_weights.dtype)
 

@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from scipy.special import entr
 
 import gmm_speciation as gs
 from gmm_speciation.rare import log_tilt
@@ -67,7 +68,7 @@ def test_a_rate_is_the_slope_of_the_entropy_and_agreement_has_its_limits():
 
 def test_who_is_not_rare_is_drawn_as_before():
     assert log_tilt(jnp.log(np.full(1000, 1e-3)), 8192) is None
-    assert log_tilt(jnp.log(jnp.array([0.999, 0.001])), 8192) is None
+    assert log_tilt(jnp.log(jnp.array([0.98, 0.02])), 8192) is None
     assert log_tilt(jnp.log(jnp.array([0.5, 0.5])), 32) is None
     weights = np.r_[WEIGHTS[:-1], 1e-300]
     tilt = np.asarray(log_tilt(jnp.log(weights), 8192))
@@ -77,3 +78,34 @@ def test_who_is_not_rare_is_drawn_as_before():
     none = np.asarray(log_tilt(jnp.log(jnp.array([1 - 1e-6, 1e-6, 0.0])), 8192))
     assert none[2] == 0
     assert np.isfinite(none).all()
+
+
+def test_the_rate_of_a_rare_and_broad_component_has_its_interval():
+    """Nine draws in all, less than one of each replicate; the reference is a sum over a line."""
+    means = np.array([1.03, -0.005, -0.05, -0.003, -2.1, 0.55, -1.86])
+    spread = np.array([0.018, 0.002, 7e-4, 2e-6, 73.0, 4e-6, 1.6e-6])
+    weights = np.array([0.013, 0.1065, 0.1766, 0.064, 0.0011, 0.558, 0.0808])
+    weights, labels, level = weights / weights.sum(), np.array([0, 1, 2, 2, 2, 2, 0]), -3.28
+
+    def entropy(level):
+        signal, x = 1 / (1 + np.exp(-level)), np.linspace(-60, 60, 120_001)
+        variance = (signal * spread + 1 - signal)[:, None]
+        square = (x - np.sqrt(signal) * means[:, None]) ** 2 / variance
+        density = weights[:, None] * np.exp(-square / 2) / np.sqrt(2 * np.pi * variance)
+        classes = np.stack([density[labels == c].sum(0) for c in range(3)])
+        return np.trapezoid((entr(classes) - entr(classes.sum(0)) / 3).sum(0), x)
+
+    rate = (entropy(level - 1e-3) - entropy(level + 1e-3)) / 2e-3
+    mixture = gs.GaussianMixture.isotropic(means[:, None], spread, weights)
+    z = []
+    for seed in range(50):
+        found = gs.entropy_rate(
+            mixture,
+            level,
+            partition=labels,
+            method="quasi-monte-carlo",
+            key=jax.random.key(seed),
+        )
+        z.append((float(found.value) - rate) / float(found.stderr))
+    assert np.sqrt(np.mean(np.square(z))) < 1.3
+    assert np.mean(np.abs(z) > 2.131) < 0.15  # Student's 95 % of sixteen replicates
