@@ -22,6 +22,7 @@ are NaN, not known.
 
 import warnings
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import equinox as eqx
@@ -31,36 +32,13 @@ from jaxtyping import Float
 from scipy.interpolate import BSpline, CubicHermiteSpline, make_interp_spline
 from scipy.optimize import brentq
 
-from gmm_speciation.checks import decreasing_grid
+from gmm_speciation.checks import as_values, decreasing_grid
 from gmm_speciation.estimate import Estimate, RealArray, in_digits, known
-from gmm_speciation.maxima import Maximum, persistent_maxima, significance, stationary
+from gmm_speciation.maxima import Maximum, persistent_maxima, significance, stationary, warn_of_few
+from gmm_speciation.peaks import ClockedPeak, Peak
 from gmm_speciation.processes import DiffusionProcess
 
 _ROUNDING = 1e-6  # of the largest rate: what an exact curve in float64 does not resolve
-
-
-class Peak(eqx.Module):
-    """A maximum of the rate per unit log-SNR."""
-
-    log_snr: Estimate
-    rate: Estimate
-    share: Estimate  # of the information, gained between the valleys on either side
-    persistence: Estimate  # height above the saddle towards a greater maximum, unit of the rate
-
-    def __repr__(self) -> str:
-        return _peak_in_words(self, "λ", self.log_snr) or super().__repr__()
-
-
-class ClockedPeak(eqx.Module):
-    """A maximum of the rate per unit time; fields as those of `Peak`."""
-
-    time: Estimate
-    rate: Estimate
-    share: Estimate
-    persistence: Estimate
-
-    def __repr__(self) -> str:
-        return _peak_in_words(self, "t", self.time) or super().__repr__()
 
 
 class Window(eqx.Module):
@@ -148,6 +126,8 @@ class EntropyCurve(eqx.Module):
 
     def __check_init__(self):
         decreasing_grid(self.log_snr)
+        in_nats = "be an entropy in nats, finite and not below 0"
+        as_values(self.prior_entropy, "prior_entropy", in_nats, lambda h: 0 <= h < np.inf)
         if {self.entropy.value.shape, self.rate.value.shape} != {self.log_snr.shape}:
             raise ValueError(
                 f"Entropy and rate must have one value a noise level, {self.log_snr.shape}; got "
@@ -213,20 +193,19 @@ class EntropyCurve(eqx.Module):
 
     def part(self, levels: slice) -> "EntropyCurve":
         """The curve at some of its levels."""
-        return EntropyCurve(
-            self.log_snr[levels],
-            self.entropy[levels],
-            self.rate[levels],
-            self.prior_entropy,
-            self.method,
-            jax.tree.map(lambda each: each[:, levels], self.batches),
-            self.trust,
+        return replace(
+            self,
+            log_snr=self.log_snr[levels],
+            entropy=self.entropy[levels],
+            rate=self.rate[levels],
+            batches=jax.tree.map(lambda each: each[:, levels], self.batches),
         )
 
     def peak(self, *, at_end: bool = False) -> Peak:
         """Where `-dH/dlambda` is largest, by a spline through the curve.
 
-        Warns where that is at an end of the levels, unless the caller says that it may be (`at_end`).
+        Warns where that is at an end of the levels, unless the caller says that it may be (`at_end`), and
+        where the levels are too few to tell. Its error is that of sampling.
         """
         return Peak(*self._greatest(self.log_snr, np.ones_like(self.log_snr), at_end))
 
@@ -274,10 +253,9 @@ class EntropyCurve(eqx.Module):
 
     def information_budget(self) -> tuple[Estimate, Estimate]:
         """`(integral of the rate, H at the noisy end - H at the clean end)`: two sides of one identity."""
-        integral, difference = self._jackknifed(
+        return self._jackknifed(  # type: ignore[return-value]
             lambda h, rate: (-np.trapezoid(rate, self.log_snr), h[-1] - h[0])
         )
-        return integral, difference
 
     def _maxima(self, position: np.ndarray, slope: np.ndarray) -> list[tuple[Estimate, ...]]:
         """Position, height, share and persistence of every maximum of `slope * rate`, signal first."""
@@ -287,9 +265,11 @@ class EntropyCurve(eqx.Module):
         self, position: np.ndarray, slope: np.ndarray, at_end: bool
     ) -> tuple[Estimate, ...]:
         """The same of the greatest one, whether or not it stands above the noise."""
-        best = int(np.argmax(np.asarray(self.rate.value, float) * slope))
+        heights = np.asarray(self.rate.value, float) * slope
+        best = int(np.argmax(heights))
         alone = Maximum(best, None, 0, len(position) - 1)
         read = self._maxima(position, slope) or [self._read(position, slope, alone)]
+        warn_of_few(heights, best)
         if not at_end and best in (0, len(position) - 1) and self.rate.value[best] != 0:
             warnings.warn(
                 f"The rate is largest at an end of the levels, {in_digits(position[best])}, and may be "
@@ -388,13 +368,3 @@ class EntropyCurve(eqx.Module):
         left = [[np.delete(part, r, 0).mean(0) for part in parts] for r in range(len(parts[0]))]
         without = np.array([statistic(*pair) for pair in left])
         return tuple(Estimate.jackknife(v, without[:, i]) for i, v in enumerate(values))
-
-
-def _peak_in_words(peak: Peak | ClockedPeak, symbol: str, place: Estimate) -> str | None:
-    """None where the numbers cannot be printed."""
-    if not known(place, peak.rate, peak.share, peak.persistence):
-        return None
-    return (
-        f"{type(peak).__name__}({symbol} = {place}, rate {peak.rate} nats per unit {symbol}, "
-        f"{peak.share:.3f} of the information)"
-    )

@@ -36,7 +36,12 @@ def estimate(
     if missing:
         raise ValueError(f"{data.name} lacks {' and '.join(missing)}; it has {', '.join(arrays)}.")
     x, exported = arrays["x"], "format" in arrays
-    options = {name: arrays[name] for name in ("log_snr", "sigma", "prior") if name in arrays}
+    known = ("x", "labels", "log_snr", "sigma", "prior")
+    if unknown := [] if exported else [name for name in arrays if name not in known]:
+        raise ValueError(
+            f"{data.name} may hold {', '.join(known)}; it has {', '.join(unknown)}, too. Rename or drop it."
+        )
+    options = {name: arrays[name] for name in known[2:] if name in arrays}
     if exported:  # in units of unit total variance, which only its log-SNR is in
         options.pop("sigma")
         clean = str(arrays["access"]) == "clean"
@@ -57,7 +62,7 @@ def estimate(
         rows += [
             [
                 name if i == 0 else "",
-                "—" if np.isnan(level) else f"{level:.3f}",
+                "—" if np.isnan(level) else f"{level + 0.0:.3f}",
                 f"{value:.4f}",
                 f"{min(max(value, 0.0), prior_entropy):.4f}",
                 "—" if np.isnan(width) else f"± {width:.4f}",

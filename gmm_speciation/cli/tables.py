@@ -9,8 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from gmm_speciation.curves import ClockedCurve, ClockedPeak, EntropyCurve, Peak
+from gmm_speciation.curves import ClockedCurve, EntropyCurve
 from gmm_speciation.estimate import Estimate
+from gmm_speciation.peaks import ClockedPeak, Peak
 from gmm_speciation.processes import DiffusionProcess
 from gmm_speciation.reporting.records import format_estimate
 from gmm_speciation.reporting.tables import NONE, Table

@@ -6,6 +6,10 @@ here. A state is `x = x_0 + sigma eps` with `eps ~ N(0, I)`; log-SNR `-2 log sig
 Whatever x_0 is, noise leaves every direction a variance of at least sigma^2 within each class: given x_0, the
 squared residuals of n states about their C class means are sigma^2 times a non-central chi^2 of n - C degrees
 of freedom. States with less are not noisy at that level.
+
+Averages run over the samples and posteriors start from the class probabilities: samples whose classes have
+other shares give a number that is H(C|X) under neither. Shares s of n labels drawn by probabilities pi have
+`2 n KL(s | pi)` about chi^2 of C - 1 degrees of freedom (Wilks 1938).
 """
 
 from collections.abc import Sequence
@@ -14,6 +18,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float, Int
+from scipy.special import rel_entr
 from scipy.stats import chi2
 
 from gmm_speciation.checks import ArrayLike, as_numpy, as_reals, check_labels
@@ -33,6 +38,7 @@ from gmm_speciation.estimators.registry import ESTIMATORS, own_estimator
 from gmm_speciation.lookup import pick
 
 _FALSE_ALARM = 1e-9  # of the test that states are noisy, for all coordinates together
+_BY_CHANCE = 1e-6  # of the test that shares are those of the probabilities
 _OPTIONAL = ("sklearn", "flax", "optax")
 _NEEDS = {
     Access.SCORES: "the posterior means of a diffusion model",
@@ -113,12 +119,14 @@ def estimate_class_entropy(
         log_snr: Instead of `sigma`, and in any units of `x`. Noisy states of one level need neither.
         clean: Whether `x` is clean; the noise of each level is then added here. Estimators that train on
             clean data need it.
-        prior: Class probabilities, `(C,)`; the shares of the labels by default.
+        prior: Class probabilities, `(C,)`, by which the samples were drawn; the shares of the labels by
+            default.
         seed: Of the noise, of folds and of training.
 
     Raises:
         ValueError: If the method is unknown, or needs more than samples; if shapes, levels, labels or prior
-            do not fit, a class has too few samples, or states cannot have the noise that `sigma` says.
+            do not fit, a class has too few samples, states cannot have the noise that `sigma` says, or the
+            labels of a level cannot have been drawn by `prior`, or by the shares of all levels.
         ModuleNotFoundError: If the method's library is missing; the message has the line that installs it.
     """
     estimator = _estimator(method)
@@ -228,6 +236,7 @@ def _checked(
     if prior is None:
         check_labels(labels.ravel(), "`labels` must be 0..C-1 without gaps; or give `prior`.")
         counts = np.bincount(labels.ravel())
+        _check_shares(labels, counts / counts.sum())
         return x, labels, counts / counts.sum()
     weights = as_reals(prior, "prior").astype(float)
     if weights.ndim != 1 or len(weights) <= labels.max() or not (weights > 0).all():
@@ -236,7 +245,22 @@ def _checked(
         )
     if not np.isclose(weights.sum(), 1, rtol=1e-6):
         raise ValueError(f"`prior` must sum to 1; got {weights.sum():.6g}.")
+    _check_shares(labels, weights / weights.sum())
     return x, labels, weights / weights.sum()
+
+
+def _check_shares(labels: Int[np.ndarray, "*T n"], prior: Float[np.ndarray, " C"]) -> None:
+    """Refuse labels of a level that were not drawn by these probabilities."""
+    for own in labels.reshape(-1, labels.shape[-1]):
+        shares = np.bincount(own, minlength=len(prior)) / len(own)
+        statistic = 2 * len(own) * rel_entr(shares, prior).sum()
+        if chi2.sf(statistic, max(len(prior) - 1, 1)) < _BY_CHANCE:
+            worst = int(np.argmax(abs(shares - prior)))
+            raise ValueError(
+                "Samples must be drawn with the class probabilities, `prior` or else the shares of all "
+                f"labels; of class {worst} they have {shares[worst]:.3g} where those say {prior[worst]:.3g}. "
+                "Leave samples out until the shares fit, or take each level by itself without `prior`."
+            )
 
 
 def _levels(sigma: ArrayLike | None, log_snr: ArrayLike | None) -> Float[np.ndarray, " T"] | None:

@@ -13,8 +13,9 @@ decision, or of two whose peaks run into each other, have larger rates.
 import numpy as np
 from scipy.interpolate import PchipInterpolator
 
-from gmm_speciation.curves import EntropyCurve, Peak
+from gmm_speciation.curves import EntropyCurve
 from gmm_speciation.estimate import Estimate
+from gmm_speciation.peaks import Peak
 from gmm_speciation.speciation.points import SpeciationPoint
 
 PLATEAU = 0.05  # rate over that of the nearest peaks below which nothing is decided
@@ -46,6 +47,13 @@ def half_entropy_point(curve: EntropyCurve) -> SpeciationPoint:
             None,
             f"{least / curve.prior_entropy:.3g} of the entropy is left at λ = {curve.log_snr[0]:.4g}, "
             "the cleanest level looked at: the entropy never falls to a half",
+        )
+    most = float(np.max(curve.entropy.value))
+    if most < curve.prior_entropy / 2:
+        return SpeciationPoint(
+            None,
+            f"{most / curve.prior_entropy:.3g} of the entropy is left at λ = {curve.log_snr[-1]:.4g}, "
+            "the noisiest level looked at: a half was lost at more noise",
         )
     place = curve.crossing(curve.prior_entropy / 2)
     return SpeciationPoint(place, note=plateau(curve, place))

@@ -327,6 +327,9 @@ def test_the_command_estimates_ones_own_samples(tmp_path, capsys):
         said = capsys.readouterr().err
         assert "`labels` must be integers 0..C-1" in said
         assert len(said.splitlines()) == 1
+    np.savez(tmp_path / "wrong.npz", x=x, labels=labels, priors=[0.9, 0.1])
+    assert cli.main(["benchmark", "estimate", str(tmp_path / "wrong.npz")]) == 2
+    assert "it has priors, too" in capsys.readouterr().err
     np.savez(tmp_path / "level.npz", x=x, labels=labels, sigma=0.5)
     assert cli.main(["benchmark", "estimate", str(tmp_path / "level.npz"), "--method", "qda"]) == 0
     assert "1.386" in capsys.readouterr().out

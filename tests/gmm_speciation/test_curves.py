@@ -5,6 +5,9 @@ import warnings
 
 import numpy as np
 import pytest
+from scipy.integrate import quad
+from scipy.optimize import minimize_scalar
+from scipy.stats import norm
 
 import gmm_speciation as gs
 from gmm_speciation.curves import Batches, EntropyCurve
@@ -252,3 +255,49 @@ def test_a_window_of_a_grid_that_ends_too_early_is_said():
         gs.entropy_curve(pair, np.linspace(-2.5, -12, 60)).window()
     with pytest.raises(ValueError, match="widen the grid"):
         gs.entropy_curve(pair, np.linspace(8, -4.5, 60)).window()
+
+
+def pair_peak() -> float:
+    """Peak of the rate of two Gaussians, of d = 64 and means of norm 8: by scipy's quadrature and minimiser."""
+
+    def negative_rate(log_snr):
+        signal = 1 / (1 + np.exp(-log_snr))
+        kappa = (
+            64 * signal / 1.0
+        )  # distance of a mean from the boundary, in standard deviations, squared
+        mmse = quad(
+            lambda z: norm.pdf(z) * (1 - np.tanh(kappa + np.sqrt(kappa) * z)), -12, 12, limit=400
+        )[0]
+        return -mmse * kappa * (1 - signal) / 2
+
+    return minimize_scalar(negative_rate, bracket=(-5, -4, -3), tol=1e-10).x
+
+
+@pytest.mark.parametrize(("step", "few"), [(0.25, False), (0.5, False), (1.0, True), (2.0, True)])
+@pytest.mark.parametrize("method", ["exact", "quasi-monte-carlo"])
+def test_levels_too_few_to_place_a_peak_are_said(step, few, method):
+    """What is said is what is off: on fine levels the place is right, on coarse ones it warns."""
+    levels = np.arange(6.0, -14.0, -step) + 0.17
+    curve = gs.entropy_curve(gs.families.symmetric_pair(64), levels, method=method)
+    expected = pair_peak()
+    if not few:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            assert abs(float(curve.peak().log_snr.value) - expected) < 0.005
+        return
+    with pytest.warns(UserWarning, match=r"[1-4] levels lie in the upper half of the peak"):
+        found = curve.peak()
+    assert abs(float(found.log_snr.value) - expected) > 0.02
+
+
+@pytest.mark.parametrize("entropy", [np.nan, np.inf, -1.0])
+def test_the_entropy_of_the_prior_is_an_entropy(entropy):
+    good = logistic_curve()
+    with pytest.raises(ValueError, match="`prior_entropy` must be an entropy in nats"):
+        EntropyCurve(good.log_snr, good.entropy, good.rate, entropy, "own")
+
+
+def test_half_of_the_entropy_lost_before_the_grid_is_a_reason():
+    found = gs.speciation.half_entropy_point(logistic_curve().part(slice(0, 100)))
+    assert found.log_snr is None
+    assert "a half was lost at more noise" in found.reason

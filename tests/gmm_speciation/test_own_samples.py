@@ -10,7 +10,7 @@ from scipy.integrate import quad
 from scipy.stats import norm
 
 import gmm_speciation as gs
-from gmm_speciation.estimators import Access
+from gmm_speciation.estimators import Access, own_samples
 from gmm_speciation.estimators.registry import ESTIMATORS
 
 MEAN, SPREAD, SIGMAS = 1.5, 0.6, (0.5, 1.5, 4.0)
@@ -178,6 +178,38 @@ BAD = {
 def test_bad_input_is_named(message):
     with pytest.raises(ValueError, match=re.escape(message)):
         gs.estimate_class_entropy(**{"x": X, "labels": LABELS, "method": "ross", **BAD[message]})
+
+
+SHARED = ("ross", "ksg", "kde", "lda", "qda", "logistic", "knn")
+
+
+@pytest.mark.parametrize("method", SHARED)
+@pytest.mark.parametrize(("num", "prior"), [(2000, 0.8), (2000, 0.6), (100, 0.8)])
+def test_samples_of_other_shares_than_the_probabilities_are_refused(method, num, prior):
+    """Half of each class: a number would be H(C|X) under neither."""
+    (x,), labels = noisy(num, [1.5])
+    with pytest.raises(ValueError, match=r"of class 0 they have 0\.5 where those say"):
+        gs.estimate_class_entropy(x, labels, method=method, prior=[prior, 1 - prior])
+
+
+def test_levels_of_different_shares_are_refused():
+    parts = [noisy(400, [1.5], share=share) for share in (0.5, 0.8)]
+    x, labels = np.stack([part[0][0] for part in parts]), np.stack([part[1] for part in parts])
+    options = {"method": "lda", "sigma": (1.5, 1.6)}
+    with pytest.raises(ValueError, match="take each level by itself"):
+        gs.estimate_class_entropy(x, labels, **options)
+    one = gs.estimate_class_entropy(x[1], labels[1], method="lda", sigma=1.6)
+    assert abs(one.value - truth(1.5, 0.8)) < 0.06
+
+
+def test_shares_that_chance_makes_are_taken():
+    """Draws by the probabilities, rare classes and absent ones among them: never refused."""
+    rng = np.random.default_rng(5)
+    for prior in ([0.5, 0.5], [0.9, 0.1], [0.998, 0.001, 0.001], np.full(30, 1 / 30)):
+        for num in (40, 1000):
+            for _ in range(50):
+                labels = rng.choice(len(prior), size=num, p=prior)
+                own_samples._check_shares(labels, np.array(prior))
 
 
 @pytest.mark.parametrize(
