@@ -31,7 +31,7 @@ from model_bridges.denoisers.base import Denoiser
 from model_bridges.denoisers.checks import check_data, class_weights
 from model_bridges.entropy.clones import CloneJob
 from model_bridges.entropy.elbo import ElboJob
-from model_bridges.entropy.evidence import evidence, label_divergence
+from model_bridges.entropy.evidence import evidence, label_divergence, posterior_divergence
 from model_bridges.entropy.gap import gap_curve
 from model_bridges.entropy.problem import TRIVIAL, named_partitions, problem
 from model_bridges.entropy.sampled_gap import SampledGapJob
@@ -114,20 +114,24 @@ def entropy_curve(
         "max_batch": max_batch,
     }
     named_partitions(options["partitions"], denoiser.num_classes)
-    divergence = label_divergence(labels, class_weights(prior, denoiser))
     if run is None and estimator in READOUTS:
         record = track(denoiser, x0, labels, progress=progress, **options)
         curve = READOUTS[estimator](record, partition)
         merged, single = merged_posterior(record, x0, {TRIVIAL: partition}), partition is None
         found = evidence(merged, TRIVIAL, record.sigmas, single)
-        return _told(trusted(curve, found, estimator, divergence))
+        divergence = label_divergence(labels, record.prior)
+        if divergence is None:
+            divergence = posterior_divergence(np.exp(record.log_posterior[0]), record.prior)
+        return _told(trusted(curve, found, estimator, divergence, labels is not None))
     name = TRIVIAL if partition is None else "partition"
     kinds = {"elbo": ElboJob, "clones": CloneJob, "gap-sampled": SampledGapJob}
     job = kinds.get(estimator, TrackingJob)(problem(denoiser, x0, labels, **options))
     merged = run_job(job, run, progress=progress)
     read = {"estimator": estimator} if isinstance(job, TrackingJob) else {}
     curve = job.curve(merged, name, **read)
-    return _told(trusted(curve, job.evidence(merged, name), estimator, divergence))
+    found = job.evidence(merged, name)
+    divergence = job.problem.divergence(name, merged.rows.get(f"posterior {name}"))
+    return _told(trusted(curve, found, estimator, divergence, labels is not None))
 
 
 def data_of(

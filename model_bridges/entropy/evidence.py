@@ -129,15 +129,31 @@ def label_divergence(
     """
     if labels is None:
         return None
-    number = len(labels)
-
     counts = np.bincount(labels.cpu().numpy(), minlength=len(prior))
-    by_chance = np.random.default_rng(0).multinomial(number, prior, _BY_CHANCE)
-    found, *chance = rel_entr(np.vstack([counts, by_chance]) / number, prior).sum(-1)
-    alive = (counts > 0) & (prior > 0)
-    log_ratio = np.log(counts[alive] / number / prior[alive])
-    share = counts[alive] / number
-    variance = share @ log_ratio**2 - (share @ log_ratio) ** 2
+    shares = counts / len(labels)
+    log_ratio = np.log(np.divide(shares, prior, out=np.ones_like(prior), where=shares * prior > 0))
+    variance = shares @ log_ratio**2 - (shares @ log_ratio) ** 2
+    return _beyond_chance(shares, len(labels), prior, variance)
+
+
+def posterior_divergence(
+    posterior: Float[np.ndarray, "N C"], prior: Float[np.ndarray, " C"]
+) -> Estimate:
+    """The same of images without labels, by their posteriors at the cleanest level.
+
+    Their mean over the model's own distribution is the prior, at every level.
+    """
+    shares = posterior.mean(0, dtype=float)
+    log_ratio = np.log(np.divide(shares, prior, out=np.ones_like(prior), where=shares * prior > 0))
+    return _beyond_chance(shares, len(posterior), prior, float(np.var(posterior @ log_ratio)))
+
+
+def _beyond_chance(
+    shares: Float[np.ndarray, " C"], number: int, prior: Float[np.ndarray, " C"], variance: float
+) -> Estimate:
+    """KL of shares of so many from the prior, less that of labels drawn by it; `variance` is one's."""
+    by_chance = np.random.default_rng(0).multinomial(number, prior, _BY_CHANCE) / number
+    found, *chance = rel_entr(np.vstack([shares, by_chance]), prior).sum(-1)
     error = np.hypot(np.std(chance), np.sqrt(max(variance, 0.0) / number))
     return Estimate(np.array([found - np.mean(chance)]), np.array([error]))
 

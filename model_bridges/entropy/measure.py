@@ -23,7 +23,6 @@ from gmm_speciation.reporting.trust import Trust
 from model_bridges.entropy.clones import CloneAgreement, CloneJob
 from model_bridges.entropy.curve import ESTIMATORS, READOUTS, check_estimator
 from model_bridges.entropy.elbo import ElboJob
-from model_bridges.entropy.evidence import label_divergence
 from model_bridges.entropy.problem import Problem
 from model_bridges.entropy.sampled_gap import SampledGapJob
 from model_bridges.entropy.tracking import TrackingJob
@@ -208,7 +207,8 @@ def _variable(
 ) -> MeasuredVariable:
     partition = problem.partitions[name]
     curves: dict[str, EntropyCurve] = {}
-    divergence = label_divergence(problem.labels, problem.prior)
+    rows = merged["tracking"].rows.get(f"posterior {name}") if "tracking" in jobs else None
+    divergence = problem.divergence(name, rows)
     for estimator in estimators:
         kind = (
             "tracking" if estimator in READOUTS else estimator.replace("gap-sampled", "sampled gap")
@@ -218,7 +218,7 @@ def _variable(
         read = (estimator,) if kind == "tracking" else ()
         curve = jobs[kind].curve(merged[kind], name, *read)
         found = jobs[kind].evidence(merged[kind], name)
-        curves[estimator] = trusted(curve, found, estimator, divergence)
+        curves[estimator] = trusted(curve, found, estimator, divergence, problem.labels is not None)
         curves[estimator].trust.warn(f"The curve of {name} by {estimator}", stacklevel=4)
     result: dict[str, Any] = {}
     if "tracking" in jobs:
@@ -227,7 +227,6 @@ def _variable(
             result["cross_entropy"] = sums.evaluate(lambda means: means[key])[0]
         result["step_error"] = jobs["tracking"].step_error(sums, name)
         result["elimination"] = jobs["tracking"].elimination(sums, name)
-        rows = sums.rows.get(f"posterior {name}")
         if rows is not None:
             levels, total = sums.pilot.totals["levels"], problem.prior_entropy(partition)
             result["points"] = pointwise_of(levels, rows, total, partition.names)

@@ -15,16 +15,18 @@ import numpy as np
 import torch
 from jaxtyping import Float, Int
 from numpy.typing import ArrayLike
-from scipy.special import xlogy
+from scipy.special import entr
 from torch import Tensor
 
 from gmm_speciation.checks import as_count
+from gmm_speciation.estimate import Estimate
 from gmm_speciation.partitions import Partition, as_partition
 from model_bridges.denoisers.arrays import Images, Labels
 from model_bridges.denoisers.base import UNCONDITIONAL, Denoiser, Label, own_raw
 from model_bridges.denoisers.checks import check_data, check_levels, check_named, class_weights
 from model_bridges.denoisers.counted import CountingDenoiser
 from model_bridges.denoisers.devices import brought
+from model_bridges.entropy.evidence import label_divergence, posterior_divergence
 from model_bridges.entropy.levels import pilot_rate
 from model_bridges.entropy.linear_bounds import wiener_errors
 from model_bridges.runs.jobs import Arrays, chunk_slice, default_chunk_size
@@ -78,8 +80,16 @@ class Problem:
 
     def prior_entropy(self, partition: Partition) -> float:
         """H(C) of a grouping of the classes, nats."""
-        weights = np.bincount(partition.labels, self.prior)
-        return float(-xlogy(weights, weights).sum())
+        return float(entr(np.bincount(partition.labels, self.prior)).sum())
+
+    def divergence(
+        self, name: str, posterior: Float[np.ndarray, "N L C"] | None = None
+    ) -> Estimate | None:
+        """Of the images' classes from the class weights: by labels, else by the posteriors of a grouping."""
+        if self.labels is not None or posterior is None:
+            return label_divergence(self.labels, self.prior)
+        weights = np.bincount(self.partitions[name].labels, self.prior)
+        return posterior_divergence(posterior[:, 0], weights)
 
     def settings(self, kind: str, **own: Any) -> dict[str, Any]:
         """Everything that the numbers of this kind of job depend on, as plain data."""

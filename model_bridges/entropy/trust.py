@@ -7,7 +7,8 @@ Of the model, from the evaluations behind the curve (`evidence`), with H(C) the 
     labels named at the clean end              as many as the posterior promises, within 0.05
     H by an information budget minus H         0 within H(C) / 10
     extrapolated cross-entropy                 not negative
-    divergence of label shares from weights    0 within H(C) / 100, beyond what chance makes of it
+    divergence of shares from weights          0 within H(C) / 100, beyond what chance makes of it; shares of
+                                               labels, or without any the mean posterior at the clean end
 
 and of the curve: H in [0, H(C)], something gained, a window no narrower than the levels, a peak inside
 them, and at most H(C) / 10 decided beyond the noise where the posterior is taken for the prior: the noisiest
@@ -53,7 +54,7 @@ LABELS = (
 )
 SHARES = (
     "The curve is that of no distribution: posteriors begin with the class weights, and averages run over "
-    "these labels. Give `prior=` or `--class-prior` the shares of the data, or take of every "
+    "these images. Give `prior=` or `--class-prior` the shares of the data, or take of every "
     "class as many images as its weight says"
 )
 TWO_NETWORKS = (
@@ -93,6 +94,7 @@ def trusted(
     found: Evidence,
     estimator: str = "tracking",
     divergence: Estimate | None = None,
+    labelled: bool = True,
 ) -> EntropyCurve:
     """A curve with its trust block.
 
@@ -100,7 +102,8 @@ def trusted(
         curve: The curve.
         found: Of the evaluations behind it.
         estimator: Which estimator's it is.
-        divergence: `label_divergence` of the images that it is averaged over.
+        divergence: Of the images that it is averaged over from the class weights (`Problem.divergence`).
+        labelled: Whether that is by their labels, or by their posteriors.
     """
     base = BASES.get(estimator, Base())
     step = found.step
@@ -114,10 +117,11 @@ def trusted(
     checks.append(_beyond(curve, found.start))
     if divergence is not None:
         most = DIVERGENCE * curve.prior_entropy
-        name = "divergence of the labels' shares from the class weights [nats]"
+        shares = "labels' shares" if labelled else "mean posterior"
+        name = f"divergence of the {shares} from the class weights [nats]"
         words = f"≤ {most:.2g}"
-        shares = Check.of(name, words, SHARES, divergence, curve.sigma[-1:], high=most)
-        checks.append(replace(shares, sigma=None))
+        check = Check.of(name, words, SHARES, divergence, curve.sigma[-1:], high=most)
+        checks.append(replace(check, sigma=None))
     return replace(curve, trust=Trust(tuple(checks)))
 
 

@@ -258,7 +258,7 @@ def test_a_window_of_a_grid_that_ends_too_early_is_said():
 
 
 def pair_peak() -> float:
-    """Peak of the rate of two Gaussians, of d = 64 and means of norm 8: by scipy's quadrature and minimiser."""
+    """Peak of the rate of two Gaussians, means of norm 8: by quadrature and minimiser of scipy."""
 
     def negative_rate(log_snr):
         signal = 1 / (1 + np.exp(-log_snr))

@@ -12,6 +12,7 @@ from scipy.special import logsumexp
 
 import gmm_speciation as gs
 import model_bridges as mb
+from gmm_speciation.reporting.trust import TrustWarning
 from model_bridges.cli import main
 from model_bridges.crosscheck import study
 from model_bridges.crosscheck.noisy_classifier import train_noisy_classifier
@@ -117,7 +118,7 @@ def test_a_classifier_of_noisy_images_knows_the_weights_and_not_the_shares(weigh
     )
     noise = np.random.default_rng(4).normal(size=(400, 4))
     for sigma in (0.3, 1.0, 3.0, 15.0):
-        clean, _ = draws(np.rint(400 * np.array(weights)).astype(int)[:3], 5)
+        clean, _ = draws(np.rint(300 * np.array(weights)).astype(int)[:3], 5)
         noisy = clean[:390] + sigma * noise[:390]
         exact = np.exp(log_posterior(noisy, sigma, np.array(weights)))
         found = classifier(torch.from_numpy(noisy).float(), torch.full((390,), sigma)).exp().numpy()
@@ -172,3 +173,26 @@ def test_a_command_takes_the_weights_of_the_classes(text, command, tmp_path, cap
 )
 def test_weights_that_do_not_fit_are_one_line(text, message, command, capsys):
     refused(main, [*command, "--class-prior", text], message, capsys)
+
+
+@pytest.mark.parametrize("run", [False, True])
+@pytest.mark.parametrize("partition", [None, [0, 1, 1]])
+@pytest.mark.parametrize("weights", [(0.7, 0.15, 0.15), (0.6, 0.3, 0.1)])
+def test_images_without_labels_of_other_shares_make_no_curve(weights, partition, run, tmp_path):
+    """The mean posterior without noise is not the prior; with the right one it is."""
+    x, _ = draws(np.rint(300 * np.array(weights)).astype(int), 9)
+    images = torch.from_numpy(x).reshape(-1, 1, 2, 2)
+    options = {"partition": partition, "sigmas": np.geomspace(0.05, 50, 16)}
+    with pytest.warns(TrustWarning, match="divergence of the mean posterior"):
+        wrong = mb.entropy_curve(
+            unweighted(), images, run=tmp_path / "wrong" if run else None, **options
+        )
+    assert not wrong.trust.ok
+    right = mb.entropy_curve(
+        unweighted(),
+        images,
+        prior=np.array(weights),
+        run=tmp_path / "right" if run else None,
+        **options,
+    )
+    assert not [one for one in right.trust.failed if "divergence" in one.name]
