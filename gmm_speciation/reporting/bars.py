@@ -37,7 +37,7 @@ def progress(
         BarColumn(),
         TimeElapsedColumn(),
         TextColumn("{task.fields[pace]}", markup=False),
-        console=Console(stderr=True, quiet=quiet),
+        console=Console(stderr=True, quiet=quiet, emoji=False),
         transient=True,
         disable=quiet or not shown or not terminal,
     )

@@ -343,7 +343,7 @@ def json_text(content: Any) -> str:
 
 def show(what: RichTable | str, quiet: bool = False) -> None:
     """Print a table or a line on stdout, unless quiet or `--json`; text is not read as markup."""
-    console = Console(quiet=quiet or _as_json.get(), highlight=False)
+    console = Console(quiet=quiet or _as_json.get(), highlight=False, emoji=False)
     if isinstance(what, str):
         console.print(plain(what), markup=False, soft_wrap=True)
     else:
@@ -355,7 +355,9 @@ def show(what: RichTable | str, quiet: bool = False) -> None:
 
 
 def _needed(table: RichTable) -> int:
-    return Console(width=1000).measure(table).minimum  # of a narrow one no more than its width
+    return (
+        Console(width=1000, emoji=False).measure(table).minimum
+    )  # of a narrow one no more than its width
 
 
 _NUMBER_WIDTH = 20

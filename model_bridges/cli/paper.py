@@ -129,6 +129,7 @@ def _subjects(
     paper: str, study: Study, edm2: str | None, sd: str | None, say: Any
 ) -> list["Subject"]:
     """The models of a paper with their decisions; the shipped ones where none was given."""
+    from model_bridges.models import SHIPPED
     from model_bridges.models import study as open_model
     from model_bridges.papers import Subject
     from model_bridges.papers.selections import choices, one_a_family, prompts
@@ -154,6 +155,6 @@ def _subjects(
     found = []
     for name in names:
         opened = open_model(name, **placed, **read)
-        pairs = choices("digits") if name.startswith("digits") else []
+        pairs = choices("digits") if name in SHIPPED else []
         found.append(Subject(name, opened, pairs if name == "digits" else one_a_family(pairs)))
     return found

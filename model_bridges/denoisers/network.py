@@ -118,7 +118,9 @@ class NetworkDenoiser(Factored):
         levels = levels_of(sigma, len(x))
         self._check_range(levels)
         # A network may work in place, and one that was captured or bound writes every output to one buffer.
-        levels = levels.expand(len(x)).to(self.device, self.dtype, copy=True)
+        # Half precision has no room for a level or a step.
+        wide = torch.promote_types(self.dtype, torch.float32)
+        levels = levels.expand(len(x)).to(self.device, wide, copy=True)
         states = x.to(self.device, self.dtype)
         label = self._label(label, len(x))
         kind = torch.device(self.device).type

@@ -112,11 +112,12 @@ def _wrap(
         else:
             label_or_none = label
         step = native.time(sigma)
-        step = step.to(x) if step.is_floating_point() else step.to(x.device)
+        step = step.to(sigma) if step.is_floating_point() else step.to(x.device)
+        wide = x.to(sigma.dtype)
         try:
-            return fn(per_image(native.scale(sigma), x) * x, step, label_or_none)
+            return fn((per_image(native.scale(sigma), wide) * wide).to(x), step, label_or_none)
         except (TypeError, AttributeError, IndexError, RuntimeError) as error:
-            remedy = _remedy(error, label_or_none, step)
+            remedy = _remedy(error, label_or_none, step, x.dtype)
             if remedy is None:
                 raise
             reason = " ".join(str(error).split())[:200]
@@ -125,15 +126,29 @@ def _wrap(
             ) from error
 
     settings = {"outside": "refuse", **options}
-    return NetworkDenoiser(raw, COEFFICIENTS[predicts], sigma_range=native.sigma_range, **settings)
+    found = NetworkDenoiser(raw, COEFFICIENTS[predicts], sigma_range=native.sigma_range, **settings)
+    if unconditional_label in range(found.num_classes):
+        raise ValueError(
+            f"`unconditional_label` must be none of the {found.num_classes} classes, for it stands for no "
+            f"class; got {unconditional_label}. Count the classes alone, `num_classes`; where the null label "
+            "comes first, add 1 to the labels in your function."
+        )
+    return found
 
 
-def _remedy(error: Exception, native: Tensor | None, step: Tensor) -> str | None:
+def _remedy(
+    error: Exception, native: Tensor | None, step: Tensor, dtype: torch.dtype
+) -> str | None:
     """What to do about an error of the network's that comes from how it was called; None for others."""
     if native is None and not isinstance(error, RuntimeError):
         return (
             "It was called with the label None, which stands for no class. A network without a null "
             "class: pass `has_unconditional=False`. One with: pass its label as `unconditional_label`."
+        )
+    if "dtype" in str(error) and step.dtype != dtype:
+        return (
+            f"It was called with states in {dtype} and steps in {step.dtype}, for half precision rounds "
+            "steps; cast what it makes of them, `.to(x.dtype)`."
         )
     whole = any(words in str(error) for words in ("Long, Int", "tensors used as indices"))
     if whole and step.is_floating_point():
@@ -180,7 +195,8 @@ def from_epsilon(
             by up to half a step.
 
     Raises:
-        ValueError: If the schedule is not valid; at a call, if `sigma` is outside it.
+        ValueError: If the schedule is not valid, or the null label is one of the classes; at a call, if
+            `sigma` is outside it.
     """
     options |= {"num_classes": num_classes, "event_shape": event_shape}
     native = _Native.preserving(alphas_cumprod, options)

@@ -16,11 +16,10 @@ from torch import Tensor
 
 from gmm_speciation.guidance import AbstractGuidance as Guidance
 from model_bridges.guidance.base import Class, Threaded
+from model_bridges.pipelines.families import ENCODING
 from model_bridges.pipelines.schedulers import Level, level_at
 
 PROMPT, UNWANTED = 0, 1
-# What a pipeline lets its user change of how a prompt is encoded.
-_ENCODING = ("clip_skip", "max_sequence_length", "clean_caption")
 
 
 def inputs_of(network: Any) -> inspect.Signature:
@@ -175,7 +174,7 @@ class Run:
         if not hasattr(pipe, "encode_prompt"):
             return {"class_labels": torch.tensor([self.unwanted], device=states.device)}
         encode = inspect.signature(pipe.encode_prompt).parameters
-        options = {name: self.given[name] for name in _ENCODING if name in self.given}
+        options = {name: self.given[name] for name in ENCODING if name in self.given}
         attention = getattr(pipe, "cross_attention_kwargs", None)
         attention = attention or self.given.get("joint_attention_kwargs") or {}
         options |= {"prompt_2": None, "prompt_3": None, "lora_scale": attention.get("scale")}

@@ -19,6 +19,7 @@ from gmm_speciation.verification.published import line_claims
 from model_bridges.crosscheck.theory import can_be_fitted, closed_form
 from model_bridges.entropy.measure import Measurement
 from model_bridges.entropy.windows import compare_windows
+from model_bridges.models import SHIPPED
 from model_bridges.papers.decisions import (
     NAN,
     OURS,
@@ -82,7 +83,7 @@ def _classes(found: Found, subject: Subject, settings: Settings) -> None:
         theory=closed_form(model, settings.seed) if can_be_fitted(model) else None,
     )
     whose = f"on {subject.name}" + (
-        ", stand-in for a DDPM of CIFAR-10" if subject.name.startswith("digits") else ""
+        ", stand-in for a DDPM of CIFAR-10" if subject.name in SHIPPED else ""
     )
     picture = f"{subject.file}-one-against-all"
     stages = Place(

@@ -20,6 +20,7 @@ from model_bridges.control.removal import (
     Removal,
     remove_class,
 )
+from model_bridges.models import SHIPPED
 from model_bridges.papers.parts import Cost, Found, Paper, Settings, Subject
 from model_bridges.quality import paired_difference
 from model_bridges.quality.frontier import compare_shares
@@ -68,7 +69,7 @@ def run(subjects: Sequence[Subject], settings: Settings) -> Found:
 
 def _rows(found: Found, subject: Subject, result: Removal, settings: Settings) -> None:
     whose = f"on {subject.name}, class {result.removed}"
-    if subject.name.startswith("digits"):
+    if subject.name in SHIPPED:
         whose += ", stand-in for MNIST, CIFAR-10 and SD"
     picture = f"{subject.file}-removal"
     command = f"model-bridges remove {subject.name} --class {result.removed}"

@@ -16,6 +16,7 @@ the unconditional one, where there is one. What a prompt becomes is left to the 
 asked at 1, without guidance; what was distilled for other scales is not a posterior mean there.
 """
 
+import inspect
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -25,6 +26,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+# What a pipeline lets its user change of how a prompt is encoded.
+ENCODING = ("clip_skip", "max_sequence_length", "clean_caption")
 Rows = Mapping[str, Tensor]
 Size = tuple[int, int]
 
@@ -155,6 +158,11 @@ def _prompts_alpha(pipe: Any, prompts: Sequence[str], size: Size) -> Rows:
 
 
 def _encoded(pipe: Any, prompts: Sequence[str], **options: Any) -> tuple[Tensor, ...]:
+    """What `encode_prompt` gives with the defaults of a call, which are not always its own."""
+    called, taken = (
+        inspect.signature(one).parameters for one in (pipe.__call__, pipe.encode_prompt)
+    )
+    options |= {name: called[name].default for name in ENCODING if name in {*called} & {*taken}}
     with torch.no_grad():
         return pipe.encode_prompt(prompt=list(prompts), device=pipe._execution_device, **options)
 

@@ -6,6 +6,7 @@ x_t - t v of the state and the output that its step is given.
 """
 
 import functools
+import inspect
 from unittest import mock
 
 import numpy as np
@@ -128,6 +129,41 @@ MADE = {
     "DDPMPipeline": (pixels, {}),
     "DDIMPipeline": (lambda: pixels(name="DDIMPipeline"), {}),
 }
+
+
+TEXTS = {"StableDiffusionPipeline": None} | {
+    name: made for name, made in MADE.items() if FAMILIES[name].conditions is not None
+}
+
+
+@pytest.mark.parametrize("name", TEXTS)
+def test_a_prompt_becomes_what_a_call_makes_of_it(name, folder):
+    """Every option of the encoding is that of a call by default, not that of `encode_prompt`."""
+    pipe = TEXTS[name][0]() if TEXTS[name] else stable_diffusion(folder)
+    encode, seen = pipe.encode_prompt, []
+
+    @functools.wraps(encode)
+    def recorded(*args, **kwargs):
+        bound = inspect.signature(encode).bind(*args, **kwargs)
+        bound.apply_defaults()
+        options = ("clip_skip", "max_sequence_length", "clean_caption")
+        seen.append({key: bound.arguments[key] for key in options if key in bound.arguments})
+        return encode(*args, **kwargs)
+
+    pipe.encode_prompt = recorded
+    mb.from_pipeline(pipe, ["a cat", "a dog"], size=SIZE)
+    measured = seen.copy()
+    options = TEXTS[name][1] if TEXTS[name] else {}
+    pipe(
+        "a cat",
+        num_inference_steps=2,
+        output_type="latent",
+        height=SIZE[0],
+        width=SIZE[1],
+        **options,
+    )
+    assert len(seen) > len(measured) > 0
+    assert all(one == seen[-1] for one in measured)
 
 
 @pytest.mark.parametrize("name", list(MADE))
