@@ -82,7 +82,7 @@ def shared_if_equal(stack: Array | np.ndarray) -> Array:
     """One matrix instead of K where all are known to be equal."""
     seen = known(stack)
     same = is_concrete(stack) and (seen == seen[:1]).all()
-    return jnp.asarray(seen[:1] if same else stack, stack.dtype)
+    return jnp.asarray(seen[:1] if same else stack)
 
 
 @np.errstate(over="ignore")
