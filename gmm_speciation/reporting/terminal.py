@@ -355,9 +355,8 @@ def show(what: RichTable | str, quiet: bool = False) -> None:
 
 
 def _needed(table: RichTable) -> int:
-    return (
-        Console(width=1000, emoji=False).measure(table).minimum
-    )  # of a narrow one no more than its width
+    # Of a narrow console it would be no more than its width.
+    return Console(width=1000, emoji=False).measure(table).minimum
 
 
 _NUMBER_WIDTH = 20

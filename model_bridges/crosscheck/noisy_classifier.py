@@ -37,9 +37,8 @@ class NoisyClassifier(nn.Module):
             nn.Dropout(DROPOUT),
             nn.Linear(WIDTH, num_classes),
         )
-        self.log_ratio = torch.zeros(
-            num_classes
-        )  # of class weights and shares of the training images
+        # Of class weights and shares of the training images.
+        self.log_ratio = torch.zeros(num_classes)
 
     def forward(
         self, x: Float[Tensor, "B *event"], sigma: Float[Tensor, " B"]
@@ -47,9 +46,8 @@ class NoisyClassifier(nn.Module):
         """`log q(c | x)`."""
         scale = torch.rsqrt(sigma**2 + self.sigma_data**2)[:, None]
         level = torch.log(sigma)[:, None] / 4
-        features = torch.cat(
-            [scale * x.flatten(1).float(), level, torch.cos(level), torch.sin(level)], 1
-        )
+        scaled = scale * x.flatten(1).float()
+        features = torch.cat([scaled, level, torch.cos(level), torch.sin(level)], 1)
         return torch.log_softmax(self.layers(features) + self.log_ratio, 1)
 
 
