@@ -204,8 +204,8 @@ class EntropyCurve(eqx.Module):
     def peak(self, *, at_end: bool = False) -> Peak:
         """Where `-dH/dlambda` is largest, by a spline through the curve.
 
-        Warns where that is at an end of the levels, unless the caller says that it may be (`at_end`), and
-        where the levels are too few to tell. Its error is that of sampling.
+        Warns where that is at an end of the levels or they are too few to tell, unless the caller says that
+        this may be (`at_end`). The error is that of sampling.
         """
         return Peak(*self._greatest(self.log_snr, np.ones_like(self.log_snr), at_end))
 
@@ -269,7 +269,8 @@ class EntropyCurve(eqx.Module):
         best = int(np.argmax(heights))
         alone = Maximum(best, None, 0, len(position) - 1)
         read = self._maxima(position, slope) or [self._read(position, slope, alone)]
-        warn_of_few(heights, best)
+        if not at_end:
+            warn_of_few(heights, best)
         if not at_end and best in (0, len(position) - 1) and self.rate.value[best] != 0:
             warnings.warn(
                 f"The rate is largest at an end of the levels, {in_digits(position[best])}, and may be "

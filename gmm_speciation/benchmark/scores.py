@@ -55,7 +55,8 @@ def score(row: Mapping[str, Any], truth: EntropyCurve) -> dict[str, float | None
         "rate": float(np.sqrt(np.mean((rates - np.asarray(truth.rate.value)) ** 2))),
         # Of an estimate that is wrong it may be at an end.
         "peak": abs(
-            float(estimated.peak(at_end=True).log_snr.value) - float(truth.peak().log_snr.value)
+            float(estimated.peak(at_end=True).log_snr.value)
+            - float(truth.peak(at_end=True).log_snr.value)
         ),
         "window": _window(estimated, truth),
         "inside": _inside(row, low, high),
