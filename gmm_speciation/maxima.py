@@ -43,7 +43,9 @@ def significance(num_points: int, dof: float) -> float:
 
 def warn_of_few(heights: Heights, top: int) -> None:
     """Warn where too few points lie in the upper half of the greatest maximum to say where it is."""
-    few = int(np.count_nonzero(heights >= heights[top] / 2))
+    lower = np.r_[-1, np.flatnonzero(heights < heights[top] / 2), len(heights)]
+    after = int(np.searchsorted(lower, top))
+    few = int(lower[after] - lower[after - 1]) - 1
     if few < FEWEST and 0 < top < len(heights) - 1:
         warnings.warn(
             f"{few} levels lie in the upper half of the peak: it may be off by a tenth of their step, which "

@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
@@ -277,8 +277,8 @@ class StudiedModel:
         return assess(images, self.judge, self.reference, removed, balance_to=self._balance_to)
 
     @property
-    def _balance_to(self) -> Literal["uniform", "data"]:
-        return "uniform" if self.denoiser.class_prior is None else "data"
+    def _balance_to(self) -> Float[np.ndarray, " C"]:
+        return class_weights(None, self.denoiser)
 
     def floor(self, num_images: int, removed: int | None = None) -> Floor:
         """What as many true images score, or half of `train`. Errors as `quality.floor`."""

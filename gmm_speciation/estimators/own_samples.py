@@ -39,6 +39,7 @@ from gmm_speciation.lookup import pick
 
 _FALSE_ALARM = 1e-9  # of the test that states are noisy, for all coordinates together
 _BY_CHANCE = 1e-6  # of the test that shares are those of the probabilities
+_FEW = 5  # expected samples
 _OPTIONAL = ("sklearn", "flax", "optax")
 _NEEDS = {
     Access.SCORES: "the posterior means of a diffusion model",
@@ -253,8 +254,11 @@ def _check_shares(labels: Int[np.ndarray, "*T n"], prior: Float[np.ndarray, " C"
     """Refuse labels of a level that were not drawn by these probabilities."""
     for own in labels.reshape(-1, labels.shape[-1]):
         shares = np.bincount(own, minlength=len(prior)) / len(own)
-        statistic = 2 * len(own) * rel_entr(shares, prior).sum()
-        if chi2.sf(statistic, max(len(prior) - 1, 1)) < _BY_CHANCE:
+        # Classes of few expected samples are counted as one, without which it would be no chi^2.
+        few = len(own) * prior < _FEW
+        seen, expected = (np.append(part[~few], part[few].sum()) for part in (shares, prior))
+        statistic = 2 * len(own) * rel_entr(seen, expected).sum()
+        if chi2.sf(statistic, max(np.count_nonzero(expected) - 1, 1)) < _BY_CHANCE:
             worst = int(np.argmax(abs(shares - prior)))
             raise ValueError(
                 "Samples must be drawn with the class probabilities, `prior` or else the shares of all "

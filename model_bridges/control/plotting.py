@@ -47,7 +47,7 @@ def plot_removal(result: Removal) -> Figure:
     """
     prices = {
         "frechet": "Fréchet distance to the data without the class  [squared feature units]",
-        "balance": "class balance: KL of the kept shares from uniform  [nats]",
+        "balance": "class balance: KL of the kept shares from their weights  [nats]",
     }
     with styled():
         figure = Figure(figsize=(10.4, 4.9), layout="constrained")

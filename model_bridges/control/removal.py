@@ -10,8 +10,8 @@ The model draws without a prompt, and one class is pushed away:
                    never gets there, and with few pixels outweighs all evidence
 
 Every run uses the same noise image by image. What is left of the class is compared along all prices, which
-are the class balance, KL of the kept shares from uniform, or the Frechet distance to the data without the
-class; see `quality.frontier`. A kind whose strengths end before it is done would lose by that alone: each
+are the class balance, KL of the kept shares from their weights, or the Frechet distance to the data without
+the class; see `quality.frontier`. A kind whose strengths end before it is done would lose by that alone: each
 is doubled until no more is left than the judge finds in data without the class, or the price explodes.
 Strength 1 of DNG is the exact one. The class's share is that of the model's `class_prior`, 1/K by default.
 """
@@ -195,6 +195,11 @@ def remove_class(
     num_classes = model.denoiser.num_classes
     if not 0 <= removed < num_classes:
         raise ValueError(f"The class must be one of 0 to {num_classes - 1}; got {removed}.")
+    shares = class_weights(None, model.denoiser)
+    if not shares[removed] > 0:
+        raise ValueError(
+            f"Class {removed} has weight 0: the model draws none that could be removed."
+        )
     chosen = chosen_kinds(strengths, num_classes)
     unknown = sorted(set(chosen) - set(STRENGTHS))
     if unknown:
@@ -206,7 +211,6 @@ def remove_class(
                 f"strengths must be positive, finite and increase strictly; got {list(grid or ())} for "
                 f"{name}."
             )
-    shares = class_weights(None, model.denoiser)
     runs = _Runs(model, removed, num_images, num_steps, seed, folder, progress)
     progress.step("floor of the distance")
     true = model.floor(num_images, removed)

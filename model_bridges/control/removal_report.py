@@ -55,7 +55,7 @@ def removal_report(result: Removal, title: str) -> Report:
     report = Report(title).text(
         f"{result.num_images} images a row, {result.num_steps} ancestral steps, the same noise for all. "
         f"*left*: images that the judge names class {result.removed}. *balance*: KL divergence of the shares "
-        "of the other classes from uniform, nats; exact draws have "
+        "of the other classes from their weights, nats; exact draws have "
         f"{result.unguided.balance_floor:.3f} at this size. "
         "*Fréchet*: squared distance to the training images without the class in the judge's features; "
         f"held-out images have {true.held_out.frechet:.2f}. *diversity*: "

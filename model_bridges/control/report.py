@@ -8,6 +8,7 @@ from gmm_speciation.reporting.claims import HOW_CLAIMS_ARE_JUDGED, check_records
 from gmm_speciation.reporting.records import percent
 from gmm_speciation.reporting.report import Report
 from gmm_speciation.reporting.tables import ERRORS, NONE, Table
+from gmm_speciation.reporting.trust import HOW_TRUST_IS_JUDGED, trust_record, trust_rows
 from gmm_speciation.shares import Share
 from model_bridges.control import plotting
 from model_bridges.control.drawing import Draw
@@ -89,6 +90,8 @@ def guidance_report(result: GuidanceStudy, title: str) -> Report:
         "are 95 %. " + HOW_CLAIMS_ARE_JUDGED
     )
     report.table(*check_rows(result.checks), caption=ERRORS)
+    report.text("## Can the curve be trusted?\n\n" + HOW_TRUST_IS_JUDGED)
+    report.table(*trust_rows({"curve": result.curve.trust}, every=True), caption=ERRORS)
     if result.information is not None:
         _information(report, result.information)
     if result.intervals is not None:
@@ -168,6 +171,7 @@ def guidance_record(result: GuidanceStudy) -> dict[str, Any]:
             "rate": result.curve.rate,
         },
         "checks": check_records(result.checks),
+        "trust": trust_record({"curve": result.curve.trust}),
     }
     if result.information is not None:
         found = result.information

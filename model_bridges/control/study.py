@@ -15,10 +15,10 @@ from model_bridges.control.information import GuidedInformation, guided_informat
 from model_bridges.control.interval_search import IntervalSearch, search_intervals
 from model_bridges.control.time_grids import TimeGrids, compare_grids
 from model_bridges.denoisers.base import Denoiser
+from model_bridges.entropy.curve import trusted_curve
 from model_bridges.entropy.windows import GuidanceInterval, guidance_interval
 from model_bridges.studied import StudiedModel
 from model_bridges.tracking.forward import track
-from model_bridges.tracking.readouts import tracked_curve
 
 SECTIONS = ("information", "intervals", "grids")
 CURVE_LEVELS = 40
@@ -85,6 +85,8 @@ def study_guidance(
         seed: Of everything random.
         progress: Told of every run and of its steps.
 
+    Warns with `TrustWarning` where the curve cannot be trusted, and with it the interval.
+
     Raises:
         ValueError: If a section is unknown, as `check_numbers`, or as the sections.
     """
@@ -95,15 +97,17 @@ def study_guidance(
     progress.step("the entropy curve of held-out images")
     data = model.states(model.averaged, seed)
     chosen = slice(0, min(curve_images, len(data.labels)))
+    images, labels = data.images[chosen].double(), data.labels[chosen]
     record = track(
         model.denoiser,
-        data.images[chosen].double(),
-        data.labels[chosen],
+        images,
+        labels,
         sigmas=np.geomspace(*model.denoiser.sigma_range, CURVE_LEVELS),
         seed=seed,
         progress=progress,
     )
-    curve = tracked_curve(record)
+    curve = trusted_curve(record, images, labels)
+    curve.trust.warn("The entropy curve that the interval is read from")
     interval = guidance_interval(curve, mass)
     window = interval[0], interval[1]
     information = intervals = grids = None

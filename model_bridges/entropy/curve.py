@@ -19,7 +19,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from jaxtyping import Float, Int
 from numpy.typing import ArrayLike
+from torch import Tensor
 
 from gmm_speciation.checks import as_count
 from gmm_speciation.curves import EntropyCurve
@@ -116,13 +118,7 @@ def entropy_curve(
     named_partitions(options["partitions"], denoiser.num_classes)
     if run is None and estimator in READOUTS:
         record = track(denoiser, x0, labels, progress=progress, **options)
-        curve = READOUTS[estimator](record, partition)
-        merged, single = merged_posterior(record, x0, {TRIVIAL: partition}), partition is None
-        found = evidence(merged, TRIVIAL, record.sigmas, single)
-        divergence = label_divergence(labels, record.prior)
-        if divergence is None:
-            divergence = posterior_divergence(np.exp(record.log_posterior[0]), record.prior)
-        return _told(trusted(curve, found, estimator, divergence, labels is not None))
+        return _told(trusted_curve(record, x0, labels, estimator, partition))
     name = TRIVIAL if partition is None else "partition"
     kinds = {"elbo": ElboJob, "clones": CloneJob, "gap-sampled": SampledGapJob}
     job = kinds.get(estimator, TrackingJob)(problem(denoiser, x0, labels, **options))
@@ -132,6 +128,30 @@ def entropy_curve(
     found = job.evidence(merged, name)
     divergence = job.problem.divergence(name, merged.rows.get(f"posterior {name}"))
     return _told(trusted(curve, found, estimator, divergence, labels is not None))
+
+
+def trusted_curve(
+    record: TrackedPosterior,
+    x0: Float[Tensor, "N *event"],
+    labels: Int[Tensor, " N"] | None,
+    estimator: str = "tracking",
+    partition: Partition | Sequence[int] | None = None,
+) -> EntropyCurve:
+    """A read-out of tracked posteriors with its trust block; nothing is warned of.
+
+    Args:
+        record: The posteriors.
+        x0, labels: The images that were tracked, and their classes where they are known.
+        estimator: One of `READOUTS`.
+        partition: Groups of classes; every class its own by default.
+    """
+    curve = READOUTS[estimator](record, partition)
+    merged, single = merged_posterior(record, x0, {TRIVIAL: partition}), partition is None
+    found = evidence(merged, TRIVIAL, record.sigmas, single)
+    divergence = label_divergence(labels, record.prior)
+    if divergence is None:
+        divergence = posterior_divergence(np.exp(record.log_posterior[0]), record.prior)
+    return trusted(curve, found, estimator, divergence, labels is not None)
 
 
 def data_of(

@@ -145,15 +145,28 @@ def posterior_divergence(
     """
     shares = posterior.mean(0, dtype=float)
     log_ratio = np.log(np.divide(shares, prior, out=np.ones_like(prior), where=shares * prior > 0))
-    return _beyond_chance(shares, len(posterior), prior, float(np.var(posterior @ log_ratio)))
+    # Chance moves soft posteriors less: their divergence is half of the sum of variance over prior.
+    spread = np.divide(np.var(posterior, 0), prior, out=np.zeros_like(prior), where=prior > 0).sum()
+    softness = min(float(spread) / max(int(np.count_nonzero(prior)) - 1, 1), 1.0)
+    return _beyond_chance(
+        shares, len(posterior), prior, float(np.var(posterior @ log_ratio)), softness
+    )
 
 
 def _beyond_chance(
-    shares: Float[np.ndarray, " C"], number: int, prior: Float[np.ndarray, " C"], variance: float
+    shares: Float[np.ndarray, " C"],
+    number: int,
+    prior: Float[np.ndarray, " C"],
+    variance: float,
+    softness: float = 1.0,
 ) -> Estimate:
-    """KL of shares of so many from the prior, less that of labels drawn by it; `variance` is one's."""
+    """KL of shares of so many from the prior, less what chance makes of it; `variance` is one image's.
+
+    `softness` is by how much less chance moves them than labels that are drawn.
+    """
     by_chance = np.random.default_rng(0).multinomial(number, prior, _BY_CHANCE) / number
     found, *chance = rel_entr(np.vstack([shares, by_chance]), prior).sum(-1)
+    chance = softness * np.array(chance)
     error = np.hypot(np.std(chance), np.sqrt(max(variance, 0.0) / number))
     return Estimate(np.array([found - np.mean(chance)]), np.array([error]))
 

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
+from jaxtyping import Float
 
 from gmm_speciation.estimate import Estimate
 from gmm_speciation.shares import Share
@@ -75,7 +76,7 @@ def assess(
     removed: int | None = None,
     num_batches: int = NUM_BATCHES,
     *,
-    balance_to: Literal["uniform", "data"] = "uniform",
+    balance_to: Literal["uniform", "data"] | Float[np.ndarray, " C"] = "uniform",
 ) -> Quality:
     """Judge drawn images.
 
@@ -87,14 +88,15 @@ def assess(
         removed: A class that was to be removed. The reference then is the data of the other classes,
             and balance and diversity are taken over those.
         num_batches: R of the jackknife.
-        balance_to: What balance compares with: equal shares, or the data's.
+        balance_to: What balance compares with: equal shares, the data's, or these.
 
     Raises:
         ValueError: If images are not finite or of another shape, too few for the features or the
             batches, `removed` is no class, or `balance_to` is unknown.
     """
-    if balance_to not in ("uniform", "data"):
-        raise ValueError(f"`balance_to` must be 'uniform' or 'data'; got {balance_to!r}.")
+    given = not isinstance(balance_to, str)
+    if not given and balance_to not in ("uniform", "data"):
+        raise ValueError(f"`balance_to` must be 'uniform', 'data' or shares; got {balance_to!r}.")
     data = reference.without(removed)
     features = judge.features(images)
     predicted = judge.logits(features).argmax(1)
@@ -105,7 +107,8 @@ def assess(
     precision, recall = precision_recall(
         features, data.features, *split, reference_radii=data.radii
     )
-    target = data.shares if balance_to == "data" else np.ones(judge.num_classes)
+    named = data.shares if not given and balance_to == "data" else np.ones(judge.num_classes)
+    target = np.asarray(balance_to, float) if given else named
     diversity, by_class = class_diversity(
         features, predicted, data.traces, data.shares, data.kept, *split
     )

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
+from jaxtyping import Float
 
 from gmm_speciation.estimate import Estimate
 from model_bridges.quality.assessment import Quality, assess
@@ -36,7 +37,7 @@ def floor(
     num_splits: int = 20,
     num_batches: int = 10,
     seed: int = 0,
-    balance_to: Literal["uniform", "data"] = "uniform",
+    balance_to: Literal["uniform", "data"] | Float[np.ndarray, " C"] = "uniform",
 ) -> Floor:
     """Distances between true samples.
 

@@ -11,6 +11,7 @@ from scipy.stats import norm
 
 import gmm_speciation as gs
 from gmm_speciation.curves import Batches, EntropyCurve
+from gmm_speciation.maxima import warn_of_few
 
 
 def logistic_curve(noise: float = 0.0, shift: float = 0.3, seed: int = 0) -> EntropyCurve:
@@ -301,3 +302,13 @@ def test_half_of_the_entropy_lost_before_the_grid_is_a_reason():
     found = gs.speciation.half_entropy_point(logistic_curve().part(slice(0, 100)))
     assert found.log_snr is None
     assert "a half was lost at more noise" in found.reason
+
+
+def test_points_of_another_maximum_place_no_peak():
+    """Two peaks of three levels each are two that are too coarse."""
+    heights = np.array([0.0, 0.6, 1.0, 0.6, 0.1, 0.1, 0.6, 0.9, 0.6, 0.0])
+    with pytest.warns(UserWarning, match="3 levels lie in the upper half"):
+        warn_of_few(heights, 2)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        warn_of_few(np.repeat(heights, 2), 4)

@@ -205,8 +205,14 @@ def test_levels_of_different_shares_are_refused():
 def test_shares_that_chance_makes_are_taken():
     """Draws by the probabilities, rare classes and absent ones among them: never refused."""
     rng = np.random.default_rng(5)
-    for prior in ([0.5, 0.5], [0.9, 0.1], [0.998, 0.001, 0.001], np.full(30, 1 / 30)):
-        for num in (40, 1000):
+    for prior in (
+        [0.5, 0.5],
+        [0.9, 0.1],
+        [0.998, 0.001, 0.001],
+        np.full(30, 1 / 30),
+        np.full(1000, 1e-3),  # of which few have the samples that a chi^2 needs
+    ):
+        for num in (40, 1000, 2000):
             for _ in range(50):
                 labels = rng.choice(len(prior), size=num, p=prior)
                 own_samples._check_shares(labels, np.array(prior))

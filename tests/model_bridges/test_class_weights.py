@@ -8,18 +8,23 @@ import numpy as np
 import pytest
 import torch
 from refusals import refused
-from scipy.special import logsumexp
+from scipy.special import logsumexp, rel_entr
 
 import gmm_speciation as gs
 import model_bridges as mb
 from gmm_speciation.reporting.trust import TrustWarning
 from model_bridges.cli import main
+from model_bridges.control.removal import remove_class
 from model_bridges.crosscheck import study
 from model_bridges.crosscheck.noisy_classifier import train_noisy_classifier
 from model_bridges.crosscheck.study import Settings, crosscheck, crosscheck_model
 from model_bridges.crosscheck.theory import fit_of
+from model_bridges.denoisers.counted import CountingDenoiser
+from model_bridges.denoisers.weighted import Weighted
+from model_bridges.entropy.evidence import posterior_divergence
 from model_bridges.images.labelled import LabelledImages
 from model_bridges.images.sets import ImageSet, Parts
+from model_bridges.quality import FeatureClassifier
 
 MEANS = np.array([[2.0, 0, 0, 0], [-2, 0, 0, 0], [0, 2, 0, 0]])
 VARIANCE, SKEWED = 0.3, np.array([560, 160, 80])
@@ -196,3 +201,42 @@ def test_images_without_labels_of_other_shares_make_no_curve(weights, partition,
         **options,
     )
     assert not [one for one in right.trust.failed if "divergence" in one.name]
+
+
+@pytest.mark.parametrize(("concentration", "num"), [(3.0, 64), (3.0, 1000), (300.0, 1000)])
+def test_chance_moves_soft_posteriors_less(concentration, num):
+    """Posteriors over forty classes, whose mean is known: the divergence is that of the mean."""
+    rng = np.random.default_rng(10)
+    prior, shares = np.full(40, 1 / 40), np.repeat([1.4, 0.6], 20) / 40
+    z = []
+    for _ in range(40):
+        posterior = rng.dirichlet(concentration * shares, num)
+        found = posterior_divergence(posterior, prior)
+        z.append(float(found.value[0] - rel_entr(shares, prior).sum()) / float(found.stderr[0]))
+    assert abs(np.mean(z)) < 1.5
+    assert np.max(np.abs(z)) < 5
+
+
+@pytest.mark.parametrize("drawn", [(0.2, 0.7, 0.1), (1 / 3, 1 / 3, 1 / 3)])
+def test_balance_is_from_the_weights_of_the_model(drawn):
+    """Exact draws of weights that are not the data's are balanced, draws of the data's are not."""
+    weights = (0.2, 0.7, 0.1)
+    model = studied(WEIGHTS[0])
+    model = replace(
+        model,
+        denoiser=CountingDenoiser(Weighted(model.denoiser.denoiser, weights)),
+        train_judge=lambda train: FeatureClassifier.train(
+            train.images, train.labels, hidden=(24, 6)
+        ),
+    )
+    x, _ = draws(np.rint(600 * np.array(drawn)).astype(int), 11)
+    found = model.assess(torch.from_numpy(x).float().reshape(-1, 1, 2, 2))
+    expected = rel_entr(drawn, weights).sum()
+    assert float(found.balance.value) == pytest.approx(expected, abs=0.05)
+
+
+def test_a_class_of_no_weight_is_not_removed():
+    model = studied(WEIGHTS[0])
+    weighted = Weighted(model.denoiser.denoiser, (0.5, 0.5, 0.0))
+    with pytest.raises(ValueError, match="Class 2 has weight 0"):
+        remove_class(replace(model, denoiser=CountingDenoiser(weighted)), 2)

@@ -9,6 +9,7 @@ from controlled import WEIGHTS, turns, written
 from heard import Heard
 
 from gmm_speciation import GaussianMixture, exact
+from gmm_speciation.reporting.trust import TrustWarning
 from model_bridges.control import interval_search
 from model_bridges.control.drawing import Wanted, draw_all
 from model_bridges.control.guided import feedback_kinds
@@ -18,12 +19,14 @@ from model_bridges.control.plotting import plot_guided
 from model_bridges.control.report import guidance_record, guidance_report, information_rows
 from model_bridges.control.study import GuidanceStudy, study_guidance
 from model_bridges.control.time_grids import CLASS, KARRAS, STATE, compare_grids, entropic_levels
+from model_bridges.denoisers.counted import CountingDenoiser
 from model_bridges.denoisers.mixture import mixture_denoiser
+from model_bridges.denoisers.weighted import Weighted
+from model_bridges.entropy.curve import trusted_curve
 from model_bridges.entropy.windows import guidance_interval
 from model_bridges.guidance import Unguided
 from model_bridges.samplers import karras_sigmas
 from model_bridges.tracking.forward import track
-from model_bridges.tracking.readouts import tracked_curve
 
 
 @pytest.fixture(scope="module")
@@ -182,7 +185,8 @@ def test_search_of_intervals(search):
 
 def test_the_page_of_a_study(judged, information, search, grids, record, tmp_path):
     """Tables, pictures and the record of all sections, and of one."""
-    curve = tracked_curve(record)
+    images, labels = judged.held_out.images[:100].double(), judged.held_out.labels[:100]
+    curve = trusted_curve(record, images, labels)
     parts = information, search, grids
     study = GuidanceStudy(
         judged.name, 0.8, curve, guidance_interval(curve), 100, information, search, grids
@@ -191,6 +195,8 @@ def test_the_page_of_a_study(judged, information, search, grids, record, tmp_pat
     guidance_report(study, "All").write(tmp_path / "all", guidance_record(study))
     content = written(tmp_path / "all", {"guided.png", "intervals.png", "images.png", "grids.png"})
     assert len(content["checks"]) == len(study.checks)
+    assert content["trust"]["curve"]
+    assert "Can the curve be trusted?" in (tmp_path / "all" / "report.md").read_text()
     assert set(content["information"]["theory"]) == {f"{w:g}" for w in SCALES}
     assert len(content["intervals"]["draws"]) == 14
     assert tuple(content["intervals"]["best"]) == search.best
@@ -231,3 +237,20 @@ def test_an_exact_model_is_at_the_floor(judged):
 def test_a_scale_of_intervals_guides(judged):
     with pytest.raises(ValueError, match="above 1"):
         study_guidance(judged, scale=1.0)
+
+
+def test_an_interval_of_a_curve_that_cannot_be_trusted_is_said(judged):
+    """A network of the wrong sign, and images of other shares than the weights."""
+    right = judged.denoiser.denoiser
+    sign = dataclasses.replace(
+        right,
+        coefficient_function=lambda sigma: (0 * torch.as_tensor(sigma), -torch.ones_like(sigma)),
+    )
+    for wrong, says in (
+        (sign, "denoising error"),
+        (Weighted(right, (0.1, 0.1, 0.1, 0.7)), "divergence of the labels' shares"),
+    ):
+        model = dataclasses.replace(judged, denoiser=CountingDenoiser(wrong))
+        with pytest.warns(TrustWarning, match=says):
+            found = study_guidance(model, sections=("information",), num_paths=20, curve_images=200)
+        assert not found.curve.trust.ok
