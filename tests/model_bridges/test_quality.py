@@ -182,7 +182,9 @@ def test_labels_that_are_not_one_integer_an_image_are_refused(judge, digits, for
 
 def test_unknown_targets_of_balance_are_refused(judge, reference, digits, monkeypatch):
     monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)  # as it is for users
-    with pytest.raises(ValueError, match="`balance_to` must be 'uniform', 'data' or shares; got 'equal'"):
+    with pytest.raises(
+        ValueError, match="`balance_to` must be 'uniform', 'data' or shares; got 'equal'"
+    ):
         assess(digits.train_images[:400], judge, reference, balance_to="equal")
 
 
