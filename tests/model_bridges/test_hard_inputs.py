@@ -197,38 +197,6 @@ def test_a_network_without_a_null_class_gets_the_remedy():
             from_x0(network, ABAR, num_classes=3, event_shape=SHAPE, unconditional_label=null)
 
 
-@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float32, torch.float64])
-def test_half_precision_rounds_no_level_and_no_step(dtype):
-    """What a network is told, against the schedule's own steps and times, over the whole range."""
-    told = []
-
-    def network(x, time, label):
-        told.append((x.dtype, time))
-        return x
-
-    options = {"num_classes": 3, "event_shape": SHAPE, "dtype": dtype}
-    abar = np.cumprod(1 - np.linspace(1e-4, 0.02, 1000))
-    steps = np.array([3, 250, 777, 998])
-    x, labels = torch.zeros(4, *SHAPE), torch.zeros(4, dtype=torch.long)
-    from_epsilon(network, abar, **options)(x, np.sqrt(1 / abar - 1)[steps], labels)
-    from_flow(network, **options)(x, steps / (1000 - steps), labels)
-    from_x0(network, sigma_range=(1e-3, 999.0), **options)(x, steps / 1000 + 1e-3, labels)
-    expected = (steps, steps / 1000, steps / 1000 + 1e-3)
-    for (kind, time), right in zip(told, expected, strict=True):
-        assert kind == dtype
-        np.testing.assert_allclose(time.double().numpy(), right, rtol=2e-6)
-
-
-def test_a_network_that_wants_its_steps_in_half_precision_is_told_how():
-    layer = torch.nn.Linear(1, 4, dtype=torch.bfloat16).requires_grad_(False)
-    options = {"num_classes": 3, "event_shape": SHAPE, "dtype": torch.bfloat16}
-    own = from_x0(lambda x, t, c: layer(t[:, None]).reshape(x.shape), **options)
-    x, labels = (torch.from_numpy(part) for part in data(4))
-    one_line(lambda: own(x, 1.0, labels), r"steps in torch.float32.*`\.to\(x\.dtype\)`")
-    cast = from_x0(lambda x, t, c: layer(t[:, None].to(x.dtype)).reshape(x.shape), **options)
-    assert cast(x, 1.0, labels).shape == x.shape
-
-
 def test_a_network_that_looks_its_steps_up_is_offered_whole_ones():
     torch.manual_seed(0)
     table, seen = torch.nn.Embedding(100, 4), []

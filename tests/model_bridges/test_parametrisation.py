@@ -127,3 +127,36 @@ def test_a_last_step_without_signal_is_left_out_with_a_word(target):
     assert torch.equal(again.raw(x, 2.0, labels), steps)
     with pytest.warns(match="no signal"), pytest.raises(ValueError, match="decreases strictly"):
         make(lambda x, t, c: x, [0.5, 0.0], **SETTINGS)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float32, torch.float64])
+def test_half_precision_rounds_no_level_and_no_step(dtype):
+    """What a network is told, against the schedule's own steps and times, over the whole range."""
+    told = []
+
+    def network(x, time, label):
+        told.append((x.dtype, time))
+        return x
+
+    options = {"num_classes": 3, "event_shape": (1, 2, 2), "dtype": dtype}
+    abar = np.cumprod(1 - np.linspace(1e-4, 0.02, 1000))
+    steps = np.array([3, 250, 777, 998])
+    x, labels = torch.zeros(4, 1, 2, 2), torch.zeros(4, dtype=torch.long)
+    mb.from_epsilon(network, abar, **options)(x, np.sqrt(1 / abar - 1)[steps], labels)
+    mb.from_flow(network, **options)(x, steps / (1000 - steps), labels)
+    mb.from_x0(network, sigma_range=(1e-3, 999.0), **options)(x, steps / 1000 + 1e-3, labels)
+    expected = (steps, steps / 1000, steps / 1000 + 1e-3)
+    for (kind, time), right in zip(told, expected, strict=True):
+        assert kind == dtype
+        np.testing.assert_allclose(time.double().numpy(), right, rtol=2e-6)
+
+
+def test_a_network_that_wants_its_steps_in_half_precision_is_told_how():
+    layer = torch.nn.Linear(1, 4, dtype=torch.bfloat16).requires_grad_(False)
+    options = {"num_classes": 3, "event_shape": (1, 2, 2), "dtype": torch.bfloat16}
+    own = mb.from_x0(lambda x, t, c: layer(t[:, None]).reshape(x.shape), **options)
+    x, labels = torch.randn(4, 1, 2, 2), torch.zeros(4, dtype=torch.long)
+    with pytest.raises(ValueError, match=r"steps in torch.float32.*`\.to\(x\.dtype\)`"):
+        own(x, 1.0, labels)
+    cast = mb.from_x0(lambda x, t, c: layer(t[:, None].to(x.dtype)).reshape(x.shape), **options)
+    assert cast(x, 1.0, labels).shape == x.shape
