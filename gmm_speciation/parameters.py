@@ -82,7 +82,8 @@ def shared_if_equal(stack: Array | np.ndarray) -> Array:
     """One matrix instead of K where all are known to be equal."""
     seen = known(stack)
     same = is_concrete(stack) and (seen == seen[:1]).all()
-    return jnp.asarray(seen[:1] if same else stack)
+    dtype = jax.dtypes.canonicalize_dtype(stack.dtype)  # single where JAX is, without its warning
+    return jnp.asarray(seen[:1] if same else stack, dtype)
 
 
 @np.errstate(over="ignore")

@@ -317,5 +317,7 @@ def test_classes_that_are_none_and_no_direction_are_refused(key):
         control.entropic_times(LAW, process, 8, of="state", partition=[0, 0, 1, 7])
     with pytest.raises(ValueError, match="labels 3 components; the mixture has 4"):
         control.entropic_times(LAW, process, 8, of="state", partition=[0, 0, 1])
-    with pytest.raises(ValueError, match="`num_directions` must be at least 1; got 0"):
+    with pytest.raises(
+        ValueError, match="`num_directions` must be a whole number of at least 1; got 0"
+    ):
         control.sliced_wasserstein(flat, flat, key=key, num_directions=0)
