@@ -34,7 +34,14 @@ from scipy.optimize import brentq
 
 from gmm_speciation.checks import as_values, decreasing_grid
 from gmm_speciation.estimate import Estimate, RealArray, in_digits, known
-from gmm_speciation.maxima import Maximum, persistent_maxima, significance, stationary, warn_of_few
+from gmm_speciation.maxima import (
+    FEWEST_FOR_FLANKS,
+    Maximum,
+    persistent_maxima,
+    significance,
+    stationary,
+    warn_of_few,
+)
 from gmm_speciation.peaks import ClockedPeak, Peak
 from gmm_speciation.processes import DiffusionProcess
 
@@ -221,7 +228,8 @@ class EntropyCurve(eqx.Module):
     def window(self, mass: float = 0.8) -> Window:
         """Where the central share `mass` of the information is gained, of that which the grid holds.
 
-        Warns where a tenth of it and more would be gained in one unit beyond the clean end.
+        Warns where a tenth of it and more would be gained in one unit beyond the clean end, and where the
+        levels are too few to tell.
 
         Raises:
             ValueError: If `mass` is not inside (0, 1), or the grid's noisy end lies inside the window.
@@ -234,6 +242,7 @@ class EntropyCurve(eqx.Module):
                 f"Much is decided beyond {in_digits(self.log_snr[0])} still, the grid's clean end"
             )
             warnings.warn(f"{words}; widen the grid.", stacklevel=2)
+        warn_of_few(np.asarray(self.rate.value, float), "window", FEWEST_FOR_FLANKS)
 
         def ends(entropy, rate):
             levels = np.array([(1 - mass) / 2, (1 + mass) / 2]) * (self.prior_entropy - entropy[0])
@@ -270,7 +279,7 @@ class EntropyCurve(eqx.Module):
         alone = Maximum(best, None, 0, len(position) - 1)
         read = self._maxima(position, slope) or [self._read(position, slope, alone)]
         if not at_end:
-            warn_of_few(heights, best)
+            warn_of_few(heights)
         if not at_end and best in (0, len(position) - 1) and self.rate.value[best] != 0:
             warnings.warn(
                 f"The rate is largest at an end of the levels, {in_digits(position[best])}, and may be "

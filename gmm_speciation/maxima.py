@@ -22,7 +22,9 @@ from scipy import stats
 from scipy.interpolate import BSpline, PPoly
 from scipy.signal import find_peaks
 
-FEWEST = 5  # points in the upper half of a maximum; with four a step's hundredth is lost, with three a tenth
+# Points in the upper half of a maximum that place it, where four lose a hundredth of a step and three a
+# tenth, and that place what lies on its flanks, where two lose a thirtieth.
+FEWEST, FEWEST_FOR_FLANKS = 5, 3
 _FALSE = 0.02  # of functions with one maximum, the most that may show a second
 Heights = Float[np.ndarray, " T"]
 
@@ -41,15 +43,16 @@ def significance(num_points: int, dof: float) -> float:
     return float(stats.t.isf(_FALSE / (2 * num_points), dof))
 
 
-def warn_of_few(heights: Heights, top: int) -> None:
-    """Warn where too few points lie in the upper half of the greatest maximum to say where it is."""
+def warn_of_few(heights: Heights, what: str = "peak", fewest: int = FEWEST) -> None:
+    """Warn where too few points lie in the upper half of the greatest maximum to say where `what` is."""
+    top = int(np.argmax(heights))
     lower = np.r_[-1, np.flatnonzero(heights < heights[top] / 2), len(heights)]
     after = int(np.searchsorted(lower, top))
     few = int(lower[after] - lower[after - 1]) - 1
-    if few < FEWEST and 0 < top < len(heights) - 1:
+    if few < fewest and 0 < top < len(heights) - 1:
         warnings.warn(
-            f"{few} levels lie in the upper half of the peak: it may be off by a tenth of their step, which "
-            f"is not in its error. Take finer levels, {FEWEST} there or more.",
+            f"{few} levels lie in the upper half of the peak: the {what} may be off by a tenth of their "
+            f"step, which is not in its error. Take finer levels, {fewest} there or more.",
             stacklevel=4,
         )
 

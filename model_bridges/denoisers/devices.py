@@ -214,7 +214,8 @@ def warn_of_training(function: Callable[..., Any]) -> None:
     """Warn of modules whose outputs depend on chance or on the rest of a batch, as in training they do."""
     for module in (inner for held in _held(function)[0] for inner in held.modules()):
         layer = isinstance(module, nn.modules.dropout._DropoutNd)
-        rate = vars(module).get("p" if layer else "dropout", 0)  # others drop by a function
+        # Others drop by a function; diffusers looks up what is absent in its configuration, with a warning.
+        rate = inspect.getattr_static(module, "p" if layer else "dropout", 0)
         drops = isinstance(rate, int | float) and rate > 0
         if module.training and (drops or isinstance(module, nn.modules.batchnorm._BatchNorm)):
             warnings.warn(

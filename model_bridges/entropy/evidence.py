@@ -131,7 +131,7 @@ def label_divergence(
         return None
     counts = np.bincount(labels.cpu().numpy(), minlength=len(prior))
     shares = counts / len(labels)
-    log_ratio = np.log(np.divide(shares, prior, out=np.ones_like(prior), where=shares * prior > 0))
+    log_ratio = _log_ratio(shares, prior)
     variance = shares @ log_ratio**2 - (shares @ log_ratio) ** 2
     return _beyond_chance(shares, len(labels), prior, variance)
 
@@ -144,13 +144,21 @@ def posterior_divergence(
     Their mean over the model's own distribution is the prior, at every level.
     """
     shares = posterior.mean(0, dtype=float)
-    log_ratio = np.log(np.divide(shares, prior, out=np.ones_like(prior), where=shares * prior > 0))
+    log_ratio = _log_ratio(shares, prior)
     # Chance moves soft posteriors less: their divergence is half of the sum of variance over prior.
     spread = np.divide(np.var(posterior, 0), prior, out=np.zeros_like(prior), where=prior > 0).sum()
     softness = min(float(spread) / max(int(np.count_nonzero(prior)) - 1, 1), 1.0)
     return _beyond_chance(
         shares, len(posterior), prior, float(np.var(posterior @ log_ratio)), softness
     )
+
+
+def _log_ratio(
+    shares: Float[np.ndarray, " C"], prior: Float[np.ndarray, " C"]
+) -> Float[np.ndarray, " C"]:
+    """0 where a class has no share or no weight."""
+    ratio = np.divide(shares, prior, out=np.ones_like(prior), where=shares * prior > 0)
+    return np.log(ratio)
 
 
 def _beyond_chance(

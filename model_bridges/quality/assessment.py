@@ -92,12 +92,22 @@ def assess(
 
     Raises:
         ValueError: If images are not finite or of another shape, too few for the features or the
-            batches, `removed` is no class, or `balance_to` is unknown.
+            batches, `removed` is no class, or `balance_to` is unknown or not a positive share of every
+            class.
     """
-    given = not isinstance(balance_to, str)
-    if not given and balance_to not in ("uniform", "data"):
-        raise ValueError(f"`balance_to` must be 'uniform', 'data' or shares; got {balance_to!r}.")
     data = reference.without(removed)
+    if isinstance(balance_to, str):
+        named = {"uniform": np.ones(judge.num_classes), "data": data.shares}
+        if balance_to not in named:
+            raise ValueError(
+                f"`balance_to` must be 'uniform', 'data' or shares; got {balance_to!r}."
+            )
+        balance_to = named[balance_to]
+    target = np.asarray(balance_to, float)
+    if target.shape != (judge.num_classes,):
+        raise ValueError(
+            f"`balance_to` must be a share of each of {judge.num_classes} classes; got shape {target.shape}."
+        )
     features = judge.features(images)
     predicted = judge.logits(features).argmax(1)
     num = len(features)
@@ -107,8 +117,6 @@ def assess(
     precision, recall = precision_recall(
         features, data.features, *split, reference_radii=data.radii
     )
-    named = data.shares if not given and balance_to == "data" else np.ones(judge.num_classes)
-    target = np.asarray(balance_to, float) if given else named
     diversity, by_class = class_diversity(
         features, predicted, data.traces, data.shares, data.kept, *split
     )

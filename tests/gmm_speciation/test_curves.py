@@ -286,7 +286,9 @@ def test_levels_too_few_to_place_a_peak_are_said(step, few, method):
             warnings.simplefilter("error")
             assert abs(float(curve.peak().log_snr.value) - expected) < 0.005
         return
-    with pytest.warns(UserWarning, match=r"[1-4] levels lie in the upper half of the peak"):
+    with pytest.warns(
+        UserWarning, match=r"[1-4] levels lie in the upper half of the peak: the peak"
+    ):
         found = curve.peak()
     assert abs(float(found.log_snr.value) - expected) > 0.02
 
@@ -308,7 +310,25 @@ def test_points_of_another_maximum_place_no_peak():
     """Two peaks of three levels each are two that are too coarse."""
     heights = np.array([0.0, 0.6, 1.0, 0.6, 0.1, 0.1, 0.6, 0.9, 0.6, 0.0])
     with pytest.warns(UserWarning, match="3 levels lie in the upper half"):
-        warn_of_few(heights, 2)
+        warn_of_few(heights)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        warn_of_few(np.repeat(heights, 2), 4)
+        warn_of_few(np.repeat(heights, 2))
+
+
+@pytest.mark.parametrize("method", ["exact", "quasi-monte-carlo"])
+@pytest.mark.parametrize(("step", "few"), [(0.5, False), (0.8, False), (1.5, True), (2.0, True)])
+def test_levels_too_few_to_place_a_window_are_said(step, few, method):
+    """Against the window of levels that are 0.1 apart."""
+    pair = gs.families.symmetric_pair(64)
+    fine = gs.entropy_curve(pair, np.arange(8.0, -16.0, -0.1)).window()
+    curve = gs.entropy_curve(pair, np.arange(6.0, -14.0, -step) + 0.17, method=method)
+    if few:
+        with pytest.warns(UserWarning, match="the window may be off by a tenth of their step"):
+            curve.window()
+        return
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        found = curve.window()
+    for end, expected in ((found.low, fine.low), (found.high, fine.high)):
+        assert abs(float(end.value) - float(expected.value)) < 0.01

@@ -299,9 +299,21 @@ def test_networks_that_write_where_they_like_have_the_same_samples(kind, foreign
         assert (level == 0.5).all()
 
 
+class DropsByItsClass(torch.nn.Identity):
+    """A rate that is the class's, not the module's own."""
+
+    dropout = 0.1
+
+
 @pytest.mark.parametrize(
     "layer",
-    [torch.nn.Dropout(0.1), torch.nn.Dropout2d(0.1), torch.nn.BatchNorm1d(4), nano(3, dropout=0.1)],
+    [
+        torch.nn.Dropout(0.1),
+        torch.nn.Dropout2d(0.1),
+        torch.nn.BatchNorm1d(4),
+        nano(3, dropout=0.1),
+        DropsByItsClass(),
+    ],
 )
 def test_a_network_in_training_mode_is_warned_of(layer):
     network = torch.nn.Sequential(torch.nn.Linear(4, 4), torch.nn.Sequential(layer.train()))

@@ -4,6 +4,7 @@ What is measured and how they are guided is as without; what would be another mo
 """
 
 import copy
+import warnings
 
 import accelerate
 import diffusers
@@ -15,6 +16,7 @@ from tiny_pipeline import (
     draw,
     flux,
     made_as,
+    pixels,
     side_by_side,
     stable_diffusion_3,
     states,
@@ -260,3 +262,10 @@ def test_steps_of_a_flow_belong_to_its_pipeline(pipe):
         everywhere.timesteps(other, 6)
     with pytest.raises(ValueError, match="give the pipeline, too"):
         everywhere.timesteps(pipe.scheduler, 6, size=(16, 16))
+
+
+def test_a_network_of_diffusers_is_asked_for_its_dropout_without_a_warning():
+    network = pixels().unet
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        mb.from_x0(lambda x, s, label: network(x, s).sample, num_classes=1, event_shape=(3, 8, 8))

@@ -186,6 +186,8 @@ def test_unknown_targets_of_balance_are_refused(judge, reference, digits, monkey
         ValueError, match="`balance_to` must be 'uniform', 'data' or shares; got 'equal'"
     ):
         assess(digits.train_images[:400], judge, reference, balance_to="equal")
+    with pytest.raises(ValueError, match=r"a share of each of 10 classes; got shape \(1,\)"):
+        assess(digits.train_images[:400], judge, reference, balance_to=np.ones(1))
 
 
 def test_floors_need_two_halves(judge, reference, digits):
