@@ -96,6 +96,10 @@ class StudiedModel:
     )
     folder: Path | None = None
 
+    def __repr__(self) -> str:
+        shape = tuple(self.denoiser.event_shape)
+        return f"StudiedModel({self.name!r}, {len(self.class_names)} classes, {shape}, {self.data})"
+
     # Data
 
     @property
@@ -364,16 +368,10 @@ def _way(denoiser: Any) -> dict[str, Any]:
     """From pictures to the states of a model with an autoencoder, and back."""
     if not hasattr(denoiser, "latent_scaling"):  # diffusers: values from -1 to 1
         return {"encode": denoiser.encode, "decode": denoiser.decode}
-    if denoiser.latent_scaling is None:
-
-        def refuse(pixels: Tensor) -> Tensor:
-            return denoiser.latents  # says that these networks see pixels, and what to do
-
-        return {"pixels": refuse}
+    if denoiser.latent_scaling is None:  # `latents` says that these see pixels, and what to do
+        return {"pixels": lambda pixels: denoiser.latents}
     return {  # EDM2: values from 0 to 1
-        "encode": lambda images, generator: denoiser.encode(
-            ((images + 1) / 2).clamp(0, 1), generator
-        ),
+        "encode": lambda images, rng: denoiser.encode(((images + 1) / 2).clamp(0, 1), rng),
         "decode": lambda states: denoiser.decode(states) * 2 - 1,
     }
 

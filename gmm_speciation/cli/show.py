@@ -1,7 +1,7 @@
-"""`gmm-speciation show`: a report again, from its numbers alone."""
+"""`gmm-speciation show`: a report again, from its `result.json` alone."""
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -19,14 +19,12 @@ gmm-speciation show out/pair/result.json --out out/again  # page and pictures, d
 """
 )
 def show(file: File, quiet: Quiet = False, out: Out = None) -> None:
-    """A stored report: its curves, claims and checks as tables, and with --out its page again."""
+    """A stored report: its tables, and with --out its page with the curves drawn again."""
     terminal.check_place(out)
     import numpy as np
 
-    from gmm_speciation.cli.tables import curve_table, read_off
     from gmm_speciation.reporting.stored import load_curve, load_result
     from gmm_speciation.reporting.tables import ERRORS
-    from gmm_speciation.reporting.trust import Trust, trust_rows
 
     result = load_result(file)
     if "provenance" not in result:
@@ -36,26 +34,7 @@ def show(file: File, quiet: Quiet = False, out: Out = None) -> None:
         if not isinstance(result.get(name) or {}, dict):
             raise ValueError(f"`{name}` in {str(file)!r} must be an object.")
     curves = {name: load_curve(file, name) for name in result.get("curves") or {}}
-    tables = {}
-    for name, curve in curves.items():
-        tables[name] = curve_table({"": read_off(curve)}, [curve.method])
-    for kind in ("claims", "checks"):
-        try:
-            rows = _judged(result.get(kind) or [])
-        except (AttributeError, KeyError, TypeError, ValueError) as error:
-            raise ValueError(
-                f"`{kind}` in {str(file)!r} must be a list of claims and what was measured: {error}."
-            ) from error
-        if rows.rows:
-            tables[kind] = rows
-    try:
-        trust = {name: Trust.read(block) for name, block in (result.get("trust") or {}).items()}
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise ValueError(
-            f"`trust` in {str(file)!r} must hold the `checks` of each curve: {error}."
-        ) from error
-    if trust:
-        tables["trust"] = trust_rows(trust)
+    tables = _printed(result, file) if "tables" in result else _derived(result, curves, file)
     origin = result.get("provenance") or {}
     note = f"{title}: {origin.get('command') or 'no command'}, {origin.get('date', 'no date')}."
 
@@ -75,6 +54,55 @@ def show(file: File, quiet: Quiet = False, out: Out = None) -> None:
         return report, {name: result[name] for name in result if name not in ("files", "format")}
 
     terminal.finish(tables, write, out, quiet, note=note)
+
+
+def _printed(result: dict[str, Any], file: Path) -> "dict[str, Table]":
+    """The tables that the command printed."""
+    from gmm_speciation.reporting.tables import Table
+
+    try:
+        tables = {title: Table(**one) for title, one in result["tables"].items()}
+        fit = all(len(row) == len(one.headers) for one in tables.values() for row in one.rows)
+        cells = (
+            cell for one in tables.values() for row in (one.headers, *one.rows) for cell in row
+        )
+        if not (fit and all(isinstance(cell, str) for cell in cells)):
+            raise ValueError("a cell is no text, or a row is not as long as the headers")
+    except (AttributeError, TypeError, ValueError) as error:
+        raise ValueError(
+            f"`tables` in {str(file)!r} must hold `headers` and `rows` by title: {error}."
+        ) from error
+    return tables
+
+
+def _derived(
+    result: dict[str, Any], curves: "dict[str, EntropyCurve]", file: Path
+) -> "dict[str, Table]":
+    """Tables of curves, claims, checks and trust: of reports that do not hold what was printed."""
+    from gmm_speciation.cli.tables import curve_table, read_off
+    from gmm_speciation.reporting.trust import Trust, trust_rows
+
+    tables: dict[str, Table] = {}
+    for name, curve in curves.items():
+        tables[name] = curve_table({"": read_off(curve)}, [curve.method])
+    for kind in ("claims", "checks"):
+        try:
+            rows = _judged(result.get(kind) or [])
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            raise ValueError(
+                f"`{kind}` in {str(file)!r} must be a list of claims and what was measured: {error}."
+            ) from error
+        if rows.rows:
+            tables[kind] = rows
+    try:
+        trust = {name: Trust.read(block) for name, block in (result.get("trust") or {}).items()}
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise ValueError(
+            f"`trust` in {str(file)!r} must hold the `checks` of each curve: {error}."
+        ) from error
+    if trust:
+        tables["trust"] = trust_rows(trust)
+    return tables
 
 
 def _judged(rows: list[dict[str, Any]]) -> Any:

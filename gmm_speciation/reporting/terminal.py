@@ -291,7 +291,7 @@ def finish(
     note: str = "",
     narrow: bool = False,
 ) -> None:
-    """End a command: its tables are shown and, where that was asked for, its report is written.
+    """End a command: its tables are shown and, where that was asked for, its report is written, with them.
 
     With `--json` the content of `result.json` is printed in place of the tables, also where `quiet`.
 
@@ -321,6 +321,7 @@ def finish(
     if write is None or (out is None and not _as_json.get()):
         return
     report, result = write()
+    result = {**result, "tables": {title: one._asdict() for title, one in tables.items()}}
     if _as_json.get():
         print_json(result)
     if out is not None and report is not None:

@@ -221,6 +221,7 @@ def _variable(
         accuracy(record, partition),
         information_budget(record, partition),
         bounds,
+        found,
         points,
         decision_sigma(record, partition),
         reference,

@@ -20,6 +20,7 @@ from gmm_speciation.shares import Share
 from gmm_speciation.speciation.points import SpeciationPoint, points_in_words
 from model_bridges.crosscheck.theory import FittedMixture
 from model_bridges.denoisers.base import UNCONDITIONAL_NETWORK, Reference
+from model_bridges.entropy.evidence import Evidence
 from model_bridges.entropy.gap import InformationBudget
 from model_bridges.entropy.pairs import Pairs
 from model_bridges.entropy.tree import DecisionTree
@@ -45,6 +46,7 @@ class VariableCheck:
     accuracy: Share  # (L,)
     budget: InformationBudget
     bounds: dict[str, Estimate]  # cross-entropies of other posteriors, (L,)
+    evidence: Evidence  # what trust is judged by
     points: dict[str, SpeciationPoint]
     decision: Float[np.ndarray, " N"]  # sigma at which each path became what it is
     reference: Reference = UNCONDITIONAL_NETWORK

@@ -50,6 +50,9 @@ class ImageSet:
     def __post_init__(self) -> None:
         object.__setattr__(self, "law", self.law or self.place or self.noun)
 
+    def __repr__(self) -> str:
+        return f"ImageSet({len(self)} {self.kind}, {self.law})"
+
     @classmethod
     def of(
         cls,

@@ -154,6 +154,28 @@ def test_a_stored_report_is_shown_and_drawn_again(tmp_path, capsys):
     assert (again / "curves.png").exists()
 
 
+def printed(text):
+    """Rows of tables, without the spaces that align them."""
+    return [line.split() for line in text.splitlines() if line.startswith("  ")]
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "times symmetric-pair --process ve",
+        "curve hierarchy --branching 2,2 --distances 8,3 --dim 3 --process ou --log-snr=-6,4 --points 8",
+    ],
+)
+def test_what_a_command_printed_is_shown_again(words, tmp_path, capsys):
+    first, again = tmp_path / "first", tmp_path / "again"
+    said = run(capsys, *words.split(), "--num-samples", "64", "--out", str(first))
+    assert "t," in said or "dH/dt, t" in said  # times on the clock are a part of it
+    shown = run(capsys, "show", str(first), "--out", str(again))
+    assert len(printed(said)) > 6
+    assert printed(shown) == printed(said)
+    assert gs.load_result(again)["tables"] == gs.load_result(first)["tables"]
+
+
 def test_the_doctor_names_what_is_there_and_what_is_not(capsys, monkeypatch):
     from gmm_speciation.cli import doctor
 
@@ -183,6 +205,9 @@ def test_what_is_no_report_is_not_shown(tmp_path, capsys):
         ("claims", [1]),
         ("checks", [{"claim": "a", "measured": "much"}]),
         ("checks", [{"claim": "a", "measured": {"value": 1.0}}]),
+        ("tables", ["one"]),
+        ("tables", {"one": {"headers": ["a"], "rows": [["b", "c"]]}}),
+        ("tables", {"one": {"headers": ["a"], "rows": [[1]]}}),
         ("trust", ["one"]),
         ("trust", {"one": {"ok": True}}),
         ("trust", {"one": {"checks": [{"name": "a", "verdict": "no"}]}}),

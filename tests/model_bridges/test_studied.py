@@ -112,6 +112,7 @@ def test_data_of_every_form_are_the_same_images(form, tmp_path):
     expected = listed((pixels / 127.5 - 1).astype(np.float32), labels)
     assert listed(found.images, found.labels) == expected
     torch.testing.assert_close(model.held_out.images, found.images)  # states are the images
+    assert len(repr(model)) < 300  # no list of rows
 
 
 def test_what_is_fitted_is_said(tmp_path):
