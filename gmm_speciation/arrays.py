@@ -41,7 +41,9 @@ def like(x: Any, value: Any) -> Any:
     """
     if namespace(x) is jnp:
         return jnp.asarray(value, x.dtype)
-    return value.to(x) if hasattr(value, "to") else float(value)
+    if np.ndim(value) == 0 and not hasattr(value, "to"):
+        return float(value)
+    return namespace(x).as_tensor(value if hasattr(value, "to") else np.array(value)).to(x)
 
 
 def wide(x: Float[Any, "*shape"]) -> Float[Any, "*shape"]:

@@ -252,12 +252,13 @@ class EntropyCurve(eqx.Module):
         return Window(low, high, mass)
 
     def crossing(self, entropy: float) -> Estimate:
-        """Log-SNR at which H(C|X) has fallen to this entropy in nats.
+        """Log-SNR at which H(C|X) has fallen to this entropy in nats; warns where the levels are too few.
 
         Raises:
             ValueError: If the curve does not cross it on its grid.
         """
         level = self.prior_entropy - entropy
+        warn_of_few(np.asarray(self.rate.value, float), "crossing", FEWEST_FOR_FLANKS)
         return self._jackknifed(lambda h, rate: (self._crossing(h, rate, level),))[0]
 
     def information_budget(self) -> tuple[Estimate, Estimate]:

@@ -68,10 +68,11 @@ def persistent_maxima(
             the grid, where the function is 0.
     """
     padded = np.concatenate([[0.0], heights, [0.0]])
-    tops, found = find_peaks(padded, prominence=0)
+    order = _order(padded)
+    tops, found = find_peaks(order, prominence=0)
     kept = []
     for top, first, last in zip(tops, found["left_bases"], found["right_bases"], strict=True):
-        base = first if padded[first] > padded[last] else last
+        base = first if order[first] > order[last] else last
         saddle = int(base) - 1 if 0 < base < len(padded) - 1 else None
         if padded[top] - padded[base] > least(int(top) - 1, saddle):
             kept.append((int(top) - 1, saddle))
@@ -84,6 +85,19 @@ def persistent_maxima(
         Maximum(index, saddle, left, right)
         for (index, saddle), (left, right) in zip(kept, pairwise(ends), strict=True)
     )
+
+
+def _order(values: Heights) -> Heights:
+    """Ranks, the same along a plateau; of equal values apart from each other the first is the greater.
+
+    Two equal maxima would otherwise both persist over their whole heights: neither parts the other from a
+    greater one.
+    """
+    starts = np.r_[True, np.diff(values) != 0]
+    plateau = np.cumsum(starts) - 1
+    ranks = np.empty(plateau[-1] + 1)
+    ranks[np.lexsort((-np.arange(len(ranks)), values[starts]))] = np.arange(len(ranks))
+    return ranks[plateau]
 
 
 def stationary(spline: BSpline, position: np.ndarray, near: int, best: Callable) -> float:

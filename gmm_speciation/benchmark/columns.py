@@ -6,7 +6,7 @@ cannot be negative is not. A column is there at all levels or at none.
 
 import csv
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
@@ -16,13 +16,23 @@ OF_CELL = ("task", "estimator", "access", "n", "seed")
 _NOT_NEGATIVE = ("stderr", "seconds", "dof", "noise")
 
 
-def lines_of(file: str, text: str, required: Sequence[str], what: str) -> csv.DictReader:
-    """The lines of a CSV; a ValueError names the columns that it lacks, and says `what` to do."""
+def lines_of(file: str, text: str, required: Sequence[str], what: str) -> Iterator[dict[str, str]]:
+    """The lines of a CSV; a ValueError names the columns that it lacks, and says `what` to do.
+
+    So does one of a line that has more or fewer numbers than columns, as decimal commas make it.
+    """
     reader = csv.DictReader(io.StringIO(text, newline=""))
-    missing = [name for name in required if name not in (reader.fieldnames or ())]
+    columns = reader.fieldnames or ()
+    missing = [name for name in required if name not in columns]
     if missing:
         raise ValueError(f"{file} lacks the columns {', '.join(missing)}; {what}")
-    return reader
+    for line in reader:
+        if None in line or None in line.values():
+            raise ValueError(
+                f"{file}, line {reader.line_num}: expected a value for each of the {len(columns)} columns, "
+                "with a comma between them and a point in a number."
+            )
+        yield line
 
 
 def cell_of_line(where: str, line: Mapping[str, str]) -> Cell:

@@ -40,6 +40,7 @@ from gmm_speciation.lookup import pick
 _FALSE_ALARM = 1e-9  # of the test that states are noisy, for all coordinates together
 _BY_CHANCE = 1e-6  # of the test that shares are those of the probabilities
 _FEW = 5  # expected samples
+_DIGITS = 32  # powers of two that numbers may be away from 1
 _OPTIONAL = ("sklearn", "flax", "optax")
 _NEEDS = {
     Access.SCORES: "the posterior means of a diffusion model",
@@ -66,8 +67,6 @@ class GivenSamples(Problem):
         self._access = Access.CLEAN if clean else Access.NOISY
         self._key = jax.random.key(seed)
         self._clean = self._noisy = None
-        # No entropy depends on where the origin is, and single precision does.
-        x = x - x.reshape(-1, self.dim).mean(0, dtype=float)
         if clean:
             self._clean = jnp.asarray(x), labels
         else:
@@ -141,6 +140,9 @@ def estimate_class_entropy(
                 "Clean samples and samples of several levels need those levels: give `sigma` or `log_snr`."
             )
         levels = np.zeros(1)
+    x, halvings = _plain_numbers(x, drop=not clean and sigma is None)
+    # In these units, where the samples have units that are known.
+    known = levels + 2 * halvings * np.log(2) if clean or sigma is not None else levels
     if not clean:
         x, labels = (array[None] if x.ndim == 2 else array for array in (x, labels))
         if len(x) != len(levels):
@@ -149,16 +151,16 @@ def estimate_class_entropy(
                 f"{len(x)} sets. For noise to be added to clean ones, say `clean=True`."
             )
         if sigma is not None:
-            for states, own, level in zip(x, labels, levels, strict=True):
-                _check_noise(states, own, float(np.exp(-level / 2)))
+            for states, own, level in zip(x, labels, known, strict=True):
+                _check_noise(states, own, float(np.exp(-level / 2)), float(np.ldexp(1, halvings)))
     order = np.argsort(-levels)  # from signal to noise
-    levels = levels[order]
+    levels, known = levels[order], known[order]
     if not (np.diff(levels) < 0).all():
         raise ValueError("Every noise level may come once; drop those that repeat others.")
     if not clean:
         x, labels = x[order], labels[order]
     try:
-        problem = GivenSamples(x, labels, levels, weights, clean, seed)
+        problem = GivenSamples(x, labels, known, weights, clean, seed)
         outcome = estimator().curve(problem)
     except NotApplicableError as error:
         raise NotApplicableError(f"`method={method!r}` does not apply. {error}") from None
@@ -192,6 +194,8 @@ def trust_note(method: str, entropy: Float[np.ndarray, "*T"], prior_entropy: flo
         notes.append(f"outside of [0, H(C)] at {np.sum(outside)} of {np.size(outside)} levels")
     if issubclass(found, CrossFitted) and found.plug_in:
         notes.append("off either way by the error of the fit")
+    if found.family == "learned" and found.kind is Kind.ESTIMATE:
+        notes.append("off either way by the error of training, which its interval does not know")
     if found.family in ("neighbours", "density"):
         notes.append("unreliable beyond a few dimensions")
     return "; ".join(notes)
@@ -267,6 +271,21 @@ def _check_shares(labels: Int[np.ndarray, "*T n"], prior: Float[np.ndarray, " C"
             )
 
 
+def _plain_numbers(x: Float[np.ndarray, "*T n d"], drop: bool) -> tuple[np.ndarray, int]:
+    """The samples about their mean, halved so often that their squares are numbers, and how often.
+
+    No entropy depends on the origin or the units, and the digits of a float do. Nor on a coordinate that is
+    the same for all: a method might make a class of it, or noise, and with `drop` it is left out.
+    """
+    flat = x.reshape(-1, x.shape[-1])
+    varies = np.ptp(flat, axis=0) > 0
+    if drop and varies.any() and not varies.all():
+        x, flat = x[..., varies], flat[:, varies]
+    x = x - flat.mean(0, dtype=float)
+    halvings = int(np.frexp(np.abs(x).max())[1])
+    return (np.ldexp(x, -halvings), halvings) if abs(halvings) > _DIGITS else (x, 0)
+
+
 def _levels(sigma: ArrayLike | None, log_snr: ArrayLike | None) -> Float[np.ndarray, " T"] | None:
     """Log-SNR of the levels."""
     if sigma is not None and log_snr is not None:
@@ -284,8 +303,10 @@ def _levels(sigma: ArrayLike | None, log_snr: ArrayLike | None) -> Float[np.ndar
     return -2 * np.log(levels)
 
 
-def _check_noise(x: Float[np.ndarray, "n d"], labels: Int[np.ndarray, " n"], sigma: float) -> None:
-    """Refuse states with less variance within their classes than their noise has."""
+def _check_noise(
+    x: Float[np.ndarray, "n d"], labels: Int[np.ndarray, " n"], sigma: float, unit: float
+) -> None:
+    """Refuse states with less variance within their classes than their noise has; `unit` is that of both."""
     counts = np.bincount(labels)
     free = len(x) - np.count_nonzero(counts)
     if free < 1:
@@ -297,9 +318,10 @@ def _check_noise(x: Float[np.ndarray, "n d"], labels: Int[np.ndarray, " n"], sig
     worst = int(np.argmin(squares))
     if squares[worst] < sigma**2 * chi2.ppf(_FALSE_ALARM / x.shape[1], free):
         raise ValueError(
-            f"Samples with noise `sigma={sigma:.4g}` vary at least that much within each class; coordinate "
-            f"{worst} of these has standard deviation {np.sqrt(squares[worst] / free):.4g}. If they are "
-            "clean, say `clean=True`; if they are noisy in other units, give `log_snr`."
+            f"Samples with noise `sigma={sigma * unit:.4g}` vary at least that much within each class; "
+            f"coordinate {worst} of these has standard deviation "
+            f"{np.sqrt(squares[worst] / free) * unit:.4g}. If they are clean, say `clean=True`; "
+            "if they are noisy in other units, give `log_snr`."
         )
 
 

@@ -109,11 +109,10 @@ class Network:
         """Follow pattern `index` down from large beta, and find its transitions.
 
         Raises:
-            ValueError: If there is no such pattern.
+            ValueError: If there is no such pattern, or it lies at the mean of all.
         """
         index = as_count(index, "index", 0)
-        if index >= self.num_patterns:
-            raise ValueError(f"`index` must lie inside [0, {self.num_patterns}); got {index}.")
+        self.landscape.pattern(index)
         symmetric = self._branch(_with_end(self._symmetric, self._hot[0]), index)
         first = self._cold(index)
         if first is None:

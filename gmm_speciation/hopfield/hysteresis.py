@@ -14,7 +14,7 @@ import numpy as np
 from jaxtyping import Float
 from scipy.special import softmax
 
-from gmm_speciation.checks import ArrayLike, as_count, as_rising
+from gmm_speciation.checks import ArrayLike, as_rising
 from gmm_speciation.hopfield.landscape import Landscape
 
 _KICK = 1e-4  # of the way to the pattern
@@ -50,15 +50,12 @@ def hysteresis_loop(patterns: ArrayLike, index: int, beta_eff: ArrayLike) -> Loo
         beta_eff: Increasing, positive.
 
     Raises:
-        ValueError: As `Landscape.of`; if there is no such pattern, or beta_eff does not increase from
-            above 0.
+        ValueError: As `Landscape.of`; if there is no such pattern, it lies at the mean of all, or beta_eff
+            does not increase from above 0.
     """
     landscape = Landscape.of(patterns)
     grid = as_rising(beta_eff, "beta_eff", 3)
-    index = as_count(index, "index", 0)
-    if index >= len(landscape.patterns):
-        raise ValueError(f"`index` must lie inside [0, {len(landscape.patterns)}); got {index}.")
-    own = landscape.patterns[index]
+    own = landscape.pattern(index)
 
     def settled(eta: np.ndarray, b: float) -> np.ndarray:
         for _ in range(_MAX_STEPS):

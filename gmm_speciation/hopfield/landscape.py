@@ -23,7 +23,7 @@ import numpy as np
 from jaxtyping import Float
 from scipy.special import logsumexp, softmax
 
-from gmm_speciation.checks import ArrayLike, as_reals
+from gmm_speciation.checks import ArrayLike, as_count, as_reals
 from gmm_speciation.hopfield.energy import as_patterns
 
 _RANK = 1e-10  # singular values below this share of the largest are rounding
@@ -62,6 +62,23 @@ class Landscape(NamedTuple):
         kept = singular > _RANK * singular[0]
         tilts = (centred / unit) @ (mean / unit)
         return cls(left[:, kept] * singular[kept], tilts - tilts.mean(), unit)
+
+    def pattern(self, index: int) -> Float[np.ndarray, " r"]:
+        """One of the patterns, with which overlaps can be measured.
+
+        Raises:
+            ValueError: If there is none of this index, or it lies at the mean of all.
+        """
+        index = as_count(index, "index", 0)
+        if index >= len(self.patterns):
+            raise ValueError(f"`index` must lie inside [0, {len(self.patterns)}); got {index}.")
+        own = self.patterns[index]
+        if not np.linalg.norm(own) > _RANK * np.linalg.norm(self.patterns):
+            raise ValueError(
+                f"Pattern {index} lies at the mean of all patterns, and an overlap with it is not defined; "
+                "follow another one."
+            )
+        return own
 
     def probabilities(self, eta: Float[np.ndarray, " r"], b: float) -> Float[np.ndarray, " N"]:
         """Weights of the patterns in the next step."""

@@ -72,7 +72,7 @@ def studied_model(options: Study, *, split: bool = False, say: Say = SILENT.say)
         **{name: value for name, value in asked.items() if value},
     )
     if options.class_prior is not None:
-        counted, weights = model.denoiser, _weights(options.class_prior, model)
+        counted, weights = model.denoiser, _weights(options, model)
         inner = Weighted(counted.denoiser, tuple(float(w) for w in weights))
         model = replace(model, denoiser=CountingDenoiser(inner, counted.say, counted.note))
     if options.generate is None:
@@ -80,9 +80,15 @@ def studied_model(options: Study, *, split: bool = False, say: Say = SILENT.say)
     return model
 
 
-def _weights(text: str, model: StudiedModel) -> Float[np.ndarray, " C"]:
+def _weights(options: Study, model: StudiedModel) -> Float[np.ndarray, " C"]:
     """What `--class-prior` says: numbers, or the shares of the data's labels."""
+    text = str(options.class_prior)
     if text == "data":
+        if options.generate is not None and (model.data is None or model.data.held_out is None):
+            raise ValueError(
+                "`--class-prior data` takes the shares of labelled data, and the model draws by its own "
+                "weights: give numbers with `--generate`, or `--data PATH`."
+            )
         labels = model.averaged.labels
         return np.bincount(labels, minlength=len(model.class_names)) / len(labels)
     try:

@@ -90,7 +90,8 @@ def cost_rows(result: Measurement) -> Table:
             cost.work,
             f"{cost.evaluations:,}",
             f"{cost.seconds:.0f}",
-            f"{cost.evaluations / cost.seconds:,.0f}" if cost.seconds > 2 else "read back",
+            # In less they may have been read from a folder.
+            f"{cost.evaluations / cost.seconds:,.0f}" if cost.seconds > 2 else NONE,
         ]
         for cost in result.costs
     ]

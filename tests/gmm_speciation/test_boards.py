@@ -278,6 +278,8 @@ GOOD = "task,access,n,seed,estimator,kind,level,entropy\n" + "".join(
 BAD = {
     "lacks the columns kind": GOOD.replace("kind", "sort"),
     "has no answers": GOOD.splitlines()[0] + "\n",
+    "line 2: expected a value for each of the 8 columns": GOOD.replace("0.5", "0,5"),
+    "line 3: expected a value for each": GOOD.replace(",1,0.5", ",1"),
     "level 3 of": GOOD + "pair-d1,noisy,64,0,mine,estimate,3,0.5\n",
     "levels 0 to 15 once each": "\n".join(GOOD.splitlines()[:-1]),
     "must be a finite number, at every level; got .nan": GOOD.replace("0.5", "nan"),

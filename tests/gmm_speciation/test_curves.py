@@ -11,7 +11,7 @@ from scipy.stats import norm
 
 import gmm_speciation as gs
 from gmm_speciation.curves import Batches, EntropyCurve
-from gmm_speciation.maxima import warn_of_few
+from gmm_speciation.maxima import persistent_maxima, warn_of_few
 
 
 def logistic_curve(noise: float = 0.0, shift: float = 0.3, seed: int = 0) -> EntropyCurve:
@@ -316,19 +316,45 @@ def test_points_of_another_maximum_place_no_peak():
         warn_of_few(np.repeat(heights, 2))
 
 
+@pytest.mark.parametrize("far", [(22, 26), (10, 38)])
+def test_of_two_equal_maxima_one_persists_over_the_saddle_between_them(far):
+    """A dip of half a standard error between two equal values parts nothing, a deep one does."""
+    level = np.arange(49.0)
+    heights = np.exp(-(((level - 24) / 8) ** 2))
+    heights[[far[0], far[1]]] = 1.0
+    heights[far[0] + 1 : far[1]] = 0.99 if far[0] == 22 else 0.4
+
+    def least(index, saddle):
+        return 0.05
+
+    found = persistent_maxima(heights, least)
+    assert len(found) == (1 if far[0] == 22 else 2)
+    assert found[0].place == far[0]
+    assert found[0].saddle is None
+    if len(found) == 2:  # the second is told from the first by what lies between
+        assert heights[found[1].saddle] == 0.4
+    assert [one.place for one in persistent_maxima(np.repeat([0.0, 1.0, 0.0], 3), least)] == [4]
+
+
 @pytest.mark.parametrize("method", ["exact", "quasi-monte-carlo"])
 @pytest.mark.parametrize(("step", "few"), [(0.5, False), (0.8, False), (1.5, True), (2.0, True)])
-def test_levels_too_few_to_place_a_window_are_said(step, few, method):
-    """Against the window of levels that are 0.1 apart."""
+def test_levels_too_few_to_place_window_and_crossing_are_said(step, few, method):
+    """Against those of levels that are 0.1 apart."""
     pair = gs.families.symmetric_pair(64)
-    fine = gs.entropy_curve(pair, np.arange(8.0, -16.0, -0.1)).window()
+    fine = gs.entropy_curve(pair, np.arange(8.0, -16.0, -0.1))
     curve = gs.entropy_curve(pair, np.arange(6.0, -14.0, -step) + 0.17, method=method)
+    half = curve.prior_entropy / 2
     if few:
-        with pytest.warns(UserWarning, match="the window may be off by a tenth of their step"):
-            curve.window()
+        for what, ask in (("window", curve.window), ("crossing", lambda: curve.crossing(half))):
+            with pytest.warns(UserWarning, match=f"the {what} may be off by a tenth of their step"):
+                ask()
         return
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        found = curve.window()
-    for end, expected in ((found.low, fine.low), (found.high, fine.high)):
+        found, place = curve.window(), curve.crossing(half)
+    for end, expected in (
+        (found.low, fine.window().low),
+        (found.high, fine.window().high),
+        (place, fine.crossing(half)),
+    ):
         assert abs(float(end.value) - float(expected.value)) < 0.01

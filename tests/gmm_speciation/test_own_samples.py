@@ -100,7 +100,9 @@ def test_clean_samples_get_their_noise_far_from_the_origin_too():
     [n for n, e in ESTIMATORS.items() if e.access is Access.NOISY and e.family != "learned"]
     + ["classifier"],
 )
-@pytest.mark.parametrize(("unit", "origin"), [(1e-9, 0.0), (1.0, 1e7)])
+@pytest.mark.parametrize(
+    ("unit", "origin"), [(1e-9, 0.0), (1.0, 1e7), (1e-200, 0.0), (1e200, 1e201)]
+)
 def test_units_and_the_origin_do_not_matter(method, unit, origin):
     (x,), labels = noisy(120, [1.5])
     x = np.round(x, 6)  # these digits are there far from the origin, too
@@ -109,6 +111,37 @@ def test_units_and_the_origin_do_not_matter(method, unit, origin):
         for states in (x, unit * x + origin)
     )
     assert there == pytest.approx(here, abs=1e-3)
+
+
+@pytest.mark.parametrize("method", ["ksg", "ross", "kde", "knn", "lda", "qda"])
+def test_coordinates_that_are_the_same_for_all_say_nothing(method):
+    (x,), labels = noisy(200, [1.5])
+    padded = np.hstack([np.full((200, 30), 7.0), x, np.zeros((200, 30))])
+    own, found = (gs.estimate_class_entropy(one, labels, method=method) for one in (x, padded))
+    assert found.value == pytest.approx(float(own.value), abs=1e-12)
+    with pytest.raises(ValueError, match="coordinate 0 of these has standard deviation 0"):
+        gs.estimate_class_entropy(padded, labels, method=method, sigma=1.5)
+
+
+def test_units_of_samples_and_of_noise_are_one():
+    x, labels = clean(400)
+    own, small, large = (
+        gs.estimate_class_entropy(
+            unit * x, labels, method="lda-known-noise", clean=True, sigma=[1.5 * unit, unit]
+        )
+        for unit in (1.0, 1e-200, 1e200)
+    )
+    for other, unit in ((small, 1e-200), (large, 1e200)):
+        np.testing.assert_allclose(other.entropy.value, own.entropy.value, atol=1e-5)
+        np.testing.assert_allclose(other.log_snr, own.log_snr - 2 * np.log(unit))
+    (states,), labels = noisy(400, [1.5])
+    with pytest.raises(ValueError, match=r"`sigma=3e-200`.* standard deviation 1\.\d+e-200"):
+        gs.estimate_class_entropy(1e-200 * states, labels, method="qda", sigma=3e-200)
+
+
+def test_notes_say_what_an_interval_does_not_know():
+    for method in ("minde", "learned-gap", "qda"):
+        assert "error of" in own_samples.trust_note(method, np.array([0.3]), np.log(2))
 
 
 @pytest.mark.parametrize(

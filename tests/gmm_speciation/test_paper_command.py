@@ -166,3 +166,13 @@ def test_two_patterns_have_no_loop():
 def test_a_sweep_refuses(index, grid, says):
     with pytest.raises(ValueError, match=says):
         hopfield.hysteresis_loop(np.eye(3), index, grid)
+
+
+def test_a_pattern_at_the_mean_of_all_has_no_overlap():
+    patterns = np.array([[1.0, 0], [-1, 0], [0, 1], [0, -1], [0, 0]])
+    for follow in (
+        lambda: hopfield.hysteresis_loop(patterns + 1e3, 4, [1.0, 2.0, 4.0]),
+        lambda: hopfield.Network(patterns / 3).pattern(4),
+    ):
+        with pytest.raises(ValueError, match="Pattern 4 lies at the mean of all patterns"):
+            follow()

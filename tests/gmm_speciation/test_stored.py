@@ -80,6 +80,7 @@ def test_a_file_of_cells_is_refused_or_imports_nothing(tmp_path, monkeypatch):
         (text.replace(first, _with(header, first, stderr="-1")), "finite number, not negative"),
         (text.replace(first, _with(header, first, seconds="inf")), "`seconds` must be a finite"),
         (text + first + "\n", "comes twice"),
+        (text.replace(first, f"{first},0"), "line 2: expected a value for each"),
         (text.replace(first, _with(header, first, truth="0.2")), "are others than here"),
         (text.replace(first, _with(header, first, kind="guess")), "kind 'guess' is unknown"),
         (text.replace(first, _with(header, first, seed="one")), "invalid literal"),

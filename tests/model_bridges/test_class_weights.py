@@ -180,6 +180,11 @@ def test_weights_that_do_not_fit_are_one_line(text, message, command, capsys):
     refused(main, [*command, "--class-prior", text], message, capsys)
 
 
+def test_shares_of_data_need_data(command, capsys):
+    words = [*command[:2], "--generate", "64", "--class-prior", "data"]
+    refused(main, words, "the shares of labelled data", capsys)
+
+
 @pytest.mark.parametrize("run", [False, True])
 @pytest.mark.parametrize("partition", [None, [0, 1, 1]])
 @pytest.mark.parametrize("weights", [(0.7, 0.15, 0.15), (0.6, 0.3, 0.1)])

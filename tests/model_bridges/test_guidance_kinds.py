@@ -224,6 +224,19 @@ def test_dynamic_guidance_with_the_exact_posterior_removes_a_class(subject):
     np.testing.assert_allclose(plain, prior, atol=error)
 
 
+@pytest.mark.parametrize("form", [np.asarray, jnp.asarray])
+def test_class_probabilities_may_be_arrays_of_any_library(form, subject):
+    law, _, model = subject
+    levels, prior = karras_sigmas(6, 0.05, 20.0), np.log(np.asarray(model.class_prior))
+
+    def drawn(log_prior):
+        kind = guidance.DynamicNegative(1, 1.0, guidance.TrackedClasses(1, log_prior))
+        generator = torch.Generator().manual_seed(3)
+        return sample(model, (16, law.dim), levels, guidance=kind, generator=generator)
+
+    torch.testing.assert_close(drawn(form(prior)), drawn(torch.from_numpy(prior)))
+
+
 def test_a_guided_model_is_a_function_for_other_samplers(subject):
     law, partition, model = subject
     kind = _kinds(_tensor, law, partition)["dynamic, classes"]
