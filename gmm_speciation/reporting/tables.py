@@ -36,3 +36,8 @@ class Table(NamedTuple):
         """These columns alone."""
         headers, *rows = ([row[i] for i in kept] for row in (self.headers, *self.rows))
         return Table(headers, rows)
+
+    def tight(self) -> "Table":
+        """The same without room around ± and – in the rows."""
+        rows = [[cell.replace(" ± ", "±").replace(" – ", "–") for cell in row] for row in self.rows]
+        return Table(self.headers, rows)

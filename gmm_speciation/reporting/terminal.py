@@ -305,14 +305,11 @@ def finish(
         narrow: Leave no room around ± and –, say the note under each table that has a ±, and name the
             page of the report in place of its folder.
     """
+    if narrow:
+        tables = {title: one.tight() for title, one in tables.items()}
     for title, one in tables.items():
         if not one.rows:
             continue
-        if narrow:
-            tight = [
-                [cell.replace(" ± ", "±").replace(" – ", "–") for cell in row] for row in one.rows
-            ]
-            one = Table(one.headers, tight)
         show(table(*one, title=title), quiet)
         if narrow and "±" in str(one):
             show(f"{note}.\n", quiet)
