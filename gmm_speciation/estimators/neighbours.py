@@ -67,9 +67,9 @@ def untied(x: np.ndarray, rng: np.random.Generator) -> Float[np.ndarray, "n d"]:
         apart = NearestNeighbors(n_neighbors=1).fit(distinct).kneighbors()[0]
         if step < 0.01 * np.median(apart):
             raise ValueError(
-                f"{copies} of {len(x)} points repeat others and are not rounded to a common step, so "
-                "neighbours at distance 0 say nothing of a density. Drop the repeated points, or add "
-                "noise as wide as the resolution of the data."
+                f"{copies} of {len(x)} points repeat others and are not rounded to a common step: copies are "
+                "no draws of a density, neither for neighbours nor for a fit that is tried on held-out "
+                "points. Drop the repeated points, or add noise as wide as the resolution of the data."
             )
     return points + np.where(tied, rng.uniform(-step / 2, step / 2, x.shape), 0.0)
 

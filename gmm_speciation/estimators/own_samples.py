@@ -33,7 +33,7 @@ from gmm_speciation.estimators.base import (
     Samples,
 )
 from gmm_speciation.estimators.crossfit import CrossFitted
-from gmm_speciation.estimators.neighbours import entropy_of_prior
+from gmm_speciation.estimators.neighbours import entropy_of_prior, untied
 from gmm_speciation.estimators.registry import ESTIMATORS, own_estimator
 from gmm_speciation.lookup import pick
 
@@ -125,8 +125,9 @@ def estimate_class_entropy(
 
     Raises:
         ValueError: If the method is unknown, or needs more than samples; if shapes, levels, labels or prior
-            do not fit, a class has too few samples, states cannot have the noise that `sigma` says, or the
-            labels of a level cannot have been drawn by `prior`, or by the shares of all levels.
+            do not fit, a class has too few samples, noisy states repeat others or cannot have the noise that
+            `sigma` says, or the labels of a level cannot have been drawn by `prior`, or by the shares of all
+            levels.
         ModuleNotFoundError: If the method's library is missing; the message has the line that installs it.
     """
     estimator = _estimator(method)
@@ -150,6 +151,9 @@ def estimate_class_entropy(
                 f"Noisy samples of T levels are (T, n, d), one set a level; got {len(levels)} levels and "
                 f"{len(x)} sets. For noise to be added to clean ones, say `clean=True`."
             )
+        for states in x:
+            if len(set(map(bytes, states))) < 0.99 * len(states):
+                untied(states, np.random.default_rng(seed))  # refuses what is not rounding
         if sigma is not None:
             for states, own, level in zip(x, labels, known, strict=True):
                 _check_noise(states, own, float(np.exp(-level / 2)), float(np.ldexp(1, halvings)))

@@ -123,6 +123,21 @@ def test_coordinates_that_are_the_same_for_all_say_nothing(method):
         gs.estimate_class_entropy(padded, labels, method=method, sigma=1.5)
 
 
+@pytest.mark.parametrize("method", ["knn", "trees", "lda", "ross"])
+def test_copies_are_no_draws_and_rounded_states_are(method):
+    """A copy of a held-out state among those that were fitted is none that was held out."""
+    (x,), labels = noisy(300, [1.5])
+    drawn = np.random.default_rng(0).integers(0, 300, 300)
+    for rows in (np.tile(np.arange(300), 2), drawn):
+        with pytest.raises(ValueError, match="points repeat others and are not rounded"):
+            gs.estimate_class_entropy(x[rows], labels[rows], method=method)
+    own, rounded = (
+        float(gs.estimate_class_entropy(states, labels, method=method).value)
+        for states in (x, x.round(1))
+    )
+    assert rounded == pytest.approx(own, abs=0.03)
+
+
 def test_units_of_samples_and_of_noise_are_one():
     x, labels = clean(400)
     own, small, large = (
