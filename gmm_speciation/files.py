@@ -71,6 +71,7 @@ def write_whole(path: Path, write: Callable[[Path], object], *, replace: bool = 
         replace: Without it a file that is there already stays, also one written at this moment.
 
     Raises:
+        ValueError: If a folder is there.
         DiskFullError: If there is no room.
         OSError: If it cannot be written.
     """
@@ -110,6 +111,8 @@ def flush(path: Path) -> None:
 
 
 def _place(temporary: Path, path: Path, replace: bool) -> None:
+    if path.is_dir():
+        raise ValueError(f"{str(path)!r} is a folder where a file must be: move it away.")
     if not replace:
         try:
             os.link(temporary, path)  # fails where the file exists, whoever wrote it

@@ -223,6 +223,15 @@ def test_a_corrupt_chunk_is_named_and_computed_again(damage, tmp_path, whole):
     assert "computed again" in line
 
 
+def test_a_folder_in_the_place_of_a_chunk_is_named(tmp_path):
+    run_job(Counting(), tmp_path)
+    path = tmp_path / "chunks" / "000002.chunk"
+    path.unlink()
+    path.mkdir()
+    with pytest.raises(ValueError, match=r"000002.chunk' is a folder where a file must be"):
+        run_job(Counting(), tmp_path)
+
+
 @pytest.mark.parametrize("damage", ["nan", "text", "shorter", "none", "twice", "pipe"])
 def test_settings_that_cannot_be_compared_are_no_settings(damage, tmp_path):
     """A NaN differs from every number; a key that stands twice has no value."""
