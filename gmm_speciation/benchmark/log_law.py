@@ -34,6 +34,7 @@ from gmm_speciation.estimate import Estimate
 from gmm_speciation.estimators.model import Denoisers
 from gmm_speciation.estimators.paths import in_batches
 from gmm_speciation.estimators.tracking import entropies, track
+from gmm_speciation.lookup import pick
 from gmm_speciation.mixtures import GaussianMixture
 from gmm_speciation.processes import OrnsteinUhlenbeck
 from gmm_speciation.progress import SILENT, Progress
@@ -121,15 +122,18 @@ def measure_log_law(
         progress: Told of every network, and of its steps.
 
     Raises:
-        ValueError: If there are too few dimensions or seeds, training fails, or fewer than two
-            dimensions have the point.
+        ValueError: If the family is unknown, there are too few dimensions or seeds or one comes twice,
+            training fails, or fewer than two dimensions have the point.
     """
-    if len(set(dims)) < 2 or len(seeds) < 2 or min(dims) < 1:
+    if min(len(dims), len(seeds)) < 2 or min(dims) < 1:
         raise ValueError(
             "A slope with an interval needs at least two dimensions and two seeds; got "
             f"{list(dims)} and {len(seeds)}."
         )
-    of = FAMILIES[family]
+    for name, values in (("dimension", dims), ("seed", seeds)):
+        if len(set(values)) < len(values):
+            raise ValueError(f"A {name} that comes twice is measured once; got {list(values)}.")
+    of = pick(family, FAMILIES, "family")
     predicted = predictions(family, dims)
     measured: list[list[dict[str, Estimate]]] = []
     for dim in dims:

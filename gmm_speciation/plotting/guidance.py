@@ -30,10 +30,13 @@ def plot_guided(
         title: Above the picture.
 
     Raises:
-        ValueError: If there is no curve.
+        ValueError: If there is no curve, or one is on another clock.
     """
     if not curves:
         raise ValueError("There must be at least one guided curve to plot; got none.")
+    every = [*curves.values(), *(curve for _, curve in (points or {}).values())]
+    if other := {curve.clock_name for curve in every} - {"kappa"}:
+        raise ValueError(f"Guided curves are drawn on the clock kappa; got one on {other.pop()}.")
     colour = {scale: COLOURS[i % len(COLOURS)] for i, scale in enumerate(curves)}
     figure, (upper, lower) = panels((1.25, 1.0))
     for scale, curve in curves.items():
@@ -57,9 +60,9 @@ def plot_guided(
             zorder=3,
         )
     _shaded(upper, lower, window)
-    clock = next(iter(curves.values())).clock
     lower.set_xscale("log")
-    lower.set_xlim(clock[-1], clock[0])
+    ends = [(curve.clock.min(), curve.clock.max()) for curve in curves.values()]
+    lower.set_xlim(max(most for _, most in ends), min(least for least, _ in ends))
     lower.set_xlabel("κ = α²|m|²/(σ² + α²s²)        signal  →  noise")
     upper.set_ylabel("cross-entropy CE\nE[−log p(c|x)]  [nats]")
     lower.set_ylabel("its rate −κ dCE/dκ\n[nats]")
@@ -88,10 +91,15 @@ def plot_interval_gain(
         title: Above the picture.
 
     Raises:
-        ValueError: If there is no gain.
+        ValueError: If there is no gain, one is of scale 1, or they are read at different places.
     """
     if not gains:
         raise ValueError("There must be at least one gain to plot; got none.")
+    if any(gain.scale == 1 for gain in gains) or len({gain.read_out for gain in gains}) > 1:
+        raise ValueError(
+            "Gains are drawn per unit of the scale less 1, read at one kappa; got scales "
+            f"{[gain.scale for gain in gains]} at kappas {[gain.read_out for gain in gains]}."
+        )
     figure, (upper, lower) = panels((1.0, 1.0))
     for index, gain in enumerate(gains):
         style: dict[str, Any] = {

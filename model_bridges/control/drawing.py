@@ -6,13 +6,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import jax
-import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from gmm_speciation.progress import SILENT, Progress
+from gmm_speciation.reporting.records import to_json
 from gmm_speciation.shares import Share
 from model_bridges.control.guided import Kind
 from model_bridges.entropy.problem import model_settings
@@ -124,13 +123,9 @@ def _file(folder: Path, digest: str) -> Path:
 
 def _digest(model: StudiedModel, wanted: Wanted) -> str:
     """Names everything that the images of a run depend on."""
-    guidance = wanted.kind(model.balanced_labels(wanted.num_images))
-    leaves, structure = jax.tree.flatten(guidance)
-    values = [
-        np.asarray(leaf).tolist() if hasattr(leaf, "shape") else repr(leaf) for leaf in leaves
-    ]
+    guidance = to_json(wanted.kind(model.balanced_labels(wanted.num_images)))
     levels = None if wanted.sigmas is None else wanted.sigmas.tolist()
     own = [model.name, NUM_STEPS, model_settings(model.denoiser), versions()]
     words = [wanted.num_images, wanted.method, wanted.seed]
-    content = json.dumps([own, str(structure), values, levels, words])
+    content = json.dumps([own, guidance, levels, words])
     return hashlib.sha256(content.encode()).hexdigest()

@@ -48,10 +48,12 @@ def check_numbers(mass: float, scale: float) -> None:
     """Refuse what is no share of the information, or no guidance.
 
     Raises:
-        ValueError: If `mass` is not inside (0, 1), or `scale` not above 1.
+        ValueError: If `mass` is not inside (0, 1), or `scale` not finite and above 1.
     """
-    if not scale > 1:
-        raise ValueError(f"The scale of the intervals must be above 1, unguided; got {scale}.")
+    if not 1 < scale < float("inf"):
+        raise ValueError(
+            f"The scale of the intervals is finite and must be above 1, unguided; got {scale}."
+        )
     if not 0 < mass < 1:
         raise ValueError(
             f"The interval holds a share of the information inside (0, 1); got {mass}."

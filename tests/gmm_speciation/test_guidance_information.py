@@ -206,6 +206,23 @@ def test_pictures_show_what_the_results_hold():
             draw({} if draw is plotting.plot_sizes else [])
 
 
+def test_pictures_of_guidance_mix_no_clocks_and_cut_no_curve():
+    from gmm_speciation import plotting
+
+    one = guided_curve(2.0, np.geomspace(0.05, 4, 9))
+    longer = guided_curve(2.0, np.geomspace(0.01, 20, 9))
+    assert plotting.plot_guided({1.0: one, 2.0: longer}).axes[1].get_xlim() == (20.0, 0.01)
+    other = many.guided_classes(2, 2.0, 2 * one.clock, key=jax.random.key(0), num_samples=64)
+    for given in (({1.0: other},), ({1.0: one}, {"simulated": (2.0, other)})):
+        with pytest.raises(ValueError, match="on the clock kappa; got one on s"):
+            plotting.plot_guided(*given)
+    edges = [0.1, 0.5, 1.0]
+    gains = [interval_gain(2.0, edges, read_out=at) for at in (4.0, 2.0)]
+    for given in (gains, [interval_gain(1.0, edges)]):
+        with pytest.raises(ValueError, match="per unit of the scale less 1, read at one kappa"):
+            plotting.plot_interval_gain(given)
+
+
 PRIORS = [1e-12, 1e-9, 1e-6, 1e-3, 0.1, 0.5, 0.9, 0.999]
 
 

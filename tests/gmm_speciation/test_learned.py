@@ -199,6 +199,20 @@ def test_a_network_that_never_tells_half_has_no_point():
     assert all(np.isnan(point.value) for point in found.values())
 
 
+@pytest.mark.parametrize(
+    ("family", "dims", "seeds", "says"),
+    [
+        ("separated means", [4], [0, 1], "two dimensions and two seeds"),
+        ("separated means", [16, 64], [0, 0], "A seed that comes twice is measured once"),
+        ("separated means", [8, 64, 64], [0, 1], "A dimension that comes twice"),
+        ("nope", [8, 16], [0, 1], "nope"),
+    ],
+)
+def test_a_slope_counts_no_measurement_twice(family, dims, seeds, says):
+    with pytest.raises(ValueError, match=says):
+        measure_log_law(family, dims, seeds)
+
+
 @pytest.mark.slow
 def test_a_log_law_of_small_networks(tmp_path):
     """At the settings of the command; fewer steps leave half entropy 0.1 early, 4 dimensions have no peak."""
@@ -207,5 +221,3 @@ def test_a_log_law_of_small_networks(tmp_path):
     np.testing.assert_allclose(half.measured.mean(1), half.predicted, atol=0.12)
     assert half.measured.shape == peak.measured.shape == (2, 2)
     assert abs(half.predicted_slope - 0.5) < 0.01
-    with pytest.raises(ValueError, match="two dimensions and two seeds"):
-        measure_log_law("separated means", [4], [0, 1])

@@ -188,6 +188,7 @@ def test_a_cluster_gives_the_same_bits(address, mine, capsys):
         (["windows", "digits", "--mass", "2"], "`--mass` must lie inside (0, 1); got 2"),
         (["crosscheck", "digits", "--covariance", "none"], "Unknown covariance 'none'"),
         (["guidance", "digits", "--scale", "1"], "must be above 1, unguided; got 1.0"),
+        (["guidance", "digits", "--scale", "inf"], "must be above 1, unguided; got inf"),
         (["remove", "digits", "--kind", "NPP"], "Unknown kind 'NPP'"),
         (["entropy", "of_workers:denoiser"], "`--generate N`"),
         (["remove", "of_workers:denoiser"], "`--generate N`"),

@@ -331,6 +331,28 @@ def test_draws_of_a_study_are_kept_and_named_by_what_they_depend_on(tmp_path):
     torch.testing.assert_close(once_more.pictures, first.pictures, rtol=0, atol=0)
 
 
+def test_draws_of_other_classes_are_other_draws_however_many(tmp_path):
+    """A list of more than a thousand labels is one with those in its middle."""
+    model = mb.study("theirs:denoiser", data=as_npz(tmp_path / "data", 240), split=True)
+    model = replace(model, folder=tmp_path / "kept")
+    levels = torch.tensor([20.0, 0.2], dtype=torch.float64)
+
+    def cost(turned):
+        def kind(own):
+            middle = slice(len(own) // 2, len(own) // 2 + 4)
+            labels = own.clone()
+            labels[middle] = own[middle].roll(turned)
+            return ClassifierFree(labels, 2.0)
+
+        before = model.denoiser.evaluations
+        draw_all(model, [Wanted("run", kind, 1100, sigmas=levels)])
+        return model.denoiser.evaluations - before
+
+    assert cost(0) > 0
+    assert cost(1) > 0
+    assert cost(1) == cost(0) == 0
+
+
 def test_draws_have_the_shares_that_a_model_says(tmp_path):
     """Exact draws of a model with a `class_prior` are as near its data as data are."""
     weights = np.array([0.7, 0.2, 0.1])
