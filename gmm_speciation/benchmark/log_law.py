@@ -130,9 +130,9 @@ def measure_log_law(
             "A slope with an interval needs at least two dimensions and two seeds; got "
             f"{list(dims)} and {len(seeds)}."
         )
-    for name, values in (("dimension", dims), ("seed", seeds)):
-        if len(set(values)) < len(values):
-            raise ValueError(f"A {name} that comes twice is measured once; got {list(values)}.")
+    for name, given in (("dimension", dims), ("seed", seeds)):
+        if len(set(given)) < len(given):
+            raise ValueError(f"A {name} that comes twice is measured once; got {list(given)}.")
     of = pick(family, FAMILIES, "family")
     predicted = predictions(family, dims)
     measured: list[list[dict[str, Estimate]]] = []

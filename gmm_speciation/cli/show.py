@@ -7,11 +7,11 @@ import typer
 
 from gmm_speciation.cli.options import app
 from gmm_speciation.reporting import terminal
+from gmm_speciation.reporting.terminal import Out, Quiet
 
 if TYPE_CHECKING:
     from gmm_speciation.curves import EntropyCurve
     from gmm_speciation.reporting.tables import Table
-from gmm_speciation.reporting.terminal import Out, Quiet
 
 File = Annotated[Path, typer.Argument(metavar="FILE", help="A result.json, or a report's folder.")]
 

@@ -293,7 +293,8 @@ def finish(
 ) -> None:
     """End a command: its tables are shown and, where that was asked for, its report is written, with them.
 
-    With `--json` the content of `result.json` is printed in place of the tables, also where `quiet`.
+    With `--json` the content of `result.json` but for them is printed in place of the tables, also where
+    `quiet`.
 
     Args:
         tables: By title; those without rows are left out.
@@ -318,11 +319,11 @@ def finish(
     if write is None or (out is None and not _as_json.get()):
         return
     report, result = write()
-    result = {**result, "tables": {title: one._asdict() for title, one in tables.items()}}
     if _as_json.get():
         print_json(result)
     if out is not None and report is not None:
-        folder = report.write(out, result)
+        shown = {title: one._asdict() for title, one in tables.items()}
+        folder = report.write(out, {**result, "tables": shown})
         show(f"Report: {out / 'report.html' if narrow else folder}", quiet)
 
 
