@@ -110,9 +110,14 @@ def flush(path: Path) -> None:
         os.close(handle)
 
 
-def _place(temporary: Path, path: Path, replace: bool) -> None:
+def refuse_folder(path: Path) -> None:
+    """ValueError if a folder is where a file must be: nothing that is written there could replace it."""
     if path.is_dir():
         raise ValueError(f"{str(path)!r} is a folder where a file must be: move it away.")
+
+
+def _place(temporary: Path, path: Path, replace: bool) -> None:
+    refuse_folder(path)
     if not replace:
         try:
             os.link(temporary, path)  # fails where the file exists, whoever wrote it

@@ -133,8 +133,7 @@ def measure_log_law(
     for name, given in (("dimension", dims), ("seed", seeds)):
         if len(set(given)) < len(given):
             raise ValueError(f"A {name} that comes twice is measured once; got {list(given)}.")
-    of = pick(family, FAMILIES, "family")
-    predicted = predictions(family, dims)
+    predicted, of = predictions(family, dims), FAMILIES[family]
     measured: list[list[dict[str, Estimate]]] = []
     for dim in dims:
         measured.append([])
@@ -286,14 +285,16 @@ def predictions(family: str, dims: Sequence[int]) -> list[dict[str, Estimate]]:
     """`POINTS` of the exact curve at each dimension.
 
     Raises:
-        ValueError: If a point does not exist, as in few dimensions, where not half of H(C) is lost.
+        ValueError: If the family is unknown, or a point does not exist, as in few dimensions, where not half
+            of H(C) is lost.
     """
+    of = pick(family, FAMILIES, "family")
     low, high = LOG_SNR_RANGE
     grid = np.linspace(high, low, round((high - low) / _SPACING) + 1)
     found = []
     for dim in dims:
         try:
-            found.append(read_points(entropy_curve(FAMILIES[family].reduced(dim), grid)))
+            found.append(read_points(entropy_curve(of.reduced(dim), grid)))
         except ValueError as error:
             raise ValueError(
                 f"{family}, d = {dim}: no speciation time; take more dimensions. {error}"

@@ -1,5 +1,7 @@
 """`gmm-speciation show`: a report again, from its `result.json` alone."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -60,22 +62,27 @@ def show(file: File, quiet: Quiet = False, out: Out = None) -> None:
     terminal.finish(tables, write, out, quiet, note=note)
 
 
+@contextmanager
+def _part(name: str, file: Path, what: str) -> Iterator[None]:
+    """Whatever a part that does not fit ends in is a ValueError that names it and says `what` it must be."""
+    try:
+        yield
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"`{name}` in {str(file)!r} must {what}: {error}.") from error
+
+
 def _printed(result: dict[str, Any], file: Path) -> "dict[str, Table]":
     """The tables that the command printed."""
     from gmm_speciation.reporting.tables import Table
 
-    try:
+    with _part("tables", file, "hold `headers` and `rows` by title"):
         tables = {title: Table(**one) for title, one in result["tables"].items()}
-        fit = all(len(row) == len(one.headers) for one in tables.values() for row in one.rows)
-        cells = (
-            cell for one in tables.values() for row in (one.headers, *one.rows) for cell in row
-        )
-        if not (fit and all(isinstance(cell, str) for cell in cells)):
-            raise ValueError("a cell is no text, or a row is not as long as the headers")
-    except (AttributeError, TypeError, ValueError) as error:
-        raise ValueError(
-            f"`tables` in {str(file)!r} must hold `headers` and `rows` by title: {error}."
-        ) from error
+        for one in tables.values():
+            lines = [one.headers, *one.rows]
+            if any(len(line) != len(one.headers) for line in lines):
+                raise ValueError("a row is not as long as the headers")
+            if not all(isinstance(cell, str) for line in lines for cell in line):
+                raise ValueError("a cell is no text")
     return tables
 
 
@@ -90,20 +97,12 @@ def _derived(
     for name, curve in curves.items():
         tables[name] = curve_table({"": read_off(curve)}, [curve.method])
     for kind in ("claims", "checks"):
-        try:
+        with _part(kind, file, "be a list of claims and what was measured"):
             rows = _judged(result.get(kind) or [])
-        except (AttributeError, KeyError, TypeError, ValueError) as error:
-            raise ValueError(
-                f"`{kind}` in {str(file)!r} must be a list of claims and what was measured: {error}."
-            ) from error
         if rows.rows:
             tables[kind] = rows
-    try:
+    with _part("trust", file, "hold the `checks` of each curve"):
         trust = {name: Trust.read(block) for name, block in (result.get("trust") or {}).items()}
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise ValueError(
-            f"`trust` in {str(file)!r} must hold the `checks` of each curve: {error}."
-        ) from error
     if trust:
         tables["trust"] = trust_rows(trust)
     return tables

@@ -26,7 +26,7 @@ value back, so H(C|X) is what it was.
 from typing import ClassVar
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from scipy.special import digamma
 
 from gmm_speciation.estimate import Estimate
@@ -41,10 +41,8 @@ def entropy_of_prior(prior: np.ndarray) -> float:
     return float(-np.sum(positive * np.log(positive)))
 
 
-def untied(x: np.ndarray, rng: np.random.Generator) -> Float[np.ndarray, "n d"]:
-    """The points about their mean, coordinates with equal values spread uniformly over one step.
-
-    The step is the smallest difference between two values of such a coordinate, the same for all.
+def rounding_step(x: np.ndarray) -> tuple[Bool[np.ndarray, " d"], float]:
+    """Which coordinates have equal values, and the smallest difference of two values of these.
 
     Raises:
         ValueError: If more than 1 % of the points repeat others and the step does not separate points:
@@ -54,13 +52,13 @@ def untied(x: np.ndarray, rng: np.random.Generator) -> Float[np.ndarray, "n d"]:
 
     values = [np.unique(column) for column in x.T]
     tied = np.array([len(distinct) < len(x) for distinct in values])
-    points = x.astype(float) - x.mean(0, dtype=float)
     if not tied.any():
-        return points
+        return tied, 0.0
     rounding = 8 * np.finfo(np.result_type(x, np.float32)).eps * float(np.abs(x).max())
     gaps = np.concatenate([np.diff(values[index]) for index in np.flatnonzero(tied)])
     gaps = gaps[gaps > rounding]
     step = float(gaps.min()) if len(gaps) else max(rounding, 1e-30)
+    points = x.astype(float) - x.mean(0, dtype=float)
     distinct = np.unique(points, axis=0) if tied.all() else points
     copies = len(x) - len(distinct)
     if copies > 0.01 * len(x) and len(distinct) > 1:
@@ -71,6 +69,19 @@ def untied(x: np.ndarray, rng: np.random.Generator) -> Float[np.ndarray, "n d"]:
                 "no draws of a density, neither for neighbours nor for a fit that is tried on held-out "
                 "points. Drop the repeated points, or add noise as wide as the resolution of the data."
             )
+    return tied, step
+
+
+def untied(x: np.ndarray, rng: np.random.Generator) -> Float[np.ndarray, "n d"]:
+    """The points about their mean, coordinates with equal values spread uniformly over one step.
+
+    Raises:
+        ValueError: As `rounding_step`.
+    """
+    tied, step = rounding_step(x)
+    points = x.astype(float) - x.mean(0, dtype=float)
+    if not tied.any():
+        return points
     return points + np.where(tied, rng.uniform(-step / 2, step / 2, x.shape), 0.0)
 
 

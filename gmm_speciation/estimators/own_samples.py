@@ -33,7 +33,7 @@ from gmm_speciation.estimators.base import (
     Samples,
 )
 from gmm_speciation.estimators.crossfit import CrossFitted
-from gmm_speciation.estimators.neighbours import entropy_of_prior, untied
+from gmm_speciation.estimators.neighbours import entropy_of_prior, rounding_step
 from gmm_speciation.estimators.registry import ESTIMATORS, own_estimator
 from gmm_speciation.lookup import pick
 
@@ -153,7 +153,7 @@ def estimate_class_entropy(
             )
         for states in x:
             if len(set(map(bytes, states))) < 0.99 * len(states):
-                untied(states, np.random.default_rng(seed))  # refuses what is not rounding
+                rounding_step(states)  # refuses copies
         if sigma is not None:
             for states, own, level in zip(x, labels, known, strict=True):
                 _check_noise(states, own, float(np.exp(-level / 2)), float(np.ldexp(1, halvings)))

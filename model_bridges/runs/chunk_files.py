@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from gmm_speciation.files import write_bytes, write_text
+from gmm_speciation.files import refuse_folder, write_bytes, write_text
 from gmm_speciation.reading import LARGEST_ARRAYS, arrays_of, read_bytes
 from model_bridges.runs.jobs import ChunkSums
 
@@ -42,7 +42,9 @@ def read_sums(path: Path, digest: str) -> ChunkSums:
 
     Raises:
         CorruptChunkError: If the file is damaged or belongs to other settings.
+        ValueError: If it is a folder.
     """
+    refuse_folder(path)
     try:
         stored = read_bytes(path, LARGEST_ARRAYS)
         if hashlib.sha256(stored[32:]).digest() != stored[:32]:

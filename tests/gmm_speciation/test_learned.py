@@ -14,6 +14,7 @@ from gmm_speciation.benchmark.log_law import (
     Settings,
     measure,
     measure_log_law,
+    predictions,
     read_points,
     slope_of,
 )
@@ -211,6 +212,11 @@ def test_a_network_that_never_tells_half_has_no_point():
 def test_a_slope_counts_no_measurement_twice(family, dims, seeds, says):
     with pytest.raises(ValueError, match=says):
         measure_log_law(family, dims, seeds)
+
+
+def test_predictions_of_an_unknown_family_are_refused():
+    with pytest.raises(ValueError, match="nope"):
+        predictions("nope", [8, 16])
 
 
 @pytest.mark.slow

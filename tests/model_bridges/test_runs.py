@@ -223,12 +223,13 @@ def test_a_corrupt_chunk_is_named_and_computed_again(damage, tmp_path, whole):
     assert "computed again" in line
 
 
-def test_a_folder_in_the_place_of_a_chunk_is_named(tmp_path):
+@pytest.mark.parametrize("name", ["chunks/000002.chunk", "pilot.chunk"])
+def test_a_folder_in_the_place_of_a_chunk_is_named(name, tmp_path):
     run_job(Counting(), tmp_path)
-    path = tmp_path / "chunks" / "000002.chunk"
+    path = tmp_path / name
     path.unlink()
     path.mkdir()
-    with pytest.raises(ValueError, match=r"000002.chunk' is a folder where a file must be"):
+    with pytest.raises(ValueError, match=rf"{name}' is a folder where a file must be"):
         run_job(Counting(), tmp_path)
 
 
