@@ -81,19 +81,17 @@ def test_an_exact_model_passes_its_checks(result):
     assert result.reliability.expected_error < 0.02
 
 
+def once(mixture, data, sigmas):
+    """The cross-check of a mixture with itself on these data: one path an image, the single classes."""
+    words = {"partitions": {}, "num_paths": 1, "num_samples": 1024, "sigmas": sigmas}
+    return crosscheck(mb.mixture_denoiser(mixture), data, mixture, **words)
+
+
 def test_labels_of_other_classes_fail_the_claim_of_naming(mixture, data):
     shifted = dataclasses.replace(data, labels=(data.labels + 1) % 4)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", TrustWarning)
-        found = crosscheck(
-            mb.mixture_denoiser(mixture),
-            shifted,
-            mixture,
-            partitions={},
-            num_paths=1,
-            num_samples=256,
-            sigmas=np.geomspace(0.02, 80, 32),
-        )
+        found = once(mixture, shifted, np.geomspace(0.02, 80, 32))
     (naming,) = (claim for claim in found.checks if "labels named" in claim.statement)
     assert naming.verdict == "no"
     assert naming.measured.value < -0.5
@@ -106,15 +104,7 @@ def test_an_exact_model_fails_no_claim_where_classes_overlap_and_levels_are_few(
     data = LabelledImages(
         torch.from_numpy(np.array(x)), torch.from_numpy(np.array(labels)), "the mixture"
     )
-    result = crosscheck(
-        mb.mixture_denoiser(mixture),
-        data,
-        mixture,
-        partitions={},
-        num_paths=1,
-        num_samples=1024,
-        sigmas=np.geomspace(0.05, 40, 24),
-    )
+    result = once(mixture, data, np.geomspace(0.05, 40, 24))
     assert [claim for claim in result.checks if claim.verdict == "no"] == []
     (naming,) = (claim for claim in result.checks if "labels named" in claim.statement)
     assert result.main.accuracy.value[0] < 0.6
