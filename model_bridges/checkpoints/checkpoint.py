@@ -22,21 +22,11 @@ class LatentScaling:
     bias: tuple[float, ...]
     vae: str = "stabilityai/sd-vae-ft-mse"
 
-    @classmethod
-    def standardising(
-        cls,
-        mean: tuple[float, ...],
-        std: tuple[float, ...],
-        final_std: float = 0.5,
-        vae: str = "stabilityai/sd-vae-ft-mse",
-    ) -> "LatentScaling":
-        """To mean 0 and standard deviation `final_std`, from those of the raw latents."""
-        scale = tuple(final_std / s for s in std)
-        return cls(scale, tuple(-m * s for m, s in zip(mean, scale, strict=True)), vae)
 
-
-# Of raw latents of ImageNet at 512 x 512, as they belong to the published weights.
-EDM2_LATENTS = LatentScaling.standardising((5.81, 3.25, 0.12, -2.15), (4.17, 4.62, 3.71, 3.28))
+# To mean 0 and standard deviation 0.5, from those of raw latents of ImageNet at 512 x 512, as they belong
+# to the published weights.
+_MEAN, _SCALE = (5.81, 3.25, 0.12, -2.15), tuple(0.5 / std for std in (4.17, 4.62, 3.71, 3.28))
+EDM2_LATENTS = LatentScaling(_SCALE, tuple(-m * s for m, s in zip(_MEAN, _SCALE, strict=True)))
 
 
 @dataclass(frozen=True, eq=False)

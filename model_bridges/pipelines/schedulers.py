@@ -77,7 +77,7 @@ KNOWN: dict[str, Family] = {
     "EulerDiscreteScheduler": _LEVELS,
     "EulerAncestralDiscreteScheduler": Family("levels", RAW),
     "LMSDiscreteScheduler": _LEVELS,
-    "HeunDiscreteScheduler": Family("levels", RAW, _here),
+    "HeunDiscreteScheduler": Family("levels", VALUES, _here),
     "KDPM2DiscreteScheduler": Family("levels", RAW, lambda s, i: s.sigmas_interpol[i]),
     "KDPM2AncestralDiscreteScheduler": Family("levels", RAW, lambda s, i: s.sigmas_interpol[i - 1]),
     "DPMSolverSDEScheduler": Family("levels", RAW, lambda s, i: s.mid_point_sigma),

@@ -174,6 +174,29 @@ def test_a_known_scheduler_shows_the_state_that_is_claimed(name, settings):
     assert len(kept) < len(levels) or KNOWN[name].second is None
 
 
+@pytest.mark.filterwarnings("ignore::UserWarning")
+@pytest.mark.parametrize("name", sorted(name for name in KNOWN if KNOWN[name].name != "flow"))
+@pytest.mark.parametrize(
+    "prediction", sorted({one for of in KNOWN.values() for one in of.predictions})
+)
+def test_what_a_network_may_predict_is_what_diffusers_takes(name, prediction):
+    settings = {"prediction_type": prediction}
+    if prediction == "flow_prediction":
+        taken = inspect.signature(scheduler_class(name).__init__).parameters
+        settings |= {"use_flow_sigmas": True} if "use_flow_sigmas" in taken else {}
+    try:
+        loop = Loop(make(name, **settings))
+        state, old = loop.noisy(loop.scheduler.timesteps[0]), None
+        for index, timestep in enumerate(loop.scheduler.timesteps):
+            if hasattr(loop.scheduler, "scale_model_input"):
+                loop.scheduler.scale_model_input(state, timestep)
+            state, old = loop.step(state, index, timestep, state, old)
+        runs = True
+    except (ValueError, NotImplementedError):
+        runs = False
+    assert runs == (prediction in KNOWN[name].predictions)
+
+
 @pytest.mark.parametrize("name", sorted(set(EXPORTED) - set(KNOWN)))
 def test_every_other_class_of_diffusers_is_refused_by_name(name):
     unknown = object.__new__(scheduler_class(name))

@@ -33,20 +33,10 @@ class PairRecipe(Recipe):
 
     roles = ("conditional", "unconditional")
 
-    seed: int = 0
     conditional_steps: int = 2000
     unconditional_steps: int = 1500
-    batch_size: int = 128
-    learning_rate: float = 1e-2
-    warmup_steps: int = 200
-    adam_betas: tuple[float, float] = (0.9, 0.99)
-    ema_gamma: float = 6.94  # power-function average of relative width 0.10
     log_sigma_mean: float = -0.2
     log_sigma_std: float = 1.5
-    dropout: float = 0.1
-    max_shift: float = 0.2
-    max_rotation: float = 3.0
-    max_zoom: float = 0.02
     sigma_range: tuple[float, float] = (0.02, 80.0)
     network: dict = field(default_factory=_NETWORK.copy)
 

@@ -60,23 +60,15 @@ class TextRecipe(Recipe):
     roles = ("autoencoder", "diffusion")
     positive = ("autoencoder_batch", "copies", "autoencoder_learning_rate")
 
-    seed: int = 0
+    learning_rate: float = 2e-3
+    warmup_steps: int = 100
     autoencoder_steps: int = 400
     autoencoder_batch: int = 64
     autoencoder_learning_rate: float = 3e-3
     kl_weight: float = 2e-3
     diffusion_steps: int = 2500
-    batch_size: int = 128
-    learning_rate: float = 2e-3
-    warmup_steps: int = 100
-    adam_betas: tuple[float, float] = (0.9, 0.99)
-    ema_gamma: float = 6.94  # power-function average of relative width 0.10
-    dropout: float = 0.1
     level_weights: tuple[float, float, float, float] = (0.55, 0.15, 0.1, 0.2)  # as `LEVELS`
     copies: int = 16  # of every training picture, each moved a little, encoded once
-    max_shift: float = 0.2
-    max_rotation: float = 3.0
-    max_zoom: float = 0.02  # relative
     beta_start: float = 0.00085
     beta_end: float = 0.02
     num_train_timesteps: int = 1000

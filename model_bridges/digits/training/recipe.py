@@ -6,14 +6,16 @@ network honest on new digits: without them its classes grow too certain, with la
 
 import hashlib
 import json
+from dataclasses import dataclass
 from typing import ClassVar
 
 
+@dataclass(frozen=True)
 class Recipe:
     """Settings of one training run; two runs with equal recipes and seeds agree bit for bit.
 
-    Bitwise agreement holds on one machine with one number of threads. Those who inherit are frozen
-    dataclasses of these settings, in an order of their own, of `<role>_steps` and of what they need beside.
+    Bitwise agreement holds on one machine with one number of threads. Those who inherit add
+    `<role>_steps` and what they need beside.
 
     Raises:
         ValueError: If a setting is not valid.
@@ -22,16 +24,16 @@ class Recipe:
     roles: ClassVar[tuple[str, ...]]  # names of the networks, trained in this order
     positive: ClassVar[tuple[str, ...]] = ()  # further settings that must be
 
-    seed: int
-    batch_size: int
-    learning_rate: float
-    warmup_steps: int
-    adam_betas: tuple[float, float]
-    ema_gamma: float
-    dropout: float
-    max_shift: float  # pixels of the 8 x 8 digits
-    max_rotation: float  # degrees
-    max_zoom: float  # relative
+    seed: int = 0
+    batch_size: int = 128
+    learning_rate: float = 1e-2
+    warmup_steps: int = 200
+    adam_betas: tuple[float, float] = (0.9, 0.99)
+    ema_gamma: float = 6.94  # power-function average of relative width 0.10
+    dropout: float = 0.1
+    max_shift: float = 0.2  # pixels of the 8 x 8 digits
+    max_rotation: float = 3.0  # degrees
+    max_zoom: float = 0.02  # relative
 
     def __post_init__(self) -> None:
         steps = (f"{role}_steps" for role in self.roles)
