@@ -35,7 +35,7 @@ from scipy.optimize import brentq
 from gmm_speciation.checks import as_values, decreasing_grid
 from gmm_speciation.estimate import Estimate, RealArray, in_digits, known
 from gmm_speciation.maxima import (
-    FEWEST_FOR_FLANKS,
+    ON_THE_FLANKS,
     Maximum,
     persistent_maxima,
     significance,
@@ -242,7 +242,7 @@ class EntropyCurve(eqx.Module):
                 f"Much is decided beyond {in_digits(self.log_snr[0])} still, the grid's clean end"
             )
             warnings.warn(f"{words}; widen the grid.", stacklevel=2)
-        warn_of_few(np.asarray(self.rate.value, float), "window", FEWEST_FOR_FLANKS)
+        warn_of_few(np.asarray(self.rate.value, float), "window", ON_THE_FLANKS)
 
         def ends(entropy, rate):
             levels = np.array([(1 - mass) / 2, (1 + mass) / 2]) * (self.prior_entropy - entropy[0])
@@ -258,7 +258,7 @@ class EntropyCurve(eqx.Module):
             ValueError: If the curve does not cross it on its grid.
         """
         level = self.prior_entropy - entropy
-        warn_of_few(np.asarray(self.rate.value, float), "crossing", FEWEST_FOR_FLANKS)
+        warn_of_few(np.asarray(self.rate.value, float), "crossing", ON_THE_FLANKS)
         return self._jackknifed(lambda h, rate: (self._crossing(h, rate, level),))[0]
 
     def information_budget(self) -> tuple[Estimate, Estimate]:

@@ -12,8 +12,9 @@ of curves with one maximum and independent errors at 48 to 241 points 0.3 to 1.7
 """
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from itertools import pairwise
+from types import MappingProxyType
 from typing import NamedTuple
 
 import numpy as np
@@ -22,9 +23,10 @@ from scipy import stats
 from scipy.interpolate import BSpline, PPoly
 from scipy.signal import find_peaks
 
-# Points in the upper half of a maximum that place it, where four lose a hundredth of a step and three a
-# tenth, and that place what lies on its flanks, where two lose a thirtieth.
-FEWEST, FEWEST_FOR_FLANKS = 5, 3
+# The most by which a place was off, in steps, by the number of points in the upper half of a maximum: of the
+# maximum itself, and of what lies on its flanks. More points lose a thousandth.
+AT_THE_TOP = {1: "two thirds", 2: "half", 3: "a tenth", 4: "a fiftieth"}
+ON_THE_FLANKS = {1: "half", 2: "a fifth"}
 _FALSE = 0.02  # of functions with one maximum, the most that may show a second
 Heights = Float[np.ndarray, " T"]
 
@@ -43,16 +45,21 @@ def significance(num_points: int, dof: float) -> float:
     return float(stats.t.isf(_FALSE / (2 * num_points), dof))
 
 
-def warn_of_few(heights: Heights, what: str = "peak", fewest: int = FEWEST) -> None:
-    """Warn where too few points lie in the upper half of the greatest maximum to say where `what` is."""
+def warn_of_few(
+    heights: Heights, what: str = "peak", lost: Mapping[int, str] = MappingProxyType(AT_THE_TOP)
+) -> None:
+    """Warn where too few points lie in the upper half of the greatest maximum to say where `what` is.
+
+    `lost` says by how much of a step it may be off, by their number.
+    """
     top = int(np.argmax(heights))
     lower = np.r_[-1, np.flatnonzero(heights < heights[top] / 2), len(heights)]
     after = int(np.searchsorted(lower, top))
     few = int(lower[after] - lower[after - 1]) - 1
-    if few < fewest and 0 < top < len(heights) - 1:
+    if few in lost and 0 < top < len(heights) - 1:
         warnings.warn(
-            f"{few} levels lie in the upper half of the peak: the {what} may be off by a tenth of their "
-            f"step, which is not in its error. Take finer levels, {fewest} there or more.",
+            f"{few} levels lie in the upper half of the peak: the {what} may be off by {lost[few]} of their "
+            f"step, which is not in its error. Take finer levels, {max(lost) + 1} there or more.",
             stacklevel=4,
         )
 

@@ -31,6 +31,7 @@ from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 from gmm_speciation import checks
 from gmm_speciation.checks import ArrayLike, as_axis, as_float_array, as_states, check_label, expect
 from gmm_speciation.guidance import Guidance, Unguided
+from gmm_speciation.guidance.intervals import warn_of_idle
 from gmm_speciation.guidance.posteriors import check_classes
 from gmm_speciation.inference import Classes, class_denoisers, denoiser
 from gmm_speciation.mixtures import GaussianMixture
@@ -328,6 +329,7 @@ def _run(
     guidance = Unguided() if guidance is None else expect(guidance, Guidance)
     partition = as_partition(partition, mixture.num_components)
     check_classes(guidance, partition.num_classes, partition)
+    warn_of_idle(guidance, (levels.sigma / levels.alpha)[:-1])
     return (
         levels,
         states,

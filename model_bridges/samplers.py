@@ -24,6 +24,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from gmm_speciation.guidance.intervals import warn_of_idle
 from gmm_speciation.guidance.posteriors import check_classes
 from gmm_speciation.progress import Parts, Progress, listening
 from gmm_speciation.tracking import Variance, reverse_kernel
@@ -109,6 +110,7 @@ def sample(
         raise ValueError("Give `label` or `guidance`, not both: a guidance brings its own labels.")
     if guidance is not None:
         check_classes(guidance, denoiser.num_classes)  # type: ignore[attr-defined]
+        warn_of_idle(guidance, levels)
 
     def mean(x: Tensor, sigma: float, state: Any) -> tuple[Tensor, Any]:
         if guidance is None:

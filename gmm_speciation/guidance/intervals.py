@@ -4,6 +4,7 @@ The interval is in noise per signal, sigma / alpha, which is sigma in EDM coordi
 `exp(-log_snr / 2)` on any process; a process turns it into the steps of a sampler.
 """
 
+import warnings
 from typing import Any
 
 import equinox as eqx
@@ -11,7 +12,7 @@ import numpy as np
 from jaxtyping import Bool, PyTree
 
 from gmm_speciation.arrays import Level, either, like, scales
-from gmm_speciation.checks import ArrayLike, as_axis, require
+from gmm_speciation.checks import ArrayLike, as_axis, is_concrete, require
 from gmm_speciation.guidance.base import (
     AbstractGuidance,
     Denoise,
@@ -136,3 +137,19 @@ class Interval(Guidance):
                     return None
                 found |= dict.fromkeys(labels)
         return tuple(found)
+
+
+def warn_of_idle(guidance: Any, sigmas: Any) -> None:
+    """Warn where an interval holds none of the levels of a run, noise per signal: nothing is guided there."""
+    if not isinstance(guidance, Interval) or not all(
+        is_concrete(part) for part in (guidance.low, guidance.high, sigmas)
+    ):
+        return
+    low, high, levels = float(guidance.low), float(guidance.high), np.asarray(sigmas, float)
+    if len(levels) and not np.any(inside(levels, low, high)):
+        warnings.warn(
+            f"No level of this run lies in ({low:.3g}, {high:.3g}], where {type(guidance.guidance).__name__} "
+            f"acts: they go from {levels.max():.3g} to {levels.min():.3g}. Take more steps, or a wider "
+            "interval.",
+            stacklevel=3,
+        )

@@ -211,19 +211,24 @@ def check_finite(
     )
 
 
-def own_raw(denoiser: Denoiser, x: States, sigma: Sigma, label: Label) -> Float[Tensor, "B *event"]:
-    """The raw output in a tensor of its own, of states that stay as they are.
+def of_its_own(value: Any) -> Any:
+    """A tensor for a network to keep, as it may work in place: on states, levels and labels alike."""
+    return value.clone() if isinstance(value, Tensor) else value
 
-    A network may work in place, and one that was captured or bound writes every output to one buffer.
+
+def own_raw(denoiser: Denoiser, x: States, sigma: Sigma, label: Label) -> Float[Tensor, "B *event"]:
+    """The raw output in a tensor of its own, of arguments that stay as they are.
+
+    A network that was captured or bound writes every output to one buffer.
     """
-    return denoiser.raw(as_states(x, "`x`").clone(), sigma, label).clone()
+    return denoiser.raw(*map(of_its_own, (as_states(x, "`x`"), sigma, label))).clone()
 
 
 def own_mean(
     denoiser: Callable[..., Tensor], x: Float[Tensor, "B *event"], sigma: Sigma, label: Any
 ) -> Float[Tensor, "B *event"]:
     """The posterior mean, likewise."""
-    return denoiser(x.clone(), sigma, label).clone()
+    return denoiser(*map(of_its_own, (x, sigma, label))).clone()
 
 
 def class_raw(

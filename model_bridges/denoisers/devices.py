@@ -62,6 +62,14 @@ def has_float64(device: torch.device) -> bool:
     return device.type != "mps"
 
 
+def _computes(device: torch.device) -> bool:
+    """Whether a device of another kind, as a backend of one's own brings, is there and holds numbers."""
+    try:
+        return float(torch.ones(1, device=device)) == 1
+    except (RuntimeError, AssertionError, NotImplementedError, ImportError):
+        return False
+
+
 def find_device(name: str | torch.device = "auto") -> torch.device:
     """The device of this name, with its number where it has one.
 
@@ -81,8 +89,7 @@ def find_device(name: str | torch.device = "auto") -> torch.device:
         raise ValueError(
             f"`device` must be auto, cpu, cuda, cuda:0, ... or mps; got {str(name)!r}."
         ) from error
-    # Others, such as torch's device without memory, are their users' own affair.
-    if (device.index or 0) >= counts.get(device.type, 1 << 16):
+    if (device.index or 0) >= counts.get(device.type, 1 << 16 if _computes(device) else 0):
         raise ValueError(
             f"the device {str(name)!r} is not there; this machine and this torch ({torch.__version__}) "
             f"have {', '.join(there)}. Take one of these, or auto."

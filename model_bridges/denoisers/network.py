@@ -19,7 +19,15 @@ from jaxtyping import Float
 from torch import Tensor
 
 from model_bridges.denoisers.arrays import as_levels, as_states, as_tensor, levels_of
-from model_bridges.denoisers.base import Factored, Label, Sigma, States, Unconditional, check_finite
+from model_bridges.denoisers.base import (
+    Factored,
+    Label,
+    Sigma,
+    States,
+    Unconditional,
+    check_finite,
+    of_its_own,
+)
 from model_bridges.denoisers.checks import class_weights
 from model_bridges.denoisers.devices import Placement, move, warn_of_training
 
@@ -117,15 +125,15 @@ class NetworkDenoiser(Factored):
             )
         levels = levels_of(sigma, len(x))
         self._check_range(levels)
-        # A network may work in place, and one that was captured or bound writes every output to one buffer.
         # Half precision has no room for a level or a step.
         wide = torch.promote_types(self.dtype, torch.float32)
-        levels = levels.expand(len(x)).to(self.device, wide, copy=True)
+        levels = levels.expand(len(x)).to(self.device, wide)
         states = x.to(self.device, self.dtype)
         label = self._label(label, len(x))
         kind = torch.device(self.device).type
         with nullcontext() if self.half is None else torch.autocast(kind, self.half):
-            output = self._checked(self.raw_function(states.clone(), levels, label), states)
+            output = self.raw_function(*map(of_its_own, (states, levels, label)))
+        output = self._checked(output, states)
         return check_finite(output.clone(), states, levels, label)
 
     def coefficients(self, sigma: Sigma) -> tuple[Float[Tensor, "*B"], Float[Tensor, "*B"]]:

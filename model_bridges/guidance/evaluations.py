@@ -46,6 +46,7 @@ class Run:
         self.threaded = Threaded(guidance)
         # Of the evaluation that is going on: what the pipeline gave, where, and the half that is computed.
         self.inputs: dict[str, Any] = {}
+        self.levels: list[float] = []  # that it has been at
         self.level: Level
         self.alone: tuple[Class, ...] = ()
 
@@ -79,6 +80,7 @@ class Run:
     def _arrive(self, timestep: Any) -> None:
         """At a level, where one of the two outputs may do."""
         self.level = level = level_at(self.pipe.scheduler, timestep)
+        self.levels.append(level.sigma)
         reached = self.threaded.sigma
         if level.sigma > reached and not level.provisional:
             raise ValueError(

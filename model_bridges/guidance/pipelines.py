@@ -27,6 +27,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from gmm_speciation.guidance import AbstractGuidance as Guidance
+from gmm_speciation.guidance.intervals import warn_of_idle
 from model_bridges.guidance.evaluations import PROMPT, Run, TwiceRun
 from model_bridges.pipelines.networks import check_memoryless
 from model_bridges.pipelines.schedulers import family_of, identified
@@ -125,6 +126,7 @@ def on_pipeline(
                     f"This {kind.__name__} did not ask its `{part}` within its `progress_bar`: nothing was "
                     "guided. Use `Guided` with a sampler of your own."
                 )
+            warn_of_idle(guidance, current[0].levels)
             return result
         finally:
             current.clear()

@@ -5,13 +5,10 @@ import warnings
 
 import numpy as np
 import pytest
-from scipy.integrate import quad
-from scipy.optimize import minimize_scalar
-from scipy.stats import norm
 
 import gmm_speciation as gs
 from gmm_speciation.curves import Batches, EntropyCurve
-from gmm_speciation.maxima import persistent_maxima, warn_of_few
+from gmm_speciation.maxima import persistent_maxima
 
 
 def logistic_curve(noise: float = 0.0, shift: float = 0.3, seed: int = 0) -> EntropyCurve:
@@ -258,41 +255,6 @@ def test_a_window_of_a_grid_that_ends_too_early_is_said():
         gs.entropy_curve(pair, np.linspace(8, -4.5, 60)).window()
 
 
-def pair_peak() -> float:
-    """Peak of the rate of two Gaussians, means of norm 8: by quadrature and minimiser of scipy."""
-
-    def negative_rate(log_snr):
-        signal = 1 / (1 + np.exp(-log_snr))
-        kappa = (
-            64 * signal / 1.0
-        )  # distance of a mean from the boundary, in standard deviations, squared
-        mmse = quad(
-            lambda z: norm.pdf(z) * (1 - np.tanh(kappa + np.sqrt(kappa) * z)), -12, 12, limit=400
-        )[0]
-        return -mmse * kappa * (1 - signal) / 2
-
-    return minimize_scalar(negative_rate, bracket=(-5, -4, -3), tol=1e-10).x
-
-
-@pytest.mark.parametrize(("step", "few"), [(0.25, False), (0.5, False), (1.0, True), (2.0, True)])
-@pytest.mark.parametrize("method", ["exact", "quasi-monte-carlo"])
-def test_levels_too_few_to_place_a_peak_are_said(step, few, method):
-    """What is said is what is off: on fine levels the place is right, on coarse ones it warns."""
-    levels = np.arange(6.0, -14.0, -step) + 0.17
-    curve = gs.entropy_curve(gs.families.symmetric_pair(64), levels, method=method)
-    expected = pair_peak()
-    if not few:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error")
-            assert abs(float(curve.peak().log_snr.value) - expected) < 0.005
-        return
-    with pytest.warns(
-        UserWarning, match=r"[1-4] levels lie in the upper half of the peak: the peak"
-    ):
-        found = curve.peak()
-    assert abs(float(found.log_snr.value) - expected) > 0.02
-
-
 @pytest.mark.parametrize("entropy", [np.nan, np.inf, -1.0])
 def test_the_entropy_of_the_prior_is_an_entropy(entropy):
     good = logistic_curve()
@@ -304,16 +266,6 @@ def test_half_of_the_entropy_lost_before_the_grid_is_a_reason():
     found = gs.speciation.half_entropy_point(logistic_curve().part(slice(0, 100)))
     assert found.log_snr is None
     assert "a half was lost at more noise" in found.reason
-
-
-def test_points_of_another_maximum_place_no_peak():
-    """Two peaks of three levels each are two that are too coarse."""
-    heights = np.array([0.0, 0.6, 1.0, 0.6, 0.1, 0.1, 0.6, 0.9, 0.6, 0.0])
-    with pytest.warns(UserWarning, match="3 levels lie in the upper half"):
-        warn_of_few(heights)
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        warn_of_few(np.repeat(heights, 2))
 
 
 @pytest.mark.parametrize("far", [(22, 26), (10, 38)])
@@ -334,27 +286,3 @@ def test_of_two_equal_maxima_one_persists_over_the_saddle_between_them(far):
     if len(found) == 2:  # the second is told from the first by what lies between
         assert heights[found[1].saddle] == 0.4
     assert [one.place for one in persistent_maxima(np.repeat([0.0, 1.0, 0.0], 3), least)] == [4]
-
-
-@pytest.mark.parametrize("method", ["exact", "quasi-monte-carlo"])
-@pytest.mark.parametrize(("step", "few"), [(0.5, False), (0.8, False), (1.5, True), (2.0, True)])
-def test_levels_too_few_to_place_window_and_crossing_are_said(step, few, method):
-    """Against those of levels that are 0.1 apart."""
-    pair = gs.families.symmetric_pair(64)
-    fine = gs.entropy_curve(pair, np.arange(8.0, -16.0, -0.1))
-    curve = gs.entropy_curve(pair, np.arange(6.0, -14.0, -step) + 0.17, method=method)
-    half = curve.prior_entropy / 2
-    if few:
-        for what, ask in (("window", curve.window), ("crossing", lambda: curve.crossing(half))):
-            with pytest.warns(UserWarning, match=f"the {what} may be off by a tenth of their step"):
-                ask()
-        return
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        found, place = curve.window(), curve.crossing(half)
-    for end, expected in (
-        (found.low, fine.window().low),
-        (found.high, fine.window().high),
-        (place, fine.crossing(half)),
-    ):
-        assert abs(float(end.value) - float(expected.value)) < 0.01

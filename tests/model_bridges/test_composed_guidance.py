@@ -121,6 +121,15 @@ def test_an_interval_inside_another(pipe):
         assert torch.equal(nested, draw(pipe))
 
 
+def test_an_interval_between_two_steps_says_that_it_does_nothing(pipe):
+    levels = levels_of(pipe)
+    kind = guidance.Interval(ClassifierFree(PROMPT, 5.0), levels[3] * 1.001, levels[2] * 0.999)
+    with on_pipeline(pipe, kind), pytest.warns(UserWarning, match="No level of this run lies in"):
+        drawn = draw(pipe)
+    with on_pipeline(pipe, guidance.Unguided(PROMPT)):
+        close(drawn, draw(pipe))
+
+
 def test_negative_prompts_scales_of_prompts_and_several_pictures(pipe):
     """What stands together is of one prompt; each is drawn as if it were alone at its scale."""
     given = {"negative_prompt": ["a red cat"] * 2, "num_images_per_prompt": 2}

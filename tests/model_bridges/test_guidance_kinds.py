@@ -1,5 +1,6 @@
 """Guidance kinds: the same numbers in both array libraries, removal of a class from a model."""
 
+import warnings
 from dataclasses import replace
 
 import equinox as eqx
@@ -9,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from gmm_speciation import GaussianMixture
+from gmm_speciation import GaussianMixture, VarianceExploding, samplers
 from gmm_speciation.partitions import Partition
 from gmm_speciation.samplers import label_denoiser
 from model_bridges import guidance
@@ -268,6 +269,30 @@ def test_an_interval_spares_the_reference_outside(subject):
     share = limited.guided_steps(levels).mean()
     assert costs["full"] == 2 * costs["class"]
     assert costs["class"] * (1 + share) == pytest.approx(costs["limited"], rel=0.05)
+
+
+@pytest.mark.parametrize(("ends", "idle"), [((1.3, 2.0), True), ((0.9, 2.0), False)])
+def test_an_interval_without_a_level_says_that_nothing_is_guided(subject, ends, idle):
+    law, _, model = subject
+    kind, levels = guidance.Interval(guidance.ClassifierFree(1, 2.0), *ends), [8.0, 2.5, 1.0, 0.1]
+    runs = (
+        lambda: sample(model, (2, law.dim), torch.tensor(levels), guidance=kind),
+        lambda: samplers.sample(
+            law,
+            VarianceExploding(),
+            levels,
+            key=jax.random.key(0),
+            num_samples=2,
+            guidance=kind,
+            partition=[0, 1, 1, 2, 0],
+        ),
+    )
+    for run in runs:
+        with warnings.catch_warnings(record=True) as found:
+            warnings.simplefilter("always")
+            run()
+        said = [one for one in found if "No level of this run lies in (1.3, 2]" in str(one.message)]
+        assert len(said) == idle
 
 
 def test_bad_input(subject):
