@@ -221,7 +221,7 @@ class Readable(eqx.Module):
 
         def shown(value: Any) -> str:
             if isinstance(value, Estimate):
-                return repr(value).removeprefix("Estimate(")[:-1]
+                return repr(value).partition("(")[2][:-1]
             if isinstance(value, np.ndarray | jax.Array) and np.ndim(value):
                 return f"shape {value.shape}"
             if isinstance(value, float | np.ndarray | jax.Array) and checks.is_concrete(value):

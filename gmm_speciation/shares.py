@@ -87,6 +87,15 @@ class Share(Estimate):
         return Share(self.value[index], self.stderr[index], self.dof, self.trials[index])
 
 
+def bounded_mean(values: RealArray, axis: int = 0) -> Estimate:
+    """Mean of independent numbers in [0, 1]; what none of n shows may be there once in as many.
+
+    The standard error is 1 / n at least: where all are 0 or all 1 their spread says nothing.
+    """
+    found = Estimate.from_samples(values, axis)
+    return Estimate(found.value, np.maximum(found.stderr, 1 / values.shape[axis]), found.dof)
+
+
 def error_words(value: float, low: float, high: float, spec: str) -> str:
     """`± 0.021` of an interval around its value, the ends `(0.924–0.969)` of another."""
     half = max(value - low, high - value)

@@ -45,10 +45,10 @@ def test_importing_the_bridges_loads_no_torch():
 def test_types_are_checked_while_tests_run():
     """Of a function that is called seldom: `conftest.often_enough` checks the first calls alone."""
     import gmm_speciation as gs
-    from gmm_speciation.control import quantiles
+    from gmm_speciation.control import line_error
 
-    with pytest.raises(jaxtyping.TypeCheckError, match="probabilities"):
-        quantiles(gs.GaussianMixture.isotropic([[0.0]], 1.0), "half")
+    with pytest.raises(jaxtyping.TypeCheckError, match="times"):
+        line_error(gs.GaussianMixture.isotropic([[0.0]], 1.0), gs.VarianceExploding(), "half")
 
 
 @pytest.mark.parametrize("folder", ["gmm_speciation", "model_bridges", "tests", "benchmarks"])

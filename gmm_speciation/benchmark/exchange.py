@@ -40,6 +40,7 @@ from gmm_speciation.reading import read_bytes
 
 FORMAT = 1
 SUFFIXES = (".npz", ".csv", ".parquet")
+EXPORTED = {str(one): one for one in (Access.NOISY, Access.CLEAN)}  # what holds samples
 _REQUIRED = ("task", "access", "n", "seed", "estimator", "kind", "level", "entropy")
 _OPTIONAL = ("stderr", "rate", "seconds")
 _LARGEST = 1 << 28  # bytes of answers
@@ -55,7 +56,7 @@ def export(path: Path, task_id: str, access: str, num_samples: int, seed: int) -
     """
     if path.suffix not in SUFFIXES:
         raise ValueError(f"Samples are written as {', '.join(SUFFIXES)}; got {path.name!r}.")
-    of = pick(access, {str(one): one for one in (Access.NOISY, Access.CLEAN)}, "access")
+    of = pick(access, EXPORTED, "access")
     task = task_of(task_id)
     if num_samples < max(task.min_samples, 2):
         raise ValueError(
@@ -162,7 +163,9 @@ def _row(
     where = f"{file}, {cell.estimator!r} on {cell.task!r}"
     if not cell.estimator or cell.estimator in ESTIMATORS:
         raise ValueError(f"{where}: name it as no estimator of the registry is named.")
-    pick(cell.access, {str(one): one for one in Access}, "access")
+    pick(cell.access, EXPORTED, "access")
+    if cell.seed < 0:
+        raise ValueError(f"{where}: a seed is a whole number from 0; got {cell.seed}.")
     pick(kind, {str(one): one for one in Kind}, "kind")
     task = task_of(cell.task)
     if cell.num_samples < task.min_samples:

@@ -25,6 +25,7 @@ from gmm_speciation.reading import read_bytes
 
 Draw = tuple[str, str, int, int]  # task, access, n, seed
 _LARGEST = 1 << 30  # bytes
+_WHAT = "take a folder of a sweep, or the cells.csv that it wrote."
 _COLUMNS = (*OF_CELL, "kind", "status", "level", "log_snr", "truth", "entropy")
 _CLOSE = 1e-6  # of levels and of truths
 _truth = cache(truth)
@@ -47,12 +48,13 @@ def others(path: Path, draws: Collection[Draw]) -> list[dict[str, Any]]:
             finite, or its truth of a task is another.
     """
     rows = read_rows(path) if path.is_dir() else _read_cells(path, draws)
+    if not rows and path.is_dir():
+        raise ValueError(f"{path} holds no run of a sweep; {_WHAT}")
     return [row for row in rows if draw_of(row) in draws]
 
 
 def _read_cells(path: Path, draws: Collection[Draw]) -> list[dict[str, Any]]:
-    what = "take a folder of a sweep, or the cells.csv that it wrote."
-    reader = lines_of(path.name, _text(path), _COLUMNS, what)
+    reader = lines_of(path.name, _text(path), _COLUMNS, _WHAT)
     found: dict[Cell, dict[str, Any]] = {}
     for key, group in itertools.groupby(reader, lambda line: tuple(line[one] for one in OF_CELL)):
         lines, where = list(group), f"{path.name}, {key[1]!r} on {key[0]!r}"

@@ -18,8 +18,8 @@ import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 from scipy.interpolate import PchipInterpolator
 
-from gmm_speciation.checks import expect
-from gmm_speciation.control.distances import quantiles
+from gmm_speciation.checks import as_count, as_key, expect
+from gmm_speciation.control.distances import at_the_origin, quantiles
 from gmm_speciation.entropy import class_entropy
 from gmm_speciation.inference import Classes, class_denoisers, component_spread
 from gmm_speciation.mixtures import GaussianMixture
@@ -43,7 +43,7 @@ def karras_times(
     Raises:
         ValueError: If not `0 < sigma_min < sigma_max` and `rho > 0`, or there is no step.
     """
-    _check(num_steps, sigma_min, sigma_max, rho)
+    num_steps = _check(num_steps, sigma_min, sigma_max, rho)
     sigma = np.linspace(sigma_max ** (1 / rho), sigma_min ** (1 / rho), num_steps + 1) ** rho
     return np.asarray(process.time(-2 * np.log(sigma)))
 
@@ -74,11 +74,11 @@ def entropic_times(
         key: Random key of these.
 
     Raises:
-        ValueError: As `karras_times`, or if `of` is neither, the partition does not fit, or nothing is
-            gained between the two ends.
+        ValueError: As `karras_times`, or if `of` is neither, the partition does not fit, there is no draw, or
+            nothing is gained between the two ends.
     """
     expect(mixture, GaussianMixture)
-    _check(num_steps, sigma_min, sigma_max)
+    num_steps = _check(num_steps, sigma_min, sigma_max)
     if of not in ("state", "class"):
         raise ValueError(f"`of` must be 'state' or 'class'; got {of!r}.")
     partition = as_partition(partition, mixture.num_components)
@@ -87,8 +87,9 @@ def entropic_times(
         entropy = np.asarray(class_entropy(mixture, levels, partition=partition, key=key).value)
         gained = np.maximum.accumulate(entropy[0] - entropy)
     else:
-        key = jax.random.key(0) if key is None else key
-        errors = _mean_square_errors(mixture, jnp.asarray(levels), key, num_samples)
+        key = jax.random.key(0) if key is None else as_key(key)
+        draws = as_count(num_samples, "num_samples")
+        errors = _mean_square_errors(mixture, jnp.asarray(levels), key, draws)
         rate = np.exp(levels) / 2 * np.asarray(errors)
         steps = np.diff(levels) * (rate[1:] + rate[:-1]) / 2
         gained = np.r_[0.0, np.cumsum(steps)]
@@ -106,12 +107,15 @@ def entropic_times(
     return np.asarray(process.time(at))
 
 
-def _check(num_steps: int, sigma_min: float, sigma_max: float, rho: float = 1.0) -> None:
-    if not (0 < sigma_min < sigma_max < np.inf and num_steps >= 1 and 0 < rho < np.inf):
+def _check(num_steps: int, sigma_min: float, sigma_max: float, rho: float = 1.0) -> int:
+    fine = 0 < sigma_min < sigma_max < np.inf and 0 < rho < np.inf
+    # sigma^{1/rho} of both ends must be a number.
+    if not fine or max(abs(np.log(sigma_min)), abs(np.log(sigma_max))) / rho > 700:
         raise ValueError(
-            "A grid needs 0 < sigma_min < sigma_max, at least one step and rho > 0, all finite; got "
-            f"{sigma_min}, {sigma_max}, {num_steps} and {rho}."
+            "A grid needs 0 < sigma_min < sigma_max and rho > 0, all finite, and rho not so small that "
+            f"sigma^(1/rho) is no number; got {sigma_min}, {sigma_max} and {rho}."
         )
+    return as_count(num_steps, "num_steps")
 
 
 @eqx.filter_jit
@@ -149,9 +153,9 @@ def line_error(
     The output is compared at the noise of the last level, where its distribution is known, too.
 
     Raises:
-        ValueError: If the mixture is not on the line, or the method is random.
+        ValueError: If the mixture is not on the line, the method is random, or there is no point.
     """
-    expect(mixture, GaussianMixture)
+    mixture, num_points = at_the_origin(mixture), as_count(num_points, "num_points")
     if method not in ("ode", "ddim"):
         raise ValueError(f"`method` must be 'ode' or 'ddim', which map quantiles; got {method!r}.")
     u = (np.arange(num_points) + 0.5) / num_points

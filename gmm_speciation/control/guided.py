@@ -24,6 +24,7 @@ from gmm_speciation.mixtures import GaussianMixture
 from gmm_speciation.partitions import Partition, as_partition
 from gmm_speciation.processes import DiffusionProcess
 from gmm_speciation.samplers import label_denoiser, observe
+from gmm_speciation.shares import Share, bounded_mean
 
 
 class ClassReadout(eqx.Module):
@@ -46,12 +47,12 @@ class Outcome(Readable):
     """Where guided trajectories end."""
 
     states: Float[Array, "n d"]
-    shares: Estimate  # of the classes, (C,), by the posterior of the clean mixture
+    shares: Share  # of the classes, (C,), by the posterior of the clean mixture
     confidence: Estimate  # E p(c|x) of the guided class
     # Variance of the states over that of the class, traces of covariances; not defined of a point.
     diversity: Estimate
-    precision: Estimate  # share inside the densest region that holds 95 % of the class
-    recall: Estimate  # share of the class whose log-odds lie among the central 95 % of the states'
+    precision: Share  # share inside the densest region that holds 95 % of the class
+    recall: Share  # share of the class whose log-odds lie among the central 95 % of the states'
 
 
 class GuidedRun(Readable):
@@ -154,17 +155,19 @@ def outcome(
     odds = _log_odds(mixture, own, label, partition)
     posterior = np.asarray(class_posterior(mixture, states, partition))
     winner = np.eye(partition.num_classes)[posterior.argmax(-1)]
+    inside = np.asarray(of_class.log_prob(states) >= threshold)
+    reached = np.asarray((odds >= reach[0]) & (odds <= reach[1]))
     squares = np.sum((np.asarray(states) - np.asarray(states).mean(0)) ** 2, -1)
     squares = squares * len(squares) / (len(squares) - 1)
     variance = _variance(of_class)
     spread = Estimate.from_samples(squares / (variance if variance > 0 else np.nan))
     return Outcome(
         states,
-        Estimate.from_samples(winner),
-        Estimate.from_samples(posterior[:, label]),
+        Share.counted(winner.mean(0), len(states)),
+        bounded_mean(posterior[:, label]),
         spread,
-        Estimate.from_samples(np.asarray(of_class.log_prob(states) >= threshold, float)),
-        Estimate.from_samples(np.asarray((odds >= reach[0]) & (odds <= reach[1]), float)),
+        Share.counted(inside.mean(), len(states)),
+        Share.counted(reached.mean(), len(own)),
     )
 
 

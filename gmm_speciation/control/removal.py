@@ -26,6 +26,7 @@ from gmm_speciation.mixtures import GaussianMixture
 from gmm_speciation.partitions import Partition, as_partition
 from gmm_speciation.processes import DiffusionProcess, variance_preserving
 from gmm_speciation.samplers import label_denoiser, observe
+from gmm_speciation.shares import Share
 
 _FLOOR_SAMPLES = 8
 
@@ -34,9 +35,9 @@ class Removal(Readable):
     """What is left of a class, and how near the rest is to the mixture without it."""
 
     states: Float[Array, "n d"]
-    removed_share: Estimate  # of the unwanted class
-    target_removed_share: Estimate  # of it in a sample of the target: overlap of the classes
-    shares: Estimate  # of the kept classes among themselves, (C - 1,)
+    removed_share: Share  # of the unwanted class
+    target_removed_share: Share  # of it in a sample of the target: overlap of the classes
+    shares: Share  # of the kept classes among themselves, (C - 1,)
     target_shares: Float[np.ndarray, " C"]
     balance: float  # KL(shares || target shares), nats
     distance: float  # sliced Wasserstein-2 to a sample of the target
@@ -144,11 +145,12 @@ def remove_class(
     indicator = np.eye(partition.num_classes)[winner]
     kept = [c for c in range(partition.num_classes) if c != label]
     weights = np.exp(np.asarray(partition.log_sum(target.log_weights[None])[0]))[kept]
-    shares = Estimate.from_samples(indicator[np.isin(winner, kept)][:, kept])
+    left = indicator[np.isin(winner, kept)][:, kept]
+    shares = Share.counted(left.sum(0) / max(len(left), 1), len(left))
     return Removal(
         final,
-        Estimate.from_samples(indicator[:, label]),
-        Estimate.from_samples(np.asarray(of_target == label, float)),
+        Share.counted(indicator[:, label].mean(), num_samples),
+        Share.counted((of_target == label).mean(), num_samples),
         shares,
         weights,
         float(rel_entr(np.asarray(shares.value), weights).sum()),

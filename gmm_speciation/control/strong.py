@@ -24,8 +24,8 @@ from jaxtyping import Float, PRNGKeyArray
 from scipy import stats
 from scipy.signal import find_peaks
 
-from gmm_speciation.checks import ArrayLike, expect
-from gmm_speciation.control.distances import quantiles
+from gmm_speciation.checks import ArrayLike, as_axis, as_count, expect
+from gmm_speciation.control.distances import at_the_origin, quantiles
 from gmm_speciation.control.removal import class_distribution, nothing_read
 from gmm_speciation.estimate import Estimate, Readable
 from gmm_speciation.guidance import ClassifierFree
@@ -34,13 +34,14 @@ from gmm_speciation.mixtures import GaussianMixture
 from gmm_speciation.partitions import as_partition
 from gmm_speciation.processes import DiffusionProcess
 from gmm_speciation.samplers import observe, sample
+from gmm_speciation.shares import Share
 
 
 class ConfidenceGain(Readable):
     """Guided against unguided paths of the same start and the same noise."""
 
     gain: Estimate  # E[p(c|x_0 guided) - p(c|x_0 unguided)]
-    share_raised: float  # of paths whose confidence did not fall
+    share_raised: Share  # of paths whose confidence did not fall
 
 
 def confidence_gain(
@@ -80,7 +81,7 @@ def confidence_gain(
         ).final
         both.append(np.asarray(class_posterior(mixture, final, partition))[:, label])
     # Saturated posteriors differ by rounding only.
-    raised = float(np.mean(both[0] >= both[1] - 1e-12))
+    raised = Share.counted(np.mean(both[0] >= both[1] - 1e-12), num_samples)
     return ConfidenceGain(Estimate.from_samples(both[0] - both[1]), raised)
 
 
@@ -98,10 +99,10 @@ def output_entropies(
     The start distribution is that of the class at the noisiest level, represented by its quantiles.
 
     Raises:
-        ValueError: If the mixture is not on the line, there is no such class or it has weight 0, or a flow
-            folds the line (too few steps).
+        ValueError: If the mixture is not on the line, there is no such class or it has weight 0, there are
+            fewer than two points, or a flow folds the line (too few steps).
     """
-    expect(mixture, GaussianMixture)
+    mixture, num_points = at_the_origin(mixture), as_count(num_points, "num_points", 2)
     partition = as_partition(None, mixture.num_components)
     alpha, sigma = (scale(np.asarray(times, float)[0]) for scale in (process.alpha, process.sigma))
     law = class_distribution(mixture, label, partition).perturb(alpha, sigma)
@@ -128,8 +129,18 @@ def output_entropies(
     return np.array(entropies)
 
 
-def num_modes(values: Float[np.ndarray, " n"]) -> int:
-    """Modes of a sample on the line: peaks of a kernel density that reach a tenth of the highest."""
+def num_modes(values: ArrayLike) -> int:
+    """Modes of a sample on the line: peaks of a kernel density that reach a tenth of the highest.
+
+    Raises:
+        ValueError: If they are not finite, or all the same.
+    """
+    values = as_axis(
+        values,
+        "values",
+        "be finite and not all the same",
+        lambda v: np.isfinite(v) & (np.ptp(v) > 0),
+    )
     reach = np.quantile(values, [0.001, 0.999])
     margin = 0.2 * (reach[1] - reach[0])
     grid = np.linspace(reach[0] - margin, reach[1] + margin, 801)

@@ -55,8 +55,9 @@ class Landscape(NamedTuple):
             )
         mean = rows.mean(0)
         centred = rows - mean
-        unit = float(np.sqrt(np.sum(centred**2) / (len(rows) - 1)))
-        if not unit > 1e-12 * float(np.max(np.abs(rows))):
+        size = float(np.max(np.abs(rows))) or 1.0  # whose square may be no number
+        unit = size * float(np.sqrt(np.sum((centred / size) ** 2) / (len(rows) - 1)))
+        if not unit > 1e-12 * size:
             raise ValueError("`patterns` must not all be the same.")
         left, singular, _ = np.linalg.svd(centred / unit, full_matrices=False)
         kept = singular > _RANK * singular[0]

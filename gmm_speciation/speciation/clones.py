@@ -28,7 +28,7 @@ from gmm_speciation.mixtures import GaussianMixture
 from gmm_speciation.partitions import Partition, as_partition
 from gmm_speciation.processes import DiffusionProcess
 from gmm_speciation.samplers import ReverseLevels, check_method, reverse_step
-from gmm_speciation.shares import Share
+from gmm_speciation.shares import Share, bounded_mean
 
 
 class CloningExperiment(Readable):
@@ -76,7 +76,10 @@ def simulate_cloning(
     num_pairs = as_count(num_pairs, "num_pairs", 2)  # a standard error needs two
     num_steps = as_count(num_steps, "num_steps")
     partition = as_partition(partition, mixture.num_components)
-    grid = np.linspace(start_time, process.time_range[0], num_steps + 1)
+    first = process.time_range[0]
+    if not first < start_time < np.inf:
+        raise ValueError(f"`start_time` must be finite and above {first:g}; got {start_time}.")
+    grid = np.linspace(start_time, first, num_steps + 1)
     wanted = as_axis(
         branch_times,
         "branch_times",
@@ -95,7 +98,7 @@ def simulate_cloning(
         grid[index],
         np.asarray(process.log_snr(grid[index])),
         Share.counted(np.asarray(same, float)[back].mean(1), num_pairs),
-        Estimate.from_samples(np.asarray(agreement, float)[back], 1),
+        bounded_mean(np.asarray(agreement, float)[back], 1),
     )
 
 

@@ -36,7 +36,7 @@ def _removal(found: Study) -> list[Claim]:
             _DNG,
             "classes of end states, of samples of the mixture without it",
             1 - float(r.target_removed_share.value),
-            with_error(r.removed_share.map(lambda one: 1 - one), r.target_removed_share),
+            with_error(r.removed_share.complement, r.target_removed_share),
             tolerance=0.01,
         )
         for name, r in removed.items()
@@ -113,7 +113,7 @@ def strong_claims(key, num_samples) -> list[Claim]:
                 _WU,
                 "share of paths not below the unguided one of the same noise, two classes",
                 1.0,
-                float(gain.share_raised),
+                gain.share_raised,
             )
         )
     line = GaussianMixture.isotropic([[-1.0], [1.0]], 1.0)

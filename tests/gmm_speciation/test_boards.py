@@ -8,6 +8,7 @@ import sys
 import numpy as np
 import pytest
 from made_rows import FAMILIES, PRIORS, SOME, TRUTHS, random_rows, row
+from refusals import refused
 from scipy.integrate import dblquad
 from scipy.stats import chi2
 
@@ -289,6 +290,9 @@ BAD = {
     "must be a finite number, at every level; got .half": GOOD.replace("0.5", "half"),
     "Did you mean 'pair-d1'": GOOD.replace("pair-d1", "pair-d11"),
     "Unknown access": GOOD.replace("noisy", "loud"),
+    "Unknown access 'scores'": GOOD.replace("noisy", "scores"),  # no samples are exported for it
+    "Unknown access 'mixture'": GOOD.replace("noisy", "mixture"),
+    "a seed is a whole number from 0; got -7": GOOD.replace(",64,0,", ",64,-7,"),
     "Unknown kind": GOOD.replace("estimate", "guess"),
     "no estimator of the registry": GOOD.replace("mine", "ross"),
     "begins at 64": GOOD.replace(",64,", ",32,"),
@@ -307,6 +311,19 @@ def test_answers_that_do_not_fit_are_named(tmp_path, says):
     path.write_bytes(b"PK\x03\x04\xa4")  # such as the samples themselves
     with pytest.raises(ValueError, match="is no CSV in UTF-8"):
         read_answers(path)
+
+
+def test_a_folder_that_is_no_sweep_is_nothing_to_stand_beside(tmp_path, capsys):
+    (tmp_path / "answers.csv").write_text(GOOD)
+    (tmp_path / "samples").mkdir()
+    words = [
+        "benchmark",
+        "score",
+        str(tmp_path / "answers.csv"),
+        "--beside",
+        str(tmp_path / "samples"),
+    ]
+    refused(cli.main, words, "samples holds no run of a sweep", capsys)
 
 
 def test_the_command_estimates_ones_own_samples(tmp_path, capsys):

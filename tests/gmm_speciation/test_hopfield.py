@@ -294,6 +294,15 @@ def test_the_reduced_landscape_is_the_energy(patterns):
     np.testing.assert_allclose(np.diff(reduced), np.diff(full), rtol=1e-9)
 
 
+@pytest.mark.parametrize("unit", [1e-200, 1e200])
+def test_a_landscape_has_no_unit(patterns, unit):
+    """Squares of its patterns in these units are no numbers."""
+    found, expected = Landscape.of(unit * patterns), Landscape.of(patterns)
+    np.testing.assert_allclose(found.patterns, expected.patterns, rtol=1e-12, atol=1e-13)
+    np.testing.assert_allclose(found.unit / unit, expected.unit, rtol=1e-12)
+    assert found.pattern(0).shape == expected.pattern(0).shape
+
+
 def test_stability_of_equal_norms_is_the_curvature_point():
     """The symmetric state is the maximum of the noisy density that pure noise begins with."""
     x = hopfield.random_patterns(12, 40, seed=1)

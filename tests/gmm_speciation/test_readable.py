@@ -8,6 +8,7 @@ import gmm_speciation as gs
 from gmm_speciation import control, hopfield
 from gmm_speciation.curves import EntropyCurve, Window
 from gmm_speciation.estimate import known
+from gmm_speciation.shares import Share
 
 E = gs.Estimate
 LOG_SNR = np.linspace(6.0, -6.0, 41)
@@ -123,8 +124,12 @@ def test_results_print_their_numbers_a_field_a_line():
     text = repr(found)
     assert f"\n  spectral: {found.spectral}\n" in text
     assert f"\n  curve: {found.curve!r}\n" in text
-    gain = control.ConfidenceGain(E(np.array(0.25), np.array(0.01), 30.0), 0.9123456)
-    assert repr(gain) == "ConfidenceGain(\n  gain: 0.250 ± 0.020\n  share_raised: 0.9123\n)"
+    gain = control.ConfidenceGain(
+        E(np.array(0.25), np.array(0.01), 30.0), Share.counted(0.9123456, 1000)
+    )
+    assert repr(gain) == (
+        "ConfidenceGain(\n  gain: 0.250 ± 0.020\n  share_raised: 0.912 (0.893–0.929)\n)"
+    )
     branch = hopfield.Network(np.eye(3)).pattern(0)
     assert f"\n    stability: {branch.betas.stability:.4g}\n" in repr(branch)
     assert f"overlap: shape {branch.branch.overlap.shape}" in repr(branch)

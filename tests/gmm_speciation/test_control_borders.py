@@ -1,0 +1,166 @@
+"""Control at its borders: counts in few trials, point masses, far from 0, what is no number of draws."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from scipy import stats
+from scipy.optimize import brentq
+
+import gmm_speciation as gs
+from gmm_speciation import control
+from gmm_speciation.guidance import DynamicNegative, ExactPosterior
+from gmm_speciation.speciation import simulate_cloning
+
+CLOCK = gs.OrnsteinUhlenbeck()
+NOISE = gs.VarianceExploding()
+PAIR = gs.GaussianMixture.isotropic([[-2.0], [2.0]], 1.0)
+
+
+@pytest.mark.parametrize("number", [20, 60])
+def test_shares_of_few_states_hold_the_truth(number, key):
+    """Of states of class 0 a share Phi(2) is nearer to its mean; often all of them are."""
+    truth, held, sure = stats.norm.cdf(2.0), 0, 0
+    for seed in range(60):
+        states = np.random.default_rng(seed).normal(-2.0, size=(number, 1))
+        found = control.outcome(PAIR, states, 0, key=jax.random.fold_in(key, seed))
+        low, high = (end[0] for end in found.shares.interval())
+        held += low <= truth <= high
+        sure += found.shares.value[0] == 1
+        assert 0 <= low < high <= 1
+        for one in (found.precision, found.recall, found.confidence):
+            low, high = one.interval()
+            assert low < high
+    assert sure > 5  # whose spread is 0
+    assert held >= 54
+
+
+def test_what_is_removed_without_exception_has_an_interval(key):
+    law = gs.GaussianMixture.isotropic([[-9.0], [9.0]], 1.0)
+    times = np.asarray(CLOCK.time(np.linspace(-9, 6, 30)))
+    kind = DynamicNegative(0, 1.0, ExactPosterior(law, 0))
+    found = control.remove_class(law, CLOCK, times, kind, 0, key=key, num_samples=40)
+    for one in (found.removed_share, found.target_removed_share):
+        assert one.value == 0
+        # Clopper & Pearson: the rate at which none of 40 comes once in 40.
+        np.testing.assert_allclose(one.interval(), [0, 1 - 0.025 ** (1 / 40)])
+    assert found.shares.value[0] == 1
+    assert found.shares.interval()[0][0] < 0.92
+
+
+def test_clones_that_all_agree_may_not(key):
+    pair = gs.families.symmetric_pair(4, separation=100.0)
+    found = simulate_cloning(pair, CLOCK, [3.0], key=key, num_pairs=64, num_steps=10)
+    assert found.agreement.value[0] == pytest.approx(1)
+    assert found.agreement.half_width()[0] > 1 / 64
+
+
+LINES = {
+    "a point beside a Gaussian": ([3.0, 0.0], [0.0, 1.0], [0.2, 0.8]),
+    "a point inside one": ([0.3, 0.0], [0.0, 1.0], [0.5, 0.5]),
+    "points alone": ([2.0, -1.0, 5.0], [0.0, 0.0, 0.0], [0.2, 0.5, 0.3]),
+    "one point": ([2.0, 2.0], [0.0, 0.0], [0.5, 0.5]),
+    "two points and two Gaussians": (
+        [-4.0, 0.0, 1.0, 1.5],
+        [0.3, 0.0, 0.0, 1e-4],
+        [0.3, 0.2, 0.1, 0.4],
+    ),
+    "no point": ([-1.0, 1.0], [1e-8, 1.0], [0.4, 0.6]),
+}
+
+
+@pytest.mark.parametrize("name", LINES)
+def test_quantiles_with_point_masses(name):
+    """The smallest q with `P(X <= q) >= p`, by bisection."""
+    means, variances, weights = map(np.array, LINES[name])
+    law = gs.GaussianMixture.isotropic(means[:, None], variances, weights)
+    p = np.linspace(0, 1, 402)[1:-1] + 1e-5 * (np.pi - 3)
+
+    def cdf(q):
+        with np.errstate(divide="ignore", invalid="ignore"):
+            each = stats.norm.cdf((q - means) / np.sqrt(variances))
+        return np.where(variances > 0, each, q >= means) @ weights
+
+    expected = [brentq(lambda q, p=p: cdf(q) - p, -30, 30, xtol=1e-13) for p in p]
+    np.testing.assert_allclose(control.quantiles(law, p), expected, rtol=0, atol=2e-7)
+    np.testing.assert_array_equal(control.quantiles(law, list(p)), control.quantiles(law, p))
+
+
+def test_a_grid_may_end_on_points():
+    """Deterministic steps from the noisy quantiles of two points end near the two."""
+    law = gs.GaussianMixture.isotropic([[-1.0], [1.0]], 0.0)
+    assert control.line_error(law, NOISE, np.array([80.0, 5.0, 1.0, 0.3, 0.1, 0.0])) < 0.1
+
+
+@pytest.mark.parametrize("shift", [1e3, 1e5])
+def test_what_does_not_depend_on_the_place_does_not_lose_digits_by_it(shift):
+    """A float32 user's entropies and errors, far from 0 and at it."""
+    with jax.enable_x64(False):
+        found = []
+        for place in (0.0, shift):
+            law = gs.GaussianMixture.isotropic([[place - 1.0], [place + 1.0]], 1.0)
+            times = control.karras_times(NOISE, 40)
+            entropies = control.output_entropies(law, NOISE, times, 0, [1.0, 2.0], num_points=200)
+            found.append([*entropies, control.line_error(law, NOISE, times[::8], num_points=200)])
+    np.testing.assert_allclose(found[1], found[0], rtol=0, atol=1e-6)
+
+
+TIMES = control.karras_times(NOISE, 4)
+REFUSED = {
+    "half a step": (lambda: control.karras_times(NOISE, 2.5), "`num_steps` must be a whole number"),
+    "steps in words": (
+        lambda: control.karras_times(NOISE, "4"),
+        "`num_steps` must be a whole number",
+    ),
+    "a rho too small": (
+        lambda: control.karras_times(NOISE, 4, rho=1e-3),
+        r"sigma\^\(1/rho\) is no number",
+    ),
+    "no draws": (
+        lambda: control.entropic_times(PAIR, NOISE, 4, num_samples=0),
+        "`num_samples` must be",
+    ),
+    "half a step of the state": (
+        lambda: control.entropic_times(PAIR, NOISE, 2.5),
+        "`num_steps` must be",
+    ),
+    "no points": (
+        lambda: control.line_error(PAIR, NOISE, TIMES, num_points=0),
+        "`num_points` must be",
+    ),
+    "one point": (
+        lambda: control.output_entropies(PAIR, NOISE, TIMES, 0, 1.0, num_points=1),
+        "`num_points` must be a whole number of at least 2",
+    ),
+    "no probabilities": (lambda: control.quantiles(PAIR, []), "`probabilities` must be"),
+    "no values": (lambda: control.num_modes([]), "`values` must be"),
+    "equal values": (lambda: control.num_modes(np.ones(50)), "not all the same"),
+    "no number": (lambda: control.num_modes([1.0, np.nan]), "`values` must"),
+    "an endless start": (
+        lambda: simulate_cloning(PAIR, CLOCK, [1.0], key=jax.random.key(0), start_time=np.inf),
+        "`start_time` must be finite",
+    ),
+    "no start": (
+        lambda: simulate_cloning(PAIR, CLOCK, [1.0], key=jax.random.key(0), start_time=np.nan),
+        "`start_time` must be finite",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_what_is_no_number_of_steps_draws_or_points_is_refused(name, unchecked):
+    ask, message = REFUSED[name]
+    with pytest.raises(ValueError, match=message):
+        ask()
+
+
+def test_a_seed_is_no_key(unchecked):
+    with pytest.raises(TypeError, match="key"):
+        control.entropic_times(PAIR, NOISE, 4, key=3)
+
+
+def test_modes_of_values_of_any_library():
+    values = np.r_[
+        np.random.default_rng(0).normal(size=200), 30 + np.random.default_rng(1).normal(size=200)
+    ]
+    assert control.num_modes(values) == control.num_modes(jnp.asarray(values)) == 2
