@@ -35,7 +35,7 @@ def _positive(value: float, name: str) -> float:
 
 def _variance(value: float) -> float:
     if not (np.isfinite(value) and value >= 0):
-        raise ValueError(f"A variance must not be negative and be finite; got {value}.")
+        raise ValueError(f"`variance` must not be negative, infinite or NaN; got {value}.")
     return float(value)
 
 
@@ -68,7 +68,7 @@ def symmetric_pair(
     dim, separation = _dimension(dim, 1, "a line"), _positive(separation, "separation")
     if reduced:
         return EquidistantReduction.build(
-            2, 2 * np.sqrt(dim) * separation, _variance(variance), dim
+            2, 2 * np.sqrt(float(dim)) * separation, _variance(variance), dim
         )
     mean = np.full((1, dim), separation)
     return GaussianMixture.isotropic(np.concatenate([mean, -mean]), variance)

@@ -48,7 +48,7 @@ def curve(
     terminal.check_place(request.out)
     pick(unit, {"nats": 0, "bits": 0}, "unit")
     clock = None if process is None else process_from_name(process)
-    named = request.named()
+    named = request.named(reduced=method != "monte-carlo")  # which draws in d dimensions
     key = jax.random.key(request.seed)
     with terminal.progress(1 + len(named.levels), request.quiet) as steps:
         steps.step("noise levels")

@@ -29,6 +29,7 @@ from gmm_speciation.processes import (
     VarianceExploding,
 )
 from gmm_speciation.reading import read_arrays, read_json
+from gmm_speciation.reduction import Law
 from gmm_speciation.speciation import transition_grid
 
 PROCESSES: dict[str, Callable[[], DiffusionProcess]] = {
@@ -46,6 +47,7 @@ class Family(NamedTuple):
 
     build: Callable[..., Any]
     defaults: dict[str, Any]
+    reducible: bool = True  # it takes `reduced`, and then forms nothing in d dimensions
 
 
 FAMILIES: dict[str, Family] = {
@@ -60,24 +62,25 @@ FAMILIES: dict[str, Family] = {
         families.hierarchy,
         {"branching": (2, 2, 2), "distances": (64.0, 16.0, 6.0), "dim": 64, "variance": 1.0},
     ),
-    "paper-toy": Family(families.paper_toy, {"variance": 1.0}),
+    "paper-toy": Family(families.paper_toy, {"variance": 1.0}, reducible=False),
 }
 
 
 class NamedMixture(NamedTuple):
     """A mixture, its partitions by name from coarse to fine, and what it was made from."""
 
-    mixture: GaussianMixture
+    mixture: Law
     levels: dict[str, Partition]
     parameters: dict[str, Any]
 
 
-def mixture_from_spec(spec: str, options: Mapping[str, Any]) -> NamedMixture:
+def mixture_from_spec(spec: str, options: Mapping[str, Any], reduced: bool = True) -> NamedMixture:
     """The mixture that a command line names.
 
     Args:
         spec: A family's name, or a path ending in `.npz` or `.json`.
         options: Parameters by name; None where the command line says nothing.
+        reduced: Of a family that has one, its reduction, in any dimension; a file's mixture is as it is.
 
     Raises:
         ValueError: If the family is unknown, an option is not one of its parameters, a value is not
@@ -92,7 +95,7 @@ def mixture_from_spec(spec: str, options: Mapping[str, Any]) -> NamedMixture:
         family = pick(spec, FAMILIES, "family")
         _check_options(spec, given, tuple(family.defaults))
         parameters = {**family.defaults, **given}
-        built = family.build(**parameters)
+        built = family.build(**parameters, **({"reduced": reduced} if family.reducible else {}))
         mixture, made = built if isinstance(built, tuple) else (built, None)
         parameters = {"family": spec, **parameters}
     return NamedMixture(mixture, _levels(mixture, made), parameters)
@@ -109,7 +112,7 @@ def _option(name: str) -> str:
     return "--" + name.replace("_", "-")
 
 
-def _levels(mixture: GaussianMixture, made: Hierarchy | Partition | None) -> dict[str, Partition]:
+def _levels(mixture: Law, made: Hierarchy | Partition | None) -> dict[str, Partition]:
     if isinstance(made, Hierarchy):
         named = {f"{partition.num_classes} classes": partition for partition in made}
         if len(named) == len(made):

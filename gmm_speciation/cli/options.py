@@ -56,15 +56,15 @@ class MixtureRequest:
         """Where the result comes from."""
         return terminal.stamp(self.seed, {**named.parameters, "num_samples": self.num_samples})
 
-    def named(self) -> "NamedMixture":
-        """The mixture with its levels of classes. Errors as `mixture_from_spec`."""
+    def named(self, reduced: bool = True) -> "NamedMixture":
+        """The mixture with its levels of classes. Arguments and errors as `mixture_from_spec`."""
         from gmm_speciation.cli.mixtures import mixture_from_spec
 
         options = {name: getattr(self, name) for name in (*_OF_FAMILIES, *_LISTS)}
         for name, kind in _LISTS.items():
             if options[name] is not None:
                 options[name] = terminal.numbers(options[name], f"--{name}", kind)
-        return mixture_from_spec(self.mixture, options)
+        return mixture_from_spec(self.mixture, options, reduced)
 
 
 def describe(named: "NamedMixture") -> str:

@@ -24,6 +24,7 @@ from gmm_speciation.posteriors import LevelStatistics, counted_error
 from gmm_speciation.processes import variance_preserving
 from gmm_speciation.programs import program
 from gmm_speciation.reduction import RadialReduction, ReducedMixture
+from gmm_speciation.reduction.radial import beyond_log
 
 _MAX_COMPONENTS = 6  # panels are graded about two poles a pair
 _PANELS = 64  # of equal length
@@ -128,7 +129,10 @@ def graded_levels(
         else:
             nu = jnp.asarray(mixture.radial_dof, dtype)
             normals = jnp.zeros((flat.shape[0], 0), dtype)
-            radial, log_density = jnp.sqrt(nu / 2) * jnp.expm1(flat), -nu / 2 * (jnp.expm1(t) - t)
+            radial, log_density = (
+                jnp.sqrt(nu / 2) * jnp.expm1(flat),
+                -nu / 2 * beyond_log(jnp.expm1(t), t),
+            )
         component = jnp.full(flat.shape, k)
         statistics = mixture.statistics(level, partition)(normals, radial, component)
         weight = jnp.exp(log_density) * half[:, None]

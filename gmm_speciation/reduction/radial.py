@@ -78,7 +78,7 @@ class RadialReduction(ReducedMixture):
             # the smaller: the inverse of a ratio rounds to 0.
             log_ratio = jnp.log1p(jnp.maximum(excess, 0.0))
             log_ratio -= jnp.log1p(jnp.maximum(-gap / v[component][:, None], 0.0))
-            smooth = nu * (excess - log_ratio) - self.num_normals * log_ratio
+            smooth = nu * beyond_log(excess, log_ratio) - self.num_normals * log_ratio
             inverse_gap = -excess / v[component][:, None]  # 1 / v_k - 1 / v_j
             # |y - m_j|^2 / v_j - |y - m_k|^2 / v_k with y = m_k + sqrt(v_k) z.
             z_squared = jnp.sum(normals**2, -1)[:, None]
@@ -113,6 +113,19 @@ class RadialReduction(ReducedMixture):
         weights = np.asarray(self.weights, float)
         within = float(weights @ np.asarray(self.variances, float))
         return within + top_between(np.asarray(self.points, float), weights)
+
+
+def beyond_log(e: Float[Array, "*shape"], log: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
+    """`e - log(1 + e)` of both, without their rounding, which any number of dimensions multiplies.
+
+    Near 0 by `log(1 + e) = 2 artanh(e / (2 + e))`.
+    """
+    near = jnp.abs(e) < 0.1
+    r = jnp.where(near, e / (2 + e), 0.0)
+    series = jnp.zeros_like(r)
+    for power in range(15, 1, -2):
+        series = series * r**2 + 1 / power
+    return jnp.where(near, r * e - 2 * r**3 * series, e - log)
 
 
 def radial_reduction(
