@@ -270,7 +270,8 @@ def class_entropy(
         log_snr: Noise levels, any shape; the estimate has the same.
         partition: Class of each component; every component its own by default.
         method: "auto", "exact", "quasi-monte-carlo" or "monte-carlo".
-        num_samples: Draws of X where the method samples.
+        num_samples: Draws of X where the method samples; of entropies below about 10 / num_samples nats the
+            intervals are then too narrow.
         key: Random key; `jax.random.key(0)` by default.
 
     Raises:
