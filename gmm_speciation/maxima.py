@@ -25,8 +25,8 @@ from scipy.signal import find_peaks
 
 # The most by which a place was off, in steps, by the number of points in the upper half of a maximum: of the
 # maximum itself, and of what lies on its flanks. More points lose a thousandth.
-AT_THE_TOP = {1: "two thirds", 2: "half", 3: "a tenth", 4: "a fiftieth"}
-ON_THE_FLANKS = {1: "half", 2: "a fifth"}
+AT_THE_TOP = MappingProxyType({1: "two thirds", 2: "half", 3: "a tenth", 4: "a fiftieth"})
+ON_THE_FLANKS = MappingProxyType({1: "half", 2: "a fifth"})
 _FALSE = 0.02  # of functions with one maximum, the most that may show a second
 Heights = Float[np.ndarray, " T"]
 
@@ -45,9 +45,7 @@ def significance(num_points: int, dof: float) -> float:
     return float(stats.t.isf(_FALSE / (2 * num_points), dof))
 
 
-def warn_of_few(
-    heights: Heights, what: str = "peak", lost: Mapping[int, str] = MappingProxyType(AT_THE_TOP)
-) -> None:
+def warn_of_few(heights: Heights, what: str = "peak", lost: Mapping[int, str] = AT_THE_TOP) -> None:
     """Warn where too few points lie in the upper half of the greatest maximum to say where `what` is.
 
     `lost` says by how much of a step it may be off, by their number.

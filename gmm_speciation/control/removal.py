@@ -146,7 +146,7 @@ def remove_class(
     kept = [c for c in range(partition.num_classes) if c != label]
     weights = np.exp(np.asarray(partition.log_sum(target.log_weights[None])[0]))[kept]
     left = indicator[np.isin(winner, kept)][:, kept]
-    shares = Share.counted(left.sum(0) / max(len(left), 1), len(left))
+    shares = Share.counted(left.mean(0) if len(left) else np.full(len(kept), np.nan), len(left))
     return Removal(
         final,
         Share.counted(indicator[:, label].mean(), num_samples),

@@ -34,7 +34,6 @@ from gmm_speciation.processes import DiffusionProcess
 from gmm_speciation.reduction import EquidistantReduction, Law, ReducedMixture, means_of
 from gmm_speciation.speciation.continuation import loss_of_stability
 from gmm_speciation.speciation.points import SpeciationPoint
-from gmm_speciation.speciation.splits import apart
 
 _NOISE = np.log(1e3)  # noise variance over squared radius that counts as pure noise
 _DEPTH = 50.0  # log-SNR below pure noise at which float64 resolves no distance any more
@@ -79,7 +78,7 @@ def curvature_point(mixture: Law) -> SpeciationPoint:
         )
         if not noise > 0:
             return SpeciationPoint(None, "the classes overlap: their centre stays a maximum")
-        note = apart(mixture.num_components)
+        note = f"all {mixture.num_components} from each other"
         return SpeciationPoint(Estimate.exact(np.asarray(-np.log(noise))), note=note)
     if isinstance(mixture, ReducedMixture):
         representative = mixture.representative()

@@ -55,12 +55,6 @@ def in_words(splits: Sequence[Split], partition: Partition) -> str | None:
     return "; ".join(words) or None
 
 
-def apart(num_classes: int) -> str:
-    """`0 | 1 | 2`, or how many: all part from each other."""
-    text = " | ".join(map(str, range(min(num_classes, _LONGEST))))
-    return text if len(text) <= _LONGEST else f"all {num_classes} from each other"
-
-
 def _one(split: Split, partition: Partition) -> str:
     names = partition.names or [str(label) for label in range(partition.num_classes)]
     labels = [sorted({partition.labels[k] for k in side}) for side in split]
@@ -73,5 +67,5 @@ def _one(split: Split, partition: Partition) -> str:
     if len(text) <= _LONGEST:
         return text
     if all(len(side) == 1 for side in words):
-        return apart(len(words))
+        return f"all {len(words)} from each other"
     return " | ".join(f"{side[0]} and {len(side) - 1} more" for side in words)

@@ -20,9 +20,10 @@ from gmm_speciation.partitions import as_partition
 from gmm_speciation.reduction import EquidistantReduction, Law, ReducedMixture
 from gmm_speciation.speciation.bifurcation import curvature_point
 from gmm_speciation.speciation.points import SpeciationPoint
-from gmm_speciation.speciation.splits import in_words
+from gmm_speciation.speciation.splits import Split, in_words
 
 _TOGETHER = 1e-6  # in log-SNR: splits that a symmetry makes one
+_NAMED = 60  # equidistant components that are named one by one
 
 
 def first_bifurcation(mixture: Law, parents: Classes) -> SpeciationPoint:
@@ -67,7 +68,12 @@ def _splits(mixture: Law, partition: Classes, parents: Classes) -> Iterator[Spec
     if isinstance(mixture, ReducedMixture):
         law = None if isinstance(mixture, EquidistantReduction) else mixture.representative()
         if law is None:
-            yield curvature_point(mixture)  # all from each other, or why nothing is known
+            point = curvature_point(mixture)  # all from each other, or why nothing is known
+            if point.log_snr is not None and mixture.num_components <= _NAMED:
+                splits: tuple[Split, ...] = (tuple((k,) for k in range(mixture.num_components)),)
+                note = in_words(splits, as_partition(partition, mixture.num_components))
+                point = SpeciationPoint(point.log_snr, note=note, splits=splits)
+            yield point
             return
         mixture = law
     classes = as_partition(partition, mixture.num_components)

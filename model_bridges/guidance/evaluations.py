@@ -46,7 +46,7 @@ class Run:
         self.threaded = Threaded(guidance)
         # Of the evaluation that is going on: what the pipeline gave, where, and the half that is computed.
         self.inputs: dict[str, Any] = {}
-        self.levels: list[float] = []  # that it has been at
+        self.levels: list[float] = []  # of the steps
         self.level: Level
         self.alone: tuple[Class, ...] = ()
 
@@ -80,7 +80,7 @@ class Run:
     def _arrive(self, timestep: Any) -> None:
         """At a level, where one of the two outputs may do."""
         self.level = level = level_at(self.pipe.scheduler, timestep)
-        self.levels.append(level.sigma)
+        self.levels += [] if level.provisional else [level.sigma]
         reached = self.threaded.sigma
         if level.sigma > reached and not level.provisional:
             raise ValueError(

@@ -9,7 +9,7 @@ from scipy.optimize import brentq
 
 import gmm_speciation as gs
 from gmm_speciation import control
-from gmm_speciation.guidance import DynamicNegative, ExactPosterior
+from gmm_speciation.guidance import DynamicNegative, ExactPosterior, Unguided
 from gmm_speciation.speciation import simulate_cloning
 
 CLOCK = gs.OrnsteinUhlenbeck()
@@ -164,3 +164,13 @@ def test_modes_of_values_of_any_library():
         np.random.default_rng(0).normal(size=200), 30 + np.random.default_rng(1).normal(size=200)
     ]
     assert control.num_modes(values) == control.num_modes(jnp.asarray(values)) == 2
+
+
+def test_of_nothing_that_is_left_there_is_no_balance(key):
+    """Three states, all of the class that was to go."""
+    law = gs.GaussianMixture.isotropic([[-9.0], [9.0]], 1.0, [1 - 1e-12, 1e-12])
+    times = np.asarray(CLOCK.time(np.linspace(-9, 6, 12)))
+    found = control.remove_class(law, CLOCK, times, Unguided(), 0, key=key, num_samples=3)
+    assert found.removed_share.value == 1
+    assert np.isnan(found.shares.value).all()
+    assert np.isnan(found.balance)

@@ -256,3 +256,11 @@ def test_a_process_that_ends_early_is_named():
     reason = speciation.drift_stability(tight, gs.DDPM.linear()).reason
     assert "the cleanest of the process" in reason
     assert speciation.curvature_point(tight).log_snr.value == pytest.approx(-2 * np.log(1e-3))
+
+
+@pytest.mark.parametrize("labels", [None, [0, 1, 2, 3], [0, 0, 1, 1]])
+def test_a_reduction_names_what_parts_as_the_mixture_does(labels):
+    both = [gs.families.equidistant(4, 8, 6.0, reduced=reduced) for reduced in (False, True)]
+    full, reduced = (speciation.bifurcations(law, partition=labels)[0] for law in both)
+    assert reduced.note == full.note
+    assert reduced.splits == full.splits
