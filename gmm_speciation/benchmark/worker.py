@@ -45,19 +45,15 @@ def run_cell(cell: Cell) -> dict[str, Any]:
     start = time.process_time()
     try:
         outcome = estimator.curve(problem)
-        values = np.asarray(outcome.entropy.value, float)
-        if values.shape != grid.shape or not np.isfinite(values).all():
-            raise ValueError(
-                f"The entropy must be finite at all {len(grid)} levels; got {np.round(values, 4)}."
-            )
-        stderr = np.broadcast_to(np.asarray(outcome.entropy.stderr, float), grid.shape)
-        claims = outcome.has_interval
+        found, claims = outcome.entropy, outcome.has_interval
+        values = _at_all("entropy", found.value, grid)
+        stderr = _at_all("standard error", np.broadcast_to(found.stderr, grid.shape), grid)
         row |= {
-            "entropy": _plain(values),
-            "stderr": _plain(stderr) if claims else None,
-            "noise": None if claims or not np.any(stderr) else _plain(stderr),
-            "dof": min(float(outcome.entropy.dof), 1e9),
-            "rate": None if outcome.rate is None else _plain(outcome.rate.value),
+            "entropy": values,
+            "stderr": stderr if claims else None,
+            "noise": None if claims or not any(stderr) else stderr,
+            "dof": min(float(found.dof), 1e9),
+            "rate": None if outcome.rate is None else _at_all("rate", outcome.rate.value, grid),
         }
     except NotApplicableError as error:
         row |= {"status": "not-applicable", "message": _one_line(error)}
@@ -102,8 +98,14 @@ def _one_line(error: BaseException) -> str:
     return " ".join(str(error).split())[:500]
 
 
-def _plain(values) -> list[float]:
-    return [round(float(value), 10) for value in np.asarray(values, float)]
+def _at_all(name: str, values: Any, grid: np.ndarray) -> list[float]:
+    """The numbers at the levels, as JSON holds them."""
+    numbers = np.asarray(values, float)
+    if numbers.shape != grid.shape or not np.isfinite(numbers).all():
+        raise ValueError(
+            f"The {name} must be finite at all {len(grid)} levels; got {np.round(numbers, 4)}."
+        )
+    return [round(float(value), 10) for value in numbers]
 
 
 def _reset_peak() -> bool:

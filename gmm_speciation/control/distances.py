@@ -6,11 +6,12 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float, PRNGKeyArray
 from scipy import stats
-from scipy.interpolate import PchipInterpolator
 
 from gmm_speciation.checks import ArrayLike, as_axis, as_count, as_points, expect
 from gmm_speciation.covariances import product
 from gmm_speciation.mixtures import GaussianMixture
+
+_HALVINGS = 200  # to the last digit, between components at any distance
 
 
 def sliced_wasserstein(
@@ -41,7 +42,7 @@ def at_the_origin(mixture: GaussianMixture) -> GaussianMixture:
 
 
 def quantiles(mixture: GaussianMixture, probabilities: ArrayLike) -> Float[np.ndarray, " n"]:
-    """Quantiles of a one-dimensional mixture; a component of variance 0 is a step of the distribution.
+    """Quantiles of a one-dimensional mixture: the least q with `P(X <= q) >= p`, by bisection.
 
     Raises:
         ValueError: If the mixture has more than one dimension, or the probabilities do not increase inside
@@ -56,32 +57,23 @@ def quantiles(mixture: GaussianMixture, probabilities: ArrayLike) -> Float[np.nd
         "increase inside (0, 1)",
         lambda p: (p > 0) & (p < 1) & np.all(np.diff(p) >= 0),
     )
-    means = np.asarray(mixture.centre + mixture.offsets[:, 0])
-    scales = np.sqrt(np.asarray(mixture.covariance.matrices(1))[:, 0, 0]) * np.ones_like(means)
-    reach = np.max(np.abs(stats.norm.ppf(probabilities[[0, -1]]))) + 1.0
-    # Nodes crowd at every component, so that the inverse is smooth between them.
-    nodes = np.unique(means[:, None] + scales[:, None] * np.linspace(-reach, reach, 1200))
-    weights, points = np.asarray(mixture.weights), scales == 0
+    weights = np.asarray(mixture.weights)
+    alive = weights > 0
+    means = np.asarray(mixture.centre + mixture.offsets[:, 0], float)[alive, None]
+    scales = np.sqrt(np.asarray(mixture.covariance.matrices(1), float)[:, 0, 0])
+    scales = np.broadcast_to(scales, weights.shape)[alive, None]
 
-    def scaled(q):
-        return (q[None] - means[~points, None]) / scales[~points, None]
+    def share_below(q):
+        """`P(X <= q)`; a point counts from where it lies."""
+        with np.errstate(divide="ignore", invalid="ignore"):
+            each = stats.norm.cdf((q - means) / scales)
+        return weights[alive] @ np.where(scales > 0, each, q >= means)
 
-    def cdf(q, side):
-        """`P(X < q)` from the left, `P(X <= q)` from the right."""
-        order = np.argsort(means[points])
-        steps = np.r_[0.0, np.cumsum(weights[points][order])]
-        below = steps[np.searchsorted(means[points][order], q, side)]
-        return weights[~points] @ stats.norm.cdf(scaled(q)) + below
-
-    both = np.stack([cdf(nodes, "left"), cdf(nodes, "right")], 1).ravel()
-    keep = np.r_[True, np.diff(both) > 0]
-    guess = PchipInterpolator(both[keep], np.repeat(nodes, 2)[keep])(probabilities)
-    density = weights[~points] @ (stats.norm.pdf(scaled(guess)) / scales[~points, None])
-    step = (cdf(guess, "left") - probabilities) / np.maximum(density, 1e-300)
-    least = scales[~points].min(initial=np.inf)
-    polished = guess - np.where(np.abs(step) < least, step, 0.0)  # one of Newton's steps
-    for place in means[points]:
-        here = np.array([place])
-        at = (cdf(here, "left") <= probabilities) & (probabilities <= cdf(here, "right"))
-        polished = np.where(at, place, polished)
-    return np.maximum.accumulate(polished)
+    # The quantile lies between the least and the greatest of the components' own.
+    own = means + scales * stats.norm.ppf(probabilities)
+    low, high = own.min(0), own.max(0)
+    for _ in range(_HALVINGS):
+        middle = (low + high) / 2
+        beyond = share_below(middle) >= probabilities
+        low, high = np.where(beyond, low, middle), np.where(beyond, middle, high)
+    return np.maximum.accumulate(high)

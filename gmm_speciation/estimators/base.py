@@ -34,7 +34,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
-from gmm_speciation.checks import decreasing_grid
+from gmm_speciation.checks import decreasing_grid, expect
 from gmm_speciation.entropy import prior_entropy
 from gmm_speciation.estimate import Estimate
 from gmm_speciation.estimators.model import Denoisers, ExactDenoisers
@@ -287,7 +287,10 @@ class LevelEstimator(Renoised):
             for draw in range(problem.draws):
                 x, labels = problem.samples(level, draw)
                 states = check_samples(x, labels, problem.num_classes)
-                each.append(self.level(states, labels, problem.prior, rng))
+                own = self.level(states, labels, problem.prior, rng)
+                if np.shape(expect(own, Estimate, "`level` returns H(C|X).").value):
+                    raise ValueError(f"`level` returns one number; got shape {own.value.shape}.")
+                each.append(own)
             found.append([(float(one.value), float(one.stderr)) for one in each])
         # Noises of one state are not independent of each other: their errors are averaged as they are.
         values, stderr = np.mean(found, 1).T

@@ -243,4 +243,5 @@ def equidistant_agreement(num_classes: int | float, s: ArrayLike) -> Float[Array
     Raises:
         ValueError: As `equidistant_entropy`.
     """
-    return 1 - equidistant_mmse(num_classes, s)
+    # That of chance at least, where the difference has lost its digits.
+    return jnp.maximum(1 - equidistant_mmse(num_classes, s), 1 / float(num_classes))

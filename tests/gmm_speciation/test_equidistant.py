@@ -21,6 +21,15 @@ def test_two_equidistant_classes_are_the_binary_channel():
     np.testing.assert_allclose(mmse, exact.binary_mmse(s / 2) / 2, rtol=1e-10)  # 2 p (1 - p)
 
 
+@pytest.mark.parametrize("power", [4, 8, 12])
+def test_clones_of_many_classes_agree_as_often_as_chance_at_least(power, precision):
+    agreement = np.asarray(
+        exact.equidistant_agreement(10.0**power, jnp.array([0.0, 1e-8, 0.5, 4.0]))
+    )
+    assert (agreement >= np.float32(10.0**-power)).all()
+    assert agreement[0] == pytest.approx(10.0**-power, abs=1e-7)
+
+
 def _three_classes(s: float) -> float:
     """H of three means at mutual distance sqrt(2 s) in the plane with unit noise: a dense double sum over the
     plane, posterior by Bayes' rule, small probabilities kept."""
