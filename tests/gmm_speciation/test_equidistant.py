@@ -27,7 +27,7 @@ def test_clones_of_many_classes_agree_as_often_as_chance_at_least(power, precisi
         exact.equidistant_agreement(10.0**power, jnp.array([0.0, 1e-8, 0.5, 4.0]))
     )
     assert (agreement >= np.float32(10.0**-power)).all()
-    assert agreement[0] == pytest.approx(10.0**-power, abs=1e-7)
+    assert agreement[0] == pytest.approx(10.0**-power, abs=3e-7)
 
 
 def _three_classes(s: float) -> float:
