@@ -144,11 +144,13 @@ def _numbers(claim: dict) -> tuple[str, str, str]:
     relation = {"equal": "", "at least": "≥ ", "at most": "≤ "}[claim["relation"]]
     ends = (np.nan if end is None else float(end) for end in claim["measured"]["interval_95"])
     value, (low, high) = claim["measured"]["value"], ends
-    measured = "not defined"
-    if value is not None:
-        measured = f"{value:.6g}" + (
-            f" {error_words(value, low, high, '.2g')}" if high > low else ""
-        )
+    measured = "not defined" if value is None else f"{value:.6g}"
+    if value is not None and high > low:
+        error = error_words(value, low, high, ".2g")
+        if error.startswith("("):  # ends are told apart by the digits of the width
+            digits = max(0, 1 - math.floor(math.log10((high - low) / 2)))
+            error = error_words(value, low, high, f".{digits}f")
+        measured += f" {error}"
     return f"{relation}{claim['predicted']:.6g}", measured, f"{claim['tolerance']:.2g}"
 
 

@@ -56,7 +56,7 @@ def transition_grid(
     rounds = max(1e-12, 64 * np.finfo(entropy.dtype).eps)
     if not total - floor > rounds * total + 8 * np.finfo(float).eps:
         raise ValueError(
-            "Noise takes nothing from these classes: their distributions are equal, or one has all weight."
+            "Noise takes nothing from these classes: their distributions are equal, or one class has it all."
         )
 
     def bracket(grid: np.ndarray, entropy: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
