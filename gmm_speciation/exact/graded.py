@@ -129,10 +129,8 @@ def graded_levels(
         else:
             nu = jnp.asarray(mixture.radial_dof, dtype)
             normals = jnp.zeros((flat.shape[0], 0), dtype)
-            radial, log_density = (
-                jnp.sqrt(nu / 2) * jnp.expm1(flat),
-                -nu / 2 * beyond_log(jnp.expm1(t), t),
-            )
+            radial = jnp.sqrt(nu / 2) * jnp.expm1(flat)
+            log_density = -nu / 2 * beyond_log(jnp.expm1(t), t)
         component = jnp.full(flat.shape, k)
         statistics = mixture.statistics(level, partition)(normals, radial, component)
         weight = jnp.exp(log_density) * half[:, None]

@@ -62,14 +62,6 @@ def has_float64(device: torch.device) -> bool:
     return device.type != "mps"
 
 
-def _computes(device: torch.device) -> bool:
-    """Whether a device of another kind, as a backend of one's own brings, is there and holds numbers."""
-    try:
-        return float(torch.ones(1, device=device)) == 1
-    except (RuntimeError, AssertionError, NotImplementedError, ImportError):
-        return False
-
-
 def find_device(name: str | torch.device = "auto") -> torch.device:
     """The device of this name, with its number where it has one.
 
@@ -89,11 +81,17 @@ def find_device(name: str | torch.device = "auto") -> torch.device:
         raise ValueError(
             f"`device` must be auto, cpu, cuda, cuda:0, ... or mps; got {str(name)!r}."
         ) from error
-    if (device.index or 0) >= counts.get(device.type, 1 << 16 if _computes(device) else 0):
-        raise ValueError(
-            f"the device {str(name)!r} is not there; this machine and this torch ({torch.__version__}) "
-            f"have {', '.join(there)}. Take one of these, or auto."
-        )
+    absent = (
+        f"the device {str(name)!r} is not there; this machine and this torch ({torch.__version__}) "
+        f"have {', '.join(there)}. Take one of these, or auto."
+    )
+    if device.type not in counts:  # of a backend of one's own, or without memory
+        try:
+            torch.ones(1, device=device).item()
+        except (RuntimeError, AssertionError) as error:
+            raise ValueError(f"{absent} ({str(error).splitlines()[0]})") from error
+    elif (device.index or 0) >= counts[device.type]:
+        raise ValueError(absent)
     if device.type == "cuda" and device.index is None:
         return torch.device("cuda", torch.cuda.current_device())
     return device

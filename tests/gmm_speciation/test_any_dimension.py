@@ -46,7 +46,7 @@ def test_one_transition_has_one_peak_in_any_dimension():
     times = gs.speciation_times(gs.families.equal_means(10**30, (0.5, 1.5), reduced=True))
     points = times.points()
     assert not any(name.startswith("entropic peak ") for name in points)
-    for name, kappa in (("half entropy", 1.0440133),):
+    for name, kappa in (("half entropy", 1.0440133), ("entropic peak", 1.5083306)):
         place = np.log(8 * kappa) / 2 - 30 * np.log(10) / 2
         assert float(points[name].log_snr.value) == pytest.approx(place, abs=1e-6)
 
@@ -65,7 +65,9 @@ def test_a_command_forms_nothing_in_d_dimensions(family, capsys):
         if family == "symmetric-pair":  # kappa = alpha^2 d = 1.04401
             expected = [np.log(k / (1 - k)) for k in (1.0440133e-2, 1.0440133e-18)]
             np.testing.assert_allclose(half, expected, atol=1e-6)
-        elif family != "equal-means":  # means at a distance that d does not change
+        elif family == "equal-means":  # kappa = d e^{2 lambda} / 8, as d grows
+            assert half[1] == pytest.approx(np.log(8 * 1.0440133) / 2 - 9 * np.log(10), abs=1e-6)
+        else:  # means at a distance that d does not change
             assert half[1] == pytest.approx(half[0], abs=1e-3)
 
 
