@@ -148,9 +148,16 @@ def as_numpy(x: Any, name: str) -> np.ndarray:
     """`x` as a numpy array of its own dtype.
 
     Raises:
-        ValueError: If it is masked, or an array of another library that DLPack cannot hand over.
+        ValueError: If it is masked, has rows of several lengths, or is of another library and DLPack cannot
+            hand it over.
     """
-    return np.asarray(_readable(x, name))
+    x = _readable(x, name)
+    try:
+        return np.asarray(x)
+    except ValueError as error:
+        raise ValueError(
+            f"`{name}` must be an array, its rows of one length; got {x!r}."
+        ) from error
 
 
 def as_reals(x: Any, name: str) -> np.ndarray:
@@ -228,7 +235,8 @@ def as_count(x: Any, name: str, least: int = 1) -> int:
     except (TypeError, ValueError, OverflowError):
         number = np.nan
     if not (number >= least and number % 1 == 0):  # inf % 1 is NaN
-        raise ValueError(f"`{name}` must be a whole number of at least {least}; got {x}.")
+        shown = repr(x) if isinstance(x, str) else x
+        raise ValueError(f"`{name}` must be a whole number of at least {least}; got {shown}.")
     return int(x)
 
 

@@ -234,8 +234,7 @@ class EntropyCurve(eqx.Module):
         Raises:
             ValueError: If `mass` is not inside (0, 1), or the grid's noisy end lies inside the window.
         """
-        if not 0 < mass < 1:
-            raise ValueError(f"`mass` must lie inside (0, 1); got {mass}.")
+        mass = float(as_values(mass, "mass", "lie inside (0, 1)", lambda m: (m > 0) & (m < 1)))
         beyond = float(self.rate.value[0] - 3 * self.rate.stderr[0])
         if beyond > (self.prior_entropy - float(self.entropy.value[0])) / 10 > 0:
             words = (
@@ -255,9 +254,11 @@ class EntropyCurve(eqx.Module):
         """Log-SNR at which H(C|X) has fallen to this entropy in nats; warns where the levels are too few.
 
         Raises:
-            ValueError: If the curve does not cross it on its grid.
+            ValueError: If it is no number, or the curve does not cross it on its grid.
         """
-        level = self.prior_entropy - entropy
+        level = self.prior_entropy - float(
+            as_values(entropy, "entropy", "be a number", np.isfinite)
+        )
         warn_of_few(np.asarray(self.rate.value, float), "crossing", ON_THE_FLANKS)
         return self._jackknifed(lambda h, rate: (self._crossing(h, rate, level),))[0]
 
@@ -353,7 +354,10 @@ class EntropyCurve(eqx.Module):
             return float(x[0])
         after, y = max(int(np.searchsorted(y, level)), 1), y - level
         between = self._spline(x, y) if self._exact else CubicHermiteSpline(x, y, slope)
-        return float(brentq(between, x[after - 1], x[after], xtol=1e-12))
+        ends = [after - 1, after]
+        if np.prod(between(x[ends])) > 0:  # at one of them, but for rounding
+            return float(x[ends[int(np.argmin(np.abs(y[ends])))]])
+        return float(brentq(between, *x[ends], xtol=1e-12))
 
     @property
     def _exact(self) -> bool:

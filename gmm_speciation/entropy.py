@@ -20,8 +20,8 @@ Methods, for a mixture or its reduction (`reduce`):
     auto                the first of these that applies at little cost; not a quadrature whose error
                         is not shown to be below 1e-10 at every level
 
-Where nearly every draw is certain the few that are not carry the mean, and may not have come: intervals of
-the two sampling methods are too narrow for entropies below about 10 / num_samples nats.
+Where nearly every draw is certain the few that are not carry the mean, and may not have come: there the
+two sampling methods know entropies to `2 log 2 / num_samples` nats and no better.
 """
 
 import equinox as eqx
@@ -270,8 +270,7 @@ def class_entropy(
         log_snr: Noise levels, any shape; the estimate has the same.
         partition: Class of each component; every component its own by default.
         method: "auto", "exact", "quasi-monte-carlo" or "monte-carlo".
-        num_samples: Draws of X where the method samples; of entropies below about 10 / num_samples nats the
-            intervals are then too narrow.
+        num_samples: Draws of X where the method samples.
         key: Random key; `jax.random.key(0)` by default.
 
     Raises:

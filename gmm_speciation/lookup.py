@@ -3,13 +3,19 @@
 import difflib
 import importlib
 import os
+import sysconfig
 import traceback
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
 T = TypeVar("T")
-_NOT_THE_USERS = ("<frozen", "importlib", f"gmm_speciation{os.sep}", f"model_bridges{os.sep}")
+_NOT_THE_USERS = (
+    "<frozen",
+    f"gmm_speciation{os.sep}",
+    f"model_bridges{os.sep}",
+    *(sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")),
+)
 
 
 def pick(name: str, table: Mapping[str, T], what: str) -> T:

@@ -70,8 +70,8 @@ class Partition(eqx.Module):
         """
         if self.num_components != num_components:
             raise ValueError(
-                f"The partition labels {self.num_components} components; "
-                f"the mixture has {num_components}."
+                f"A partition must label each of the {num_components} components or classes; got labels of "
+                f"{self.num_components}."
             )
         return self
 

@@ -24,6 +24,7 @@ from gmm_speciation.checks import known
 from gmm_speciation.covariances import as_row, product
 from gmm_speciation.estimate import Estimate
 from gmm_speciation.partitions import Partition
+from gmm_speciation.shares import with_unseen
 
 
 class PosteriorStatistics(eqx.Module):
@@ -76,6 +77,20 @@ class LevelStatistics(eqx.Module):
             batches,
             float(number - 1),
         )
+
+    def of_few(self, num_draws: int, weight: float = 1.0) -> "LevelStatistics":
+        """With what draws that did not come may add in the errors, as of `with_unseen`."""
+        entropy, rate = with_unseen(
+            self.estimate("entropy"), self.estimate("rate"), num_draws / weight
+        )
+        # A draw on a boundary agrees with its clone half the time.
+        few = np.asarray(entropy.stderr) > np.asarray(self.stderr.entropy)
+        agreement = np.hypot(np.asarray(self.stderr.agreement), few * weight / num_draws)
+        wider = (
+            jnp.asarray(error, self.mean.entropy.dtype)
+            for error in (entropy.stderr, rate.stderr, agreement)
+        )
+        return LevelStatistics(self.mean, PosteriorStatistics(*wider), self.batches, self.dof)
 
     def estimate(self, which: str) -> Estimate:
         """The estimate of one statistic, by name, at every level."""

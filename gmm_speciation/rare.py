@@ -17,6 +17,7 @@ from jaxtyping import Array, Float
 
 from gmm_speciation.checks import is_concrete
 from gmm_speciation.covariances import add_row
+from gmm_speciation.partitions import Partition
 from gmm_speciation.posteriors import PosteriorStatistics
 
 # A component of fewer expected draws is rare, and gets as many: eight of each of sixteen replicates, whose
@@ -36,6 +37,19 @@ def log_tilt(log_weights: Float[Array, " K"], num_samples: int) -> Float[Array, 
     proposal = np.where(alive, np.maximum(weights, least), 0.0)
     ratio = np.divide(proposal / proposal.sum(), weights, out=np.ones_like(weights), where=alive)
     return jnp.asarray(np.log(ratio), log_weights.dtype)
+
+
+def heaviest_on_a_boundary(tilt: Float[Array, " K"] | None, partition: Partition) -> float:
+    """What a draw on a boundary of two classes weighs at most, `p / q`.
+
+    There both classes are equally likely and each draws for the other: the smaller of their `w / q` counts,
+    and of all pairs the largest, the second largest of all classes.
+    """
+    if tilt is None or partition.num_classes < 2:
+        return 1.0
+    of_class = np.zeros(partition.num_classes)
+    np.maximum.at(of_class, np.asarray(partition.labels), np.exp(-np.asarray(tilt, float)))
+    return float(np.partition(of_class, -2)[-2])
 
 
 def weighed_back(

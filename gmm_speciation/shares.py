@@ -18,10 +18,12 @@ import math
 
 import equinox as eqx
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from scipy import stats
 
 from gmm_speciation.estimate import Estimate, RealArray
+
+_FEW = 20  # draws
 
 
 class Share(Estimate):
@@ -94,6 +96,32 @@ def bounded_mean(values: RealArray, axis: int = 0) -> Estimate:
     """
     found = Estimate.from_samples(values, axis)
     return Estimate(found.value, np.maximum(found.stderr, 1 / values.shape[axis]), found.dof)
+
+
+def with_unseen(
+    entropy: Estimate, rate: Estimate, num_draws: float | int
+) -> tuple[Estimate, Estimate]:
+    """Mean entropies, nats, and rates with what draws that did not come may add in their errors.
+
+    Far from the boundaries of the classes nearly every draw is certain, and the spread of those that came
+    says nothing of the rare one that is not. A mean counts for `(mean / stderr)^2` draws; where these are
+    fewer than twenty, two on a boundary of two classes may be missing, `2 log 2 / n` nats, and of a rate
+    that few carry the same part.
+    """
+    missing, mean = (
+        np.where(_few(entropy), 2 * np.log(2) / num_draws, 0.0),
+        np.asarray(entropy.value),
+    )
+    part = np.divide(missing, mean, out=np.zeros_like(missing), where=_few(rate) & (mean > 0))
+    return (
+        Estimate(entropy.value, np.hypot(entropy.stderr, missing), entropy.dof),
+        Estimate(rate.value, np.hypot(rate.stderr, part * np.asarray(rate.value)), rate.dof),
+    )
+
+
+def _few(mean: Estimate) -> Bool[np.ndarray, "*T"]:
+    """Whether fewer than twenty draws carry a mean."""
+    return _FEW * np.asarray(mean.stderr, float) ** 2 > np.asarray(mean.value, float) ** 2
 
 
 def error_words(value: float, low: float, high: float, spec: str) -> str:

@@ -13,6 +13,7 @@ import numpy as np
 from gmm_speciation.benchmark.cells import Cell
 
 OF_CELL = ("task", "estimator", "access", "n", "seed")
+LARGEST = 1e100  # whose square is a number
 _NOT_NEGATIVE = ("stderr", "seconds", "dof", "noise")
 
 
@@ -23,6 +24,10 @@ def lines_of(file: str, text: str, required: Sequence[str], what: str) -> Iterat
     """
     reader = csv.DictReader(io.StringIO(text, newline=""))
     columns = reader.fieldnames or ()
+    if len(columns) == 1 and any(mark in columns[0] for mark in ";\t"):
+        raise ValueError(f"{file} must have commas between its columns; it begins {columns[0]!r}.")
+    if twice := [name for name in required if list(columns).count(name) > 1]:
+        raise ValueError(f"{file} has the column {twice[0]} twice; leave one of them.")
     missing = [name for name in required if name not in columns]
     if missing:
         raise ValueError(f"{file} lacks the columns {', '.join(missing)}; {what}")
@@ -62,7 +67,7 @@ def column(
             value = float(text)
         except ValueError:
             value = np.nan
-        counts = np.isfinite(value) or (name == "dof" and value == np.inf)
+        counts = abs(value) < LARGEST or (name == "dof" and value == np.inf)
         if not counts or (value < 0 and name in _NOT_NEGATIVE):
             must = "a finite number, not negative" if name in _NOT_NEGATIVE else "a finite number"
             raise ValueError(f"{where}: `{name}` must be {must}, at every level; got {text!r}.")

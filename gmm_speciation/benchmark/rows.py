@@ -10,7 +10,7 @@ import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any, BinaryIO
 
 from filelock import FileLock, Timeout
 
@@ -37,11 +37,11 @@ def read_rows(
         for line in read_bytes(path, _LARGEST).splitlines():
             try:
                 row = parse_json(line, path.name)
-                cell, _ = cell_of(row), row["status"]
+                cell = cell_of(row)
+                if row["status"] and counts(row):
+                    found[cell] = row
             except (ValueError, KeyError, TypeError):
                 continue  # cut off or damaged: its cell runs again
-            if counts(row):
-                found[cell] = row
     return list(found.values())
 
 
@@ -74,24 +74,23 @@ def appending(path: Path) -> Iterator["Appender"]:
         lock.acquire()
     except Timeout as error:
         raise ValueError(f"Another sweep is writing {str(path)!r}; wait for it.") from error
-    with lock, path.open("a+", encoding="utf-8") as file:
-        file.seek(0, os.SEEK_END)
-        if file.tell():
+    with lock, path.open("ab+") as file:
+        if file.seek(0, os.SEEK_END):
             # End a line that was cut off, so that the next one stands alone.
-            file.seek(0)
-            if not file.read().endswith("\n"):
-                file.write("\n")
+            file.seek(-1, os.SEEK_END)
+            if file.read() != b"\n":
+                file.write(b"\n")
         yield Appender(file, path)
 
 
 class Appender:
     """Adds rows; each is on disk before the next begins."""
 
-    def __init__(self, file: TextIO, path: Path):
+    def __init__(self, file: BinaryIO, path: Path):
         self._file, self._path = file, path
 
     def add(self, row: dict[str, Any]) -> None:
         with naming_a_full_disk(self._path):
-            self._file.write(json.dumps(row, allow_nan=False) + "\n")
+            self._file.write(json.dumps(row, allow_nan=False).encode() + b"\n")
             self._file.flush()
             os.fsync(self._file.fileno())

@@ -38,7 +38,9 @@ def score(row: Mapping[str, Any], truth: EntropyCurve) -> dict[str, float | None
     values, exact = np.asarray(row["entropy"], float), np.asarray(truth.entropy.value, float)
     if values.shape != exact.shape:
         raise ValueError(
-            f"A row of task {row['task']!r} has {len(values)} levels, the truth {len(exact)}."
+            f"{row['estimator']!r} on {row['task']!r}, n = {row['n']}, seed {row['seed']}: the row has "
+            f"{len(values)} levels, the truth {len(exact)}. It is damaged, or of another version of the "
+            "task; take its line out of the file, and the cell runs again."
         )
     raw, values = values, np.clip(values, 0, truth.prior_entropy)
     error = values - exact

@@ -6,7 +6,6 @@ that they have there. What was not kept is not made up: without `dof` there is n
 `noise`, nan or no column, no violation.
 """
 
-import itertools
 import lzma
 from collections.abc import Collection, Mapping, Sequence
 from functools import cache
@@ -54,18 +53,19 @@ def others(path: Path, draws: Collection[Draw]) -> list[dict[str, Any]]:
 
 
 def _read_cells(path: Path, draws: Collection[Draw]) -> list[dict[str, Any]]:
-    reader = lines_of(path.name, _text(path), _COLUMNS, _WHAT)
-    found: dict[Cell, dict[str, Any]] = {}
-    for key, group in itertools.groupby(reader, lambda line: tuple(line[one] for one in OF_CELL)):
-        lines, where = list(group), f"{path.name}, {key[1]!r} on {key[0]!r}"
-        cell = cell_of_line(where, lines[0])
-        if cell in found:
-            raise ValueError(
-                f"{where}: n = {cell.num_samples}, seed {cell.seed} comes twice; its lines stand together."
-            )
+    lines_of_cell: dict[Cell, list[dict[str, str]]] = {}
+    for line in lines_of(path.name, _text(path), _COLUMNS, _WHAT):
+        cell = cell_of_line(_where(path, line["estimator"], line["task"]), line)
         if cell.task in TASKS and draw_of(cell_key(cell)) in draws:
-            found[cell] = _row(where, cell, lines)
-    return list(found.values())
+            lines_of_cell.setdefault(cell, []).append(line)
+    return [
+        _row(_where(path, cell.estimator, cell.task), cell, lines)
+        for cell, lines in lines_of_cell.items()
+    ]
+
+
+def _where(path: Path, estimator: str, task: str) -> str:
+    return f"{path.name}, {estimator!r} on {task!r}"
 
 
 def _text(path: Path) -> str:
@@ -85,6 +85,11 @@ def _text(path: Path) -> str:
 
 def _row(where: str, cell: Cell, lines: Sequence[Mapping[str, str]]) -> dict[str, Any]:
     first = lines[0]
+    if len(lines) > 1:  # in any order
+        levels = column(where, "level", lines, needed=True) or []
+        lines = [lines[place] for place in np.argsort(levels, kind="stable")]
+        if len(set(levels)) < len(levels):
+            raise ValueError(f"{where}: n = {cell.num_samples}, seed {cell.seed} comes twice.")
     if first["kind"] not in list(Kind):
         raise ValueError(f"{where}: kind {first['kind']!r} is unknown.")
 

@@ -55,7 +55,7 @@ class Task:
         what: One line for the reader.
         min_samples: Fewest samples that make sense, such as a few a class; the task has no smaller sizes.
         family: Of like tasks, counted as one cluster.
-        log_snr: Strictly decreasing noise levels; found from the truth by default.
+        log_snr: Strictly decreasing noise levels; those of `curve`, or found from the truth, by default.
         curve: The truth on these levels, where the caller knows it.
     """
 
@@ -73,6 +73,13 @@ class Task:
                 "A task's id is made of small letters, digits, -, . and _, so that it can name a "
                 f"file; got {self.id!r}."
             )
+        if self.curve is not None and self.log_snr is not None:
+            own, levels = np.asarray(self.curve.log_snr), np.asarray(self.log_snr, float)
+            if own.shape != levels.shape or not np.allclose(own, levels, rtol=0, atol=1e-9):
+                raise ValueError(
+                    f"The `curve` of task {self.id!r} must be on its levels, `log_snr`; it has "
+                    f"{len(own)} from {own[0]:.4g} to {own[-1]:.4g}. Leave `log_snr` out to take those."
+                )
 
     @classmethod
     def of(cls, id: str, mixture: GaussianMixture, partition: Classes = None, **options) -> "Task":
@@ -107,6 +114,8 @@ class Task:
         """The noise levels, from signal to noise, on which the curve is estimated."""
         if self.log_snr is not None:
             return np.asarray(self.log_snr, float)
+        if self.curve is not None:
+            return np.asarray(self.curve.log_snr)
         law = self.law
         return transition_grid(
             law.reduced or law.mixture, partition=law.classes, num_points=NUM_LEVELS, tail=_TAIL

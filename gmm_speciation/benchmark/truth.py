@@ -49,9 +49,15 @@ def truth(task: Task, directory: Path | None = None) -> EntropyCurve:
         directory: Where truths of tasks outside the catalogue are kept.
 
     Raises:
-        ValueError: If the tolerance cannot be reached.
+        ValueError: If the tolerance cannot be reached, or the task's own curve has another H(C).
     """
     if task.curve is not None:
+        prior = float(prior_entropy(task.law.mixture, task.law.classes))
+        if abs(task.curve.prior_entropy - prior) > 1e-6:
+            raise ValueError(
+                f"The `curve` of task {task.id!r} must be of its classes, with H(C) = {prior:.6g} nats; got "
+                f"one with {task.curve.prior_entropy:.6g}."
+            )
         return task.curve
     shipped = _shipped().get(task.id)
     if shipped is not None and task is _catalogue().get(task.id):

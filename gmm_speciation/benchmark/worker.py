@@ -27,6 +27,7 @@ from typing import Any
 import numpy as np
 
 from gmm_speciation.benchmark.cells import Cell, estimator_of, task_of
+from gmm_speciation.benchmark.columns import LARGEST
 from gmm_speciation.benchmark.keys import versions
 from gmm_speciation.benchmark.rows import cell_key
 from gmm_speciation.estimators.base import Access, NotApplicableError, Problem
@@ -37,13 +38,13 @@ _task = cache(task_of)
 def run_cell(cell: Cell) -> dict[str, Any]:
     """The row of one cell; an error of the estimator is a row, too."""
     row: dict[str, Any] = {**cell_key(cell), "status": "ok", "message": "", **_place()}
-    task, estimator = _task(cell.task), estimator_of(cell.estimator)()
-    grid = levels_of(task)
-    law, of = task.law, (cell.num_samples, cell.seed, Access(cell.access), task.id)
-    problem = Problem(law.mixture, law.classes, grid, *of)
-    reset = _reset_peak()
-    start = time.process_time()
+    problem, reset, start = None, False, time.process_time()
     try:
+        task, estimator = _task(cell.task), estimator_of(cell.estimator)()
+        grid = levels_of(task)
+        law, of = task.law, (cell.num_samples, cell.seed, Access(cell.access), task.id)
+        problem = Problem(law.mixture, law.classes, grid, *of)
+        reset, start = _reset_peak(), time.process_time()
         outcome = estimator.curve(problem)
         found, claims = outcome.entropy, outcome.has_interval
         values = _at_all("entropy", found.value, grid)
@@ -64,7 +65,7 @@ def run_cell(cell: Cell) -> dict[str, Any]:
     row |= {
         "seconds": round(time.process_time() - start, 4),
         "peak_mib": _peak_mib() if reset else None,
-        "evaluations": int(problem.evaluations),
+        "evaluations": 0 if problem is None else int(problem.evaluations),
     }
     return row
 
@@ -101,9 +102,10 @@ def _one_line(error: BaseException) -> str:
 def _at_all(name: str, values: Any, grid: np.ndarray) -> list[float]:
     """The numbers at the levels, as JSON holds them."""
     numbers = np.asarray(values, float)
-    if numbers.shape != grid.shape or not np.isfinite(numbers).all():
+    if numbers.shape != grid.shape or not (abs(numbers) < LARGEST).all():
         raise ValueError(
-            f"The {name} must be finite at all {len(grid)} levels; got {np.round(numbers, 4)}."
+            f"The {name} must be finite at all {len(grid)} levels, below {LARGEST:g}; got "
+            f"{np.round(numbers, 4)}."
         )
     return [round(float(value), 10) for value in numbers]
 

@@ -21,7 +21,7 @@ def estimate(
     """H(C|X) of samples of your own, by estimators of the registry.
 
     The file holds x (n, d), or (T, n, d) of T noise levels, labels (n,) or (T, n), and sigma or log_snr
-    (T,). A file of `benchmark export` will do.
+    (T,). An .npz of `benchmark export` will do.
     """
     import numpy as np
 
@@ -44,6 +44,8 @@ def estimate(
     options = {name: arrays[name] for name in known[2:] if name in arrays}
     if exported:  # in units of unit total variance, which only its log-SNR is in
         options.pop("sigma")
+        if clean and str(arrays["access"]) != "clean":
+            raise ValueError(f"{data.name} holds noisy samples; leave --clean out.")
         clean = str(arrays["access"]) == "clean"
     rows: list[list[str]] = []
     for name in method or ["ross", "qda", "logistic"]:

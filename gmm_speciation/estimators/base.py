@@ -115,6 +115,7 @@ class Problem:
         self.log_snr = np.asarray(decreasing_grid(log_snr), float)
         self.num_samples, self.dim = int(num_samples), mixture.dim
         self.prior = np.exp(np.asarray(partition.log_sum(mixture.log_weights), float))
+        self.prior.setflags(write=False)
         self.prior_entropy = float(prior_entropy(mixture, partition))
         self.evaluations = 0
         dtype = jnp.float32 if mixture.dim > _SINGLE_PRECISION else mixture.centre.dtype
@@ -153,6 +154,7 @@ class Problem:
         if self._clean is None:
             x, component = self._mixture.sample(jax.random.fold_in(self._key, 0), self.num_samples)
             labels = np.asarray(self._partition.labels)[np.asarray(component)]
+            labels.setflags(write=False)  # all levels share them
             self._clean = x, labels
         return Samples(*self._clean)
 
@@ -272,12 +274,16 @@ class LevelEstimator(Renoised):
     """
 
     has_interval: ClassVar[bool] = False
+    per_class: ClassVar[int] = 2  # samples that it needs
 
     @abc.abstractmethod
     def level(
         self, x: np.ndarray, labels: np.ndarray, prior: np.ndarray, rng: np.random.Generator
     ) -> Estimate:
-        """H(C|X) in nats from samples `(n, d)` with labels `(n,)`; standard error 0 if it has none."""
+        """H(C|X) in nats from samples `(n, d)` with labels `(n,)`; standard error 0 if it has none.
+
+        The arrays are read-only; copy what is to be changed.
+        """
 
     def curve(self, problem: Problem) -> Outcome:
         found = []
@@ -286,7 +292,7 @@ class LevelEstimator(Renoised):
             each = []
             for draw in range(problem.draws):
                 x, labels = problem.samples(level, draw)
-                states = check_samples(x, labels, problem.num_classes)
+                states = check_samples(x, labels, problem.num_classes, self.per_class)
                 own = self.level(states, labels, problem.prior, rng)
                 if np.shape(expect(own, Estimate, "`level` returns H(C|X).").value):
                     raise ValueError(f"`level` returns one number; got shape {own.value.shape}.")

@@ -30,7 +30,7 @@ from jaxtyping import Bool, Float, Int
 from scipy.special import digamma
 
 from gmm_speciation.estimate import Estimate
-from gmm_speciation.estimators.base import CHUNK_MIB, LevelEstimator, check_samples
+from gmm_speciation.estimators.base import CHUNK_MIB, LevelEstimator
 
 _NEIGHBOURS = 3
 _TREE_DIM = 8  # above, trees lose to products
@@ -87,12 +87,13 @@ def untied(x: np.ndarray, rng: np.random.Generator) -> Float[np.ndarray, "n d"]:
 
 class _Neighbours(LevelEstimator):
     family = "neighbours"
+    per_class = _NEIGHBOURS + 1
     metric: ClassVar[str]
 
     def level(self, x, labels, prior, rng):
         from sklearn.neighbors import NearestNeighbors
 
-        x = self.scaled(untied(check_samples(x, labels, len(prior), _NEIGHBOURS + 1), rng))
+        x = self.scaled(untied(x, rng))
         radius = np.empty(len(x))
         for c in range(len(prior)):
             found = NearestNeighbors(n_neighbors=_NEIGHBOURS, metric=self.metric).fit(

@@ -22,7 +22,7 @@ from gmm_speciation.partitions import Partition, as_partition
 from gmm_speciation.posteriors import LevelStatistics, PosteriorStatistics, entropy_of
 from gmm_speciation.processes import variance_preserving
 from gmm_speciation.progress import Parts, Progress
-from gmm_speciation.rare import log_tilt, weighed_back
+from gmm_speciation.rare import heaviest_on_a_boundary, log_tilt, weighed_back
 from gmm_speciation.reduction import SharedReduction, reduce
 from gmm_speciation.sampling.averages import NUM_BATCHES, Chunks, Source, level_averages
 
@@ -162,7 +162,8 @@ def sampled_levels(
     chunks = _chunks(mixture, num_samples)
     tilt = log_tilt(mixture.log_weights, num_samples)
     source = _Draws(mixture, partition, key, chunks.size, tilt)
-    return level_averages(source, log_snr, chunks, mesh=mesh, progress=progress)
+    found = level_averages(source, log_snr, chunks, mesh=mesh, progress=progress)
+    return found.of_few(num_samples, heaviest_on_a_boundary(tilt, partition))
 
 
 def data_levels(
@@ -213,4 +214,5 @@ def data_levels(
     def rows(index: int):
         return chunks.rows(samples, index, mixture.centre.dtype)
 
-    return level_averages(source, log_snr, chunks, mesh=mesh, rows=rows, progress=progress)
+    found = level_averages(source, log_snr, chunks, mesh=mesh, rows=rows, progress=progress)
+    return found.of_few(len(samples))

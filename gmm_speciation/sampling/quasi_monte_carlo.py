@@ -27,7 +27,7 @@ from gmm_speciation.inference import Classes
 from gmm_speciation.partitions import as_partition
 from gmm_speciation.posteriors import LevelStatistics
 from gmm_speciation.programs import program
-from gmm_speciation.rare import log_tilt
+from gmm_speciation.rare import heaviest_on_a_boundary, log_tilt
 from gmm_speciation.reduction import ReducedMixture
 from gmm_speciation.sampling.devices import (
     EACH,
@@ -157,9 +157,10 @@ def quasi_monte_carlo_levels(
     draws = sobol_draws(mixture, num_samples, key)
     mesh = flat_mesh(mesh)
     tilt = log_tilt(mixture.log_weights, num_samples)
+    heaviest = heaviest_on_a_boundary(tilt, partition)
     mixture, log_snr, tilt = everywhere((mixture, log_snr, tilt), mesh)
     means = on_host(_replicates(mixture, log_snr, tilt, partition, scattered(draws, mesh), mesh))
     replicates = jax.tree.map(
         lambda values: jnp.asarray(values[:, :NUM_SCRAMBLES], values.dtype), means
     )
-    return LevelStatistics.from_replicates(replicates)
+    return LevelStatistics.from_replicates(replicates).of_few(draws.component.size, heaviest)

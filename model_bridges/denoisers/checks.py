@@ -85,6 +85,21 @@ def class_weights(prior: Any, denoiser: Denoiser) -> Float[np.ndarray, " K"]:
     return weights / weights.sum()
 
 
+def check_weighed(labels: Int[Tensor, " N"] | None, weights: Float[np.ndarray, " K"]) -> None:
+    """Refuse images of classes that cannot be.
+
+    Raises:
+        ValueError: If a class with an image has no weight.
+    """
+    counts = np.zeros(0, int) if labels is None else np.bincount(labels.cpu().numpy())
+    absent = np.flatnonzero((counts > 0) & (weights[: len(counts)] == 0))
+    if len(absent):
+        raise ValueError(
+            f"Class {absent[0]} has weight 0 in `prior`, and {counts[absent[0]]} of the images are of it. "
+            "Give it a weight, or leave its images out."
+        )
+
+
 def in_turn(weights: Float[np.ndarray, " K"], num: int) -> Int[Tensor, " num"]:
     """Classes in turn, each as often as its weight says, at every length."""
     counts, labels = np.zeros(len(weights)), np.empty(num, np.int64)

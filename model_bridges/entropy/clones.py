@@ -193,6 +193,11 @@ class CloneJob(ProblemJob):
         if wanted is None:
             wanted = place_levels(sigmas, rate, DEFAULT_NUM_LEVELS + 2)[1:-1]
         grid = self.grid()
+        if not (grid[-1] * (1 - 1e-6) <= min(wanted) and max(wanted) <= grid[0] * (1 + 1e-6)):
+            raise ValueError(
+                f"`sigmas` must lie in the trained range [{grid[-1]:g}, {grid[0]:g}]; got {min(wanted):g} to "
+                f"{max(wanted):g}."
+            )
         nearest = np.abs(np.log(grid[:, None] / wanted)).argmin(0)
         # A branch needs two steps, so that every other level is a shorter run of the same kind.
         branch = np.unique(np.minimum(nearest, len(grid) - 3))[::-1]
@@ -284,7 +289,9 @@ class CloneJob(ProblemJob):
         totals = {k.removeprefix("seen "): v for k, v in found.items() if k.startswith("seen ")}
         seen = BatchSums(found["seen"], totals, {}, 0, merged.pilot)
         own = evidence(seen, name, found["sigmas"], self.problem.partitions[name].is_trivial)
-        return replace(own, start=self.problem.denoiser.sigma_range[1])
+        # Ends are named from the model's noisiest level on, which its clones' own slope says little of.
+        beyond, _ = seen.evaluate(lambda means: means[f"bayes {name}"][-1:] / 2)
+        return replace(own, beyond=beyond)
 
     def agreement(self, merged: BatchSums, name: str) -> CloneAgreement:
         """Agreement, bounds and curve of one partition.

@@ -30,7 +30,7 @@ from gmm_speciation.partitions import Partition
 from gmm_speciation.progress import Parts, Progress
 from model_bridges.denoisers.arrays import Images, Labels
 from model_bridges.denoisers.base import Denoiser
-from model_bridges.denoisers.checks import check_data, class_weights
+from model_bridges.denoisers.checks import check_data, check_weighed, class_weights
 from model_bridges.entropy.clones import CloneJob
 from model_bridges.entropy.elbo import ElboJob
 from model_bridges.entropy.evidence import evidence, label_divergence, posterior_divergence
@@ -98,6 +98,7 @@ def entropy_curve(
     """
     denoiser, x0, labels, partition = data_of(model, x0, labels, partition, seed)
     x0, labels = check_data(denoiser, x0, labels)
+    check_weighed(labels, class_weights(prior, denoiser))
     check_estimator(estimator, denoiser.has_unconditional, labels is not None)
     if prior is not None and getattr(denoiser, "class_prior", None) is not None:
         own = class_weights(None, denoiser)

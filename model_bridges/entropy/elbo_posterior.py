@@ -29,6 +29,7 @@ from jaxtyping import Float
 from numpy.typing import ArrayLike
 from torch import Tensor
 
+from gmm_speciation.checks import as_count, as_values
 from model_bridges.denoisers.arrays import Images
 from model_bridges.denoisers.base import Denoiser, class_raw, per_image
 from model_bridges.denoisers.checks import check_data, class_weights
@@ -89,21 +90,26 @@ def elbo_posterior(
         ValueError: If a number, the states, the prior or the pilot does not fit.
     """
     x, _ = check_data(denoiser, x, None, "`x`")
-    high = denoiser.sigma_range[1]
-    if not 0 < sigma <= high * (1 + 1e-6) or num_strata < 1:
+    high, num_strata = denoiser.sigma_range[1], as_count(num_strata, "num_strata")
+    given = as_values(sigma, "sigma", f"be one number in (0, {high:g}], the model's largest level")
+    if given.size != 1 or not 0 < (sigma := float(given.item())) <= high * (1 + 1e-6):
         raise ValueError(
-            f"`sigma` must not lie above the model's largest level {high:g} and `num_strata` be at "
-            f"least 1; got {sigma:g} and {num_strata}."
+            f"`sigma` must be one number in (0, {high:g}], the model's largest level; got {sigma}."
         )
     weights = class_weights(prior, denoiser)
     if (sigma / high) ** 2 * (1 + SMALLEST_STEP) >= 1:
         return _prior_alone(weights, len(x))
     if rate is None:
         rate = pilot_rate(denoiser, x, prior=weights, max_batch=max_batch)
-    elif np.shape(rate[0]) != np.shape(rate[1]) or not np.all(np.diff(rate[0]) > 0):
+    elif (
+        np.shape(rate[0]) != np.shape(rate[1])
+        or not np.all(np.diff(rate[0]) > 0)
+        or not np.all(np.isfinite(rate[1]) & (np.asarray(rate[1]) >= 0))
+    ):
         raise ValueError(
-            "`rate` must be two vectors of one length, levels that increase and the rate there; got shapes "
-            f"{np.shape(rate[0])} and {np.shape(rate[1])}, levels {np.ravel(rate[0])[:5]}."
+            "`rate` must be two vectors of one length, levels that increase and the rate there, not "
+            f"negative; got shapes {np.shape(rate[0])} and {np.shape(rate[1])}, levels "
+            f"{np.ravel(rate[0])[:5]}, rates {np.ravel(rate[1])[:5]}."
         )
     x, rng = brought(denoiser, x).double(), np.random.default_rng(rng)
     proposal = step_proposal(sigma, high, rate)

@@ -14,7 +14,9 @@ functions of the sums that a pass leaves, so their errors are those of its batch
 
 What a posterior calls rare is missing from few images, and their scatter knows nothing of it. So the error
 of the calibration and of the naming is never below the one that the posteriors p themselves predict, with
-variances `sum p log^2 p - (sum p log p)^2` and `max p (1 - max p)` an image.
+variances `sum p log^2 p - (sum p log p)^2` and `max p (1 - max p)` an image. That of the budgets has the
+first at the noisiest level, of the class weights: an image of a rare class brings `-log p` nats, and most
+often is not there.
 """
 
 from collections.abc import Callable
@@ -31,6 +33,7 @@ from model_bridges.entropy.gap import integral_from_top
 from model_bridges.entropy.linear_bounds import scalar_bound
 from model_bridges.runs.jobs import Arrays, BatchSums, Means
 
+_FEW = 5  # images
 _BY_CHANCE = 256  # draws of labels by the class weights
 UNDECIDED = 0.75  # a path whose most probable class is below it has not decided: no better than 1/2
 
@@ -50,6 +53,9 @@ class Evidence:
     # Nats by which the step of the levels may displace H, and the integral of each form.
     step: Float[np.ndarray, " L"] | float = 0.0
     integral_steps: dict[str, float] = field(default_factory=dict)
+    beyond: Estimate | None = (
+        None  # `(1,)`, nats left out beyond the model's noisiest level, where measured
+    )
     start: float | None = None  # level at which the posterior is the prior; None: the noisiest one
 
 
@@ -102,7 +108,9 @@ def evidence(
             h = means[entropy]
             return h[-1] - integral_from_top(sigmas, means[key]) - h
 
-        return merged.evaluate(left)[0]
+        found = merged.evaluate(left)[0]
+        rare = np.sqrt(means[f"varentropy {name}"][-1] / merged.num_images)
+        return Estimate(found.value, np.hypot(found.stderr, rare), found.dof)
 
     rates = {form: key for form, key in rates.items() if key in merged.totals}
     undecided = estimate(lambda m: m[f"undecided {name}"][:1], f"undecided {name}")
@@ -145,9 +153,11 @@ def posterior_divergence(
     """
     shares = posterior.mean(0, dtype=float)
     log_ratio = _log_ratio(shares, prior)
-    # Chance moves soft posteriors less: their divergence is half of the sum of variance over prior.
-    spread = np.divide(np.var(posterior, 0), prior, out=np.zeros_like(prior), where=prior > 0).sum()
-    softness = min(float(spread) / max(int(np.count_nonzero(prior)) - 1, 1), 1.0)
+    # Chance moves soft posteriors less: their divergence is half of the sum of variance over prior. That of a
+    # class of few expected images is the largest: they may not have come.
+    spread = np.divide(np.var(posterior, 0), prior, out=np.zeros_like(prior), where=prior > 0)
+    spread = np.where(len(posterior) * prior < _FEW, np.where(prior > 0, 1 - prior, 0.0), spread)
+    softness = min(float(spread.sum()) / max(int(np.count_nonzero(prior)) - 1, 1), 1.0)
     return _beyond_chance(
         shares, len(posterior), prior, float(np.var(posterior @ log_ratio)), softness
     )

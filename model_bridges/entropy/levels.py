@@ -13,6 +13,7 @@ from jaxtyping import Float
 from numpy.typing import ArrayLike
 from torch import Tensor
 
+from gmm_speciation.checks import as_count
 from model_bridges.denoisers.arrays import Images, Labels
 from model_bridges.denoisers.base import Denoiser
 from model_bridges.denoisers.checks import check_data
@@ -78,8 +79,7 @@ def adaptive_sigmas(
     Raises:
         ValueError: If there are fewer than two levels, and as `track`.
     """
-    if num_levels < 2:
-        raise ValueError(f"`num_levels` must be at least 2; got {num_levels}.")
+    num_levels = as_count(num_levels, "num_levels", 2)
     sigmas, rate = pilot_rate(denoiser, x0, prior=prior, seed=seed, max_batch=max_batch)
     return place_levels(sigmas, rate, num_levels)
 

@@ -23,7 +23,13 @@ from gmm_speciation.estimate import Estimate
 from gmm_speciation.partitions import Partition, as_partition
 from model_bridges.denoisers.arrays import Images, Labels
 from model_bridges.denoisers.base import UNCONDITIONAL, Denoiser, Label, own_raw
-from model_bridges.denoisers.checks import check_data, check_levels, check_named, class_weights
+from model_bridges.denoisers.checks import (
+    check_data,
+    check_levels,
+    check_named,
+    check_weighed,
+    class_weights,
+)
 from model_bridges.denoisers.counted import CountingDenoiser
 from model_bridges.denoisers.devices import brought
 from model_bridges.entropy.evidence import label_divergence, posterior_divergence
@@ -217,6 +223,8 @@ def problem(
     x0, labels = check_data(denoiser, x0, labels)
     if len(x0) < 2:
         raise ValueError(f"An error bar needs at least two images in `x0`; got {len(x0)}.")
+    weights = class_weights(prior, denoiser)
+    check_weighed(labels, weights)
     filling = min(LARGEST_CHUNK, BATCH // denoiser.num_classes)  # no matter which machine
     size = default_chunk_size(len(x0), filling=filling) if chunk_size is None else chunk_size
     if size >= len(x0):
@@ -229,7 +237,7 @@ def problem(
         labels,
         law,
         None if sigmas is None else check_levels(sigmas, denoiser.sigma_range),
-        class_weights(prior, denoiser),
+        weights,
         named_partitions(partitions, denoiser.num_classes),
         as_count(seed, "seed", 0),
         as_count(size, "chunk_size"),
@@ -245,6 +253,10 @@ def named_partitions(
     Raises:
         ValueError: If one is not of these classes, or has a single group.
     """
+    if num_classes < 2:
+        raise ValueError(
+            "The model has one class: where classes are decided, it needs two or more."
+        )
     given = partitions or {TRIVIAL: Partition.trivial(num_classes)}
     check_named(given)
     chosen = {name: as_partition(one, num_classes) for name, one in given.items()}

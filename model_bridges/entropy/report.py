@@ -262,7 +262,6 @@ def windows_record(
             continue
         try:
             interval = guidance_interval(curve, mass)
-            half = sigma_of(curve.crossing(curve.prior_entropy / 2))
         except ValueError as error:
             windows[name] = {"reason": str(error)}
             continue
@@ -272,7 +271,7 @@ def windows_record(
             "sigma_high": interval[1],
             "sigma_low_interval_95": sorted(np.exp(-np.array(window.high.interval()) / 2).tolist()),
             "sigma_high_interval_95": sorted(np.exp(-np.array(window.low.interval()) / 2).tolist()),
-            "sigma_half_entropy": float(half.value),
+            "sigma_half_entropy": _half_entropy(curve),
             "sigma_peak": float(sigma_of(curve.peak().log_snr).value),
             "estimator": curve.method,
             "mass": mass,
@@ -288,6 +287,14 @@ def windows_record(
         "windows": windows,
         "trust": trust_record({n: v.main.trust for n, v in result.variables.items()}),
     }
+
+
+def _half_entropy(curve: EntropyCurve) -> float | None:
+    """None where half of H(C) is left at the clean end, as of classes that overlap."""
+    try:
+        return float(sigma_of(curve.crossing(curve.prior_entropy / 2)).value)
+    except ValueError:
+        return None
 
 
 def _steps_inside(interval: GuidanceInterval, stepped: Any, num_steps: int) -> dict[str, Any]:

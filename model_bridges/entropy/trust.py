@@ -114,7 +114,7 @@ def trusted(
     checks = _of_model(found, curve.prior_entropy, base) + _of_curve(curve, step + of_integral)
     if base.has_peak:
         checks.append(_peak(curve))
-    checks.append(_beyond(curve, found.start))
+    checks.append(_beyond(curve, found))
     if divergence is not None:
         most = DIVERGENCE * curve.prior_entropy
         shares = "labels' shares" if labelled else "mean posterior"
@@ -200,12 +200,14 @@ def _peak(curve: EntropyCurve) -> Check:
     return Check("peak of the rate, σ", expected, sigma, verdict, LEVELS, sigma=sigma)
 
 
-def _beyond(curve: EntropyCurve, start: float | None) -> Check:
+def _beyond(curve: EntropyCurve, found: Evidence) -> Check:
     """What the noisy state says where the posterior is taken for the prior, by default at the last level."""
     most, top = ENTROPY * curve.prior_entropy, curve.sigma[-1:]
     name = "information beyond the noisiest level, left out [nats]"
-    ratio = 1.0 if start is None else (top / start) ** 2
+    ratio = 1.0 if found.start is None else (top / found.start) ** 2
     left_out = curve.rate[-1:].map(lambda rate: rate * ratio)
+    if found.beyond is not None:
+        left_out, top = found.beyond, found.sigmas[-1:]
     return Check.of(name, f"≤ {most:.2g}", MORE_NOISE, left_out, top, high=most)
 
 

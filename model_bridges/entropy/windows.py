@@ -6,12 +6,12 @@ Guidance outside of it pushes towards a class before, or after, the choice is op
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal, NoReturn
 
 import numpy as np
 
-from gmm_speciation.checks import as_axis, expect
+from gmm_speciation.checks import as_axis, as_values, expect
 from gmm_speciation.curves import EntropyCurve
 from gmm_speciation.estimate import Estimate, in_digits
 
@@ -43,7 +43,12 @@ def guidance_interval(curve: EntropyCurve, mass: float = 0.8) -> "GuidanceInterv
         TypeError: If this is no curve.
     """
     expect(curve, EntropyCurve, "`mb.entropy_curve` gives one.")
-    return GuidanceInterval(curve.window(mass).sigma)
+    low, high = curve.window(mass).sigma
+    if low == high:
+        raise ValueError(
+            "The curve is flat: on its levels nothing is decided, and there is no window."
+        )
+    return GuidanceInterval((low, high))
 
 
 class GuidanceInterval(tuple[float, float]):
@@ -56,10 +61,10 @@ class GuidanceInterval(tuple[float, float]):
     __slots__ = ()
 
     def __new__(cls, ends: Iterable[float]) -> "GuidanceInterval":
-        low, high = ends
-        if not 0 <= low < high:
-            raise ValueError(f"An interval of noise needs 0 <= low < high; got ({low}, {high}].")
-        return super().__new__(cls, (low, high))
+        given = as_values(ends, "ends", "be noise with 0 <= low < high", lambda x: x >= 0)
+        if given.shape != (2,) or not given[0] < given[1]:
+            raise ValueError(f"An interval of noise needs 0 <= low < high; got {ends}.")
+        return super().__new__(cls, map(float, given))
 
     def __repr__(self) -> str:
         return f"GuidanceInterval({in_digits(self[0])} < σ ≤ {in_digits(self[1])})"
@@ -79,8 +84,9 @@ class GuidanceInterval(tuple[float, float]):
         """
         from model_bridges.guidance import interval_callback
 
+        callback = interval_callback(pipe, *self)
         self._check_schedule(pipe.scheduler)
-        return interval_callback(pipe, *self)
+        return callback
 
     def as_guider(self, pipe: Any, scale: float = 7.5) -> Any:
         """A guider for a modular pipeline of diffusers: classifier-free at `scale` inside this interval.
@@ -107,6 +113,8 @@ class GuidanceInterval(tuple[float, float]):
     def steps(self, sigmas: Any) -> dict[str, Any]:
         """First and last guided step of a sampler's decreasing levels, and the shares of all steps.
 
+        A step has the level that it leaves from; a 0 behind the last, where it ends, is none.
+
         `start` and `stop` are those of a guider of diffusers, such as `ClassifierFreeGuidance`, which
         guides the steps from `int(start * num_steps)` to before `int(stop * num_steps)`. They lie half a
         step further, so that no rounding moves them.
@@ -120,6 +128,7 @@ class GuidanceInterval(tuple[float, float]):
             "hold levels that do not rise and are not negative",
             lambda sigma: np.all(np.diff(sigma) <= 0) and sigma[-1] >= 0,
         )
+        levels = levels[:-1] if len(levels) > 1 and levels[-1] == 0 else levels
         inside = np.flatnonzero([self.contains(level) for level in levels])
         if len(inside) == 0:
             self._refuse(levels.max(), levels.min())
@@ -203,8 +212,17 @@ def compare_windows(
     Each batch is left out of both curves at once, so what they share cancels.
 
     Raises:
-        ValueError: If a curve has no batches, or the two have not the same number of them.
+        ValueError: If a curve has no batches, the two have not the same number of them, or `mass` is not
+            inside (0, 1).
+        TypeError: If one is no curve.
     """
+    for curve in (coarse, fine):
+        expect(curve, EntropyCurve, "`mb.entropy_curve` gives one.")
+    as_values(mass, "mass", "lie inside (0, 1)", lambda m: (m > 0) & (m < 1))
+    if len(names) != 2:
+        raise ValueError(
+            f"`names` must be two, of the coarse and the fine variable; got {names!r}."
+        )
     if coarse.batches is None or fine.batches is None:
         raise ValueError("A paired difference needs curves with batches, as sampled curves have.")
     pairs = len(coarse.batches.entropy), len(fine.batches.entropy)
@@ -241,14 +259,14 @@ def compare_windows(
 
 
 def _without(curve: EntropyCurve, batch: int) -> EntropyCurve:
-    """The curve of all batches but one, as plain numbers."""
+    """The curve of all batches but one, read as the whole is."""
     assert curve.batches is not None
     entropy = np.delete(np.asarray(curve.batches.entropy), batch, 0).mean(0)
     rate = np.delete(np.asarray(curve.batches.rate), batch, 0).mean(0)
     return EntropyCurve(
         curve.log_snr,
-        Estimate.exact(entropy),
-        Estimate.exact(rate),
+        replace(curve.entropy, value=entropy),
+        replace(curve.rate, value=rate),
         curve.prior_entropy,
         curve.method,
     )

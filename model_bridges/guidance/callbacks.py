@@ -3,8 +3,9 @@
 import inspect
 from typing import Any
 
-from gmm_speciation.guidance import Interval, Unguided
-from model_bridges.guidance.evaluations import half
+from gmm_speciation.guidance import ClassifierFree, Interval
+from gmm_speciation.guidance.intervals import warn_of_idle
+from model_bridges.guidance.evaluations import PROMPT, half
 from model_bridges.guidance.pipelines import PIPELINES, TWICE, known_pipeline
 from model_bridges.pipelines.schedulers import level_at
 
@@ -15,7 +16,7 @@ def interval_callback(pipe: Any, low: float | int, high: float | int) -> Any:
         pipe(prompt, guidance_scale=7.5, callback_on_step_end=interval_callback(pipe, 0.5, 7.0))
 
     A callback speaks after a step: the first one is guided as the pipeline is told. Where that matters, use
-    `on_pipeline`.
+    `on_pipeline`. Where none of the others lies inside, the last call warns.
 
     Args:
         pipe: The pipeline that will be called, one of `PIPELINES`.
@@ -27,7 +28,7 @@ def interval_callback(pipe: Any, low: float | int, high: float | int) -> Any:
     """
     from diffusers.callbacks import PipelineCallback
 
-    interval = Interval(Unguided(), low, high)
+    interval = Interval(ClassifierFree(PROMPT, 1.0), low, high)  # the pipeline knows its scale
     name = known_pipeline(pipe)
     halved = PIPELINES[name]
     if halved is None:
@@ -51,9 +52,15 @@ def interval_callback(pipe: Any, low: float | int, high: float | int) -> Any:
                 places = (steps == timestep).flatten().nonzero().flatten().tolist()
                 middle = len(steps) - pipeline.num_timesteps
                 self.first = middle if middle in places else places[0]
+                self.levels: list[float] = []  # of the steps after the first
             index = self.first + step_index + 1
-            level = level_at(pipeline.scheduler, steps[index]) if index < len(steps) else None
-            if level is not None and not level.provisional:  # decided once a step
+            if index == len(steps):
+                if self.levels and low < self.levels[0]:  # another is not beside the first step
+                    warn_of_idle(interval, self.levels)
+                return callback_kwargs
+            level = level_at(pipeline.scheduler, steps[index])
+            if not level.provisional:  # decided once a step
+                self.levels.append(level.sigma)
                 acts = interval.contains(level.sigma)
                 pipeline._guidance_scale = self.scale if acts else 1.0
                 callback_kwargs.update(self.both if acts else self.prompt)

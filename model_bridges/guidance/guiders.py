@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from gmm_speciation.guidance import AbstractGuidance as Guidance
+from gmm_speciation.guidance.intervals import warn_of_idle
 from model_bridges.guidance.base import Class, Threaded
 from model_bridges.guidance.evaluations import PROMPT, UNWANTED, inputs_of
 from model_bridges.pipelines.networks import check_memoryless
@@ -69,6 +70,7 @@ def _guider_of(kind: type) -> Any:
             self.register_to_config(guidance=kind.__name__)
             self.guidance, self.pipe, self.unwanted = guidance, pipe, unwanted
             self.thread = 0
+            self.levels: list[float] = []  # of the run, noise per signal
             self.threaded = Threaded(guidance)
             self.labels: list[Class] = []  # of the evaluations of the step that is going on
             self.states: Tensor | None = None
@@ -91,6 +93,7 @@ def _guider_of(kind: type) -> Any:
             check_memoryless("transformer", getattr(self.pipe, "transformer", None))
             if step == 0:
                 self.threaded, self.thread = Threaded(self.guidance), threading.get_ident()
+                self.levels = []
             elif self.thread != threading.get_ident():
                 raise ValueError(
                     "This guider is in a run of another thread: give each thread a pipeline and a guider of "
@@ -102,6 +105,10 @@ def _guider_of(kind: type) -> Any:
                     f"Within one run the noise must not rise; the scheduler went from "
                     f"{self.threaded.sigma:g} to {self.level.sigma:g}."
                 )
+            if not self.level.provisional:
+                self.levels.append(self.level.sigma)
+                if float(timestep) == float(self.pipe.scheduler.timesteps[-1]):
+                    warn_of_idle(self.guidance, self.levels)
 
         @property
         def num_conditions(self) -> int:

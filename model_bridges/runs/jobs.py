@@ -20,6 +20,7 @@ from jaxtyping import Float
 from gmm_speciation.curves import Batches, EntropyCurve
 from gmm_speciation.estimate import Estimate
 from gmm_speciation.progress import SILENT, Progress
+from gmm_speciation.shares import with_unseen
 
 NUM_BATCHES = 16
 
@@ -130,6 +131,7 @@ class BatchSums:
         """
         entropies, entropy_batches = self.evaluate(entropy)
         rates, rate_batches = self.evaluate(rate)
+        entropies, rates = with_unseen(entropies, rates, self.num_images)
         batches = Batches(entropy_batches, rate_batches)
         return EntropyCurve(log_snr, entropies, rates, prior_entropy, method, batches)
 

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float, Int
 
+from gmm_speciation.checks import as_count
 from gmm_speciation.estimate import Estimate
 from gmm_speciation.shares import Share
 from model_bridges.tracking.readouts import chain_entropy, label_cross_entropy
@@ -123,11 +124,9 @@ def reliability(
             images or one bin.
     """
     labels, num_images = record.group_labels(partition), record.num_images
-    if num_bins < 1 or num_images < 2:
-        raise ValueError(
-            f"A reliability diagram needs `num_bins` >= 1 and two images; got {num_bins} and "
-            f"{num_images}."
-        )
+    num_bins = as_count(num_bins, "num_bins")
+    if num_images < 2:
+        raise ValueError(f"A reliability diagram needs two images; got {num_images}.")
     p = np.exp(record.log_probabilities(partition))
     if level is not None and level not in range(-len(p), len(p)):
         raise ValueError(

@@ -30,7 +30,7 @@ from jaxtyping import Float, Int
 from numpy.typing import ArrayLike
 from torch import Tensor
 
-from gmm_speciation.checks import as_count
+from gmm_speciation.checks import as_count, as_values
 from gmm_speciation.partitions import Partition, as_partition
 from gmm_speciation.progress import Parts, Progress, listening
 from model_bridges.denoisers.arrays import Images, Labels, as_states
@@ -122,11 +122,14 @@ def track(
     x0, labels = check_data(denoiser, x0, labels)
     num_paths, max_batch = as_count(num_paths, "num_paths"), as_count(max_batch, "max_batch")
     seed = as_count(seed, "seed", 0)
-    if not 0 <= drop_below < 1 / num_classes:
-        raise ValueError(
-            f"`drop_below` must lie in [0, {1 / num_classes:.3g}), below equal odds of {num_classes} "
-            f"classes; got {drop_below}."
+    drop_below = float(
+        as_values(
+            drop_below,
+            "drop_below",
+            f"lie in [0, {1 / num_classes:.3g}), below equal odds of {num_classes} classes",
+            lambda share: (share >= 0) & (share < 1 / num_classes),
         )
+    )
     x0 = x0.repeat_interleave(num_paths, 0)
     labels = None if labels is None else labels.repeat_interleave(num_paths)
     if paths is not None:

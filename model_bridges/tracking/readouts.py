@@ -22,6 +22,7 @@ from scipy.special import expit
 from gmm_speciation.curves import Batches, EntropyCurve
 from gmm_speciation.estimate import Estimate
 from gmm_speciation.partitions import Partition
+from gmm_speciation.shares import with_unseen
 from model_bridges.tracking.tracked import Chain, PartitionLike, TrackedPosterior, group_log_sum
 
 RATIO = "tracking (ratio to the unconditional)"
@@ -108,14 +109,8 @@ def curve_of(
 ) -> EntropyCurve:
     """The curve of per-image entropies and rates, with batches of images for jackknife errors."""
     batches = Batches(record.batches(entropy), record.batches(rate))
-    return EntropyCurve(
-        record.log_snr,
-        record.estimate(entropy),
-        record.estimate(rate),
-        prior_entropy,
-        method,
-        batches,
-    )
+    estimates = with_unseen(record.estimate(entropy), record.estimate(rate), record.num_images)
+    return EntropyCurve(record.log_snr, *estimates, prior_entropy, method, batches)
 
 
 def decision_sigma(

@@ -48,6 +48,9 @@ def upward():
 def uninformed():
     return Task.of("uninformed", GaussianMixture.isotropic([[0.0], [0.0]], 1.0))
 
+def gapped():
+    return Task.of("gapped", symmetric_pair(2), partition=[5, 7])
+
 class Half(Estimator):
     title, reference = "half of what there is", "none"
     def curve(self, problem):
@@ -313,12 +316,14 @@ BAD_TASKS = {
     "mine:upward": "`log_snr` must decrease strictly",
     "mine:uninformed": "Noise takes nothing from these classes",
 }
+BAD_TASKS["mine:gapped"] = "Class labels must be 0..C-1"
 BAD += [(["--task", id], f"Task '{id}': {says}") for id, says in BAD_TASKS.items()]
 
 
 @pytest.mark.parametrize(("words", "says"), BAD)
 def test_a_mistake_is_one_line_and_exit_code_2(own, capsys, words, says):
-    refused(cli.main, ["benchmark", *words, "--out", str(own / "out")], says, capsys)
+    line = refused(cli.main, ["benchmark", *words, "--out", str(own / "out")], says, capsys)
+    assert "site-packages" not in line  # the user's own, not a library's
 
 
 def test_the_list_names_everything_and_what_is_missing(capsys):

@@ -20,6 +20,7 @@ from gmm_speciation.estimators.base import Kind
 from gmm_speciation.estimators.registry import ESTIMATORS
 from gmm_speciation.exact import binary_entropy
 from gmm_speciation.families import symmetric_pair
+from gmm_speciation.mixtures import GaussianMixture
 from gmm_speciation.reduction import reduce
 
 
@@ -196,6 +197,23 @@ def test_coverage_tells_a_bias_from_a_narrow_interval():
 def test_bad_data_of_ones_own_are_named(x, labels, says):
     with pytest.raises(ValueError, match=says):
         Task.from_data("mine", x, labels)
+
+
+def test_a_curve_of_ones_own_is_on_the_levels_of_its_task():
+    mixture = symmetric_pair(2)
+    curve = entropy_curve(mixture, np.linspace(3, -3, 16))
+    task = Task.of("known", mixture, curve=curve)
+    np.testing.assert_array_equal(task.grid, curve.log_snr)
+    assert truth(task) is curve
+    for levels in (np.linspace(2, -3, 16), np.linspace(3, -3, 8)):
+        with pytest.raises(ValueError, match="must be on its levels"):
+            Task.of("known", mixture, log_snr=levels, curve=curve)
+    other = entropy_curve(
+        GaussianMixture.isotropic([[-1.0], [1.0]], 1.0, [0.2, 0.8]), curve.log_snr
+    )
+    unequal = Task.of("known", mixture, curve=other)
+    with pytest.raises(ValueError, match=r"with H\(C\) = 0.693147 nats; got one with 0.50040"):
+        truth(unequal)
 
 
 def test_a_task_needs_a_name_that_can_name_a_file():

@@ -293,6 +293,10 @@ BAD = {
     "Unknown access 'scores'": GOOD.replace("noisy", "scores"),  # no samples are exported for it
     "Unknown access 'mixture'": GOOD.replace("noisy", "mixture"),
     "a seed is a whole number from 0; got -7": GOOD.replace(",64,0,", ",64,-7,"),
+    "has the column entropy twice": "\n".join(f"{line},0.5" for line in GOOD.splitlines()).replace(
+        "entropy,0.5", "entropy,entropy"
+    ),
+    "must have commas between its columns": GOOD.replace(",", ";"),
     "Unknown kind": GOOD.replace("estimate", "guess"),
     "no estimator of the registry": GOOD.replace("mine", "ross"),
     "begins at 64": GOOD.replace(",64,", ",32,"),

@@ -8,6 +8,7 @@ import pytest
 
 import gmm_speciation as gs
 from gmm_speciation.curves import Batches, EntropyCurve
+from gmm_speciation.estimate import Estimate
 from gmm_speciation.maxima import persistent_maxima
 
 
@@ -253,6 +254,29 @@ def test_a_window_of_a_grid_that_ends_too_early_is_said():
         gs.entropy_curve(pair, np.linspace(-2.5, -12, 60)).window()
     with pytest.raises(ValueError, match="widen the grid"):
         gs.entropy_curve(pair, np.linspace(8, -4.5, 60)).window()
+
+
+@pytest.mark.parametrize("dim", [1, 16])
+def test_a_curve_crosses_the_entropies_that_it_has_where_it_has_them(dim):
+    """A spline through values less a value of them is 0 there, but for rounding."""
+    pair = gs.families.symmetric_pair(dim)
+    exact = gs.entropy_curve(pair, gs.transition_grid(pair))
+    flat = np.linspace(0, 1, 11)
+    line = EntropyCurve(
+        np.linspace(10, -10, 11),
+        Estimate.exact(np.log(2) * flat),
+        Estimate.exact(np.full(11, np.log(2) / 20)),
+        float(np.log(2)),
+        "own",
+    )
+    for curve in (exact, line):
+        for place, entropy in zip(curve.log_snr, curve.entropy.value, strict=True):
+            assert float(curve.crossing(float(entropy)).value) == pytest.approx(place, abs=1e-6)
+    for mass in (0.2, 0.4, 0.6, 0.8):
+        low, high = line.window(mass).low, line.window(mass).high
+        assert float(high.value - low.value) == pytest.approx(20 * mass)
+    with pytest.raises(ValueError, match="`entropy` must be a number; got nan"):
+        exact.crossing(np.nan)
 
 
 @pytest.mark.parametrize("entropy", [np.nan, np.inf, -1.0])

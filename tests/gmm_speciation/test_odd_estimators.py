@@ -51,6 +51,32 @@ class TwoNumbers(OneLevel):
 
 class NanLevel(OneLevel):
     answer = Estimate(0.3, np.nan)
+
+class Huge(OneLevel):
+    answer = Estimate(1e300, 0.0)
+
+class SortsLabels(OneLevel):
+    def level(self, x, labels, prior, rng):
+        labels.sort()
+        return self.answer
+
+class HalvesPrior(OneLevel):
+    def level(self, x, labels, prior, rng):
+        prior *= 0.5
+        return self.answer
+
+class Centres(OneLevel):
+    def level(self, x, labels, prior, rng):
+        x -= x.mean(0)
+        return self.answer
+
+class NoWeights(OneLevel):
+    def __init__(self):
+        raise FileNotFoundError("weights.pt is missing")
+
+class NeedsOne(OneLevel):
+    def __init__(self, one):
+        self.one = one
 """
 FAULTS = {
     "NanError": "standard error must be finite at all 16 levels",
@@ -61,6 +87,12 @@ FAULTS = {
     "PlainNumber": "Expected a `Estimate`; got a float. `level` returns H(C|X).",
     "TwoNumbers": "`level` returns one number; got shape (2,)",
     "NanLevel": "standard error must be finite at all 16 levels",
+    "Huge": "entropy must be finite at all 16 levels, below 1e+100",
+    "SortsLabels": "read-only",
+    "HalvesPrior": "read-only",
+    "Centres": "read-only",
+    "NoWeights": "FileNotFoundError: weights.pt is missing",
+    "NeedsOne": "TypeError: NeedsOne.__init__() missing 1 required positional argument: 'one'",
 }
 
 

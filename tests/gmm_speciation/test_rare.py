@@ -7,6 +7,7 @@ import pytest
 from scipy.special import entr
 
 import gmm_speciation as gs
+from gmm_speciation.entropy import level_statistics
 from gmm_speciation.rare import log_tilt
 
 CLASSES, WEIGHT, DISTANCE, LEVELS = 12, 1e-5, 8.0, (6.0, 2.0, 0.0)
@@ -109,3 +110,56 @@ def test_the_rate_of_a_rare_and_broad_component_has_its_interval():
         z.append((float(found.value) - rate) / float(found.stderr))
     assert np.sqrt(np.mean(np.square(z))) < 1.3
     assert np.mean(np.abs(z) > 2.131) < 0.15  # Student's 95 % of sixteen replicates
+
+
+TAILS = {
+    "pair": lambda: gs.families.symmetric_pair(4, 1.0, variance=0.01),
+    "unequal": lambda: gs.GaussianMixture.isotropic(
+        np.array([[-2.0], [0.0], [2.0]]), np.array([0.01, 0.02, 0.01]), [0.2, 0.3, 0.5]
+    ),
+}
+NUM_DRAWS = 2048
+
+
+@pytest.mark.parametrize("method", ["quasi-monte-carlo", "monte-carlo"])
+@pytest.mark.parametrize("name", TAILS)
+def test_an_entropy_that_a_few_draws_carry_has_its_interval(name, method):
+    """From 20 draws' worth on a boundary down to a thousandth of one, where most often none comes."""
+    mixture = TAILS[name]()
+    levels = np.linspace(0.0, 4.0, 400)
+    exact = gs.entropy_curve(mixture, levels[::-1], method="exact")
+    wanted = np.log(2) / NUM_DRAWS * np.array([20.0, 3.0, 1.0, 0.3, 1e-3])
+    places = [int(np.argmin(np.abs(np.log(exact.entropy.value) - np.log(one)))) for one in wanted]
+    truth = {
+        "entropy": np.asarray(exact.entropy.value)[places],
+        "rate": np.asarray(exact.rate.value)[places],
+        "agreement": np.asarray(
+            gs.clone_agreement(mixture, exact.log_snr[places], method="exact").value
+        ),
+    }
+    hits = {which: np.zeros(len(places)) for which in truth}
+    for seed in range(60):
+        found, _ = level_statistics(
+            mixture,
+            jnp.asarray(exact.log_snr[places]),
+            method=method,
+            num_samples=NUM_DRAWS,
+            key=jax.random.key(seed),
+        )
+        for which, expected in truth.items():
+            low, high = found.estimate(which).interval()
+            hits[which] += (low <= expected) & (expected <= high)
+    for which, counts in hits.items():
+        assert counts.min() >= 52, (which, counts)  # of 57 on average; 51 once in a hundred
+    error = np.asarray(found.stderr.entropy)
+    assert error.max() < 10 * np.log(2) / NUM_DRAWS  # and they say something
+
+
+def test_what_is_certain_by_itself_stays_so():
+    mixture = TAILS["pair"]()
+    for method in ("quasi-monte-carlo", "monte-carlo"):
+        ends = gs.class_entropy(mixture, [-np.inf, np.inf], method=method)
+        assert np.asarray(ends.stderr).max() < 1e-12
+    # Where twenty draws and more carry the mean, the error is their spread, below what one may add.
+    bulk = gs.class_entropy(mixture, -1.0, method="quasi-monte-carlo")
+    assert 0 < float(bulk.stderr) < np.log(2) / 8192

@@ -1,5 +1,6 @@
 """Cells of another sweep: read back as the rows that they were, or refused; nothing in them is imported."""
 
+import json
 import lzma
 from pathlib import Path
 
@@ -8,7 +9,7 @@ import pytest
 from made_rows import SOME, TRUTHS, random_rows, row
 
 from gmm_speciation.benchmark.boards import results
-from gmm_speciation.benchmark.rows import appending, rows_file
+from gmm_speciation.benchmark.rows import appending, read_rows, rows_file
 from gmm_speciation.benchmark.stored import draw_of, others
 from gmm_speciation.benchmark.summary import summarise, write_files
 from gmm_speciation.estimators.registry import ESTIMATORS
@@ -70,7 +71,7 @@ def test_a_file_of_cells_is_refused_or_imports_nothing(tmp_path, monkeypatch):
     header, first = text.splitlines()[:2]
     for changed, message in (
         (text.replace(",truth,", ",said,", 1), "lacks the columns truth"),
-        (text.replace(first, first.replace("pair-d1", "pair-d16", 1)), "levels"),
+        (text.replace(first, first.replace("pair-d1", "pair-d16", 1)), "comes twice"),
         (text.replace(first + "\n", ""), "levels of the task"),
         (text.replace(first, _with(header, first, entropy="nan")), "`entropy` must be a finite"),
         (
@@ -89,6 +90,11 @@ def test_a_file_of_cells_is_refused_or_imports_nothing(tmp_path, monkeypatch):
         path.write_text(changed)
         with pytest.raises(ValueError, match=message):
             others(path, draws)
+    lines = text.splitlines(keepends=True)
+    path.write_text(lines[0] + "".join(np.random.default_rng(0).permutation(lines[1:])))
+    sorted_rows = sorted(others(path, draws), key=repr)
+    (tmp_path / "cells.csv").write_text(text)
+    assert repr(sorted_rows) == repr(sorted(others(tmp_path / "cells.csv", draws), key=repr))
     for content in (lzma.compress(text.encode())[:-200], b"no xz"):
         path.with_suffix(".csv.xz").write_bytes(content)
         with pytest.raises(ValueError, match=r"cut off|nor one packed by xz"):
@@ -99,6 +105,22 @@ def test_a_file_of_cells_is_refused_or_imports_nothing(tmp_path, monkeypatch):
     path.write_text(text.replace("pair-d1,", "theirs:task,"))
     named = {("theirs:task", *draw[1:]) for draw in draws}
     assert {one["task"] for one in others(path, draws | named)} == set(SOME) - {"pair-d1"}
+
+
+def test_a_damaged_line_of_a_sweep_is_dropped_and_the_file_goes_on(tmp_path):
+    rows = varied_rows()[:3]
+    path = rows_file(tmp_path)
+    with appending(path) as file:
+        file.add(rows[0])
+    strange = {"task": ["x"], "estimator": "a", "access": "noisy", "n": 64, "seed": 5}
+    with path.open("ab") as file:
+        file.write(b'{"task": "pair-d16", "mes\xe9\n')
+        file.write(json.dumps({**strange, "status": "ok"}).encode() + b"\n[1]\n{}\n")
+        file.write(json.dumps(rows[1]).encode()[:-9])
+    with appending(path) as file:
+        file.add(rows[2])
+    found = read_rows(tmp_path, lambda row: row["status"] != "")
+    assert found == [json.loads(json.dumps(row)) for row in (rows[0], rows[2])]
 
 
 def _with(header, line, **changes):

@@ -31,6 +31,19 @@ def clones(denoiser, mixture, num_images, **options):
     return work, collect(work)
 
 
+def test_a_range_that_begins_where_classes_are_told_apart_is_no_range_for_clones():
+    """Their own slope says little of what is left out; the pilot's rate does, as of tracking."""
+    means = np.array([[0.0, 0.0, 0.0], [2.0, 0.0, 0.0], [0.0, 2.0, 0.0]])
+    mixture = gs.GaussianMixture.isotropic(means, 0.1, [0.2, 0.3, 0.5])
+    x0, labels = draw(mixture, 100, seed=0)
+    narrow = dataclasses.replace(mb.mixture_denoiser(mixture), sigma_range=(1.0, 2.0))
+    with pytest.warns(mb.TrustWarning, match="information beyond the noisiest level"):
+        curve = mb.entropy_curve(narrow, x0, labels, estimator="clones")
+    assert not curve.trust.ok
+    with pytest.raises(ValueError, match=r"`sigmas` must lie in the trained range \[1, 2\]"):
+        mb.entropy_curve(narrow, x0, labels, estimator="clones", sigmas=np.geomspace(0.02, 2, 9))
+
+
 def check(work, merged, mixture, tolerance):
     for name, partition in work.problem.partitions.items():
         found = work.agreement(merged, name)

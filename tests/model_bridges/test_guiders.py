@@ -6,6 +6,7 @@ the pipeline that is not modular within `on_pipeline`.
 
 import copy
 import threading
+import warnings
 
 import diffusers
 import numpy as np
@@ -111,6 +112,14 @@ def test_an_interval_of_noise_asks_for_one_output_outside(pair):
     alone = run(made, as_guider(guidance.Unguided(PROMPT), made))
     assert len(sizes) == len(levels)
     close(alone, run(made, ClassifierFreeGuidance(1.0 + 1e-6)))
+    idle = GuidanceInterval((levels[3] * 1.001, levels[2] * 0.999)).as_guider(made)
+    for _ in range(2):
+        with pytest.warns(UserWarning, match="No level of this run lies in"):
+            close(run(made, idle), alone)
+    last = GuidanceInterval((levels[-1] * 0.9, levels[-1])).as_guider(made)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("error", "No level of this run")
+        assert not torch.equal(run(made, last), alone)
 
 
 KINDS = {

@@ -1,10 +1,11 @@
 """Intervals of noise for the guidance that pipelines and guiders of diffusers have of their own."""
 
 import copy
+import warnings
 
 import pytest
 import torch
-from tiny_pipeline import change, close, draw, made_as
+from tiny_pipeline import change, close, draw, levels_of, made_as
 
 from model_bridges.entropy.windows import GuidanceInterval
 from model_bridges.guidance import PROMPT, ClassifierFree, Interval, on_pipeline
@@ -62,6 +63,22 @@ def test_a_callback_guides_the_levels_it_names(pipe, name, scheduler):
         with on_pipeline(made, Interval(ClassifierFree(PROMPT, 3.0), low, top)):
             close(called, draw(made, **options))
         made.scheduler = used
+
+
+@pytest.mark.parametrize("scheduler", ["DDIMScheduler", "KDPM2DiscreteScheduler", "PNDMScheduler"])
+def test_a_callback_between_two_steps_says_that_it_does_nothing(pipe, scheduler):
+    made = copy.deepcopy(pipe)
+    change(made, scheduler, skip_prk_steps=True)
+    levels = levels_of(made)
+    between = GuidanceInterval((levels[3] * 1.001, levels[2] * 0.999))
+    callback = between.as_callback(made)
+    for _ in range(2):
+        with pytest.warns(UserWarning, match="No level of this run lies in .* ClassifierFree acts"):
+            draw(made, callback_on_step_end=callback)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("error", "No level of this run")
+        for ends in ((levels[3] * 1.001, levels[2]), (levels[-1] * 0.9, levels[-1])):
+            draw(made, callback_on_step_end=GuidanceInterval(ends).as_callback(made))
 
 
 def test_a_callback_keeps_the_one_image_of_guess_mode(pipe):

@@ -18,8 +18,9 @@ from model_bridges.denoisers.subset import ClassSubset
 from model_bridges.entropy.curve import entropy_curve
 from model_bridges.entropy.elbo_posterior import elbo_posterior
 from model_bridges.entropy.evidence import label_divergence
+from model_bridges.entropy.levels import adaptive_sigmas
 from model_bridges.entropy.own_samples import on_own_samples
-from model_bridges.entropy.windows import GuidanceInterval, guidance_interval
+from model_bridges.entropy.windows import GuidanceInterval, compare_windows, guidance_interval
 from model_bridges.guidance import DynamicNegative, ExactPosterior, Guided, TrackedClasses
 from model_bridges.images.reading import read_parts
 from model_bridges.samplers import karras_sigmas, sample
@@ -73,6 +74,58 @@ SILENT = {  # what broadcasts, is converted or computed with: without a check a 
         ),
         r"got shapes \(2,\) and \(2, 1\)",
     ),
+    "falling information": (
+        lambda x, y: elbo_posterior(
+            denoiser(), x, 0.5, rate=(np.array([1.0, 2.0]), np.array([1.0, np.nan]))
+        ),
+        r"not negative; .* rates \[ 1. nan\]",
+    ),
+    "two levels": (
+        lambda x, y: elbo_posterior(denoiser(), x, np.ones(8)),
+        r"`sigma` must be one number in \(0, ",
+    ),
+    "no level": (lambda x, y: elbo_posterior(denoiser(), x, np.nan), "`sigma` must be one number"),
+    "strata": (
+        lambda x, y: elbo_posterior(denoiser(), x, 0.5, num_strata=2.5),
+        "`num_strata` must be a whole number of at least 1; got 2.5",
+    ),
+    "bins": (
+        lambda x, y: reliability(track(denoiser(), x, y), num_bins=2.5),
+        "`num_bins` must be a whole number",
+    ),
+    "half a level": (
+        lambda x, y: adaptive_sigmas(denoiser(), x, 2.5),
+        "`num_levels` must be a whole number of at least 2",
+    ),
+    "a bound in words": (lambda x, y: track(denoiser(), x, y, drop_below="x"), "`drop_below` must"),
+    "three ends": (lambda x, y: GuidanceInterval((1, 2, 3)), "0 <= low < high; got .1, 2, 3."),
+    "one end": (lambda x, y: GuidanceInterval(1.0), "0 <= low < high; got 1.0"),
+    "ends in words": (lambda x, y: GuidanceInterval(("a", "b")), "must be real numbers"),
+    "images of no class": (
+        lambda x, y: entropy_curve(denoiser(), x, y, prior=[0.0, 0.5, 0.5]),
+        "Class 0 has weight 0 in `prior`, and 3 of the images are of it",
+    ),
+    "groups of two": (
+        lambda x, y: entropy_curve(denoiser(), x, y, partition=[0, 1]),
+        "each of the 3 components or classes; got labels of 2",
+    ),
+    "groups of classes": (
+        lambda x, y: entropy_curve(denoiser(), x, y, partition=[[0], [1, 2]]),
+        r"must be an array, its rows of one length; got \[\[0\], \[1, 2\]\]",
+    ),
+    "one class": (
+        lambda x, y: entropy_curve(replace(denoiser(), num_classes=1, class_prior=None), x, 0 * y),
+        "The model has one class",
+    ),
+    "one name": (
+        lambda x, y: compare_windows(*2 * [entropy_curve(denoiser(), x, y)], names=("x",)),
+        "`names` must be two",
+    ),
+    "share in words": (
+        lambda x, y: guidance_interval(entropy_curve(denoiser(), x, y), "0.8"),
+        "`mass` must be real numbers",
+    ),
+    "seed in words": (lambda x, y: entropy_curve(denoiser(), x, y, seed="0"), "got '0'"),
     "flags": (lambda x, y: subset()(x, 0.5, y > 0), r"or soft labels \(B, 2\); got torch.bool"),
     "soft labels": (lambda x, y: subset()(x, 0.5, np.ones(8)), "got torch.float64 of shape"),
     "soft column": (lambda x, y: subset()(x, 0.5, np.ones((8, 1))), r"of shape \(8, 1\)"),
@@ -231,6 +284,10 @@ NOTHING = {
     ),
     "samples of a denoiser": (lambda x, y: on_own_samples(denoiser(), 10), "got a NetworkDenoiser"),
     "study of a function": (lambda x, y: study_denoiser(lambda *a: a[0], "m"), "got a function"),
+    "difference from nothing": (
+        lambda x, y: compare_windows(entropy_curve(denoiser(), x, y), None),
+        "got a NoneType",
+    ),
     "interval of a list": (lambda x, y: guidance_interval([1, 2]), "got a list"),
     "estimator 3": (lambda x, y: entropy_curve(denoiser(), x, y, estimator=3), "must be one of"),
     "class prior of three": (lambda x, y: replace(denoiser(), class_prior=(0.5, 0.5)), "3 non-neg"),
@@ -264,7 +321,7 @@ COUNTED = {  # functions of noise and of batches
 @pytest.mark.parametrize("number", [-1, 1.5, None, "a"])
 @pytest.mark.parametrize("name", ["seed", "max_batch"])
 def test_seeds_and_batches_are_whole_numbers(what, number, name):
-    says = f"`{name}` must be a whole number of at least .; got {number}"
+    says = f"`{name}` must be a whole number of at least .; got {number!r}"
     with pytest.raises(ValueError, match=says):
         COUNTED[what](*data(), **{name: number})
 

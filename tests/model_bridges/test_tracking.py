@@ -295,3 +295,23 @@ def test_a_part_of_a_record_is_a_record(record):
     low = record.levels(slice(0, 5))
     np.testing.assert_array_equal(low.sigmas, record.sigmas[:5])
     np.testing.assert_array_equal(low.log_posterior, record.log_posterior[:5])
+
+
+def test_where_hardly_an_image_is_uncertain_intervals_hold_the_entropy_and_its_rate():
+    """From six images' worth on a boundary down to a thousandth of one, where most often none is."""
+    mixture = gs.families.symmetric_pair(4, 1.0, variance=0.01)
+    sigmas = np.geomspace(0.45, 60, 16)
+    exact = gs.entropy_curve(mixture, -2 * np.log(sigmas), method="exact")
+    places = sigmas < 1.4
+    worth = np.asarray(exact.entropy.value)[places] * 64 / np.log(2)
+    assert worth[0] < 2e-3
+    assert worth[-1] > 6
+    hits = np.zeros((2, places.sum()))
+    for seed in range(16):
+        x0, labels = draw(mixture, 64, seed)
+        found = mb.entropy_curve(mb.mixture_denoiser(mixture), x0, labels, sigmas=sigmas, seed=seed)
+        for hit, name in zip(hits, ("entropy", "rate"), strict=True):
+            low, high = (end[places] for end in getattr(found, name).interval())
+            truth = np.asarray(getattr(exact, name).value)[places]
+            hit += (low <= truth) & (truth <= high)
+    assert hits.min() >= 13, hits

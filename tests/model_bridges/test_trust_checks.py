@@ -67,6 +67,18 @@ def test_one_class_of_an_uneven_prior_is_no_miscalibration():
     assert any(LABELS in name for name in failed(wrong))
 
 
+@pytest.mark.parametrize("weight", [0.003, 0.001])
+@pytest.mark.parametrize("labelled", [True, False])
+def test_a_rare_class_that_did_not_come_is_no_fault(weight, labelled):
+    """Of 300 images most often none is of it, and with it goes what it would have gained."""
+    means = np.array([[0.0, 0.0], [3.0, 0.0]])
+    mixture = gs.GaussianMixture.isotropic(means, 0.25, [1 - weight, weight])
+    for seed in range(6):
+        x0, labels = draw(mixture, 300, seed)
+        curve = curve_of(mb.mixture_denoiser(mixture), x0, labels if labelled else None, seed=seed)
+        assert curve.trust.ok, (seed, failed(curve))
+
+
 def test_few_images_have_no_wiener_filter_and_equal_ones_no_bound():
     assert wiener_errors(torch.zeros(63, 4), LEVELS) is None
     assert wiener_errors(torch.zeros(64, 5000), LEVELS) is None
@@ -149,14 +161,13 @@ def test_levels_that_begin_too_late_are_named(estimator):
             assert check.measured == pytest.approx(information, rel=0.1)
 
 
-@pytest.mark.parametrize(("estimator", "near"), [("elbo", "no"), ("clones", "open")])
-def test_what_begins_with_a_posterior_of_its_own_may_begin_anywhere(estimator, near):
+@pytest.mark.parametrize("estimator", ["elbo", "clones"])
+def test_what_begins_with_a_posterior_of_its_own_may_begin_anywhere(estimator):
     """It takes the posterior for the prior where the model's noise ends."""
     check = beyond(1.5, estimator)
     assert check.verdict == "yes"
     assert 0 < check.measured < 0.01
-    # The rate of clones is the slope of sampled bounds, and resolves less.
-    assert beyond(1.5, estimator, end=1.6).verdict == near
+    assert beyond(1.5, estimator, end=1.6).verdict == "no"
 
 
 def test_trajectories_begin_as_noise_alone():
