@@ -197,7 +197,11 @@ def coverage(
         bar.step("estimators")
         rows = run(wanted, out, jobs=jobs, progress=bar)
     found = measured(rows, {id: truth(task_of(id)) for id in TASKS})
-    title = f"Coverage of 95 % intervals: hits of {seeds} on {', '.join(TASKS)}"
+    judged = {one.task for one in wanted}
+    late = "".join(
+        f"; {id} begins at {task_of(id).min_samples} samples" for id in TASKS if id not in judged
+    )
+    title = f"Coverage of 95 % intervals: hits of {seeds} on {', '.join(TASKS)}{late}"
     report = Report("Coverage of 95 % intervals").text(
         f"Hits and mean error in nats with its 95 % interval; n = {num_samples}, {seeds} seeds a task, at "
         "the level where half of H(C) is left. p: joint two-sided binomial test of 95 % over all runs, "

@@ -347,6 +347,11 @@ def test_the_commands_of_coverage_and_log_law_report(tmp_path, capsys):
     shown = capsys.readouterr().out
     assert "holds" in shown
     assert "biased" in shown
+    assert "begins at" not in shown
+    words = ["coverage", "--estimator", "posterior", "--seeds", "2", "--num-samples", "32"]
+    words += ["--jobs", "1", "--out", str(tmp_path / "few")]
+    assert cli.main(["benchmark", *words]) == 0
+    assert "pair-w0.9 begins at 256 samples" in " ".join(capsys.readouterr().out.split())
     words = ["log-law", "--family", "separated-means", "--dims", "4,8,16", "--seeds", "2"]
     words += ["--steps", "300", "--paths", "128", "--out", str(tmp_path / "b")]
     assert cli.main(["benchmark", *words]) == 0
