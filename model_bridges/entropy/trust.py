@@ -166,13 +166,17 @@ def _of_curve(curve: EntropyCurve, step: End) -> list[Check]:
     wide, least = RANGE * total + step, LEAST * total
     clean = curve.entropy[:1]
     gained = Estimate(total - clean.value, clean.stderr, clean.dof)
+    spread = curve.entropy
+    if curve.batches is not None:  # what did not come may add to an entropy, and takes nothing from it
+        found = Estimate.from_samples(curve.batches.entropy)
+        spread = Estimate(spread.value, found.stderr, found.dof)
     name = "information gained down to the clean end [nats]"
     return [
         Check.of(
             "H(C|X) [nats]",
             f"0 to {total:.3g}",
             f"{LEVELS}; beyond that, check the network",
-            curve.entropy,
+            spread,
             sigmas,
             -wide,
             total + wide,
