@@ -4,9 +4,8 @@ Data may be JAX or numpy arrays, nested sequences, or arrays of another library 
 such as torch tensors; those are read where they lie, without a copy where JAX and their strides allow,
 and follow JAX's rule of precision (float64 becomes float32 unless x64 is on).
 
-A concrete bad value raises `ValueError` at once. Under `jit`, where no value is known yet, the
-check travels with the computation (`equinox.error_if`); its message reads well under
-`equinox.filter_jit`.
+A concrete bad value raises `ValueError` at once. Under `jit`, where no value is known yet, the check travels
+with the computation (`equinox.error_if`); its message reads well under `equinox.filter_jit`.
 """
 
 import functools
@@ -148,16 +147,13 @@ def as_numpy(x: Any, name: str) -> np.ndarray:
     """`x` as a numpy array of its own dtype.
 
     Raises:
-        ValueError: If it is masked, has rows of several lengths, or is of another library and DLPack cannot
-            hand it over.
+        ValueError: If it is masked, ragged, or an array of another library that DLPack cannot hand over.
     """
     x = _readable(x, name)
     try:
         return np.asarray(x)
-    except ValueError as error:
-        raise ValueError(
-            f"`{name}` must be an array, its rows of one length; got {x!r}."
-        ) from error
+    except ValueError:
+        raise ValueError(f"`{name}` must have rows of one length; got {x!r}.") from None
 
 
 def as_reals(x: Any, name: str) -> np.ndarray:
@@ -235,8 +231,7 @@ def as_count(x: Any, name: str, least: int = 1) -> int:
     except (TypeError, ValueError, OverflowError):
         number = np.nan
     if not (number >= least and number % 1 == 0):  # inf % 1 is NaN
-        shown = repr(x) if isinstance(x, str) else x
-        raise ValueError(f"`{name}` must be a whole number of at least {least}; got {shown}.")
+        raise ValueError(f"`{name}` must be a whole number of at least {least}; got {x!r}.")
     return int(x)
 
 

@@ -167,7 +167,9 @@ def _of_curve(curve: EntropyCurve, step: End) -> list[Check]:
     clean = curve.entropy[:1]
     gained = Estimate(total - clean.value, clean.stderr, clean.dof)
     spread = curve.entropy
-    if curve.batches is not None:  # what did not come may add to an entropy, and takes nothing from it
+    if (
+        curve.batches is not None
+    ):  # what did not come may add to an entropy, and takes nothing from it
         found = Estimate.from_samples(curve.batches.entropy)
         spread = Estimate(spread.value, found.stderr, found.dof)
     name = "information gained down to the clean end [nats]"

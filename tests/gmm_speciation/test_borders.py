@@ -293,7 +293,7 @@ SILENT = {  # what broadcasts, is left out, converted or computed with: without 
     ),
     "source of other classes": (
         lambda m, x: ExactPosterior(m, 0, [0, 0, 1]).step((), x, (1.0, 0.5), None),
-        "labels 3 components; the mixture has 2",
+        "each of the 2 components or classes; got labels of 3",
     ),
 }
 

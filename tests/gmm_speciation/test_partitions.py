@@ -50,5 +50,5 @@ def test_names_and_sizes_are_checked():
     with pytest.raises(ValueError, match="one name a class"):
         gs.Partition([0, 1], names=("only",))
     mixture = gs.families.equidistant(3, 4, 1.0)
-    with pytest.raises(ValueError, match="labels 2 components; the mixture has 3"):
+    with pytest.raises(ValueError, match="each of the 3 components or classes; got labels of 2"):
         gs.class_posterior(mixture, jnp.zeros(4), gs.Partition([0, 1]))

@@ -111,7 +111,7 @@ SILENT = {  # what broadcasts, is converted or computed with: without a check a 
     ),
     "groups of classes": (
         lambda x, y: entropy_curve(denoiser(), x, y, partition=[[0], [1, 2]]),
-        r"must be an array, its rows of one length; got \[\[0\], \[1, 2\]\]",
+        r"must have rows of one length; got \[\[0\], \[1, 2\]\]",
     ),
     "one class": (
         lambda x, y: entropy_curve(replace(denoiser(), num_classes=1, class_prior=None), x, 0 * y),
