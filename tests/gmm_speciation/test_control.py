@@ -316,7 +316,7 @@ def test_classes_that_are_none_and_no_direction_are_refused(key):
     process, flat = gs.VarianceExploding(), np.zeros((3, 2))
     with pytest.raises(ValueError, match="Class 2 is empty, class 7 is not"):
         control.entropic_times(LAW, process, 8, of="state", partition=[0, 0, 1, 7])
-    with pytest.raises(ValueError, match="labels 3 components; the mixture has 4"):
+    with pytest.raises(ValueError, match="each of the 4 components or classes; got labels of 3"):
         control.entropic_times(LAW, process, 8, of="state", partition=[0, 0, 1])
     with pytest.raises(
         ValueError, match="`num_directions` must be a whole number of at least 1; got 0"

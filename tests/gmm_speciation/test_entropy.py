@@ -222,7 +222,7 @@ def test_a_number_of_draws_is_a_whole_number(method, number, monkeypatch):
     """Half a draw was taken in silence by one method, and a number of numpy's warned in another."""
     monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)  # as it is for users
     mixture = gs.GaussianMixture.isotropic(2 * np.eye(3), 0.3)
-    with pytest.raises(ValueError, match=f"whole number of at least 32; got {number}"):
+    with pytest.raises(ValueError, match=f"whole number of at least 32; got {number!r}"):
         gs.class_entropy(mixture, 0.0, num_samples=number, method=method)
     with warnings.catch_warnings():
         warnings.simplefilter("error")

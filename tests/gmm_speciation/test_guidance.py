@@ -354,7 +354,7 @@ def test_the_posterior_of_another_class_is_refused(source):
 
 def test_the_posterior_of_other_classes_is_refused(key):
     """Without its partition a label is a component of the posterior and a class of the run."""
-    with pytest.raises(ValueError, match="labels 2 components; the mixture has 4"):
+    with pytest.raises(ValueError, match="each of the 4 components or classes; got labels of 2"):
         ExactPosterior(MIXTURE, 0, [0, 1])
     run = {"key": key, "num_samples": 4, "partition": PARTS}
     for classes in (None, [0, 0, 1, 2], [0, 0, 1, 1]):
