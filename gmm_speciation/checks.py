@@ -282,8 +282,8 @@ def check_label(label: Any, num_classes: int) -> None:
     Raises:
         ValueError: If it is not in 0..C-1.
     """
-    if label not in range(num_classes):
-        raise ValueError(f"`label` must be a class, 0 to {num_classes - 1}; got {label}.")
+    if isinstance(label, bool | np.bool_ | float) or label not in range(num_classes):
+        raise ValueError(f"`label` must be a class, 0 to {num_classes - 1}; got {label!r}.")
 
 
 def as_level(alpha: Any, sigma: Any, dtype: Any) -> tuple[Float[Array, ""], Float[Array, ""]]:

@@ -99,23 +99,22 @@ def bounded_mean(values: RealArray, axis: int = 0) -> Estimate:
 
 
 def with_unseen(
-    entropy: Estimate, rate: Estimate, num_draws: float | int
+    entropy: Estimate, rate: Estimate, num_draws: float | int, nats: float = math.log(2)
 ) -> tuple[Estimate, Estimate]:
     """Mean entropies, nats, and rates with what draws that did not come may add in their errors.
 
     Far from the boundaries of the classes nearly every draw is certain, and the spread of those that came
-    says nothing of the rare one that is not. A mean counts for `(mean / stderr)^2` draws; where these are
-    fewer than twenty, two on a boundary of two classes may be missing, `2 log 2 / n` nats, and of a rate
-    that few carry the same part.
+    says nothing of the rare one that is not. A mean counts for `(mean / stderr)^2` draws. Where these are
+    fewer than twenty, two may be missing of `nats` each, by default those on a boundary of two classes; and
+    of rates per unit log-SNR `log n` times as much, which is `rate / H` where two classes of one covariance
+    leave `H = 1 / n`, or the part that is missing of the entropy.
     """
-    missing, mean = (
-        np.where(_few(entropy), 2 * np.log(2) / num_draws, 0.0),
-        np.asarray(entropy.value),
-    )
-    part = np.divide(missing, mean, out=np.zeros_like(missing), where=_few(rate) & (mean > 0))
+    missing, mean = np.where(_few(entropy), 2 * nats / num_draws, 0.0), np.asarray(entropy.value)
+    part = np.divide(missing, mean, out=np.zeros_like(missing), where=mean > 0)
+    slope = np.maximum(part * np.abs(rate.value), missing * np.log(num_draws))
     return (
         Estimate(entropy.value, np.hypot(entropy.stderr, missing), entropy.dof),
-        Estimate(rate.value, np.hypot(rate.stderr, part * np.asarray(rate.value)), rate.dof),
+        Estimate(rate.value, np.hypot(rate.stderr, np.where(_few(rate), slope, 0.0)), rate.dof),
     )
 
 

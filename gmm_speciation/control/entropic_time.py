@@ -25,7 +25,7 @@ from gmm_speciation.inference import Classes, class_denoisers, component_spread
 from gmm_speciation.mixtures import GaussianMixture
 from gmm_speciation.partitions import as_partition
 from gmm_speciation.processes import DiffusionProcess, variance_preserving
-from gmm_speciation.samplers import sample
+from gmm_speciation.samplers import ReverseLevels, sample
 
 _SCAN = 160  # levels on which a rate is integrated
 
@@ -159,9 +159,8 @@ def line_error(
     if method not in ("ode", "ddim"):
         raise ValueError(f"`method` must be 'ode' or 'ddim', which map quantiles; got {method!r}.")
     u = (np.arange(num_points) + 0.5) / num_points
-    alpha, sigma = (np.asarray(scale(times)) for scale in (process.alpha, process.sigma))
-    start = quantiles(mixture.perturb(alpha[0], sigma[0]), u)
-    wanted = quantiles(mixture.perturb(alpha[-1], sigma[-1]), u)
+    levels = ReverseLevels.of(process, times, float)
+    start, wanted = (quantiles(mixture.perturb(*levels.scales(end)), u) for end in (0, -1))
     path = sample(
         mixture,
         process,

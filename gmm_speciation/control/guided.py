@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from gmm_speciation.checks import ArrayLike, as_points, expect
+from gmm_speciation.checks import ArrayLike, as_count, as_points, expect
 from gmm_speciation.control.removal import class_distribution
 from gmm_speciation.covariances import product
 from gmm_speciation.estimate import Estimate, Readable
@@ -91,6 +91,7 @@ def guided_run(
     expect(mixture, GaussianMixture)
     partition = as_partition(partition, mixture.num_components)
     class_distribution(mixture, label, partition)  # before anything is drawn
+    num_samples, label = as_count(num_samples, "num_samples", 2), int(label)
     seen = observe(
         mixture,
         process,
@@ -102,15 +103,11 @@ def guided_run(
         partition=partition,
     )
     losses, rates = (np.asarray(part) for part in seen.readings)
-    probability = np.exp(-losses)
-    prior = float(-partition.log_sum(mixture.log_weights[None])[0, label])
-    curve = GuidedCurve(
+    curve = GuidedCurve.of_trajectories(
         np.asarray(seen.log_snr),
-        Estimate.from_samples(losses, 1),
-        Estimate.from_samples(rates, 1),
-        Estimate.from_samples(probability, 1),
-        prior,
-        "log_snr",
+        losses,
+        rates,
+        float(-partition.log_sum(mixture.log_weights[None])[0, label]),
         f"{num_samples} trajectories, {len(losses)} steps",
     )
     last = np.asarray(times, float)[-1]
@@ -150,13 +147,12 @@ def outcome(
     of_class = class_distribution(mixture, label, partition)
     states = as_points(states, "states")
     own = of_class.sample(key, len(states))[0]
-    threshold = np.quantile(np.asarray(of_class.log_prob(own)), 0.05)
-    reach = np.quantile(_log_odds(mixture, states, label, partition), [0.025, 0.975])
-    odds = _log_odds(mixture, own, label, partition)
     posterior = np.asarray(class_posterior(mixture, states, partition))
     winner = np.eye(partition.num_classes)[posterior.argmax(-1)]
-    inside = np.asarray(of_class.log_prob(states) >= threshold)
-    reached = np.asarray((odds >= reach[0]) & (odds <= reach[1]))
+    density, odds = (
+        [np.asarray(of(x)) for x in (own, states)]
+        for of in (of_class.log_prob, lambda x: _log_odds(mixture, x, label, partition))
+    )
     squares = np.sum((np.asarray(states) - np.asarray(states).mean(0)) ** 2, -1)
     squares = squares * len(squares) / (len(squares) - 1)
     variance = _variance(of_class)
@@ -166,9 +162,25 @@ def outcome(
         Share.counted(winner.mean(0), len(states)),
         bounded_mean(posterior[:, label]),
         spread,
-        Share.counted(inside.mean(), len(states)),
-        Share.counted(reached.mean(), len(own)),
+        _between(density[1], density[0], 0.05, 1.0),
+        _between(odds[0], odds[1], 0.025, 0.975),
     )
+
+
+def _between(values: np.ndarray, others: np.ndarray, low: float, high: float) -> Share:
+    """Share of n values between two quantiles of as many others, whose own errors it carries."""
+
+    def share(low: float, high: float) -> float:
+        ends = np.quantile(others, np.clip([low, high], 0, 1))
+        return float(((values >= ends[0]) & ((values <= ends[1]) | (high >= 1))).mean())
+
+    n = len(values)
+    one, other = (np.sqrt(q * (1 - q) / n) for q in (low, high))
+    found = Share.counted(share(low, high), n)
+    by_low = (share(low - one, high) - share(low + one, high)) / 2
+    by_high = (share(low, high + other) - share(low, high - other)) / 2
+    stderr = np.sqrt(found.stderr**2 + by_low**2 + by_high**2)
+    return Share.of(Estimate(found.value, stderr), n)
 
 
 def _log_odds(mixture: GaussianMixture, x: Array, label: int, partition: Partition) -> np.ndarray:

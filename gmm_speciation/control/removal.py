@@ -16,7 +16,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, PRNGKeyArray
 from scipy.special import rel_entr
 
-from gmm_speciation.checks import ArrayLike, as_axis, check_label, expect, known, require
+from gmm_speciation.checks import ArrayLike, as_axis, as_count, check_label, expect, known, require
 from gmm_speciation.control.distances import sliced_wasserstein
 from gmm_speciation.estimate import Estimate, Readable
 from gmm_speciation.guidance import Guidance
@@ -84,11 +84,9 @@ def without_class(
     """
     expect(mixture, GaussianMixture)
     partition = as_partition(partition, mixture.num_components)
-    if label not in range(partition.num_classes) or partition.num_classes < 2:
-        raise ValueError(
-            f"`label` must be one of at least two classes, 0 to {partition.num_classes - 1}; "
-            f"got {label}."
-        )
+    check_label(label, partition.num_classes)
+    if partition.num_classes < 2:
+        raise ValueError("Nothing is left without the only class; `partition` needs two or more.")
     kept = np.asarray(partition.labels) != label
     return restricted(mixture, kept, f"What is left without class {label}")
 
@@ -119,7 +117,10 @@ def remove_class(
     """
     expect(mixture, GaussianMixture)
     partition = as_partition(partition, mixture.num_components)
-    target = without_class(mixture, label, partition)
+    target, num_samples = (
+        without_class(mixture, label, partition),
+        as_count(num_samples, "num_samples", 2),
+    )
     key_path, key_lines, *key_target = jax.random.split(key, 3 + _FLOOR_SAMPLES)
     final = observe(
         mixture,
@@ -198,7 +199,10 @@ def removal_error(
     expect(mixture, GaussianMixture)
     partition = as_partition(partition, mixture.num_components)
     check_classes(guidance, partition.num_classes, partition)
-    target = without_class(mixture, label, partition)
+    target, num_samples = (
+        without_class(mixture, label, partition),
+        as_count(num_samples, "num_samples", 2),
+    )
     levels = jnp.asarray(as_axis(log_snr, "log_snr", "be finite", np.isfinite))
     values = _errors(mixture, target, guidance, partition, levels, key, num_samples)
     return Estimate.from_samples(np.asarray(values), 1)

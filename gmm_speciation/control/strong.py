@@ -24,16 +24,17 @@ from jaxtyping import Float, PRNGKeyArray
 from scipy import stats
 from scipy.signal import find_peaks
 
-from gmm_speciation.checks import ArrayLike, as_axis, as_count, expect
+from gmm_speciation.checks import ArrayLike, as_axis, as_count, as_values, expect
 from gmm_speciation.control.distances import at_the_origin, quantiles
 from gmm_speciation.control.removal import class_distribution, nothing_read
 from gmm_speciation.estimate import Estimate, Readable
 from gmm_speciation.guidance import ClassifierFree
+from gmm_speciation.guidance.base import number
 from gmm_speciation.inference import Classes, class_posterior
 from gmm_speciation.mixtures import GaussianMixture
 from gmm_speciation.partitions import as_partition
 from gmm_speciation.processes import DiffusionProcess
-from gmm_speciation.samplers import observe, sample
+from gmm_speciation.samplers import ReverseLevels, observe, sample
 from gmm_speciation.shares import Share
 
 
@@ -66,6 +67,8 @@ def confidence_gain(
     expect(mixture, GaussianMixture)
     partition = as_partition(partition, mixture.num_components)
     class_distribution(mixture, label, partition)
+    num_samples = as_count(num_samples, "num_samples", 2)
+    scale = float(as_values(number(scale), "scale"))
     both = []
     for w in (scale, 1.0):
         final = observe(
@@ -104,8 +107,8 @@ def output_entropies(
     """
     mixture, num_points = at_the_origin(mixture), as_count(num_points, "num_points", 2)
     partition = as_partition(None, mixture.num_components)
-    alpha, sigma = (scale(np.asarray(times, float)[0]) for scale in (process.alpha, process.sigma))
-    law = class_distribution(mixture, label, partition).perturb(alpha, sigma)
+    law = class_distribution(mixture, label, partition)
+    law = law.perturb(*ReverseLevels.of(process, times, float).scales(0))
     u = (np.arange(num_points) + 0.5) / num_points
     start = quantiles(law, u)
     density = np.exp(np.asarray(law.log_prob(jnp.asarray(start)[:, None])))

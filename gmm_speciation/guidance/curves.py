@@ -7,6 +7,7 @@ from scipy.interpolate import CubicHermiteSpline, CubicSpline
 from scipy.optimize import brentq
 
 from gmm_speciation.estimate import Estimate, Readable
+from gmm_speciation.shares import bounded_mean, with_unseen
 
 
 class GuidedCurve(Readable):
@@ -23,6 +24,30 @@ class GuidedCurve(Readable):
     prior: float = eqx.field(converter=float)  # cross-entropy before any step, -log p(c)
     clock_name: str = eqx.field(static=True)  # "kappa", "s" or "log_snr"
     method: str = eqx.field(static=True)
+
+    @classmethod
+    def of_trajectories(
+        cls,
+        log_snr: Float[np.ndarray, " T"],
+        losses: Float[np.ndarray, "T N"],
+        rates: Float[np.ndarray, "T N"],
+        prior: float,
+        method: str,
+    ) -> "GuidedCurve":
+        """From `-log p(c|x)` and the integrand of its rate of N trajectories, on log-SNR.
+
+        One that ends in another class costs what its posterior has against it, about `log n` nats where it
+        is one of n: what none of n shows is in the errors (`with_unseen`).
+        """
+        number = losses.shape[1]
+        estimates = with_unseen(
+            Estimate.from_samples(losses, 1),
+            Estimate.from_samples(rates, 1),
+            number,
+            float(np.log(number)),
+        )
+        probability = bounded_mean(np.exp(-losses), 1)
+        return cls(log_snr, *estimates, probability, prior, "log_snr", method)
 
     def __check_init__(self):
         shapes = {e.value.shape for e in (self.cross_entropy, self.rate, self.probability)}

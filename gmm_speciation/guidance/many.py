@@ -19,9 +19,9 @@ import numpy as np
 from jaxtyping import Float, PRNGKeyArray
 
 from gmm_speciation import exact
-from gmm_speciation.checks import ArrayLike, as_count, as_rising
+from gmm_speciation.checks import ArrayLike, as_count, as_rising, as_values
 from gmm_speciation.estimate import Estimate
-from gmm_speciation.guidance.base import parameter
+from gmm_speciation.guidance.base import number, parameter
 from gmm_speciation.guidance.curves import GuidedCurve
 
 
@@ -48,7 +48,10 @@ def guided_classes(
         ValueError: If s is not positive and increasing, or there are fewer than 2 classes or paths.
     """
     grid = as_rising(s, "s")
-    num_classes = as_count(num_classes, "num_classes", 2)
+    num_classes, scale = (
+        as_count(num_classes, "num_classes", 2),
+        float(as_values(number(scale), "scale")),
+    )
     num_samples = as_count(num_samples, "num_samples", 2)
     steps_between = as_count(steps_between, "steps_between")
     lead = np.linspace(0, grid[0], 10 * steps_between + 1)[1:-1:10]

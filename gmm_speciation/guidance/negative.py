@@ -4,6 +4,7 @@ All three start from what is drawn without them: the whole law, or the class `pr
 `scale`. A strength of 0 is off. Strengths and scales are numbers, or one a state.
 """
 
+import math
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -77,11 +78,17 @@ class NegativeConstants:
     sampler takes, whatever they are."""
 
 
+def _most_log_odds(x: States) -> float:
+    """Where `p / (1 - p)` makes a rounding of the difference e^-6 of the states: 9.9 in single precision."""
+    return -math.log(namespace(x).finfo(x.dtype).eps) - 6
+
+
 class DynamicNegative(Guidance):
     """`D - strength p / (1 - p) (D_c - D)`, p = p(c|x): Koulischer et al. 2025 (arXiv 2410.14398).
 
     Strength 1 with the exact posterior draws the mixture without class c, exactly. With a prompt the push
     is added to the prompted law; the paper's text-to-image form could not be read, this is the plain sum.
+    Log-odds count up to `max_log_odds`, and as far as the precision of the states tells D_c from D.
 
     Raises:
         ValueError: If the posterior is that of another class.
@@ -152,9 +159,10 @@ class DynamicNegative(Guidance):
         self, state: PyTree, x: States, level: Level, denoise: Denoise
     ) -> tuple[States, PyTree]:
         evidence, state = self.posterior.step(state, x, level, denoise)
-        # p / (1 - p) multiplies a difference that vanishes with 1 - p: beyond the bound it is rounding.
+        # p / (1 - p) multiplies a difference that vanishes with 1 - p: beyond the bounds it is rounding.
         xp = namespace(evidence.log_odds)
         log_odds = xp.clip(evidence.log_odds, None, like(x, self.max_log_odds))
+        log_odds = xp.clip(log_odds, None, _most_log_odds(x))
         strength = per_state(x, self.strength) * weights(xp.exp(log_odds), x)
         base = _prompted(denoise, self.prompt, self.scale)
         return away_from(base, denoise(None), denoise(self.label), strength), state

@@ -101,13 +101,11 @@ def guided_run(
     rows, classes = np.arange(num), labels.cpu().numpy()
     losses = -record.fine.log_posterior[::-1, rows, classes]
     log_snr = record.log_snr[::-1]
-    curve = GuidedCurve(
+    curve = GuidedCurve.of_trajectories(
         log_snr,
-        Estimate.from_samples(losses, 1),
-        Estimate.from_samples(-np.gradient(losses, log_snr, axis=0), 1),
-        Estimate.from_samples(np.exp(-losses), 1),
+        losses,
+        -np.gradient(losses, log_snr, axis=0),
         float(-np.log(record.prior[classes]).mean()),
-        "log_snr",
         f"{num} guided trajectories, {len(sigmas)} levels",
     )
     imbalance = None

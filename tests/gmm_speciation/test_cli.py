@@ -109,7 +109,7 @@ MEANS = [[0.0, 0.0], [3.0, 0.0], [0.0, 3.0]]
         ({"means": MEANS, "covariances": [[1.0, 2.0], [0.0, 1.0]]}, "symmetric"),
         ({"means": MEANS, "variance": 1.0, "labels": [0, 2, 2]}, "Class 1 is empty"),
         ({"means": MEANS, "variance": 1.0, "labels": [0.5, 1, 1]}, "whole numbers"),
-        ({"means": MEANS, "variance": 1.0, "labels": [0, 1]}, "labels 2 components"),
+        ({"means": MEANS, "variance": 1.0, "labels": [0, 1]}, "got labels of 2"),
         ({"mean": MEANS, "variance": 1.0}, "Did you mean 'means'?"),
         ({"means": np.array([{}, {}], object), "variance": 1.0}, "not an archive of plain arrays"),
     ],

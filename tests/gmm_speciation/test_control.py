@@ -228,7 +228,7 @@ def test_bad_input():
     assert np.all(np.diff(control.entropic_times(points, process, 8)) < 0)
     with pytest.raises(ValueError, match="on the line"):
         control.quantiles(LAW, np.array([0.5]))
-    with pytest.raises(ValueError, match="at least two classes"):
+    with pytest.raises(ValueError, match="must be a class, 0 to 3; got 4"):
         control.without_class(LAW, 4)
 
 

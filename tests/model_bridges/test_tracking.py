@@ -191,7 +191,7 @@ def test_unknown_partitions_are_refused(record):
         mb.tracked_curve(record, "colour")
     with pytest.raises(ValueError, match="Pass it to `track`"):
         mb.tracked_curve(record, [0, 0, 1, 1, 1, 1, 1, 1, 1, 1])
-    with pytest.raises(ValueError, match="labels 3 components"):
+    with pytest.raises(ValueError, match="got labels of 3"):
         mb.tracked_curve(record, [0, 1, 2])
 
 
@@ -242,7 +242,7 @@ def test_without_labels_their_readouts_say_so():
         ({"sigmas": [1.0, np.inf]}, "finite"),
         ({"prior": [0.5, 0.5]}, "10 non-negative weights"),
         ({"prior": [0.2] * 10}, "sum 2"),
-        ({"partitions": {"bad": [0, 1]}}, "labels 2 components"),
+        ({"partitions": {"bad": [0, 1]}}, "got labels of 2"),
         ({"labels": torch.tensor([0, 10])}, r"in 0\.\.9; got 0 to 10"),
         ({"x0": torch.full((2, 64), torch.nan)}, "NaN"),
         ({"x0": torch.zeros(2, 63)}, r"shape \(N, 64\)"),
