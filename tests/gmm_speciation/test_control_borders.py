@@ -85,21 +85,22 @@ def test_where_hardly_a_path_is_led_astray_intervals_hold_the_cross_entropy():
 
 
 @pytest.mark.parametrize("strength", [0.5, 1.0])
-def test_single_precision_does_not_throw_states_out(strength, key):
+def test_single_precision_does_not_throw_states_out(strength):
     """`D - strength e^l (D_c - D)`: at log-odds of 16 the difference is all rounding."""
     means = np.array([[3.0, 1.0, 0.7], [-3.0, 0.3, 1.1], [0.0, 4.0, -1.0]])
-    times = np.asarray(CLOCK.time(np.linspace(-5, 5, 40)))
-    found = {}
-    for dtype in (np.float32, np.float64):
-        law = gs.GaussianMixture.isotropic(means.astype(dtype), dtype(0.5))
-        kind = DynamicNegative(0, strength, ExactPosterior(law, 0))
-        kind = Interval(kind, 0.0, 0.5) if strength == 1 else kind
-        found[dtype] = control.remove_class(law, CLOCK, times, kind, 0, key=key, num_samples=1000)
-    assert found[np.float32].states.dtype == np.float32
-    for one in found.values():
-        assert np.abs(np.asarray(one.states)).max() < 9
-    single, double = (float(one.distance) for one in found.values())
-    assert single == pytest.approx(double, rel=0.5)
+    times = np.asarray(CLOCK.time(np.linspace(-5, 5, 60)))
+    found = []
+    for double in (False, True):
+        with jax.enable_x64(double):
+            law = gs.GaussianMixture.isotropic(means, 0.5)
+            kind = DynamicNegative(0, strength, ExactPosterior(law, 0))
+            kind = Interval(kind, 0.0, 0.5) if strength == 1 else kind
+            key = jax.random.key(0)
+            one = control.remove_class(law, CLOCK, times, kind, 0, key=key, num_samples=2000)
+            assert one.states.dtype == (np.float64 if double else np.float32)
+            assert np.abs(np.asarray(one.states)).max() < 9
+            found.append(float(one.distance))
+    assert found[0] == pytest.approx(found[1], rel=0.5)
 
 
 def test_what_is_removed_without_exception_has_an_interval(key):
