@@ -1,7 +1,8 @@
 """Cells in a child process with a time-out and a memory cap; its end is a row, not ours.
 
 The time-out counts processor time, which other work on the machine does not lengthen; a child that waits
-without computing is stopped after `_PATIENCE` times as long. Each thread that runs cells keeps one child,
+without computing is stopped after `_PATIENCE` times as long, and one that gets a twentieth of a processor
+does not wait. Each thread that runs cells keeps one child,
 started when first needed and again after it was ended, or once it has grown by a quarter of the
 memory cap: compiled programs pile up (some 4 MiB a cell), and the cap is for the cell's own. A child ends
 by itself when its stdin closes or its parent is gone, so none outlives the sweep.
@@ -27,7 +28,10 @@ PER = 256  # samples
 _POLL = 0.1  # seconds between looks at the memory
 _START = 300.0  # processor seconds that a child may take to load its libraries
 _GROWTH = 0.25  # of the memory cap, between two cells
-_PATIENCE = 5.0  # elapsed time over processor time at which a child counts as stuck
+_PATIENCE = (
+    5.0  # elapsed time over the limit at which a child that does not compute counts as stuck
+)
+_SHORT = 20.0  # elapsed time over processor time of one that does, on a busy machine
 
 
 class Limits(NamedTuple):
@@ -39,6 +43,11 @@ class Limits(NamedTuple):
     def at(self, num_samples: int) -> "Limits":
         """Of a cell with so many samples."""
         return self._replace(seconds=self.seconds * max(1.0, num_samples / PER))
+
+
+def counted(elapsed: float, computed: float) -> float:
+    """Seconds of a child that count against its limit, of those that went by and that it computed."""
+    return max(computed, (elapsed - _SHORT * computed) / _PATIENCE)
 
 
 class _Child:
@@ -71,8 +80,8 @@ class _Child:
 
     def _answer(self, limits: Limits) -> dict[str, Any]:
         """The next line, or what stopped it: raises `_StoppedError`."""
-        start, (before, _) = time.monotonic(), self.usage()
-        spent = 0.0
+        looked, (before, _) = time.monotonic(), self.usage()
+        elapsed = spent = 0.0
         with selectors.DefaultSelector() as selector:
             selector.register(self.answers, selectors.EVENT_READ)
             while b"\n" not in self._pending:
@@ -84,8 +93,16 @@ class _Child:
                     self._pending += chunk
                 seconds, used = self.usage()
                 spent = max(spent, seconds - before)
-                if max(spent, (time.monotonic() - start) / _PATIENCE) > limits.seconds:
-                    raise _StoppedError("time-out", f"stopped after {limits.seconds:g} s", spent)
+                now = time.monotonic()
+                elapsed += min(
+                    now - looked, 10 * _POLL
+                )  # a sweep that is stopped itself looks at nothing
+                looked = now
+                if counted(elapsed, spent) > limits.seconds:
+                    words = f"stopped after {limits.seconds:g} s"
+                    if spent <= limits.seconds:
+                        words = f"stopped: in {elapsed:.0f} s it computed for {spent:.0f}"
+                    raise _StoppedError("time-out", words, spent)
                 if used > limits.mib:
                     raise _StoppedError(
                         "memory", f"stopped at {used:.0f} MiB, the cap is {limits.mib:g}", spent

@@ -153,10 +153,13 @@ def posterior_divergence(
     """
     shares = posterior.mean(0, dtype=float)
     log_ratio = _log_ratio(shares, prior)
-    # Chance moves soft posteriors less: their divergence is half of the sum of variance over prior. That of a
-    # class of few expected images is the largest: they may not have come.
+    # Chance moves soft posteriors less: their divergence is half of the sum of variance over prior. Where
+    # few images of a class are expected, and may not have come, it is what posteriors as sure as these have.
     spread = np.divide(np.var(posterior, 0), prior, out=np.zeros_like(prior), where=prior > 0)
-    spread = np.where(len(posterior) * prior < _FEW, np.where(prior > 0, 1 - prior, 0.0), spread)
+    by_chance = float(prior @ prior)
+    sure = (float((posterior**2).sum(1).mean()) - by_chance) / max(1 - by_chance, 1e-300)
+    few = (len(posterior) * prior < _FEW) & (prior > 0)
+    spread = np.where(few, np.maximum(spread, sure * (1 - prior)), spread)
     softness = min(float(spread.sum()) / max(int(np.count_nonzero(prior)) - 1, 1), 1.0)
     return _beyond_chance(
         shares, len(posterior), prior, float(np.var(posterior @ log_ratio)), softness

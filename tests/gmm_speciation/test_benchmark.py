@@ -147,6 +147,13 @@ def test_a_sweep_goes_on_where_it_stopped_and_every_end_is_a_row(own):
     }
 
 
+def test_time_that_others_take_is_not_of_the_limit():
+    """A machine so busy that a run gets a tenth of a processor, and one that waits for nothing."""
+    assert isolation.counted(elapsed=1200.0, computed=93.0) == 93.0
+    assert isolation.counted(elapsed=250.0, computed=240.5) == 240.5
+    assert isolation.counted(elapsed=1300.0, computed=2.0) > 240
+
+
 def test_what_ran_out_of_time_is_not_started_with_more_samples(own):
     """The row says why; fewer samples, and other estimators, are tried."""
     from gmm_speciation.benchmark.sweep import _Beyond

@@ -220,7 +220,7 @@ SILENT = {  # what broadcasts, is left out, converted or computed with: without 
         r"`purity` must lie in \(0, 1\]",
     ),
     "rho": (lambda m, x: karras_times(gs.OrnsteinUhlenbeck(), 4, rho=0), "rho > 0"),
-    "no class": (lambda m, x: without_class(m, 0.5), "one of at least two classes"),
+    "no class": (lambda m, x: without_class(m, 0.5), "must be a class, 0 to 1"),
     "range": (
         lambda m, x: gs.speciation.cloning_point(m, log_snr_range=(3.0, -3.0)),
         "low < high; got",
