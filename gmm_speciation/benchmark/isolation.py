@@ -2,10 +2,10 @@
 
 The time-out counts processor time, which other work on the machine does not lengthen; a child that waits
 without computing is stopped after `_PATIENCE` times as long, and one that gets a twentieth of a processor
-does not wait. Each thread that runs cells keeps one child,
-started when first needed and again after it was ended, or once it has grown by a quarter of the
-memory cap: compiled programs pile up (some 4 MiB a cell), and the cap is for the cell's own. A child ends
-by itself when its stdin closes or its parent is gone, so none outlives the sweep.
+does not wait. Each thread that runs cells keeps one child, started when first needed and again after it was
+ended, or once it has grown by a quarter of the memory cap: compiled programs pile up (some 4 MiB a cell), and
+the cap is for the cell's own. A child ends by itself when its stdin closes or its parent is gone, so none
+outlives the sweep.
 """
 
 import json
@@ -28,9 +28,7 @@ PER = 256  # samples
 _POLL = 0.1  # seconds between looks at the memory
 _START = 300.0  # processor seconds that a child may take to load its libraries
 _GROWTH = 0.25  # of the memory cap, between two cells
-_PATIENCE = (
-    5.0  # elapsed time over the limit at which a child that does not compute counts as stuck
-)
+_PATIENCE = 5.0  # elapsed time over the limit at which a child that does not compute is stuck
 _SHORT = 20.0  # elapsed time over processor time of one that does, on a busy machine
 
 
@@ -94,10 +92,8 @@ class _Child:
                 seconds, used = self.usage()
                 spent = max(spent, seconds - before)
                 now = time.monotonic()
-                elapsed += min(
-                    now - looked, 10 * _POLL
-                )  # a sweep that is stopped itself looks at nothing
-                looked = now
+                # A sweep that is stopped itself looks at nothing for a while.
+                elapsed, looked = elapsed + min(now - looked, 10 * _POLL), now
                 if counted(elapsed, spent) > limits.seconds:
                     words = f"stopped after {limits.seconds:g} s"
                     if spent <= limits.seconds:

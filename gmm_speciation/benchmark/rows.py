@@ -38,10 +38,11 @@ def read_rows(
             try:
                 row = parse_json(line, path.name)
                 cell = cell_of(row)
-                if row["status"] and counts(row):
-                    found[cell] = row
+                hash(cell), row["status"]
             except (ValueError, KeyError, TypeError):
                 continue  # cut off or damaged: its cell runs again
+            if counts(row):
+                found[cell] = row
     return list(found.values())
 
 

@@ -61,7 +61,10 @@ class GivenSamples(Problem):
         clean: bool,
         seed: int,
     ):
-        self.log_snr, self.prior = log_snr, prior
+        self.log_snr, self.prior = log_snr, prior.copy()
+        labels = labels.view()
+        for shared in (self.prior, labels):  # by all levels
+            shared.setflags(write=False)
         self.num_samples, self.dim = x.shape[-2:]
         self.prior_entropy = entropy_of_prior(prior)
         self.evaluations = 0

@@ -48,10 +48,8 @@ def guided_classes(
         ValueError: If s is not positive and increasing, or there are fewer than 2 classes or paths.
     """
     grid = as_rising(s, "s")
-    num_classes, scale = (
-        as_count(num_classes, "num_classes", 2),
-        float(as_values(number(scale), "scale")),
-    )
+    num_classes = as_count(num_classes, "num_classes", 2)
+    scale = float(as_values(number(scale), "scale"))
     num_samples = as_count(num_samples, "num_samples", 2)
     steps_between = as_count(steps_between, "steps_between")
     lead = np.linspace(0, grid[0], 10 * steps_between + 1)[1:-1:10]

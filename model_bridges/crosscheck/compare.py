@@ -29,6 +29,7 @@ from gmm_speciation.estimate import Estimate
 from gmm_speciation.mixtures import GaussianMixture
 from gmm_speciation.partitions import Partition
 from gmm_speciation.progress import Parts, Progress, listening
+from gmm_speciation.shares import with_unseen
 from gmm_speciation.speciation import SpeciationPoint
 from model_bridges.crosscheck.checks import verdicts
 from model_bridges.crosscheck.criteria import both_sides, distribution_points, errors_of_fit
@@ -146,8 +147,10 @@ def compare(
         coarse, fine = nested
         below, above = variables[fine], variables[coarse]
         conditional = {
-            f"{fine} given {coarse}, model": _difference(below.tracked, above.tracked),
-            f"{fine} given {coarse}, theory": _difference(below.theory, above.theory),
+            f"{fine} given {coarse}, model": _difference(
+                below.tracked, above.tracked, record.num_images
+            ),
+            f"{fine} given {coarse}, theory": _difference(below.theory, above.theory, num_samples),
         }
     main = variables[class_name]
     if fit is not None and fit.refits is not None:
@@ -228,7 +231,7 @@ def _variable(
     )
 
 
-def _difference(fine: EntropyCurve, coarse: EntropyCurve) -> EntropyCurve:
+def _difference(fine: EntropyCurve, coarse: EntropyCurve, num_draws: int) -> EntropyCurve:
     """`H(fine | coarse, X) = H(fine | X) - H(coarse | X)`, paired batch by batch where both have them."""
     prior = fine.prior_entropy - coarse.prior_entropy
     one, other = fine.batches, coarse.batches
@@ -236,5 +239,6 @@ def _difference(fine: EntropyCurve, coarse: EntropyCurve) -> EntropyCurve:
         entropy, rate = fine.entropy - coarse.entropy, fine.rate - coarse.rate
         return EntropyCurve(fine.log_snr, entropy, rate, prior, fine.method)
     batches = Batches(one.entropy - other.entropy, one.rate - other.rate)
-    entropy, rate = (Estimate.from_samples(part) for part in (batches.entropy, batches.rate))
-    return EntropyCurve(fine.log_snr, entropy, rate, prior, fine.method, batches)
+    own = (Estimate.from_samples(part) for part in (batches.entropy, batches.rate))
+    estimates = with_unseen(*own, num_draws)
+    return EntropyCurve(fine.log_snr, *estimates, prior, fine.method, batches)

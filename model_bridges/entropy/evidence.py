@@ -53,9 +53,7 @@ class Evidence:
     # Nats by which the step of the levels may displace H, and the integral of each form.
     step: Float[np.ndarray, " L"] | float = 0.0
     integral_steps: dict[str, float] = field(default_factory=dict)
-    beyond: Estimate | None = (
-        None  # `(1,)`, nats left out beyond the model's noisiest level, where measured
-    )
+    beyond: Estimate | None = None  # `(1,)`, nats left out beyond the noisiest level, if measured
     start: float | None = None  # level at which the posterior is the prior; None: the noisiest one
 
 

@@ -1,5 +1,6 @@
 """The benchmark's runner, which survives what it runs, and its commands."""
 
+import re
 import subprocess
 import sys
 
@@ -78,6 +79,10 @@ class Dies(Half):
         import os
         os._exit(7)
 
+class Sleeps(Half):
+    def curve(self, problem):
+        time.sleep(600)
+
 class Raises(Half):
     def curve(self, problem):
         raise ValueError("two\\nlines")
@@ -152,6 +157,16 @@ def test_time_that_others_take_is_not_of_the_limit():
     assert isolation.counted(elapsed=1200.0, computed=93.0) == 93.0
     assert isolation.counted(elapsed=250.0, computed=240.5) == 240.5
     assert isolation.counted(elapsed=1300.0, computed=2.0) > 240
+
+
+def test_what_waits_for_nothing_is_stopped_and_says_how_little_it_computed(own, monkeypatch):
+    monkeypatch.setattr(isolation, "_PATIENCE", 0.05)
+    monkeypatch.setattr(isolation, "_SHORT", 1.0)
+    wanted = cells(["mine:small"], ["mine:Sleeps"], [16], [0])
+    (row,) = sweep(wanted, own / "out", limits=Limits(seconds=20.0), jobs=1)
+    assert row["status"] == "time-out"
+    assert re.fullmatch(r"stopped: in \d+ s it computed for \d", row["message"])
+    assert row["seconds"] < 20
 
 
 def test_what_ran_out_of_time_is_not_started_with_more_samples(own):

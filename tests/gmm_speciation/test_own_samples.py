@@ -10,7 +10,8 @@ from scipy.integrate import quad
 from scipy.stats import norm
 
 import gmm_speciation as gs
-from gmm_speciation.estimators import Access, own_samples
+from gmm_speciation.estimate import Estimate
+from gmm_speciation.estimators import Access, LevelEstimator, own_samples
 from gmm_speciation.estimators.registry import ESTIMATORS
 
 MEAN, SPREAD, SIGMAS = 1.5, 0.6, (0.5, 1.5, 4.0)
@@ -283,3 +284,29 @@ def test_a_missing_extra_is_one_line(module, method, options):
         f"`method={method!r}` needs {module}, which is not installed; install the extra: "
         "pip install 'gmm-speciation[benchmark]'"
     ]
+
+
+class _Sorts(LevelEstimator):
+    """Writes into what all levels share."""
+
+    title, reference = "sorted", "none"
+    what = "labels"
+
+    def level(self, x, labels, prior, rng):
+        {"labels": labels, "prior": prior}[self.what].sort()
+        return Estimate.exact(0.3)
+
+
+class _SortsPrior(_Sorts):
+    what = "prior"
+
+
+@pytest.mark.parametrize("name", ["_Sorts", "_SortsPrior"])
+def test_what_all_levels_share_is_read_only_and_the_callers_arrays_are_theirs(name):
+    rng = np.random.default_rng(0)
+    labels, prior = np.arange(100) % 2, np.array([0.5, 0.5])
+    x = rng.normal(size=(2, 100, 1)) + labels[:, None]
+    words = {"log_snr": [1.0, 0.0], "prior": prior, "method": f"{__name__}:{name}"}
+    with pytest.raises(ValueError, match="read-only"):
+        gs.estimate_class_entropy(x, np.tile(labels, (2, 1)), **words)
+    prior.sort()  # and may be written to

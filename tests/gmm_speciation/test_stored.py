@@ -122,6 +122,12 @@ def test_a_damaged_line_of_a_sweep_is_dropped_and_the_file_goes_on(tmp_path):
     found = read_rows(tmp_path, lambda row: row["status"] != "")
     assert found == [json.loads(json.dumps(row)) for row in (rows[0], rows[2])]
 
+    def unknown(row):
+        raise ValueError("its task is gone")
+
+    with pytest.raises(ValueError, match="its task is gone"):  # no damage of the file
+        read_rows(tmp_path, unknown)
+
 
 def _with(header, line, **changes):
     names, values = header.split(","), line.split(",")

@@ -11,10 +11,12 @@ import torch
 
 import gmm_speciation as gs
 import model_bridges as mb
-from gmm_speciation.curves import EntropyCurve
+from gmm_speciation.curves import Batches, EntropyCurve
+from gmm_speciation.estimate import Estimate
 from gmm_speciation.reporting.stored import load_curve
 from gmm_speciation.reporting.trust import TrustWarning
 from model_bridges.crosscheck import plotting
+from model_bridges.crosscheck.compare import _difference
 from model_bridges.crosscheck.report import crosscheck_record, crosscheck_report
 from model_bridges.crosscheck.study import crosscheck
 from model_bridges.entropy.windows import place
@@ -263,3 +265,29 @@ def test_a_crosscheck_prints_its_points_and_verdicts(result):
     assert f"checks: {sum(v == 'yes' for v in verdicts)} yes" in text
     assert repr(result.pairs) in text
     assert repr(result.tree) in text
+
+
+def test_what_is_certain_in_every_batch_is_not_known_beyond_its_draws():
+    """The entropy of the fine given the coarse, at the clean end of levels where no draw was uncertain."""
+    levels, number = np.array([2.0, 0.0, -2.0]), 100
+    rng = np.random.default_rng(0)
+    curves = []
+    for total in (1.5, 0.5):
+        batches = np.abs(total / 2 + 0.05 * rng.normal(size=(16, 3))) * [0, 1, 2]
+        estimate = Estimate.from_samples(batches)
+        curves.append(
+            EntropyCurve(levels, estimate, estimate, total, "own", Batches(batches, batches))
+        )
+    found = _difference(*curves, number)
+    np.testing.assert_allclose(found.entropy.stderr[0], 0)  # no spread says no draw at all
+    rare = [dataclasses.replace(one, batches=Batches(*2 * [_rare(one)])) for one in curves]
+    found = _difference(*rare, number)
+    assert found.entropy.stderr[0] >= 2 * np.log(2) / number
+    assert found.entropy.stderr[1] < 2 * np.log(2) / number
+
+
+def _rare(curve):
+    """Its batches, with an uncertain draw in one of them at the clean end."""
+    values = np.array(curve.batches.entropy)
+    values[0, 0] = 0.01 * curve.prior_entropy
+    return values
