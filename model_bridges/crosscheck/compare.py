@@ -239,6 +239,6 @@ def _difference(fine: EntropyCurve, coarse: EntropyCurve, num_draws: int) -> Ent
         entropy, rate = fine.entropy - coarse.entropy, fine.rate - coarse.rate
         return EntropyCurve(fine.log_snr, entropy, rate, prior, fine.method)
     batches = Batches(one.entropy - other.entropy, one.rate - other.rate)
-    own = (Estimate.from_samples(part) for part in (batches.entropy, batches.rate))
-    estimates = with_unseen(*own, num_draws)
+    entropy, rate = (Estimate.from_samples(part) for part in (batches.entropy, batches.rate))
+    estimates = with_unseen(entropy, rate, num_draws)
     return EntropyCurve(fine.log_snr, *estimates, prior, fine.method, batches)
