@@ -109,13 +109,26 @@ def with_unseen(
     of rates per unit log-SNR `log n` times as much, which is `rate / H` where two classes of one covariance
     leave `H = 1 / n`, or the part that is missing of the entropy.
     """
-    missing, mean = np.where(_few(entropy), 2 * nats / num_draws, 0.0), np.asarray(entropy.value)
+    missing, mean = _missing(entropy, num_draws, nats), np.asarray(entropy.value)
     part = np.divide(missing, mean, out=np.zeros_like(missing), where=mean > 0)
     slope = np.maximum(part * np.abs(rate.value), missing * np.log(num_draws))
     return (
-        Estimate(entropy.value, np.hypot(entropy.stderr, missing), entropy.dof),
+        entropy_with_unseen(entropy, num_draws, nats),
         Estimate(rate.value, np.hypot(rate.stderr, np.where(_few(rate), slope, 0.0)), rate.dof),
     )
+
+
+def entropy_with_unseen(
+    entropy: Estimate, num_draws: float | int, nats: float = math.log(2)
+) -> Estimate:
+    """`with_unseen` of entropies, or cross-entropies, that have no rate."""
+    missing = _missing(entropy, num_draws, nats)
+    return Estimate(entropy.value, np.hypot(entropy.stderr, missing), entropy.dof)
+
+
+def _missing(entropy: Estimate, num_draws: float | int, nats: float) -> Float[np.ndarray, "*T"]:
+    """What two draws that did not come add to a mean that few carry, nats."""
+    return np.where(_few(entropy), 2 * nats / num_draws, 0.0)
 
 
 def _few(mean: Estimate) -> Bool[np.ndarray, "*T"]:

@@ -36,7 +36,7 @@ from gmm_speciation.estimators.crossfit import CrossFitted
 from gmm_speciation.estimators.neighbours import entropy_of_prior, rounding_step
 from gmm_speciation.estimators.registry import ESTIMATORS, own_estimator
 from gmm_speciation.lookup import pick
-from gmm_speciation.shares import with_unseen
+from gmm_speciation.shares import entropy_with_unseen, with_unseen
 
 _FALSE_ALARM = 1e-9  # of the test that states are noisy, for all coordinates together
 _BY_CHANCE = 1e-6  # of the test that shares are those of the probabilities
@@ -185,7 +185,7 @@ def estimate_class_entropy(
     claimed = outcome.has_interval or estimator.kind is not Kind.ESTIMATE
     entropy = _or_unknown(outcome.entropy, claimed)
     if len(levels) == 1:
-        return with_unseen(entropy, entropy, problem.num_samples)[0][0]
+        return entropy_with_unseen(entropy, problem.num_samples)[0]
     rate = _slope(entropy, levels) if outcome.rate is None else _or_unknown(outcome.rate, claimed)
     entropy, rate = with_unseen(entropy, rate, problem.num_samples)
     kind = "" if estimator.kind is Kind.ESTIMATE else f", {estimator.kind}"

@@ -21,6 +21,11 @@ States = Float[Any, " n *event"]  # of JAX, of torch
 Denoise = Callable[[Any], Any]  # a label's posterior mean at x
 
 
+def plain_label(label: Label) -> Label:
+    """An integer of numpy as Python's: a static field takes no arrays."""
+    return label.item() if isinstance(label, np.generic) else label
+
+
 class AbstractGuidance(abc.ABC):
     """Interface of a guidance kind; for classes of one's own that are no pytrees."""
 
@@ -71,7 +76,7 @@ class Guidance(AbstractGuidance, eqx.Module):
 class Unguided(Guidance):
     """The law as it is: of one class, or of the whole mixture for `label=None`."""
 
-    label: Label = eqx.field(static=True, default=None)
+    label: Label = eqx.field(static=True, converter=plain_label, default=None)
 
     @property
     def base_label(self) -> Label:

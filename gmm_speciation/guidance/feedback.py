@@ -9,7 +9,15 @@ from jaxtyping import PyTree
 
 from gmm_speciation.arrays import Level, like, scales, weights, zeros
 from gmm_speciation.checks import require
-from gmm_speciation.guidance.base import Denoise, Guidance, Label, Parameter, States, number
+from gmm_speciation.guidance.base import (
+    Denoise,
+    Guidance,
+    Label,
+    Parameter,
+    States,
+    number,
+    plain_label,
+)
 from gmm_speciation.guidance.formulae import (
     classifier_free,
     feedback_floor,
@@ -53,7 +61,7 @@ class Feedback(Guidance):
         ValueError: If a parameter is out of its range, or the posterior is that of another class.
     """
 
-    label: Label = eqx.field(static=True)
+    label: Label = eqx.field(static=True, converter=plain_label)
     purity: Parameter = eqx.field(converter=number)
     posterior: PosteriorSource
     max_scale: Parameter = eqx.field(converter=number, default=1e3)

@@ -22,6 +22,7 @@ from gmm_speciation.guidance.base import (
     States,
     number,
     parameter,
+    plain_label,
 )
 from gmm_speciation.guidance.formulae import away_from, classifier_free, negative_bounds
 from gmm_speciation.guidance.posteriors import PosteriorSource, TrackedRatio, check_source
@@ -39,9 +40,9 @@ def _prompted(denoise: Denoise, prompt: Label, scale: Scale) -> States:
 class NegativePrompt(Guidance):
     """`D - strength (D_c - D)` with one strength at all levels: what is commonly used."""
 
-    label: Label = eqx.field(static=True)
+    label: Label = eqx.field(static=True, converter=plain_label)
     strength: Scale = eqx.field(converter=parameter)
-    prompt: Label = eqx.field(static=True, default=None)
+    prompt: Label = eqx.field(static=True, converter=plain_label, default=None)
     scale: Scale = eqx.field(converter=parameter, default=1.0)
 
     @property
@@ -94,10 +95,10 @@ class DynamicNegative(Guidance):
         ValueError: If the posterior is that of another class.
     """
 
-    label: Label = eqx.field(static=True)
+    label: Label = eqx.field(static=True, converter=plain_label)
     strength: Scale = eqx.field(converter=parameter)
     posterior: PosteriorSource
-    prompt: Label = eqx.field(static=True, default=None)
+    prompt: Label = eqx.field(static=True, converter=plain_label, default=None)
     scale: Scale = eqx.field(converter=parameter, default=1.0)
     max_log_odds: Parameter = eqx.field(converter=number, default=20.0)
     remembers = True
@@ -183,13 +184,13 @@ class SafeLatent(Guidance):
     coordinate by coordinate, so it depends on the axes the states are given in.
     """
 
-    label: Label = eqx.field(static=True)
+    label: Label = eqx.field(static=True, converter=plain_label)
     strength: Parameter = eqx.field(converter=number)
     threshold: Parameter = eqx.field(converter=number, default=0.01)
     momentum_scale: Parameter = eqx.field(converter=number, default=0.3)
     momentum_decay: Parameter = eqx.field(converter=number, default=0.4)
     warmup: int = eqx.field(static=True, default=0)
-    prompt: Label = eqx.field(static=True, default=None)
+    prompt: Label = eqx.field(static=True, converter=plain_label, default=None)
     scale: Scale = eqx.field(converter=parameter, default=1.0)
     remembers = True
 

@@ -5,7 +5,15 @@ import numpy as np
 from jaxtyping import PyTree
 
 from gmm_speciation.arrays import Level, per_state
-from gmm_speciation.guidance.base import Denoise, Guidance, Label, Scale, States, parameter
+from gmm_speciation.guidance.base import (
+    Denoise,
+    Guidance,
+    Label,
+    Scale,
+    States,
+    parameter,
+    plain_label,
+)
 from gmm_speciation.guidance.formulae import classifier_free
 
 
@@ -16,9 +24,9 @@ class ClassifierFree(Guidance):
     class: what a negative prompt in the unconditional slot does. `scale` is a number, or one a state.
     """
 
-    label: Label = eqx.field(static=True)
+    label: Label = eqx.field(static=True, converter=plain_label)
     scale: Scale = eqx.field(converter=parameter)
-    reference: Label = eqx.field(static=True, default=None)
+    reference: Label = eqx.field(static=True, converter=plain_label, default=None)
 
     @property
     def base_label(self) -> Label:

@@ -20,7 +20,7 @@ from jaxtyping import Array, Float, PyTree
 
 from gmm_speciation.arrays import Level, either, like, namespace, scales, softmaxes, wide, zeros
 from gmm_speciation.checks import check_label, is_concrete, require
-from gmm_speciation.guidance.base import Denoise, Label, Parameter, States, number
+from gmm_speciation.guidance.base import Denoise, Label, Parameter, States, number, plain_label
 from gmm_speciation.guidance.formulae import accumulated_precision
 from gmm_speciation.inference import log_class_posterior
 from gmm_speciation.mixtures import GaussianMixture
@@ -78,7 +78,7 @@ class ExactPosterior(PosteriorSource):
     """
 
     mixture: GaussianMixture
-    label: int = eqx.field(static=True)
+    label: int = eqx.field(static=True, converter=plain_label)
     partition: Partition | None = eqx.field(
         default=None, converter=lambda given: None if given is None else wrapped(given)
     )
@@ -148,7 +148,7 @@ class TrackedClasses(PosteriorSource):
         ValueError: If `log_prior` is not a vector, or, where it is known, its exponentials do not sum to 1.
     """
 
-    label: Label = eqx.field(static=True)
+    label: Label = eqx.field(static=True, converter=plain_label)
     log_prior: Float[Any, " C"]
 
     def __check_init__(self):
@@ -258,7 +258,7 @@ class TrackedRatio(PosteriorSource):
     `max_posterior`.
     """
 
-    label: Label = eqx.field(static=True)
+    label: Label = eqx.field(static=True, converter=plain_label)
     prior: Parameter = eqx.field(converter=number)
     temperature: Parameter = eqx.field(converter=number, default=1.0)
     offset: Parameter = eqx.field(converter=number, default=0.0)

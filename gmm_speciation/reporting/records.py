@@ -2,8 +2,8 @@
 
 An `Estimate` keeps its standard error, its degrees of freedom and, for the reader, its 95 % interval.
 JSON has no infinity and no NaN: they are written as "inf", "-inf" and null. What is written keeps the rules
-of `reading`, so that it can be read back: whole numbers fit 64 bits, keys are different, and half a surrogate
-pair, as in the name of a file, is written out.
+of `reading`, so that it can be read back: a whole number beyond 64 bits, as a dimension may be, is its digits
+in quotes, keys are different, and half a surrogate pair, as in the name of a file, is written out.
 """
 
 import dataclasses
@@ -80,7 +80,8 @@ def to_json(obj: Any) -> Any:
     """Plain JSON data of a result.
 
     An `Estimate` gives value, stderr, dof and its 95 % interval, a `Share` its trials besides; a dataclass
-    or module its fields and type; an array nested lists; infinity the string "inf" or "-inf"; NaN null.
+    or module its fields and type; an array nested lists; infinity the string "inf" or "-inf"; NaN null;
+    a whole number beyond 64 bits the string of its digits.
 
     Raises:
         ValueError: If something in it has no such form.
@@ -90,11 +91,7 @@ def to_json(obj: Any) -> Any:
     if isinstance(obj, str):
         return obj.encode("utf-8", "backslashreplace").decode("utf-8")
     if isinstance(obj, int):
-        if not -(2**63) <= obj < 2**64:
-            raise ValueError(
-                f"A whole number of a result must fit 64 bits; got one of {obj.bit_length()} bits."
-            )
-        return obj
+        return obj if -(2**63) <= obj < 2**64 else str(obj)
     if isinstance(obj, float):
         return None if math.isnan(obj) else (obj if math.isfinite(obj) else str(obj))
     if isinstance(obj, Estimate):

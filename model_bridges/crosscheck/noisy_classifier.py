@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from gmm_speciation.estimate import Estimate
 from gmm_speciation.progress import Parts, Progress, listening
+from gmm_speciation.shares import entropy_with_unseen
 
 WIDTH, DROPOUT = 256, 0.3
 BATCH = 512  # noised images a step
@@ -125,4 +126,4 @@ def noisy_cross_entropy(
             noise = torch.randn(images.shape, generator=generator, dtype=images.dtype)
             log_q = log_posterior(images + float(sigma) * noise, float(sigma))
             losses[i] -= log_q[rows, labels] / NUM_DRAWS
-    return Estimate.from_samples(losses, axis=1)
+    return entropy_with_unseen(Estimate.from_samples(losses, axis=1), len(labels))

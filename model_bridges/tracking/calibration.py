@@ -17,7 +17,7 @@ from jaxtyping import Float, Int
 
 from gmm_speciation.checks import as_count
 from gmm_speciation.estimate import Estimate
-from gmm_speciation.shares import Share
+from gmm_speciation.shares import Share, entropy_with_unseen
 from model_bridges.tracking.readouts import chain_entropy, label_cross_entropy
 from model_bridges.tracking.tracked import Chain, PartitionLike, TrackedPosterior
 
@@ -32,7 +32,7 @@ def cross_entropy(record: TrackedPosterior, partition: PartitionLike = None) -> 
     samples = record.extrapolate(
         lambda chain: label_cross_entropy(chain.log_posterior, chosen, labels)
     )
-    return record.estimate(samples)
+    return entropy_with_unseen(record.estimate(samples), record.num_images)
 
 
 def calibration_error(

@@ -1,5 +1,6 @@
 """Control at its borders: counts in few trials, point masses, far from 0, what is no number of draws."""
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -13,7 +14,12 @@ from gmm_speciation.guidance import (
     ClassifierFree,
     DynamicNegative,
     ExactPosterior,
+    Feedback,
     Interval,
+    NegativePrompt,
+    SafeLatent,
+    TrackedClasses,
+    TrackedRatio,
     Unguided,
     guided_classes,
 )
@@ -276,3 +282,25 @@ def test_of_nothing_that_is_left_there_is_no_balance(key):
     assert found.removed_share.value == 1
     assert np.isnan(found.shares.value).all()
     assert np.isnan(found.balance)
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_label_of_a_numpy_array_is_a_label(unchecked):
+    """As of a loop over `np.arange(2)`: every kind and source, the same program as with Python's numbers."""
+
+    def kinds(label, other):
+        exact, classes = ExactPosterior(PAIR, label), TrackedClasses(label, PAIR.log_weights)
+        return [
+            Unguided(label),
+            ClassifierFree(label, 3.0, other),
+            NegativePrompt(label, 1.0, other),
+            SafeLatent(label, 2.0, prompt=other),
+            DynamicNegative(label, 0.5, exact, other),
+            DynamicNegative(label, 0.5, classes, other),
+            DynamicNegative(label, 0.5, TrackedRatio(label, 0.1), other),
+            Feedback(label, 0.9, exact, 50.0, 2.0, 0.6, 0.9),
+        ]
+
+    for found, expected in zip(kinds(*np.arange(2)), kinds(0, 1), strict=True):
+        assert jax.tree.structure(found) == jax.tree.structure(expected)
+        assert eqx.tree_equal(found, expected)

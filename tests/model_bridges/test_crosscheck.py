@@ -8,6 +8,7 @@ import jax
 import numpy as np
 import pytest
 import torch
+from scipy.special import log_expit
 
 import gmm_speciation as gs
 import model_bridges as mb
@@ -17,6 +18,7 @@ from gmm_speciation.reporting.stored import load_curve
 from gmm_speciation.reporting.trust import TrustWarning
 from model_bridges.crosscheck import plotting
 from model_bridges.crosscheck.compare import _difference
+from model_bridges.crosscheck.noisy_classifier import noisy_cross_entropy
 from model_bridges.crosscheck.report import crosscheck_record, crosscheck_report
 from model_bridges.crosscheck.study import crosscheck
 from model_bridges.entropy.windows import place
@@ -291,3 +293,25 @@ def _rare(curve):
     values = np.array(curve.batches.entropy)
     values[0, 0] = 0.01 * curve.prior_entropy
     return values
+
+
+def test_a_cross_entropy_that_few_images_carry_has_its_interval():
+    """Of the exact posterior it is H: from three images' worth on the boundary to a three hundredth."""
+    sigmas, many = np.array([0.2, 0.25, 0.3, 0.35]), 200
+    scale = np.sqrt(0.01 + sigmas**2)[:, None]
+    x = 1 + scale * np.linspace(-12, 12, 4001)
+    density = np.exp(-(((x - 1) / scale) ** 2) / 2) / (scale * np.sqrt(2 * np.pi))
+    truth = np.trapezoid(density * np.logaddexp(0, -2 * x / scale**2), x)
+
+    def log_posterior(x, sigma):
+        log_odds = 2 * x[:, 0].numpy() / (0.01 + sigma**2)
+        return np.stack([log_expit(-log_odds), log_expit(log_odds)], 1)
+
+    hits = np.zeros(len(sigmas))
+    for seed in range(60):
+        rng = np.random.default_rng(seed)
+        labels = rng.integers(0, 2, many)
+        images = torch.from_numpy((2 * labels - 1)[:, None] + 0.1 * rng.normal(size=(many, 1)))
+        low, high = noisy_cross_entropy(log_posterior, images, labels, sigmas, seed=seed).interval()
+        hits += (low <= truth) & (truth <= high)
+    assert hits.min() >= 54, hits
