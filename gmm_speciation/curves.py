@@ -16,8 +16,8 @@ Between the points an exact curve is read by a quintic spline, which leaves 1e-6
 make it swing: the rate of a sampled one is read by a cubic spline, and its crossings by the cubic between two
 points that has their entropies and rates, 0.002 to 0.03 from the truth on levels one unit apart.
 Curves from sampling carry the means of R independent batches; peak, window and crossings get their
-standard errors from the delete-one jackknife over them. Where a sampled curve has no batches, these errors
-are NaN, not known.
+standard errors from a bootstrap over them (`bootstrap`): a maximum among noisy levels is no smooth function
+of them. Where a sampled curve has no batches, these errors are NaN, not known.
 """
 
 import warnings
@@ -32,6 +32,7 @@ from jaxtyping import Float
 from scipy.interpolate import BSpline, CubicHermiteSpline, make_interp_spline
 from scipy.optimize import brentq
 
+from gmm_speciation import bootstrap
 from gmm_speciation.checks import as_values, decreasing_grid
 from gmm_speciation.estimate import Estimate, RealArray, in_digits, known
 from gmm_speciation.maxima import (
@@ -225,46 +226,48 @@ class EntropyCurve(eqx.Module):
         found = self._maxima(self.log_snr, np.ones_like(self.log_snr))
         return tuple(Peak(*numbers) for numbers in reversed(found))
 
-    def window(self, mass: float = 0.8) -> Window:
+    def window(self, mass: float = 0.8, *, at_end: bool = False) -> Window:
         """Where the central share `mass` of the information is gained, of that which the grid holds.
 
         Warns where a tenth of it and more would be gained in one unit beyond the clean end, and where the
-        levels are too few to tell.
+        levels are too few to tell, unless the caller says that it may end with the levels (`at_end`).
 
         Raises:
             ValueError: If `mass` is not inside (0, 1), or the grid's noisy end lies inside the window.
         """
         mass = float(as_values(mass, "mass", "lie inside (0, 1)", lambda m: (m > 0) & (m < 1)))
-        beyond = float(self.rate.value[0] - 3 * self.rate.stderr[0])
-        if beyond > (self.prior_entropy - float(self.entropy.value[0])) / 10 > 0:
-            words = (
-                f"Much is decided beyond {in_digits(self.log_snr[0])} still, the grid's clean end"
-            )
-            warnings.warn(f"{words}; widen the grid.", stacklevel=2)
-        warn_of_few(np.asarray(self.rate.value, float), "window", ON_THE_FLANKS)
+
+        def levels(entropy):
+            return np.array([(1 - mass) / 2, (1 + mass) / 2]) * (self.prior_entropy - entropy[0])
 
         def ends(entropy, rate):
-            levels = np.array([(1 - mass) / 2, (1 + mass) / 2]) * (self.prior_entropy - entropy[0])
-            return tuple(self._crossing(entropy, rate, level) for level in levels)
+            return tuple(self._crossing(entropy, rate, level) for level in levels(entropy))
 
-        low, high = self._jackknifed(ends)
+        if not at_end:
+            beyond = float(self.rate.value[0] - 3 * self.rate.stderr[0])
+            if beyond > (self.prior_entropy - float(self.entropy.value[0])) / 10 > 0:
+                words = f"Much is decided beyond {in_digits(self.log_snr[0])} still, the grid's clean end"
+                warnings.warn(f"{words}; widen the grid.", stacklevel=3)
+            self._check_passed("window", *levels(np.asarray(self.entropy.value)))
+        low, high = self._resampled(ends)
         return Window(low, high, mass)
 
-    def crossing(self, entropy: float) -> Estimate:
+    def crossing(self, entropy: float, *, at_end: bool = False) -> Estimate:
         """Log-SNR at which H(C|X) has fallen to this entropy in nats; warns where the levels are too few.
 
         Raises:
-            ValueError: If it is no number, or the curve does not cross it on its grid.
+            ValueError: If it is no number, or the curve does not cross it on its grid; the nearer end where
+                the caller says that this may be (`at_end`).
         """
-        level = self.prior_entropy - float(
-            as_values(entropy, "entropy", "be a number", np.isfinite)
-        )
-        warn_of_few(np.asarray(self.rate.value, float), "crossing", ON_THE_FLANKS)
-        return self._jackknifed(lambda h, rate: (self._crossing(h, rate, level),))[0]
+        entropy = float(as_values(entropy, "entropy", "be a number", np.isfinite))
+        level = self.prior_entropy - entropy
+        if not at_end:
+            self._check_passed("crossing", level)
+        return self._resampled(lambda h, rate: (self._crossing(h, rate, level),))[0]
 
     def information_budget(self) -> tuple[Estimate, Estimate]:
         """`(integral of the rate, H at the noisy end - H at the clean end)`: two sides of one identity."""
-        return self._jackknifed(  # type: ignore[return-value]
+        return self._resampled(  # type: ignore[return-value]
             lambda h, rate: (-np.trapezoid(rate, self.log_snr), h[-1] - h[0])
         )
 
@@ -286,7 +289,7 @@ class EntropyCurve(eqx.Module):
             warnings.warn(
                 f"The rate is largest at an end of the levels, {in_digits(position[best])}, and may be "
                 "larger beyond; widen the grid.",
-                stacklevel=3,
+                stacklevel=5,
             )
         return max(read, key=lambda one: float(one[1].value))
 
@@ -336,21 +339,32 @@ class EntropyCurve(eqx.Module):
             share = abs(float(ends[1] - ends[0])) / gained if gained > 0 else np.nan
             return place, height, share, height - (0 if top.saddle is None else heights[top.saddle])
 
-        return self._jackknifed(statistic)
+        return self._resampled(statistic)
 
-    def _crossing(self, entropy: np.ndarray, rate: np.ndarray, level: float) -> float:
-        """Log-SNR at which the information gained, whose slope is the rate, passes `level`."""
-        gained = self.prior_entropy - entropy
-        x, slope = (np.asarray(part, float)[::-1] for part in (self.log_snr, rate))
-        # Sampling noise may bend a monotone function; its running maximum is the nearest we know.
-        y = np.maximum.accumulate(np.asarray(gained, float)[::-1])
-        if not y[0] <= level <= y[-1]:
+    def _gained(self, entropy: np.ndarray) -> np.ndarray:
+        """The information gained, noise first. Sampling noise may bend a monotone function; its running
+        maximum is the nearest we know."""
+        return np.maximum.accumulate(np.asarray(self.prior_entropy - entropy, float)[::-1])
+
+    def _check_passed(self, what: str, *levels: float) -> None:
+        self._check_whole()
+        warn_of_few(np.asarray(self.rate.value, float), what, ON_THE_FLANKS)
+        x, y = self.log_snr[::-1], self._gained(np.asarray(self.entropy.value))
+        missed = [level for level in levels if not y[0] <= level <= y[-1]]
+        if missed:
             raise ValueError(
                 f"The curve gains between {y[0]:.4g} and {y[-1]:.4g} nats on log-SNR "
-                f"[{x[0]:.4g}, {x[-1]:.4g}] and never passes {level:.4g}; widen the grid."
+                f"[{x[0]:.4g}, {x[-1]:.4g}] and never passes {missed[0]:.4g}; widen the grid."
             )
         if y[-1] == y[0]:
-            warnings.warn("The curve is flat; its crossing is arbitrary.", stacklevel=3)
+            warnings.warn("The curve is flat; its crossing is arbitrary.", stacklevel=5)
+
+    def _crossing(self, entropy: np.ndarray, rate: np.ndarray, level: float) -> float:
+        """Log-SNR at which the information gained, whose slope is the rate, passes `level`, or an end."""
+        x, slope = (np.asarray(part, float)[::-1] for part in (self.log_snr, rate))
+        y = self._gained(entropy)
+        level = min(max(level, y[0]), y[-1])  # a replicate may miss what the curve passes
+        if y[-1] == y[0]:
             return float(x[0])
         after, y = max(int(np.searchsorted(y, level)), 1), y - level
         between = self._spline(x, y) if self._exact else CubicHermiteSpline(x, y, slope)
@@ -369,8 +383,8 @@ class EntropyCurve(eqx.Module):
         x, y = (np.asarray(part, float)[order] for part in (position, values))
         return make_interp_spline(x, y, k=max(degree, 1))
 
-    def _jackknifed(self, statistic: Callable) -> tuple[Estimate, ...]:
-        """A tuple of statistics of `(entropy, rate)`, exact or with jackknife errors.
+    def _resampled(self, statistic: Callable) -> tuple[Estimate, ...]:
+        """A tuple of statistics of `(entropy, rate)`, exact or with errors by the bootstrap.
 
         A curve with errors and without batches says nothing about how those of its levels go together.
         """
@@ -379,7 +393,7 @@ class EntropyCurve(eqx.Module):
         if self.batches is None:
             error = np.asarray(0.0 if self._exact else np.nan)
             return tuple(Estimate(np.asarray(value, float), error) for value in values)
-        parts = [np.asarray(part) for part in (self.batches.entropy, self.batches.rate)]
-        left = [[np.delete(part, r, 0).mean(0) for part in parts] for r in range(len(parts[0]))]
-        without = np.array([statistic(*pair) for pair in left])
-        return tuple(Estimate.jackknife(v, without[:, i]) for i, v in enumerate(values))
+        entropy, rate = (np.asarray(one) for one in (self.batches.entropy, self.batches.rate))
+        weights = bootstrap.weights(len(rate))
+        found = [statistic(*pair) for pair in zip(weights @ entropy, weights @ rate, strict=True)]
+        return tuple(map(bootstrap.error, values, np.array(found).T, [len(rate)] * len(values)))

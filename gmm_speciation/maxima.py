@@ -58,7 +58,7 @@ def warn_of_few(heights: Heights, what: str = "peak", lost: Mapping[int, str] = 
         warnings.warn(
             f"{few} levels lie in the upper half of the peak: the {what} may be off by {lost[few]} of their "
             f"step, which is not in its error. Take finer levels, {max(lost) + 1} there or more.",
-            stacklevel=4,
+            stacklevel=6,  # a method of an equinox module is two frames
         )
 
 

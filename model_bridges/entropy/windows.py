@@ -5,12 +5,14 @@ Guidance outside of it pushes towards a class before, or after, the choice is op
 2024, arXiv 2404.07724, find such an interval by search), so a window is a first proposal for it.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from typing import Any, Literal, NoReturn
 
 import numpy as np
+from jaxtyping import Float
 
+from gmm_speciation import bootstrap
 from gmm_speciation.checks import as_axis, as_values, expect
 from gmm_speciation.curves import EntropyCurve
 from gmm_speciation.estimate import Estimate, in_digits
@@ -209,7 +211,7 @@ def compare_windows(
 ) -> WindowDifference:
     """The paired difference of two variables' windows on the same images and noise.
 
-    Each batch is left out of both curves at once, so what they share cancels.
+    Both curves are resampled by the same weights of their batches, so what they share cancels.
 
     Raises:
         ValueError: If a curve has no batches, the two have not the same number of them, or `mass` is not
@@ -231,42 +233,38 @@ def compare_windows(
             f"The curves must come from the same batches; got {pairs[0]} and {pairs[1]}."
         )
 
-    def difference(mark) -> Estimate | None:
+    def difference(mark: Callable[[EntropyCurve, bool], Estimate]) -> Estimate | None:
         try:
-            value = mark(coarse) - mark(fine)
-            without = [
-                mark(_without(coarse, batch)) - mark(_without(fine, batch))
-                for batch in range(pairs[0])
-            ]
+            value = mark(coarse, False).value - mark(fine, False).value
         except ValueError:  # a curve that never crosses the level has no such mark
             return None
+        again = [
+            float(mark(_weighted(coarse, one), True).value - mark(_weighted(fine, one), True).value)
+            for one in bootstrap.weights(pairs[0])
+        ]
         # lambda = -2 log sigma
-        return Estimate.jackknife(-value / 2, -np.asarray(without) / 2)
-
-    def half(curve: EntropyCurve) -> float:
-        return float(curve.crossing(curve.prior_entropy / 2).value)
+        return bootstrap.error(-value / 2, -np.array(again) / 2, pairs[0])
 
     # One at an end of the levels is said by the checks.
-    peak = difference(lambda curve: float(curve.peak(at_end=True).log_snr.value))
+    peak = difference(lambda curve, _: curve.peak(at_end=True).log_snr)
     assert peak is not None  # every curve has a largest rate
     return WindowDifference(
         *names,
-        difference(half),
-        difference(lambda curve: float(curve.window(mass).high.value)),
-        difference(lambda curve: float(curve.window(mass).low.value)),
+        difference(lambda curve, free: curve.crossing(curve.prior_entropy / 2, at_end=free)),
+        difference(lambda curve, free: curve.window(mass, at_end=free).high),
+        difference(lambda curve, free: curve.window(mass, at_end=free).low),
         peak,
     )
 
 
-def _without(curve: EntropyCurve, batch: int) -> EntropyCurve:
-    """The curve of all batches but one, read as the whole is."""
+def _weighted(curve: EntropyCurve, weights: Float[np.ndarray, " R"]) -> EntropyCurve:
+    """The mean of the batches with other weights, read as the whole is."""
     assert curve.batches is not None
-    entropy = np.delete(np.asarray(curve.batches.entropy), batch, 0).mean(0)
-    rate = np.delete(np.asarray(curve.batches.rate), batch, 0).mean(0)
+    entropy, rate = (np.asarray(one) for one in (curve.batches.entropy, curve.batches.rate))
     return EntropyCurve(
         curve.log_snr,
-        replace(curve.entropy, value=entropy),
-        replace(curve.rate, value=rate),
+        replace(curve.entropy, value=weights @ entropy),
+        replace(curve.rate, value=weights @ rate),
         curve.prior_entropy,
         curve.method,
     )
