@@ -79,11 +79,13 @@ class Scatter:
     """What every fit to the same points starts from: means, weights, residuals R_c with `S_c = R_c^T R_c`.
 
     Each S_c is factorised once, for all shrinkages and ranks; one group of residuals is that of all classes.
+    Of points with further features that vary nowhere, `dim` counts these, too: a trace is shared by all.
     """
 
     means: Float[np.ndarray, "C d"]
     weights: Float[np.ndarray, " C"]
     residuals: list[Float[np.ndarray, "_ d"]]
+    dim: int
 
     @classmethod
     def of(
@@ -92,11 +94,12 @@ class Scatter:
         labels: Int[np.ndarray, " n"],
         counts: Float[np.ndarray, " n"],
         shared: bool = False,
+        dim: int | None = None,
     ) -> "Scatter":
-        """Of points that count `counts` times. Errors as `fit`."""
+        """Of points that count `counts` times, summed in float64. Errors as `fit`."""
         totals = np.bincount(labels, counts)
         of_class = [labels == c for c in range(len(totals))]
-        means = np.stack([np.average(x[own], 0, counts[own].astype(x.dtype)) for own in of_class])
+        means = np.stack([np.average(x[own], 0, counts[own]) for own in of_class]).astype(x.dtype)
         share = counts / (totals.sum() if shared else totals[labels])
         residuals = (x - means[labels]) * np.sqrt(share).astype(x.dtype)[:, None]
         groups = [residuals] if shared else [residuals[own] for own in of_class]
@@ -104,7 +107,7 @@ class Scatter:
             raise ValueError(
                 "A class with a single point has no covariance; use `shared=True` or drop the class."
             )
-        return cls(means, totals / totals.sum(), groups)
+        return cls(means, totals / totals.sum(), groups, dim or x.shape[1])
 
     @cached_property
     def _complete(self) -> list[tuple[Float[np.ndarray, " d"], Float[np.ndarray, "d d"]]]:
@@ -124,7 +127,7 @@ class Scatter:
         self, covariance: str, rho: float = 0.0, rank: int | None = None
     ) -> GaussianMixture:
         """The fit of one kind, shrinkage and rank. Arguments as `fit`."""
-        means, dim = self.means, self.means.shape[1]
+        means, dim = self.means, self.dim
 
         def each(parts: Sequence[Any]) -> Any:
             stack = np.stack(parts).astype(means.dtype)
@@ -132,9 +135,9 @@ class Scatter:
 
         if covariance == "low-rank":
             assert rank is not None  # `_check_kind`
-            squares = [float(np.sum(group**2)) for group in self.residuals]
+            squares = [np.sum(group**2, dtype=float) for group in self.residuals]
             found = [
-                _principal(values, axes, total, rank, rho)
+                _principal(values, axes, total, dim, rank, rho)
                 for (values, axes), total in zip(self._leading, squares, strict=True)
             ]
             factors, variance = zip(*found, strict=True)
@@ -148,12 +151,11 @@ class Scatter:
             stack = np.asarray(shared_if_equal(np.stack(rows).astype(means.dtype)))
             family = Full(jnp.asarray(stack[:, -1]), jnp.asarray(stack[:, :-1]))
             return GaussianMixture.of(finite_means(means), self.weights, family)
-        variances = [(group**2).sum(0) for group in self.residuals]
+        variances = [np.sum(group**2, 0, dtype=float) for group in self.residuals]
         if covariance == "isotropic":
-            return GaussianMixture.isotropic(
-                means, each([v.mean() for v in variances]), self.weights
-            )
-        shrunk = [(1 - rho) * v + rho * v.mean() for v in variances]
+            average = each([v.sum() / dim for v in variances])
+            return GaussianMixture.isotropic(means, average, self.weights)
+        shrunk = [(1 - rho) * v + rho * v.sum() / dim for v in variances]
         return GaussianMixture.diagonal(means, each(shrunk), self.weights)
 
 
@@ -171,6 +173,8 @@ def best_shrinkage(
     """The rho of `SHRINKAGES` with the highest held-out log-likelihood, and the mean of each in nats.
 
     Arguments and errors as `fit`; a point of any weight lies in one of the `num_folds` folds, at least two.
+    Features that are the same for all points are left out of the likelihood: it grows there without bound as
+    rho falls, and says nothing of the rest.
     """
     if num_folds < 2:
         raise ValueError(
@@ -179,11 +183,13 @@ def best_shrinkage(
     x, labels, counts = _checked(x, labels, sample_weight)
     _check_kind(covariance, rank, x.shape[1])
     _check_folds(labels, num_folds, 1 if shared else 2)
+    dim, varies = x.shape[1], np.ptp(x, axis=0) > 0
+    x = x[:, varies] if np.count_nonzero(varies) > (rank or 0) else x
     fold = dealt(labels, num_folds, seed)
     scores = np.empty((num_folds, len(SHRINKAGES)))
     for f in range(num_folds):
         train, held_out = fold != f, fold == f
-        scatter = Scatter.of(x[train], labels[train], counts[train], shared)
+        scatter = Scatter.of(x[train], labels[train], counts[train], shared, dim)
         for i, rho in enumerate(SHRINKAGES):
             model = scatter.mixture(covariance, float(rho), rank)
             log_prob = np.asarray(model.log_prob(jnp.asarray(x[held_out])), float)
@@ -221,16 +227,16 @@ def _principal(
     values: Float[np.ndarray, " m"],
     axes: Float[np.ndarray, "d m"],
     total: float,
+    dim: int,
     rank: int,
     rho: float,
 ) -> tuple[Float[np.ndarray, "d r"], float]:
     """Factor and variance of `F F^T + v I` for the shrunk covariance of these eigenvalues and trace."""
-    dim = len(axes)
     kept = min(rank, len(values))
     leading = values[:kept]
     variance = (1 - rho) * max(total - leading.sum(), 0.0) / (dim - kept) + rho * total / dim
     excess = (1 - rho) * leading + rho * total / dim - variance
-    factor = np.zeros((dim, rank))
+    factor = np.zeros((len(axes), rank))
     factor[:, :kept] = axes[:, :kept] * np.sqrt(np.maximum(excess, 0.0))
     return factor, variance
 
