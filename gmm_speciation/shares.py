@@ -114,7 +114,9 @@ def with_unseen(
     slope = np.maximum(part * np.abs(rate.value), missing * np.log(num_draws))
     return (
         entropy_with_unseen(entropy, num_draws, nats),
-        Estimate(rate.value, np.hypot(rate.stderr, np.where(_few(rate), slope, 0.0)), rate.dof),
+        Estimate(
+            rate.value, np.hypot(rate.stderr, np.where(few_carry(rate), slope, 0.0)), rate.dof
+        ),
     )
 
 
@@ -128,12 +130,12 @@ def entropy_with_unseen(
 
 def _missing(entropy: Estimate, num_draws: float | int, nats: float) -> Float[np.ndarray, "*T"]:
     """What two draws that did not come add to a mean that few carry, nats."""
-    return np.where(_few(entropy), 2 * nats / num_draws, 0.0)
+    return np.where(few_carry(entropy), 2 * nats / num_draws, 0.0)
 
 
-def _few(mean: Estimate) -> Bool[np.ndarray, "*T"]:
-    """Whether fewer than twenty draws carry a mean."""
-    return _FEW * np.asarray(mean.stderr, float) ** 2 > np.asarray(mean.value, float) ** 2
+def few_carry(mean: Estimate, draws: int = _FEW) -> Bool[np.ndarray, "*T"]:
+    """Whether fewer than so many draws carry a mean, `(mean / stderr)^2`."""
+    return draws * np.asarray(mean.stderr, float) ** 2 > np.asarray(mean.value, float) ** 2
 
 
 def error_words(value: float, low: float, high: float, spec: str) -> str:

@@ -147,6 +147,36 @@ def test_many_classes_with_two_are_the_closed_form():
         assert np.all(np.abs(got.value - want) < 4 * got.stderr + 2e-4)
 
 
+@pytest.mark.parametrize(
+    ("scale", "s"), [(3.0, [1.0, 10.0]), (10.0, [1.0, 5.0]), (4.0, [0.2, 15.0])]
+)
+def test_many_classes_read_at_few_places_have_their_intervals(scale, s, optimised):
+    """Steps do not go with the places read, and far out few paths carry a mean, often none that came."""
+    truth, seeds = guided_curve(scale, np.array(s) / 2), 16
+    hits = np.zeros((3, 2))
+    for seed in range(seeds):
+        curve = many.guided_classes(2, scale, s, key=jax.random.key(seed), num_samples=1024)
+        for row, (name, factor) in zip(
+            hits, (("cross_entropy", 1), ("probability", 1), ("rate", 0.5)), strict=True
+        ):
+            low, high = getattr(curve, name).interval()
+            row += (low <= factor * getattr(truth, name).value) & (
+                factor * getattr(truth, name).value <= high
+            )
+    assert hits.min() >= 11, hits  # none or one where they ended with what came
+    with pytest.raises(ValueError, match=r"takes .* steps, more than 1e"):
+        many.guided_classes(2, scale, [1.0, 1e6], key=jax.random.key(0))
+
+
+def test_unguided_classes_are_the_exact_ones():
+    s = np.array([1.0, 5.0, 20.0])
+    curve = many.guided_classes(3, 1.0, s, key=jax.random.key(0), num_samples=256)
+    np.testing.assert_allclose(
+        curve.cross_entropy.value, exact.equidistant_entropy(3, s), rtol=1e-9
+    )
+    assert np.max(curve.cross_entropy.stderr) < 1e-12
+
+
 @pytest.mark.slow
 def test_many_classes_obey_the_identity():
     """-dCE/ds = (2w - 1)/2 E|e_c - softmax Y|^2, and the cross-entropy stands still at w = 1/2."""
