@@ -62,7 +62,8 @@ def confidence_gain(
     Arguments as `samplers.sample`.
 
     Raises:
-        ValueError: As there, or if the class has weight 0.
+        ValueError: As there, or if the class has weight 0, or steps of this size throw paths out of all
+            numbers.
     """
     expect(mixture, GaussianMixture)
     partition = as_partition(partition, mixture.num_components)
@@ -82,6 +83,12 @@ def confidence_gain(
             guidance=ClassifierFree(label, w),
             partition=partition,
         ).final
+        lost = np.count_nonzero(~np.isfinite(final).all(1))
+        if lost:
+            raise ValueError(
+                f"{lost} of {num_samples} paths at scale {w:g} end nowhere: they overflow. Take finer levels "
+                "or a smaller scale."
+            )
         both.append(np.asarray(class_posterior(mixture, final, partition))[:, label])
     # Saturated posteriors differ by rounding only.
     raised = Share.counted(np.mean(both[0] >= both[1] - 1e-12), num_samples)

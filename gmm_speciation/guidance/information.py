@@ -88,8 +88,8 @@ def guided_curve(
         raise ValueError(
             f"`interval` must be (low, high) of kappa, 0 <= low < high; got {interval}."
         )
-    before = [(low, 1.0)] if low > 0 else []
-    return scheduled_curve([*before, (high, scale), (np.inf, 1.0)], kappa, prior=prior)
+    before, after = [(low, 1.0)] if low > 0 else [], [(np.inf, 1.0)] if high < np.inf else []
+    return scheduled_curve([*before, (high, scale), *after], kappa, prior=prior)
 
 
 def scheduled_curve(schedule: Schedule, kappa: ArrayLike, *, prior: float = 0.5) -> GuidedCurve:
@@ -106,6 +106,8 @@ def scheduled_curve(schedule: Schedule, kappa: ArrayLike, *, prior: float = 0.5)
     if not 0 < prior < 1:
         raise ValueError(f"`prior` must lie inside (0, 1); got {prior}.")
     grid = as_rising(kappa, "kappa")
+    if not all(np.shape(piece) == (2,) for piece in schedule):
+        raise ValueError(f"A schedule is pairs (end, scale), one a piece; got {schedule}.")
     ends, scales = as_values(schedule, "schedule", "not be NaN", lambda x: x == x).reshape(-1, 2).T
     if not (len(ends) and np.all(np.diff(ends, prepend=0.0) > 0) and np.all(np.isfinite(scales))):
         raise ValueError(f"A schedule needs increasing ends and finite scales; got {schedule}.")
@@ -260,9 +262,13 @@ def commitment_shift(scale: float, *, prior: float = 0.5) -> float:
         raise ValueError(f"The cross-entropy falls for scales above 1/2 only; got {scale}.")
 
     def half(w: float) -> float:
-        last = max(6.0, 3.0 / (w - 0.5)) * max(1.0, -np.log(prior))
+        entropy = -float(np.log(prior))
+        # Near w = 1/2 the cross-entropy falls like (2w - 1) sqrt(kappa).
+        last = max(6.0, 3.0 / (w - 0.5), 0.2 / (2 * w - 1) ** 2) * max(1.0, entropy)
+        while guided_curve(w, [last], prior=prior).cross_entropy.value[0] > entropy / 2:
+            last *= 4
         grid = np.geomspace(1e-3 / max(w, 1.0), last, 400)
-        return float(guided_curve(w, grid, prior=prior).crossing(-np.log(prior) / 2).value)
+        return float(guided_curve(w, grid, prior=prior).crossing(entropy / 2).value)
 
     return float(-np.log(half(scale) / half(1.0)) / 2)
 

@@ -304,3 +304,14 @@ def test_a_label_of_a_numpy_array_is_a_label(unchecked):
     for found, expected in zip(kinds(*np.arange(2)), kinds(0, 1), strict=True):
         assert jax.tree.structure(found) == jax.tree.structure(expected)
         assert eqx.tree_equal(found, expected)
+
+
+def test_paths_that_overflow_are_no_share(key):
+    """They counted as paths whose confidence fell, with an interval of a thousandth."""
+    with jax.enable_x64(False):
+        single = gs.GaussianMixture.isotropic(
+            np.float32([[-1.5], [1.0], [3.0]]), np.float32([0.2, 0.4, 0.3]), [0.3, 0.5, 0.2]
+        )
+        times = control.entropic_times(single, CLOCK, 10)
+        with pytest.raises(ValueError, match=r"of 64 paths at scale 1e\+06 end nowhere"):
+            control.confidence_gain(single, CLOCK, times, 0, 1e6, key=key, num_samples=64)

@@ -168,6 +168,22 @@ def test_many_classes_read_at_few_places_have_their_intervals(scale, s, optimise
         many.guided_classes(2, scale, [1.0, 1e6], key=jax.random.key(0))
 
 
+def test_weak_guidance_and_open_intervals_have_their_answers():
+    """Next to w = 1/2 the half-way point lies at (2w - 1) sqrt(kappa) = 0.27; it was out of the curve."""
+    whole = guided_curve(1.0, np.linspace(0.1, 2.0, 100)).crossing(np.log(2) / 2)
+    for scale in (0.52, 0.51):
+        kappa = np.exp(-2 * commitment_shift(scale)) * float(whole.value)
+        half = guided_curve(scale, [kappa]).cross_entropy.value[0]
+        np.testing.assert_allclose(half, np.log(2) / 2, atol=1e-4)
+        np.testing.assert_allclose((2 * scale - 1) * np.sqrt(kappa), 0.27, atol=0.01)
+    # A noise interval down to sigma = 0, turned round.
+    ends = [
+        guided_curve(2.0, [0.1, 1.0], interval=(0.5, end)).cross_entropy.value
+        for end in (np.inf, 1.0)
+    ]
+    np.testing.assert_allclose(*ends, rtol=1e-9)
+
+
 def test_unguided_classes_are_the_exact_ones():
     s = np.array([1.0, 5.0, 20.0])
     curve = many.guided_classes(3, 1.0, s, key=jax.random.key(0), num_samples=256)
@@ -198,6 +214,9 @@ def test_bad_input():
         guided_curve(2.0, [1.0], interval=(2.0, 1.0))
     with pytest.raises(ValueError, match="before kappa"):
         scheduled_curve([(1.0, 2.0)], [2.0])
+    for schedule in ([(1, 2, 3), (4, 5, 6)], [1, 2, 5, 3], [(1,)]):
+        with pytest.raises(ValueError, match=r"is pairs \(end, scale\)"):
+            scheduled_curve(schedule, [0.5])
     with pytest.raises(ValueError, match="above 1/2"):
         commitment_shift(0.5)
     with pytest.raises(ValueError, match="read-out"):
