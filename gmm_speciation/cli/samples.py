@@ -100,12 +100,14 @@ def export_samples(
     from gmm_speciation.benchmark.exchange import export
 
     terminal.check_place(None, out)
+    written = []
     for id in task:
         for number in terminal.numbers(num_samples, "--num-samples", int):
             for one in range(seed, seed + seeds):
                 name = f"{id.replace(':', '-')}-{access}-n{number}-seed{one}.{form}"
                 export(out / name, id, access, number, one)
-                terminal.show(str(out / name), quiet)
+                written.append(str(out / name))
+    terminal.show("\n".join(written), quiet)
 
 
 @benchmark.command("score")

@@ -291,7 +291,7 @@ def finish(
     note: str = "",
     narrow: bool = False,
 ) -> None:
-    """End a command: its tables are shown and, where that was asked for, its report is written, with them.
+    """End a command: where that was asked for its report is written, with its tables, and these are shown.
 
     With `--json` the content of `result.json` but for them is printed in place of the tables, also where
     `quiet`.
@@ -308,35 +308,40 @@ def finish(
     """
     if narrow:
         tables = {title: one.tight() for title, one in tables.items()}
-    for title, one in tables.items():
-        if not one.rows:
-            continue
-        show(table(*one, title=title), quiet)
-        if narrow and "±" in str(one):
-            show(f"{note}.\n", quiet)
-    if note and not narrow:
-        show(note, quiet)
-    if write is None or (out is None and not _as_json.get()):
-        return
-    report, result = write()
-    if _as_json.get():
-        print_json(result)
-    if out is not None and report is not None:
-        shown = {title: one._asdict() for title, one in tables.items()}
-        folder = report.write(out, {**result, "tables": shown})
-        show(f"Report: {out / 'report.html' if narrow else folder}", quiet)
+    result, written = None, ""
+    try:  # the report first: a terminal or a pipe that takes no more must not cost what was computed
+        if write is not None and (out is not None or _as_json.get()):
+            report, result = write()
+            if out is not None and report is not None:
+                shown = {title: one._asdict() for title, one in tables.items()}
+                folder = report.write(out, {**result, "tables": shown})
+                written = f"Report: {out / 'report.html' if narrow else folder}"
+    finally:
+        for title, one in tables.items():
+            if not one.rows:
+                continue
+            show(table(*one, title=title), quiet)
+            if narrow and "±" in str(one):
+                show(f"{note}.\n", quiet)
+        if note and not narrow:
+            show(note, quiet)
+        if result is not None and _as_json.get():
+            print_json(result)
+    if written:
+        show(written, quiet)
 
 
 def print_json(result: Mapping[str, Any]) -> None:
     """A result on stdout, as `records.to_json` has it, with the version of its format."""
     from gmm_speciation.reporting.records import FORMAT, to_json
 
-    print(json_text({"format": FORMAT, **to_json(result)}))
+    print(json_text({"format": FORMAT, **to_json(result)}), flush=True)
 
 
 def json_text(content: Any) -> str:
-    """Plain data as JSON for a terminal: what would steer it is written out as JSON does."""
-    text = json.dumps(content, indent=1, allow_nan=False, ensure_ascii=False)
+    """Plain data as JSON for a terminal: what would steer it, or it lacks, is written out as JSON does."""
+    narrow = not str(getattr(sys.stdout, "encoding", None) or "utf").lower().startswith("utf")
+    text = json.dumps(content, indent=1, allow_nan=False, ensure_ascii=narrow)
     return CONTROL.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
 
 

@@ -188,9 +188,11 @@ def windows(
         return
     record = windows_record(result, mass, force, stepped, steps or 50)
     text = terminal.json_text(to_json(record))
-    print(text)  # the result itself, with and without `--json` and `--quiet`
-    if out is not None:
-        write_text(out, text + "\n")
+    try:
+        if out is not None:
+            write_text(out, text + "\n")
+    finally:
+        print(text, flush=True)  # the result itself, with and without `--json` and `--quiet`
     nothing = {n: window["reason"] for n, window in record["windows"].items() if "reason" in window}
     for name, reason in nothing.items():
         print(f"error: the window of {name} means nothing: {reason}", file=sys.stderr)

@@ -1,7 +1,13 @@
 """The end of a command: its tables, its note, and its report where one was asked for."""
 
+import json
+import os
+import subprocess
+import sys
+
 import numpy as np
 import pytest
+from full import full_stdout
 
 from gmm_speciation.estimate import Estimate
 from gmm_speciation.reporting import terminal
@@ -56,3 +62,69 @@ def test_columns_and_shares():
     half = 1.9599639845400543  # of the 95 % interval, normal
     assert percent(Estimate(np.array(0.256), np.array(0.01 / half))) == "25.6 ± 1.0"
     assert percent(Estimate(np.array(-0.02), np.array(0.001 / half)), 2) == "−2.00 ± 0.10"
+
+
+COMMANDS = """
+from pathlib import Path
+from gmm_speciation.reporting import terminal
+from gmm_speciation.reporting.report import Report
+from gmm_speciation.reporting.tables import Table
+
+app = terminal.application("ending", "1", "Ends.")
+
+@app.command()
+def end(out: terminal.Out = None):
+    table = Table(["what", "σ"], [["é 😀", "0.1 – 2"]])
+    terminal.finish({"λ": table}, lambda: (Report("An end"), {"é": "σ 😀"}), out, False, note="±")
+
+@app.command()
+def other(): ...
+"""
+PROGRAM = "import sys\nfrom gmm_speciation.reporting.start import start\nsys.exit(start('ending'))"
+
+
+def ended(words, folder, closed="", **settings):
+    (folder / "ending.py").write_text(COMMANDS, encoding="utf-8")
+    command = [sys.executable, "-c", PROGRAM, "end", "--out", "out", *words]
+    command = ["sh", "-c", f'exec "$@" {closed}', "sh", *command]
+    return subprocess.run(command, cwd=folder, stderr=subprocess.PIPE, **settings)
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1", "utf-8"])
+def test_signs_that_stdout_lacks_cost_neither_the_report_nor_the_json(encoding, tmp_path):
+    there = {**os.environ, "PYTHONIOENCODING": encoding}
+    table = ended([], tmp_path, stdout=subprocess.PIPE, env=there)
+    assert table.returncode == 0, table.stderr
+    assert ("σ" if encoding == "utf-8" else r"\u03c3") in table.stdout.decode(encoding)
+    assert load_result(tmp_path / "out")["é"] == "σ 😀"
+    printed = ended(["--json"], tmp_path, stdout=subprocess.PIPE, env=there)
+    assert json.loads(printed.stdout.decode(encoding))["é"] == "σ 😀"
+
+
+@pytest.mark.parametrize("words", [[], ["--json"]])
+def test_a_report_is_there_whether_or_not_stdout_takes_the_text(words, tmp_path):
+    reader, writer = os.pipe()
+    os.close(reader)
+    assert ended(words, tmp_path, stdout=writer).returncode == 1
+    os.close(writer)
+    assert load_result(tmp_path / "out")["é"] == "σ 😀"
+
+
+def test_a_report_is_there_where_stdout_is_full(tmp_path):
+    with full_stdout(), pytest.raises(OSError, match="space"):
+        terminal.finish(TABLES, write, tmp_path / "out", False)
+    assert load_result(tmp_path / "out")["run"] == 1
+
+
+def test_tables_are_shown_where_the_report_cannot_be_written(tmp_path, capsys):
+    (tmp_path / "out").write_text("a file")
+    with pytest.raises(ValueError, match="is a file"):
+        terminal.finish(TABLES, write, tmp_path / "out", False, note="a note")
+    assert "a note" in capsys.readouterr().out
+
+
+def test_a_stdout_that_is_closed_is_said_before_the_work(tmp_path):
+    done = ended([], tmp_path, closed=">&-")
+    assert done.returncode == 2
+    assert b"stdout is closed" in done.stderr
+    assert not (tmp_path / "out").exists()

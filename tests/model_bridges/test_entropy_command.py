@@ -7,6 +7,7 @@ import jax
 import numpy as np
 import pytest
 import torch
+from full import full_stdout
 from refusals import refused
 
 import gmm_speciation as gs
@@ -115,6 +116,15 @@ def test_windows_are_json_with_a_guidance_interval(tmp_path, capsys):
     assert guided["num_steps"] == 20
     inside = (interval[0] < sigma) & (sigma <= interval[1])
     assert guided["timesteps"] == np.arange(950, -1, -50)[inside].tolist()
+
+
+def test_windows_are_written_where_stdout_takes_nothing(tmp_path):
+    states = MEANS.repeat(12, 1).reshape(48, 1, 1, 2).numpy()
+    np.savez(tmp_path / "some.npz", states=states, labels=np.tile(np.arange(4), 12))
+    words = ["--data", str(tmp_path / "some.npz"), "--levels", "12"]
+    with full_stdout():
+        assert main(["windows", TOY, *words, "--out", str(tmp_path / "windows.json")]) == 2
+    assert "class" in json.loads((tmp_path / "windows.json").read_text())["windows"]
 
 
 def test_a_window_of_classes_that_overlap_has_no_half_entropy():
