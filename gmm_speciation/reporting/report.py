@@ -157,8 +157,10 @@ def check_directory(directory: str | Path) -> Path:
     """The absolute path of a folder that can be written into.
 
     Raises:
-        ValueError: If something there is not a folder.
+        ValueError: If it has no name, something there is not a folder, or nothing can be written there.
     """
+    if not str(directory):
+        raise ValueError("A folder must have a name; got ''. For the current one give '.'.")
     path = Path(directory).expanduser().absolute()
     for place in (path, *path.parents):
         if place.exists():

@@ -1,8 +1,10 @@
-"""Tables of text, the same for the terminal and the page."""
+"""Text and its tables: as the page has them, and as a terminal can show them."""
 
+import json
 import re
+import sys
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 NONE = "—"
 PLUS_MINUS = "±: half-width of the 95 % interval."  # said under tables
@@ -19,6 +21,13 @@ def plain(text: str) -> str:
     """
     shown = CONTROL.sub(lambda found: ascii(found[0])[1:-1], text)
     return shown.encode("utf-8", "backslashreplace").decode("utf-8")
+
+
+def json_text(content: Any) -> str:
+    """Plain data as JSON for a terminal: what would steer it, or it lacks, is written out as JSON does."""
+    narrow = not str(getattr(sys.stdout, "encoding", None) or "utf").lower().startswith("utf")
+    text = json.dumps(content, indent=1, allow_nan=False, ensure_ascii=narrow)
+    return CONTROL.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
 
 
 def numeric(cells: Sequence[str]) -> bool:

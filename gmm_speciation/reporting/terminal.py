@@ -6,7 +6,6 @@ Importing this module loads no JAX: `--help` stays fast.
 """
 
 import inspect
-import json
 import os
 import shlex
 import signal
@@ -27,7 +26,8 @@ from rich.markup import escape
 from rich.table import Table as RichTable
 
 from gmm_speciation.reporting.bars import progress as progress
-from gmm_speciation.reporting.tables import CONTROL, Table, numeric, plain
+from gmm_speciation.reporting.tables import Table, json_text, numeric, plain
+from gmm_speciation.reporting.texts import without_empty
 
 if TYPE_CHECKING:
     from gmm_speciation.reporting.report import Report
@@ -127,7 +127,7 @@ def _posing(
     run: Callable[..., None], command: Callable[..., None], parameters: list[inspect.Parameter]
 ) -> Callable[..., None]:
     """`run` under the name of a command, with these parameters by keyword."""
-    listed = [p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in parameters]
+    listed = [without_empty(p).replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in parameters]
     run.__signature__ = inspect.Signature(listed)  # type: ignore[attr-defined]
     run.__annotations__ = {p.name: p.annotation for p in listed}
     run.__name__, run.__doc__ = command.__name__, command.__doc__
@@ -336,13 +336,6 @@ def print_json(result: Mapping[str, Any]) -> None:
     from gmm_speciation.reporting.records import FORMAT, to_json
 
     print(json_text({"format": FORMAT, **to_json(result)}), flush=True)
-
-
-def json_text(content: Any) -> str:
-    """Plain data as JSON for a terminal: what would steer it, or it lacks, is written out as JSON does."""
-    narrow = not str(getattr(sys.stdout, "encoding", None) or "utf").lower().startswith("utf")
-    text = json.dumps(content, indent=1, allow_nan=False, ensure_ascii=narrow)
-    return CONTROL.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
 
 
 def show(what: RichTable | str, quiet: bool = False) -> None:

@@ -176,6 +176,7 @@ def windows(
                 f"`--out` of `windows` is a file for the JSON; {str(out)!r} is a folder."
             )
     from gmm_speciation.reporting.records import to_json
+    from gmm_speciation.reporting.tables import json_text
     from model_bridges.entropy.report import windows_record
 
     stepped = None if scheduler is None else _scheduler(scheduler, request, steps or 50)
@@ -187,7 +188,7 @@ def windows(
     if rank > 0:
         return
     record = windows_record(result, mass, force, stepped, steps or 50)
-    text = terminal.json_text(to_json(record))
+    text = json_text(to_json(record))
     try:
         if out is not None:
             write_text(out, text + "\n")

@@ -101,7 +101,7 @@ def run_job(
     if folder is None:
         return collect(job, told)
     started = time.monotonic()
-    run, cost = _Run(job, Path(folder), told.say), 0
+    run, cost = _Run(job, folder, told.say), 0
     for index in todo(job.num_chunks, run.finished):
         cost += run.do(index).evaluations
         done = job.num_chunks - len(run.missing())
@@ -112,9 +112,11 @@ def run_job(
 class _Run:
     """One run folder, opened by one process."""
 
-    def __init__(self, job: Job, folder: Path, say: Callable[[str], object]):
-        self.job, self.folder, self.say = job, folder, say
-        if not folder.is_dir():  # one that is there may be finished, and only be read
+    def __init__(self, job: Job, folder: str | Path, say: Callable[[str], object]):
+        self.job, self.folder, self.say = job, Path(folder), say
+        if (
+            not str(folder) or not self.folder.is_dir()
+        ):  # one that is there may be finished, and only be read
             check_directory(folder)
         # Through JSON and back, as it will be compared.
         settings = json.loads(json.dumps(job.settings() | {"versions": versions()}))

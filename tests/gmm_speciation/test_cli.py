@@ -77,6 +77,10 @@ BAD = [
     (["curve", "absent.npz"], "no file 'absent.npz'"),
     (["times", "paper-toy", "--process", "ddmp"], "Did you mean 'ddpm'?"),
     (["curve"], "Missing argument"),
+    (["curve", "paper-toy", "--out", ""], "a path must not be empty; for the current folder give"),
+    (["hopfield", "--patterns", ""], "a path must not be empty"),
+    (["curve", ""], "it must not be empty"),
+    (["benchmark", "score", ""], "a path must not be empty"),
     (["curv", "paper-toy"], "curv"),
     (["curve", "paper-toy", "--nosuch"], "--nosuch"),
 ]

@@ -155,6 +155,8 @@ def test_a_report_does_not_land_on_a_file(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(ValueError, match="is a file"):
         Report("r").write(tmp_path / "file" / "deeper", {})
+    with pytest.raises(ValueError, match="must have a name"):
+        Report("r").write("", {})
 
 
 @pytest.mark.skipif(

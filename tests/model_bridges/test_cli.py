@@ -21,6 +21,13 @@ from model_bridges.cli import main
         (["crosscheck", "digits", "--levels", "4"], "at least 9 noise levels"),
         (["train", "letters", "--out", "x"], "Unknown model"),
         (["train", "digits"], "--out"),
+        (["train", "digits", "--out", ""], "a path must not be empty"),
+        (["train", "digits", "--out", "/dev/null"], "must be a folder; '/dev/null' is a file"),
+        (["windows", "digits", "--out="], "a path must not be empty"),
+        (["entropy", "digits", "--folder", ""], "a path must not be empty"),
+        (["crosscheck", "digits", "--data", ""], "it must not be empty"),
+        (["paper", "handke2026", "--edm2", ""], "it must not be empty"),
+        (["convert", "", "x.safetensors"], "a path must not be empty"),
     ],
 )
 def test_a_users_mistake_is_one_line_and_exit_code_2(words, message, capsys, tmp_path, monkeypatch):

@@ -195,6 +195,12 @@ def test_bad_settings_are_refused(tmp_path):
         with pytest.raises(ValueError, match="at least 1"):
             train(PairTraining(NANO), tmp_path, progress=False, **settings)
     assert list(tmp_path.iterdir()) == []
+    for place, says in ((tmp_path / "file", "is a file"), ("", "must have a name")):
+        (tmp_path / "file").write_text("")
+        training = PairTraining(NANO)
+        with pytest.raises(ValueError, match=says):
+            train(training, place, progress=False)
+        assert not training.networks  # before any step
     for bad in ("conditional_steps", "unconditional_steps", "batch_size", "warmup_steps"):
         with pytest.raises(ValueError, match=f"{bad}.*positive"):
             replace(NANO, **{bad: 0})

@@ -307,6 +307,13 @@ def test_a_finished_run_is_read_where_nothing_can_be_written(tmp_path, monkeypat
         run_job(Counting(), tmp_path / "other")
 
 
+def test_a_folder_without_a_name_is_refused(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ValueError, match="must have a name"):
+        run_job(Counting(), "")
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_full_disk_loses_nothing_that_is_finished(tmp_path, monkeypatch, whole):
     real, left = os.fsync, [6]
 

@@ -22,6 +22,7 @@ from gmm_speciation.checks import as_count
 from gmm_speciation.files import write_text
 from gmm_speciation.progress import Progress
 from gmm_speciation.reporting.bars import progress as progress_on_stderr
+from gmm_speciation.reporting.report import check_directory
 from model_bridges.digits.data import Digits, load_digits
 from model_bridges.digits.training.batches import augment
 from model_bridges.digits.training.card import Page, data_facts, loss_facts, render_card
@@ -174,11 +175,11 @@ def train(
         progress: Show progress bars.
 
     Raises:
-        ValueError: If a setting is not valid.
+        ValueError: If a setting is not valid, or `out_dir` is no folder that can be written into.
         CheckpointError: If a checkpoint in `out_dir` is damaged or belongs to another recipe.
     """
     as_count(per_class, "per_class")
-    folder, recipe = Path(out_dir), training.recipe
+    folder, recipe = check_directory(out_dir), training.recipe
     states = {role: folder / f"checkpoint-{role}.safetensors" for role in recipe.roles}
     for role, state in states.items():
         with progress_on_stderr(quiet=not progress) as bar:
