@@ -97,12 +97,13 @@ def as_states(x: Any, name: str = "`x0`") -> Float[Tensor, "*shape"]:
 
 
 def as_labels(
-    labels: Any, count: int, num_classes: int, name: str = "`labels`"
+    labels: Any, count: int, num_classes: int | None = None, name: str = "`labels`"
 ) -> Int[Tensor, " N"]:
     """One class for each of `count` images, of torch or numpy, as int64.
 
     Raises:
-        ValueError: If they are no integers, not so many, or outside 0..num_classes-1.
+        ValueError: If they are no integers, not so many, or outside 0..num_classes-1, from 0 on where
+            that is not known.
     """
     found = as_tensor(labels, name)
     if found.is_floating_point() or found.dtype is torch.bool or tuple(found.shape) != (count,):
@@ -111,9 +112,10 @@ def as_labels(
             f"shape {tuple(found.shape)}."
         )
     found = found.long()
-    if not bool(((found >= 0) & (found < num_classes)).all()):
+    most = math.inf if num_classes is None else num_classes - 1
+    if not bool(((found >= 0) & (found <= most)).all()):
         raise ValueError(
-            f"{name} must be in 0..{num_classes - 1}; got {int(found.min())} to {int(found.max())}. "
+            f"{name} must be in 0..{most}; got {int(found.min())} to {int(found.max())}. "
             "They must be the classes of the model."
         )
     return found

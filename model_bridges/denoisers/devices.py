@@ -32,6 +32,8 @@ DTYPES = {
     "float16": torch.float16,
 }
 
+FLOATING = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
+
 
 class ImmovableError(ValueError):
     """Nothing says what a denoiser computes with, so it cannot be brought anywhere."""
@@ -60,6 +62,17 @@ class Placement:
 
 def has_float64(device: torch.device) -> bool:
     return device.type != "mps"
+
+
+def check_floating(dtype: Any) -> None:
+    """Refuse what no network computes in.
+
+    Raises:
+        ValueError: If it is not one of torch's floating types of 16 to 64 bits.
+    """
+    if dtype not in FLOATING:
+        known = ", ".join(map(str, FLOATING))
+        raise ValueError(f"`dtype` must be one of {known}; got {dtype!r}.")
 
 
 def find_device(name: str | torch.device = "auto") -> torch.device:

@@ -29,7 +29,7 @@ from model_bridges.denoisers.base import (
     of_its_own,
 )
 from model_bridges.denoisers.checks import class_weights
-from model_bridges.denoisers.devices import Placement, move, warn_of_training
+from model_bridges.denoisers.devices import Placement, check_floating, move, warn_of_training
 
 
 @final
@@ -55,7 +55,8 @@ class NetworkDenoiser(Factored):
         half: The half precision of its matrix products and convolutions, by `torch.autocast`.
 
     Raises:
-        ValueError: If the sizes or the range are not positive, or `outside` is unknown.
+        ValueError: If the sizes or the range are not positive, `outside` or `dtype` is none of those, or
+            the names are not those of the classes.
     """
 
     raw_function: Callable[[Tensor, Tensor, Any], Tensor]
@@ -99,15 +100,23 @@ class NetworkDenoiser(Factored):
             )
         if self.class_prior is not None:
             class_weights(self.class_prior, self)
-        if self.class_names is not None and len(set(self.class_names)) != self.num_classes:
-            raise ValueError(
-                f"`class_names` must be {self.num_classes} different names, one a class; got "
-                f"{self.class_names!r}."
+        if self.class_names is not None:
+            listed = isinstance(self.class_names, Iterable) and not isinstance(
+                self.class_names, str
             )
+            names = tuple(self.class_names) if listed else ()
+            whole = len(set(names)) == len(names) == self.num_classes
+            if not (whole and all(isinstance(name, str) for name in names)):
+                raise ValueError(
+                    f"`class_names` must be {self.num_classes} different names, one a class; got "
+                    f"{self.class_names!r}."
+                )
+            object.__setattr__(self, "class_names", names)
         if self.outside not in ("warn", "refuse", "accept"):
             raise ValueError(
                 f"`outside` must be 'warn', 'refuse' or 'accept'; got {self.outside!r}."
             )
+        check_floating(self.dtype)
         warn_of_training(self.raw_function)
 
     def raw(self, x: States, sigma: Sigma, label: Label) -> Float[Tensor, "B *event"]:

@@ -23,14 +23,15 @@ import torch
 from torch import Tensor
 
 from model_bridges.checkpoints import Checkpoint, UnsafeCheckpointError, read_checkpoint
+from model_bridges.checkpoints.weights import check_weights
 from model_bridges.denoisers.base import Unconditional
+from model_bridges.denoisers.devices import check_floating, find_device
 from model_bridges.denoisers.network import NetworkDenoiser
 from model_bridges.edm2.model import EDM2Model, from_edm2
 from model_bridges.edm2.network import EDM2Network
 
 ZERO_LABEL = "zero-label"
 SIGMA_RANGE = (0.002, 80.0)
-DTYPES = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
 LARGEST_ARGUMENT, MOST_LEVELS, MOST_BLOCKS = 1 << 16, 12, 64
 _PUBLISHED = re.compile(r"^(edm2-img\d+)-(\w+?)(-uncond)?-(\d{6,})-(\d\.\d+)\b")
 _announced: set[str] = set()
@@ -61,10 +62,11 @@ def load(
 
     Raises:
         UnsafeCheckpointError: If a file cannot be read as weights of such a network.
-        ValueError: If the two are no pair, or `dtype` is not a floating type of torch's.
+        ValueError: If the two are no pair, `dtype` is not a floating type of torch's, or the
+            device is not there.
     """
-    if dtype not in DTYPES:
-        raise ValueError(f"`dtype` must be one of {', '.join(map(str, DTYPES))}; got {dtype}.")
+    check_floating(dtype)
+    device = find_device(device)
     hashes = expected_sha256 if isinstance(expected_sha256, tuple) else (expected_sha256, None)
     checkpoint = read_checkpoint(path, expected_sha256=hashes[0])
     conditional = build(checkpoint, device, dtype)
@@ -110,7 +112,7 @@ def build(checkpoint: Checkpoint, device: str | torch.device, dtype: torch.dtype
 
     Raises:
         UnsafeCheckpointError: If the arguments are not those of an EDM2 network, or the tensors are
-            not those of these arguments, or not finite.
+            not those of these arguments, or as `check_weights`.
     """
     _check_arguments(checkpoint)
     try:
@@ -127,9 +129,7 @@ def build(checkpoint: Checkpoint, device: str | torch.device, dtype: torch.dtype
             f"{len(wrong)} tensors that do not fit its arguments: {wrong[0]} is "
             f"{stored.get(wrong[0], 'missing')}, expected {shapes.get(wrong[0], 'none')}",
         )
-    bad = [n for n, v in checkpoint.state_dict.items() if not bool(torch.isfinite(v).all())]
-    if bad:
-        raise _unfit(checkpoint, f"values that are not finite, in {bad[0]}")
+    check_weights(checkpoint.name, checkpoint.state_dict.items())
     state = {name: value.to(device, dtype) for name, value in checkpoint.state_dict.items()}
     network.load_state_dict(state, strict=True, assign=True)
     # Channels last is the faster layout of small convolutions.

@@ -14,17 +14,19 @@ import functools
 import hashlib
 import inspect
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from numbers import Integral
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from gmm_speciation.checks import as_count
+from model_bridges.denoisers.devices import check_floating, find_device
 from model_bridges.denoisers.network import NetworkDenoiser
 from model_bridges.denoisers.parametrisation import from_epsilon, from_flow, from_velocity, from_x0
 from model_bridges.pipelines.families import FAMILIES, Family, Rows
@@ -43,6 +45,9 @@ WRAPPERS: dict[str, Callable[..., NetworkDenoiser]] = {
     "sample": from_x0,
 }
 
+Labels = Sequence[int] | Int[Tensor, " K"] | Int[np.ndarray, " K"]
+OPTIONS = ("class_prior", "outside", "provenance")
+
 
 @dataclass(frozen=True)
 class Classes:
@@ -57,7 +62,7 @@ class Classes:
     """
 
     prompts: Sequence[str] | None = None
-    labels: Sequence[int] | None = None
+    labels: Labels | None = None
     names: Sequence[str] | None = None
     null: int | None = None
 
@@ -66,7 +71,7 @@ def from_pipeline(
     pipe: Any,
     prompts: Sequence[str] | None = None,
     *,
-    classes: Sequence[int] | None = None,
+    classes: Labels | None = None,
     class_names: Sequence[str] | None = None,
     null_class: int | None = None,
     size: tuple[int, int] | None = None,
@@ -94,6 +99,7 @@ def from_pipeline(
         ValueError: If the pipeline or its scheduler is of no known class, its network takes further
             inputs; if the scheduler's `alphas_cumprod` were set in place; if the classes are not those of
             such a pipeline, or not distinct to the network.
+        TypeError: If an option is none of these.
     """
     asked = Classes(prompts, classes, class_names, null_class)
     return _denoiser(in_memory(pipe), asked, None, size, max_batch, options)
@@ -111,7 +117,7 @@ def load(
     local_files_only: bool = True,
     device: torch.device | str = "cpu",
     dtype: torch.dtype = torch.float32,
-    classes: Sequence[int] | None = None,
+    classes: Labels | None = None,
     class_names: Sequence[str] | None = None,
     null_class: int | None = None,
     size: tuple[int, int] | None = None,
@@ -140,9 +146,11 @@ def load(
 
     Raises:
         ValueError: If a part is missing, damaged, without safetensors or of another kind; as
-            `from_pipeline`; if a shape does not fit.
+            `from_pipeline`; if a shape does not fit, the device is not there, or the dtype not floating.
         MissingExtraError: If diffusers or transformers are not installed.
     """
+    check_floating(dtype)
+    device = find_device(device)
     if prompts is not None:
         prompts = check_prompts(prompts)
     source = open_source(
@@ -179,6 +187,10 @@ def _denoiser(
     options: dict[str, Any],
 ) -> LatentDiffusion | NetworkDenoiser:
     as_count(max_batch, "max_batch")
+    if unknown := [name for name in options if name not in OPTIONS]:
+        raise TypeError(
+            f"a pipeline takes the options {', '.join(OPTIONS)} besides its arguments; got {unknown[0]!r}."
+        )
     parametrisation = _parametrisation(opened.scheduler)
     family = opened.family
     event_shape = opened.event_shape(size)
@@ -199,6 +211,7 @@ def _denoiser(
     if len(names) > 32:  # the digest tells lists apart whose beginning is the same
         digest = hashlib.sha256(json.dumps(names).encode()).hexdigest()[:8]
         shown = (*names[:31], f"... {len(names)} in all ({digest})")
+    called = names if asked.names is None else asked.names  # a text is not taken letter by letter
     denoiser = parametrisation(
         network,
         num_classes=len(names),
@@ -207,7 +220,7 @@ def _denoiser(
         device=opened.device,
         **{
             "provenance": f"the pipeline {opened.name} with {kind} {' | '.join(shown)}",
-            "class_names": tuple(asked.names or names),
+            "class_names": called if isinstance(called, str) else tuple(called),
             **options,
         },
     )
@@ -249,6 +262,10 @@ def _labels(opened: Opened, asked: Classes) -> tuple[tuple[str, ...], Rows, bool
     kept = asked.labels
     if kept is None:
         kept = [label for label in range(known) if label != null]
+    if isinstance(kept, torch.Tensor | np.ndarray):
+        kept = kept.tolist()
+    if not isinstance(kept, Iterable):
+        raise ValueError(f"`classes` must be a list of labels; got {kept!r}.")
     labels = [*kept] if null is None or family.null_class else [*kept, null]
     whole = all(isinstance(k, Integral) and not isinstance(k, bool) for k in labels)
     if not (kept and whole and len(set(labels)) == len(labels) and {*labels} <= {*range(known)}):

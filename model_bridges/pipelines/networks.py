@@ -1,10 +1,8 @@
-"""Networks that are what a pipeline's class lets expect: no further inputs, no memory, no damage."""
+"""Networks that are what a pipeline's class lets expect: no further inputs, no memory."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
-
-import torch
 
 from model_bridges.pipelines.families import Family
 
@@ -75,33 +73,4 @@ def check_memoryless(part: str, network: Any) -> None:
         raise ValueError(
             f"the cache of `{part}` answers with what was computed at other steps; call "
             f"`pipe.{part}.disable_cache()` first."
-        )
-
-
-def check_weights(name: str, network: torch.nn.Module) -> None:
-    """Refuse weights that are damaged, or integers of a quantised file read as if they were the weights.
-
-    Raises:
-        ValueError: If a tensor has values that are not finite, or a matrix whole numbers only; if all
-            matrices are zero.
-    """
-    matrices = [(key, value) for key, value in network.named_parameters() if value.ndim > 1]
-    for key, value in network.named_parameters():
-        if not value.isfinite().all():
-            raise ValueError(
-                f"{name} must hold finite weights; {key} has others. The file is damaged."
-            )
-    for key, value in matrices:
-        whole = value.any() and not (value != value.round()).any()
-        # A Stable Diffusion 3 in a single file has no projection, and diffusers takes the identity.
-        if whole and not (
-            value.ndim == 2 and torch.equal(value, torch.eye(*value.shape).to(value))
-        ):
-            raise ValueError(
-                f"{name} must hold floating weights; {key} has whole numbers only, as a quantised file "
-                "has. Give the weights themselves."
-            )
-    if not any(value.any() for _, value in matrices):
-        raise ValueError(
-            f"{name}: all its matrices are zero. The file is damaged, or was never trained."
         )

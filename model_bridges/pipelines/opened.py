@@ -8,6 +8,7 @@ parts are those of `families`.
 import inspect
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from numbers import Integral
 from typing import Any
 
 import torch
@@ -73,9 +74,12 @@ def latent_size(
     if size is None:
         height, width = (own or DEFAULT_SIZE,) * 2 if own is None or isinstance(own, int) else own
         return height, width
-    if len(size) != 2 or any(n < 1 or n % reduction for n in size):
+    sides = [*size] if isinstance(size, Iterable) else []
+    if len(sides) != 2 or not all(
+        isinstance(n, Integral) and n >= 1 and n % reduction == 0 for n in sides
+    ):
         raise ValueError(
-            f"`size` must be height and width in pixels, multiples of {reduction}; got {size}."
+            f"`size` must be height and width in pixels, multiples of {reduction}; got {size!r}."
         )
     return size[0] // reduction, size[1] // reduction
 

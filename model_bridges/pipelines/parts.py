@@ -17,9 +17,10 @@ import torch
 
 from gmm_speciation.reading import read_json
 from model_bridges.checkpoints.errors import MissingExtraError
+from model_bridges.checkpoints.weights import check_weights
 from model_bridges.pipelines.configurations import check_configuration, check_files, check_size
 from model_bridges.pipelines.families import Family
-from model_bridges.pipelines.networks import check_network, check_weights, without_bar
+from model_bridges.pipelines.networks import check_network, without_bar
 from model_bridges.pipelines.single_files import SingleFile, read_shapes, repository_of
 
 LICENCE_NOTICE = (
@@ -188,7 +189,7 @@ class Source:
                     network = self.file.text_encoder(part, self.index()[0])
         else:
             network = self._of_layout(kind, part, dtype)
-        check_weights(f"{self.title}, `{part}`", network)
+        check_weights(f"{self.title}, `{part}`", network.named_parameters())
         return network.eval().requires_grad_(False)
 
     def _of_layout(self, kind: Any, part: str, dtype: torch.dtype) -> Any:

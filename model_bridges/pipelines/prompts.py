@@ -4,7 +4,7 @@ Two prompts that reach the network as the same tokens are one class, not two, an
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 EMPTY = ""
@@ -16,9 +16,10 @@ def check_prompts(prompts: Sequence[str]) -> tuple[str, ...]:
     Raises:
         ValueError: If they are not distinct strings, at least one; or one is empty.
     """
-    if isinstance(prompts, str) or not prompts or not all(isinstance(p, str) for p in prompts):
+    listed = isinstance(prompts, Iterable) and not isinstance(prompts, str)
+    texts = tuple(prompts) if listed else ()
+    if not texts or not all(isinstance(text, str) for text in texts):
         raise ValueError(f"`prompts` must be a list of at least one prompt; got {prompts!r}.")
-    texts = tuple(prompts)
     if len(set(texts)) < len(texts):
         raise ValueError(f"`prompts` are the classes and must differ; got {list(texts)}.")
     if any(not text.strip() for text in texts):

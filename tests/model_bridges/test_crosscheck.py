@@ -315,3 +315,22 @@ def test_a_cross_entropy_that_few_images_carry_has_its_interval():
         low, high = noisy_cross_entropy(log_posterior, images, labels, sigmas, seed=seed).interval()
         hits += (low <= truth) & (truth <= high)
     assert hits.min() >= 54, hits
+
+
+def test_labelled_images_are_tensors_or_refused(unchecked):
+    """Arrays of numpy are taken as they are; what has no label an image is named where it is made."""
+    x, labels = np.zeros((6, 2), np.float32), np.arange(6) % 3
+    data = LabelledImages(x, labels, "zeros")
+    assert data.images.dtype == torch.float32
+    assert data.labels.tolist() == [0, 1, 2, 0, 1, 2]
+    for images, classes, message in (
+        (x, labels[:3], r"`labels` must be integers of shape \(6,\)"),
+        (x, "abc", "`labels` must be real numbers"),
+        (x, labels / 1.0, "`labels` must be integers"),
+        (x, labels - 1, "must be in 0"),
+        (x.astype(np.uint8), labels, "Bytes are not scaled by a guess"),
+        ("pictures", labels, "`images` must be real numbers"),
+        (1.0, labels, "a single number"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            LabelledImages(images, classes, "no images")

@@ -2,6 +2,7 @@
 
 import json
 import warnings
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ from refusals import refused
 
 import model_bridges as mb
 from model_bridges.checkpoints import EDM2_LATENTS, LatentScaling, UnsafeCheckpointError
+from model_bridges.checkpoints.converted import write_converted
 from model_bridges.cli import main
 from model_bridges.edm2 import weights
 
@@ -188,10 +190,35 @@ def test_values_that_are_not_finite_are_refused(tmp_path):
     network = files.network(CONDITIONAL)
     network.unet.out_gain.fill_(float("nan"))
     files.official.write_official_pickle(tmp_path / "net.pkl", network, CONDITIONAL)
-    with pytest.raises(UnsafeCheckpointError, match=r"not finite, in unet\.out_gain"):
+    with pytest.raises(UnsafeCheckpointError, match=r"finite weights; unet\.out_gain"):
         mb.edm2.load(tmp_path / "net.pkl")
     with pytest.raises(ValueError, match="`dtype` must be one of"):
         mb.edm2.load(tmp_path / "net.pkl", dtype=torch.int64)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda value: value.to(torch.float8_e4m3fn), "16 to 64 bits; .* is torch.float8_e4m3fn"),
+        (lambda value: (20 * value).to(torch.int32), "16 to 64 bits; .* is torch.int32"),
+        (lambda value: value > 0, "16 to 64 bits; .* is torch.bool"),
+        (lambda value: value.to(torch.complex64), "16 to 64 bits; .* is torch.complex64"),
+        (lambda value: (20 * value).round(), "whole numbers only"),
+        (lambda value: 0 * value, "all its matrices are zero"),
+    ],
+)
+def test_numbers_that_are_no_weights_are_refused(pair, tmp_path, change, message):
+    checkpoint = mb.edm2.read_checkpoint(pair[0])
+    state = {name: change(value) for name, value in checkpoint.state_dict.items()}
+    write_converted(replace(checkpoint, state_dict=state), tmp_path / "c.safetensors")
+    with pytest.raises(UnsafeCheckpointError, match=message):
+        mb.edm2.load(tmp_path / "c.safetensors")
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="a device that is not there")
+def test_a_device_that_is_not_there_is_named(pair):
+    with pytest.raises(ValueError, match="'cuda' is not there"):
+        mb.edm2.load(pair[0], device="cuda")
 
 
 @pytest.mark.parametrize(

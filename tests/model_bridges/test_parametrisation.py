@@ -160,3 +160,19 @@ def test_a_network_that_wants_its_steps_in_half_precision_is_told_how():
         own(x, 1.0, labels)
     cast = mb.from_x0(lambda x, t, c: layer(t[:, None].to(x.dtype)).reshape(x.shape), **options)
     assert cast(x, 1.0, labels).shape == x.shape
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"dtype": "float32"}, "`dtype` must be one of .*; got 'float32'"),
+        ({"dtype": torch.int32}, "`dtype` must be one of"),
+        ({"class_names": (1, 2)}, "2 different names"),
+        ({"class_names": "ab"}, "2 different names"),
+        ({"class_names": ("a", "b", "b")}, "2 different names"),
+    ],
+)
+def test_arguments_of_wrappers_are_named(options, message, unchecked):
+    abar = np.linspace(0.99, 0.01, 20)
+    with pytest.raises(ValueError, match=message):
+        mb.from_epsilon(lambda x, t, label: x, abar, num_classes=2, event_shape=(3,), **options)

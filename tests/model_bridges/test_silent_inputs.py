@@ -7,14 +7,17 @@ import jaxtyping
 import numpy as np
 import pytest
 import torch
+from tiny_pipeline import dit, flux
 
 import gmm_speciation as gs
+import model_bridges as mb
 from gmm_speciation.guidance import AbstractGuidance
 from gmm_speciation.reporting.trust import TrustWarning
 from model_bridges.classes.names import ClassNames
 from model_bridges.denoisers.mixture import mixture_denoiser
 from model_bridges.denoisers.parametrisation import from_x0
 from model_bridges.denoisers.subset import ClassSubset
+from model_bridges.digits.text import FOLDER
 from model_bridges.entropy.curve import entropy_curve
 from model_bridges.entropy.elbo_posterior import elbo_posterior
 from model_bridges.entropy.evidence import label_divergence
@@ -23,6 +26,7 @@ from model_bridges.entropy.own_samples import on_own_samples
 from model_bridges.entropy.windows import GuidanceInterval, compare_windows, guidance_interval
 from model_bridges.guidance import DynamicNegative, ExactPosterior, Guided, TrackedClasses
 from model_bridges.images.reading import read_parts
+from model_bridges.pipelines import load as load_pipeline
 from model_bridges.samplers import karras_sigmas, sample
 from model_bridges.studied import study_denoiser
 from model_bridges.tracking.calibration import calibration_error, reliability
@@ -330,3 +334,51 @@ def test_seeds_and_batches_are_whole_numbers(what, number, name):
 def test_the_shape_of_a_state_is_whole_numbers(shape):
     with pytest.raises(ValueError, match="`event_shape` must be whole numbers"):
         from_x0(lambda x, *_: x, num_classes=2, event_shape=shape)
+
+
+@pytest.mark.parametrize(
+    ("make", "options", "message"),
+    [
+        (dit, {"classes": 3}, "`classes` must be a list of labels; got 3"),
+        (dit, {"classes": torch.tensor([0.5, 1.0])}, "different labels"),
+        (dit, {"classes": np.array([True, False])}, "different labels"),
+        (dit, {"class_names": "abcde"}, "5 different names"),
+        (dit, {"class_names": (1, 2, 3, 4, 5)}, "5 different names"),
+        (dit, {"size": 8}, "height and width in pixels, .* got 8"),
+        (dit, {"size": (8.0, 8.0)}, "height and width in pixels"),
+        (flux, {"prompts": 3}, "list of at least one prompt; got 3"),
+    ],
+)
+def test_arguments_of_pipelines_are_named(make, options, message):
+    with pytest.raises(ValueError, match=message):
+        mb.from_pipeline(make(), **options)
+
+
+def test_classes_of_torch_and_numpy_are_those_of_a_list():
+    pipe = dit()
+    for classes in (torch.tensor([3, 1]), np.array([3, 1])):
+        assert mb.from_pipeline(pipe, classes=classes).class_names == ("class 3", "class 1")
+    assert mb.from_pipeline(flux(), np.array(["a cat", "a dog"])).num_classes == 2
+
+
+def test_an_option_that_no_pipeline_has_is_named():
+    with pytest.raises(TypeError, match=r"class_prior, outside, provenance .* got 'clas_prior'"):
+        mb.from_pipeline(dit(), clas_prior=None)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"dtype": "float16"}, "`dtype` must be one of .*; got 'float16'"),
+        ({"dtype": torch.int32}, "`dtype` must be one of"),
+        ({"device": "cudaa"}, "`device` must be auto"),
+        pytest.param(
+            {"device": "cuda"},
+            "'cuda' is not there",
+            marks=pytest.mark.skipif(torch.cuda.is_available(), reason="it is there"),
+        ),
+    ],
+)
+def test_places_of_pipelines_are_named(options, message):
+    with pytest.raises(ValueError, match=message):
+        load_pipeline(FOLDER, ["zero"], **options)
