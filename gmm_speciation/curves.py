@@ -235,7 +235,7 @@ class EntropyCurve(eqx.Module):
         Raises:
             ValueError: If `mass` is not inside (0, 1), or the grid's noisy end lies inside the window.
         """
-        mass = float(as_values(mass, "mass", "lie inside (0, 1)", lambda m: (m > 0) & (m < 1)))
+        as_values(mass, "mass", "lie inside (0, 1)", lambda m: m.ndim == 0 and 0 < m < 1)
 
         def levels(entropy):
             return np.array([(1 - mass) / 2, (1 + mass) / 2]) * (self.prior_entropy - entropy[0])
@@ -250,7 +250,7 @@ class EntropyCurve(eqx.Module):
                 warnings.warn(f"{words}; widen the grid.", stacklevel=3)
             self._check_passed("window", *levels(np.asarray(self.entropy.value)))
         low, high = self._resampled(ends)
-        return Window(low, high, mass)
+        return Window(low, high, float(mass))
 
     def crossing(self, entropy: float, *, at_end: bool = False) -> Estimate:
         """Log-SNR at which H(C|X) has fallen to this entropy in nats; warns where the levels are too few.
@@ -259,8 +259,8 @@ class EntropyCurve(eqx.Module):
             ValueError: If it is no number, or the curve does not cross it on its grid; the nearer end where
                 the caller says that this may be (`at_end`).
         """
-        entropy = float(as_values(entropy, "entropy", "be a number", np.isfinite))
-        level = self.prior_entropy - entropy
+        as_values(entropy, "entropy", "be a number", lambda x: x.ndim == 0 and np.isfinite(x))
+        level = self.prior_entropy - float(entropy)
         if not at_end:
             self._check_passed("crossing", level)
         return self._resampled(lambda h, rate: (self._crossing(h, rate, level),))[0]
@@ -342,8 +342,7 @@ class EntropyCurve(eqx.Module):
         return self._resampled(statistic)
 
     def _gained(self, entropy: np.ndarray) -> np.ndarray:
-        """The information gained, noise first. Sampling noise may bend a monotone function; its running
-        maximum is the nearest we know."""
+        """The information gained, noise first: what noise bends, by its running maximum."""
         return np.maximum.accumulate(np.asarray(self.prior_entropy - entropy, float)[::-1])
 
     def _check_passed(self, what: str, *levels: float) -> None:

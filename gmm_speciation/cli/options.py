@@ -47,7 +47,9 @@ class MixtureRequest:
     variances: Annotated[str | None, Option(help="equal-means: one a class, as 0.5,1.5.")] = None
     branching: Annotated[str | None, Option(help="hierarchy: children a node, as 2,3.")] = None
     distances: Annotated[str | None, Option(help="hierarchy: one a level, as 8,2.")] = None
-    num_samples: Annotated[int, Option(help="Draws of X where the entropy is sampled.")] = 8192
+    num_samples: Annotated[int, Option(min=32, help="Draws of X where the entropy is sampled.")] = (
+        8192
+    )
     seed: terminal.Seed = 0
     quiet: terminal.Quiet = False
     out: terminal.Out = None

@@ -18,6 +18,7 @@ from gmm_speciation.reporting.terminal import Quiet, Seed
 from model_bridges.cli.cluster import spread
 
 MODEL = "digits, digits-text, edm2:COND,UNCOND, diffusers:PATH_OR_REPO, or module:function."
+MOST = 2**31 - 1  # of what is counted; beyond 64 bits torch fails in its own words
 PACKAGES = ("torch", "diffusers", "transformers", "scikit-learn", "safetensors")  # in a record
 PATHS = "Class folders of pictures, MNIST or CIFAR-10 binary files, or an .npz"
 
@@ -115,8 +116,12 @@ class Request(Study):
             help="Noise levels, even in log sigma; by default as the command places them."
         ),
     ] = None
-    paths: Annotated[int | None, typer.Option(min=1, help="Noise paths of each image.")] = None
-    max_batch: Annotated[int, typer.Option(min=1, help="Largest batch for the network.")] = 1024
+    paths: Annotated[
+        int | None, typer.Option(min=1, max=MOST, help="Noise paths of each image.")
+    ] = None
+    max_batch: Annotated[
+        int, typer.Option(min=1, max=MOST, help="Largest batch for the network.")
+    ] = 1024
     max_classes: Annotated[
         int, typer.Option(min=2, help="Where more classes are named, groups are sampled.")
     ] = 32

@@ -24,7 +24,7 @@ def check_levels(sigmas: Any, sigma_range: tuple[float, float]) -> Float[np.ndar
     if sigmas is None:
         return np.geomspace(*sigma_range, DEFAULT_NUM_LEVELS)
     levels = as_levels(sigmas, "`sigmas`").detach().cpu().numpy()
-    steps = np.diff(levels)
+    steps = np.diff(np.atleast_1d(levels))
     if not (
         levels.ndim == 1
         and len(levels) > 1

@@ -220,7 +220,7 @@ def compare_windows(
     """
     for curve in (coarse, fine):
         expect(curve, EntropyCurve, "`mb.entropy_curve` gives one.")
-    as_values(mass, "mass", "lie inside (0, 1)", lambda m: (m > 0) & (m < 1))
+    as_values(mass, "mass", "lie inside (0, 1)", lambda m: m.ndim == 0 and 0 < m < 1)
     if len(names) != 2:
         raise ValueError(
             f"`names` must be two, of the coarse and the fine variable; got {names!r}."

@@ -77,6 +77,8 @@ BAD = [
     (["curve", "absent.npz"], "no file 'absent.npz'"),
     (["times", "paper-toy", "--process", "ddmp"], "Did you mean 'ddpm'?"),
     (["curve"], "Missing argument"),
+    (["curve", "symmetric-pair", "--num-samples", "-1"], "--num-samples"),
+    (["times", "symmetric-pair", "--num-samples", "-1"], "--num-samples"),
     (["curve", "paper-toy", "--out", ""], "a path must not be empty; for the current folder give"),
     (["hopfield", "--patterns", ""], "a path must not be empty"),
     (["curve", ""], "it must not be empty"),

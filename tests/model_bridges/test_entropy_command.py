@@ -143,14 +143,14 @@ def test_a_window_of_classes_that_overlap_has_no_half_entropy():
     np.testing.assert_allclose([found["sigma_low"], found["sigma_high"]], exact, rtol=0.25)
 
 
-def test_windows_of_two_curves_are_asked_for_as_they_can_be():
+def test_windows_of_two_curves_are_asked_for_as_they_can_be(unchecked):
     mixture = gs.GaussianMixture.isotropic([[-2.0], [2.0]], 0.1)
     x0, labels = mixture.sample(jax.random.key(0), 64)
     curve = mb.entropy_curve(mb.mixture_denoiser(mixture), np.array(x0), np.array(labels))
     same = mb.compare_windows(curve, curve)
     for mark in (same.half_entropy, same.low, same.high, same.peak):
         assert float(mark.value) == float(mark.stderr) == 0
-    for mass in (80.0, 5.0, 0.0, np.nan):
+    for mass in (80.0, 5.0, 0.0, np.nan, np.array([0.5, 0.8])):
         with pytest.raises(ValueError, match="`mass` must"):
             mb.compare_windows(curve, curve, mass=mass)
         with pytest.raises(ValueError, match="`mass` must"):
@@ -220,6 +220,8 @@ def test_pictures_are_square_and_so_are_states_made_of_them(pipe, tmp_path):
         (["windows", "digits", "--steps", "20"], "name it by `--scheduler`"),
         (["windows", "digits", "--out", "."], "is a file for the JSON; '.' is a folder"),
         (["entropy", "nothing:here"], "could not be found"),
+        (["entropy", "digits", "--paths", str(10**20)], "--paths"),
+        (["windows", "digits", "--max-batch", str(10**20)], "--max-batch"),
     ],
 )
 def test_a_users_mistake_is_one_line_and_exit_code_2(words, message, capsys):

@@ -125,6 +125,7 @@ SILENT = {  # what broadcasts, is converted or computed with: without a check a 
         lambda x, y: compare_windows(*2 * [entropy_curve(denoiser(), x, y)], names=("x",)),
         "`names` must be two",
     ),
+    "one level": (lambda x, y: entropy_curve(denoiser(), x, y, sigmas=5), "at least two positive"),
     "share in words": (
         lambda x, y: guidance_interval(entropy_curve(denoiser(), x, y), "0.8"),
         "`mass` must be real numbers",
