@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+import numpy as np
 from jaxtyping import Float, Int
 from torch import Tensor
 
@@ -25,7 +26,11 @@ class LabelledImages:
     pictures: Float[Tensor, "N C H W"] | None = None
 
     def __init__(
-        self, images: Images, labels: Labels, law: str, pictures: Images | None = None
+        self,
+        images: Images,
+        labels: Labels,
+        law: str,
+        pictures: Float[Tensor, "N C H W"] | Float[np.ndarray, "N C H W"] | None = None,
     ) -> None:
         states = as_states(images, "`images`")
         if states.ndim == 0:
