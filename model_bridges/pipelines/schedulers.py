@@ -21,6 +21,7 @@ A class that is not in `KNOWN` is refused by name: what its states are is not gu
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from itertools import pairwise
 from numbers import Integral
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -37,7 +38,7 @@ VALUES = ("epsilon", "v_prediction", "sample")
 RAW = ("epsilon", "v_prediction")  # of EDM's preconditioning: the sign of `c_out`
 FLOW = ("flow_prediction",)
 # Where no signal is left sigma is infinite. Diffusers' own schedulers of `sigmas` put abar = 2^-24 there.
-LEAST_SIGNAL = 2.0**-12
+LEAST_SIGNAL = 2.0**-12  # and half of what the next level has, where that is less: levels fall
 
 
 @dataclass(frozen=True)
@@ -191,7 +192,7 @@ def level_at(scheduler: Any, timestep: Any) -> Level:
                 f"{name} starts without any signal (`rescale_betas_zero_snr`), where a prediction of the "
                 "noise says nothing. Take a network that predicts v, or set it to false."
             )
-        signal = signal or LEAST_SIGNAL**2
+        signal = signal or _for_none(scheduler.alphas_cumprod, LEAST_SIGNAL**2)
         sigma = ((1 - signal) / signal) ** 0.5
     else:
         provisional = second is not None and not scheduler.state_in_first_order
@@ -205,7 +206,7 @@ def level_at(scheduler: Any, timestep: Any) -> Level:
                     f"{name} has the level {sigma:g} at step {step:g}, and those of a flow lie in [0, 1]: "
                     "settings such as `use_karras_sigmas` replace them. Leave these out."
                 )
-            sigma = sigma / ((1 - sigma) or LEAST_SIGNAL)
+            sigma = sigma / ((1 - sigma) or _for_none(1 - scheduler.sigmas, LEAST_SIGNAL))
     if sigma <= 0:
         raise ValueError(
             f"No noise is left at step {step:g} of {name}: stop the sampler before it."
@@ -223,7 +224,7 @@ def levels_of(
 
     Raises:
         ValueError: As `level_at` and `check_untouched`; if it is no scheduler or cannot take this number of
-            steps.
+            steps, or its noise would not fall at one of them.
     """
     if isinstance(scheduler, type) or not hasattr(scheduler, "set_timesteps"):
         raise ValueError(
@@ -245,7 +246,7 @@ def levels_of(
         own = {} if handed is None else handed(num_steps)
         # A list of levels takes the place of the number.
         scheduler.set_timesteps(*(() if "sigmas" in own else (num_steps,)), **own)
-    except (ValueError, TypeError, IndexError) as error:
+    except (ValueError, TypeError, IndexError, ZeroDivisionError) as error:
         raise ValueError(f"{name} cannot take {num_steps} steps: {error}") from error
     found = []
     for place in range(0, len(scheduler.timesteps), 1 if KNOWN[name].second is None else 2):
@@ -256,6 +257,13 @@ def levels_of(
         level = level_at(scheduler, scheduler.timesteps[place])
         if not level.provisional:
             found.append((float(scheduler.timesteps[place]), level.sigma))
+    for (step, sigma), (_, following) in pairwise(found):
+        # It has fewer; solvers of second order divide by the logarithm of the ratio.
+        if not following < sigma:
+            raise ValueError(
+                f"{name} cannot take {num_steps} steps: its noise must fall at each, and goes from "
+                f"{sigma:g} at step {step:g} to {following:g}. Take fewer steps."
+            )
     return found
 
 
@@ -320,6 +328,11 @@ def _coefficients(
     return scale, float(skip), float(out)
 
 
+def _for_none(signals: Tensor, most: float) -> float:
+    """What stands for no signal: less than every other."""
+    return min(most, float(signals[signals > 0].min()) / 2)
+
+
 def _index(scheduler: Any, step: float) -> int:
     if not (step.is_integer() and 0 <= step < len(scheduler.alphas_cumprod)):
         raise ValueError(
@@ -364,6 +377,7 @@ def noise_range(scheduler: Any) -> tuple[float, float]:
         return settings["sigma_min"], settings["sigma_max"]
     if family == "flow":
         return 0.0, math.inf
-    signal = scheduler.alphas_cumprod.double().clamp(min=LEAST_SIGNAL**2)
+    signal = scheduler.alphas_cumprod.double()
+    signal = signal.clamp(min=_for_none(signal, LEAST_SIGNAL**2))
     sigma = ((1 - signal) / signal) ** 0.5
     return float(sigma.min()), float(sigma.max())

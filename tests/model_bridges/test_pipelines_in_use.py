@@ -4,6 +4,7 @@ What is measured and how they are guided is as without; what would be another mo
 """
 
 import copy
+import inspect
 import warnings
 
 import accelerate
@@ -11,6 +12,7 @@ import diffusers
 import numpy as np
 import pytest
 import torch
+from test_schedulers import scheduler_class
 from tiny_pipeline import (
     close,
     draw,
@@ -28,6 +30,7 @@ from model_bridges.entropy.windows import GuidanceInterval
 from model_bridges.guidance import PROMPT, ClassifierFree, Interval, on_pipeline
 from model_bridges.guidance.pipelines import PIPELINES
 from model_bridges.pipelines import FAMILIES
+from model_bridges.pipelines.schedulers import KNOWN, levels_of, noise_range
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
 PROMPTS = ("a cat", "a dog")
@@ -269,3 +272,56 @@ def test_a_network_of_diffusers_is_asked_for_its_dropout_without_a_warning():
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         mb.from_x0(lambda x, s, label: network(x, s).sample, num_classes=1, event_shape=(3, 8, 8))
+
+
+@pytest.mark.filterwarnings("ignore:.*scheduler:UserWarning")
+@pytest.mark.parametrize("name", sorted(KNOWN))
+def test_levels_fall_or_the_number_of_steps_is_refused(name):
+    """The solvers of second order themselves end in NaN where diffusers repeats a level."""
+    kind = scheduler_class(name)
+    spacings = ("linspace", "leading", "trailing")
+    spaced = "timestep_spacing" in inspect.signature(kind.__init__).parameters
+    for settings in [{"timestep_spacing": one} for one in spacings] if spaced else [{}]:
+        scheduler = kind(**settings)
+        levels_of(scheduler, 20)
+        for number in (1, 1000, 1001):
+            try:
+                found = levels_of(scheduler, number)
+            except ValueError as error:
+                assert f"{name} cannot take {number} steps" in str(error)  # noqa: PT017
+                continue
+            assert len(found) == number
+            assert (np.diff([sigma for _, sigma in found]) < 0).all()
+    if spaced and KNOWN[name].name == "levels":
+        with pytest.raises(ValueError, match="cannot take 1001 steps"):
+            levels_of(kind(timestep_spacing="leading"), 1001)
+
+
+@pytest.mark.parametrize(("shift", "number"), [(1, 50), (17, 250), (12, 1000), (100, 1000)])
+def test_a_flow_falls_from_no_signal_to_the_levels_of_diffusers(shift, number):
+    scheduler = diffusers.FlowMatchEulerDiscreteScheduler(shift=shift)
+    found = [sigma for _, sigma in levels_of(scheduler, number)]
+    scheduler.set_timesteps(number)
+    own = scheduler.sigmas[:-1].double().numpy()
+    assert own[0] == 1
+    np.testing.assert_allclose(found[1:], own[1:] / (1 - own[1:]), rtol=1e-12)
+    assert found[0] == pytest.approx(max(4096, 2 * (1 + found[1])))
+
+
+def test_steps_without_signal_are_noisier_than_all_others():
+    settings = {"prediction_type": "v_prediction", "timestep_spacing": "trailing"}
+    scheduler = diffusers.DDIMScheduler(rescale_betas_zero_snr=True, **settings)
+    signal = scheduler.alphas_cumprod.double().numpy()
+    assert signal[-1] == 0
+    found = [sigma for _, sigma in levels_of(scheduler, 1000)]
+    own = np.sqrt((1 - signal[:-1]) / signal[:-1])[::-1]
+    np.testing.assert_allclose(found[1:], own, rtol=1e-12)
+    assert found[0] > found[1] > 4096
+    assert noise_range(scheduler) == pytest.approx((found[-1], found[0]))
+    cosine = diffusers.UnCLIPScheduler()
+    assert noise_range(cosine)[1] == pytest.approx(levels_of(cosine, 1000)[0][1])
+    # Diffusers puts abar = 2^-24 below the steps that have less.
+    euler = diffusers.EulerDiscreteScheduler(rescale_betas_zero_snr=True, **settings)
+    levels_of(euler, 50)
+    with pytest.raises(ValueError, match="noise must fall at each, and goes from 4096 at step 999"):
+        levels_of(euler, 1000)
