@@ -13,7 +13,7 @@ from model_bridges.quality.frechet import sampled_frechet
 from model_bridges.quality.jackknife import NUM_BATCHES, Jackknifed, batch_index
 from model_bridges.quality.precision_recall import precision_recall
 from model_bridges.quality.reference import Reference
-from model_bridges.quality.shares import class_balance, class_diversity, class_shares
+from model_bridges.quality.shares import as_target, class_balance, class_diversity, class_shares
 
 
 @dataclass(frozen=True, eq=False)
@@ -93,7 +93,7 @@ def assess(
     Raises:
         ValueError: If images are not finite or of another shape, too few for the features or the
             batches, `removed` is no class, or `balance_to` is unknown or not a positive share of every
-            class.
+            class that is kept; if one is negative or not finite.
     """
     data = reference.without(removed)
     if isinstance(balance_to, str):
@@ -103,7 +103,7 @@ def assess(
                 f"`balance_to` must be 'uniform', 'data' or shares; got {balance_to!r}."
             )
         balance_to = named[balance_to]
-    target = np.asarray(balance_to, float)
+    target = as_target(balance_to, "balance_to")
     if target.shape != (judge.num_classes,):
         raise ValueError(
             f"`balance_to` must be a share of each of {judge.num_classes} classes; got shape {target.shape}."

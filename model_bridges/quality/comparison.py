@@ -18,6 +18,8 @@ from model_bridges.quality.jackknife import Jackknifed
 def paired_difference(a: Quality, b: Quality, metric: str) -> Estimate:
     """`metric(a) - metric(b)` of two runs that drew image i from the same noise.
 
+    Of shares that agree on every image the error is that of one image in n: they may differ on the next.
+
     Raises:
         ValueError: If the runs differ in size, batches, reference or removed class, or lack the metric.
     """
@@ -63,5 +65,7 @@ class QualityCurve:
         """A scalar metric along the curve, `(S,)`. Raises ValueError if there is no such metric."""
         own = [point.replicate(metric) for point in self.points]
         return Jackknifed(
-            np.stack([m.value for m in own]), np.stack([m.without for m in own], axis=1)
+            np.stack([m.value for m in own]),
+            np.stack([m.without for m in own], axis=1),
+            np.array([float(m.unseen) for m in own]),
         )

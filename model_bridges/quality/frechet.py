@@ -17,23 +17,39 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float, Int
 
-from model_bridges.quality.jackknife import Jackknifed, batch_sums
+from gmm_speciation.checks import as_values
+from model_bridges.quality.jackknife import Jackknifed, as_features, batch_sums
 
 
 @dataclass(frozen=True, eq=False)
 class Moments:
-    """Mean and covariance (divisor n - 1) of features."""
+    """Mean and covariance (divisor n - 1) of features.
+
+    Raises:
+        ValueError: If they are not finite, or not of one number of features.
+    """
 
     mean: Float[np.ndarray, "*R F"]
     covariance: Float[np.ndarray, "*R F F"]
+
+    def __post_init__(self) -> None:
+        for name in ("mean", "covariance"):
+            object.__setattr__(self, name, as_values(getattr(self, name), name))
+        shape = self.mean.shape
+        if not shape or self.covariance.shape != (*shape, shape[-1]):
+            raise ValueError(
+                "`mean` and `covariance` must have shapes (F,) and (F, F); got "
+                f"{shape} and {self.covariance.shape}."
+            )
 
     @classmethod
     def of(cls, features: Float[np.ndarray, "n F"]) -> "Moments":
         """Of one sample.
 
         Raises:
-            ValueError: If there are not more samples than features.
+            ValueError: As `as_features`, or if there are not more samples than features.
         """
+        features = as_features(features)
         _check(len(features), features.shape[1])
         return cls(features.mean(0), np.cov(features.T).reshape(2 * (features.shape[1],)))
 
@@ -44,7 +60,16 @@ class Moments:
 
 
 def frechet_distance(a: Moments, b: Moments) -> Float[np.ndarray, "*R"]:
-    """Squared Fréchet distance; one side may hold R sets of moments. Not negative."""
+    """Squared Fréchet distance; one side may hold R sets of moments. Not negative.
+
+    Raises:
+        ValueError: If the two are of different numbers of features.
+    """
+    if a.mean.shape[-1] != b.mean.shape[-1]:
+        raise ValueError(
+            f"both moments must be of the same features; got {a.mean.shape[-1]} and {b.mean.shape[-1]} of "
+            "them. Take the features of one judge."
+        )
     shift = ((a.mean - b.mean) ** 2).sum(-1)
     traces = [np.trace(m.covariance, axis1=-2, axis2=-1) for m in (a, b)]
     overlap = np.linalg.svd(np.swapaxes(a.factor(), -1, -2) @ b.factor(), compute_uv=False).sum(-1)
@@ -63,8 +88,10 @@ def sampled_frechet(
     in F only. The error is that of the drawn images; the reference is held.
 
     Raises:
-        ValueError: If without a batch there are not more samples than features.
+        ValueError: As `as_features` and `frechet_distance`, or if without a batch there are not more
+            samples than features.
     """
+    features = as_features(features)
     num, size = features.shape
     counts = np.bincount(batches, minlength=num_batches).astype(float)
     _check(num - int(counts.max()), size)

@@ -15,7 +15,7 @@ to 0.75 and by a factor of 2 and more where nearly all data are covered.
 import numpy as np
 from jaxtyping import Float, Int
 
-from model_bridges.quality.jackknife import Jackknifed, mean_of
+from model_bridges.quality.jackknife import Jackknifed, as_features, mean_of
 
 NUM_NEIGHBOURS = 3
 _CHUNK = 2048
@@ -27,8 +27,9 @@ def radii(
     """Distance of each point to its k-th nearest neighbour among the others.
 
     Raises:
-        ValueError: If there are not k others.
+        ValueError: As `as_features`, or if there are not k others.
     """
+    features = as_features(features)
     _check(len(features), num_neighbours)
     return _neighbours(features, num_neighbours)[0][:, -1]
 
@@ -53,10 +54,11 @@ def precision_recall(
         num_neighbours: k.
 
     Raises:
-        ValueError: If a sample has too few points for k neighbours without one batch.
+        ValueError: As `as_features`, or if a sample has too few points for k neighbours without one batch.
     """
     from sklearn.metrics import pairwise_distances
 
+    features, reference = as_features(features), as_features(reference, "reference")
     _check(len(features) - int(np.bincount(batches).max()), num_neighbours)
     if reference_radii is None:
         reference_radii = radii(reference, num_neighbours)
@@ -71,7 +73,7 @@ def precision_recall(
             covered[r, rows] = (distance <= radius[None]).any(1)
     shares = covered.mean(1)
     precision = mean_of(inside.astype(float), batches, num_batches)
-    return precision, Jackknifed(np.asarray(shares[0]), shares[1:])
+    return precision, Jackknifed(np.asarray(shares[0]), shares[1:], precision.unseen)
 
 
 def _radii_without(

@@ -10,10 +10,13 @@ Classes are those that a judge names. With q the shares among the kept classes K
 have a balance of (|K| - 1) / (2 n) on average. Diversity below 1 means images more alike than data.
 """
 
+from typing import Any
+
 import numpy as np
 from jaxtyping import Float, Int
 
-from model_bridges.quality.jackknife import Jackknifed, batch_sums, mean_of
+from gmm_speciation.checks import as_values
+from model_bridges.quality.jackknife import Jackknifed, as_features, batch_sums, mean_of
 
 
 def class_shares(
@@ -32,11 +35,13 @@ def class_balance(
 ) -> Jackknifed:
     """`KL(shares over the kept classes || target over the kept classes)`, in nats.
 
-    NaN where no image of a kept class is left.
+    NaN where no image of a kept class is left. One image more of a class that did not come, c, would change
+    it by `(log(n u_c) + KL + 1) / n`; its error holds the root of the sum of the squares of these changes.
 
     Raises:
-        ValueError: If the target gives a kept class no weight.
+        ValueError: If the target is not finite, negative, or gives a kept class no weight.
     """
+    target = as_target(target, "target")
     if not target[kept].min() > 0:
         raise ValueError("`target` must give every kept class some weight; a KL would be infinite.")
     goal = target[kept] / target[kept].sum()
@@ -48,13 +53,27 @@ def class_balance(
             terms = np.where(q == 0, 0.0, q * np.log(q / goal))
         return np.asarray(terms.sum(-1))
 
-    return Jackknifed(divergence(shares.value), divergence(shares.without))
+    value = divergence(shares.value)
+    missing = kept[shares.value[kept] == 0]
+    more = divergence(shares.value + shares.unseen * np.eye(len(target))[missing]) - value
+    return Jackknifed(value, divergence(shares.without), np.sqrt((more**2).sum()))
+
+
+def as_target(target: Any, name: str) -> Float[np.ndarray, "*C"]:
+    """Weights of classes in float64. Raises ValueError if one is negative or not finite."""
+    return as_values(
+        target, name, "be finite and not negative", lambda u: (u >= 0) & np.isfinite(u)
+    )
 
 
 def class_traces(
     features: Float[np.ndarray, "n F"], predicted: Int[np.ndarray, " n"], num_classes: int
 ) -> Float[np.ndarray, " C"]:
-    """Trace of the covariance of features inside each class; NaN with fewer than two images."""
+    """Trace of the covariance of features inside each class; NaN with fewer than two images.
+
+    Raises ValueError as `as_features`.
+    """
+    features = as_features(features)
     traces = np.full(num_classes, np.nan)
     for c in np.flatnonzero(np.bincount(predicted, minlength=num_classes) > 1):
         traces[c] = features[predicted == c].var(0, ddof=1).sum()
@@ -74,7 +93,10 @@ def class_diversity(
 
     Classes with fewer than two images without some batch, or no spread in the data, are NaN one by one,
     and left out of both sums together.
+
+    Raises ValueError as `as_features`.
     """
+    features = as_features(features)
     one_hot = (predicted[:, None] == np.arange(len(data_traces))[None]).astype(float)
     around = features - features.mean(0)[None]
     counts = batch_sums(one_hot, batches, num_batches)

@@ -1,12 +1,14 @@
 """Measures of drawn images: distances of known laws, shares, neighbours, errors that match repeated draws."""
 
+import jaxtyping
 import numpy as np
 import pytest
 
+from gmm_speciation.estimate import Estimate
 from gmm_speciation.shares import Share
 from model_bridges.quality import Moments, frechet_distance
 from model_bridges.quality.frechet import sampled_frechet
-from model_bridges.quality.jackknife import Jackknifed, batch_index, mean_of
+from model_bridges.quality.jackknife import Jackknifed, batch_index, batch_sums, mean_of
 from model_bridges.quality.precision_recall import precision_recall, radii
 from model_bridges.quality.shares import class_balance, class_diversity, class_shares, class_traces
 
@@ -108,6 +110,51 @@ def test_too_few_samples_for_a_covariance(rng):
         sampled_frechet(rng.normal(size=(10, 8)), target, batch_index(10, 5), 5)
 
 
+@pytest.mark.parametrize(
+    ("kind", "offset", "num"), [(np.float32, 1e4, 50_000), (np.float16, 50, 20_000)]
+)
+def test_features_of_low_precision_are_summed_in_float64(rng, kind, offset, num):
+    """Values, as they are, in float64; a sum in their own precision loses the offset's digits."""
+    x = (rng.normal(size=(num, 4)) + offset).astype(kind)
+    wide = x.astype(np.float64)
+    other = Moments(wide.mean(0), np.cov(wide.T))
+    assert frechet_distance(Moments.of(x), other) < 1e-9
+    batches, label = batch_index(num, R), np.arange(num) % 2
+    found = sampled_frechet(x, other, batches, R).without
+    np.testing.assert_allclose(found, sampled_frechet(wide, other, batches, R).without, rtol=1e-9)
+    sums = [wide[batches == r].sum(0) for r in range(R)]
+    np.testing.assert_allclose(batch_sums(x, batches, R), sums, rtol=1e-14)
+    traces = [wide[label == c].var(0, ddof=1).sum() for c in range(2)]
+    np.testing.assert_allclose(class_traces(x, label, 2), traces, rtol=1e-12)
+
+
+def test_what_are_no_features_is_refused_by_name(rng, monkeypatch):
+    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)  # as it is for users
+    x, batches, own = rng.normal(size=(60, 3)), batch_index(60, 4), Moments(np.zeros(3), np.eye(3))
+    for wrong, message in (
+        (np.where(x > 1, np.nan, x), "`features` must be finite and below"),
+        (np.where(x > 1, np.inf, x), "`features` must be finite and below"),
+        (1e160 * x, r"`features` must be finite and below 1e\+100"),
+        (x[:, 0], r"one row an image, shape \(n, F\); got \(60,\)"),
+        (x + 1j, "`features` must be real numbers; got dtype complex128"),
+    ):
+        for use in (
+            Moments.of,
+            lambda x: sampled_frechet(x, own, batches, 4),
+            radii,
+            lambda x: precision_recall(x, x, batches, 4),
+            lambda x: class_traces(x, np.zeros(60, int), 1),
+        ):
+            with pytest.raises(ValueError, match=message):
+                use(wrong)
+    with pytest.raises(ValueError, match="of the same features; got 3 and 2 of them"):
+        frechet_distance(Moments.of(x), Moments.of(x[:, :2]))
+    with pytest.raises(ValueError, match="`covariance` must be finite"):
+        Moments(np.zeros(2), np.full((2, 2), np.nan))
+    with pytest.raises(ValueError, match=r"shapes \(F,\) and \(F, F\); got \(2,\) and \(3, 3\)"):
+        Moments(np.zeros(2), np.eye(3))
+
+
 # Precision and recall
 
 
@@ -189,6 +236,9 @@ def test_balance_is_the_divergence_of_kept_shares():
     assert found.estimate.stderr < 1e-15
     with pytest.raises(ValueError, match="every kept class some weight"):
         class_balance(shares, kept, np.array([1.0, 1, 1, 0]))
+    for wrong in ([1.0, 1, np.inf, 1], [1.0, 1, np.nan, 1], [1.0, 1, -1, 1]):
+        with pytest.raises(ValueError, match="`target` must be finite and not negative"):
+            class_balance(shares, kept, np.array(wrong))
     nothing = Jackknifed(np.array([0.0, 0, 1, 0]), np.tile([0.0, 0, 1, 0], (R, 1)))
     assert np.isnan(class_balance(nothing, kept, np.ones(4)).value)
 
@@ -201,6 +251,48 @@ def test_exact_draws_have_the_stated_balance(rng):
         found.append(float(class_balance(shares, np.arange(6), np.ones(6)).value))
     stderr = np.std(found) / 10
     assert abs(np.mean(found) - 5 / 600) < 4 * stderr
+
+
+def coverage(truth, found):
+    low, high = np.array([jackknifed.estimate.interval() for jackknifed in found]).T
+    assert (high > low).all()
+    return ((low <= truth) & (truth <= high)).mean()
+
+
+@pytest.mark.parametrize(
+    ("a", "b"), [(0.004, 0.0), (0.01, 0.001), (1.0, 0.99), (0.05, 0.02), (0.0, 0.0)]
+)
+def test_differences_of_rare_shares_hold_the_truth(rng, a, b):
+    """Of which neither run may show a single image."""
+    batches = batch_index(200, R)
+    drawn = (rng.uniform(size=(600, 2, 200)) < np.array([a, b])[:, None]).astype(int)
+    one, other = ([class_shares(x, 2, batches, R)[1] for x in drawn[:, k]] for k in range(2))
+    assert coverage(a - b, [x - y for x, y in zip(one, other, strict=True)]) > 0.92
+
+
+@pytest.mark.parametrize(
+    ("n", "p"),
+    [
+        (100, (0.99, 0.005, 0.005)),
+        (500, (0.998, 0.001, 0.001)),
+        (500, (0.99, 0.005, 0.005)),
+        (500, (0.9, 0.05, 0.05)),
+    ],
+)
+def test_balances_of_nearly_one_class_hold_the_truth(rng, n, p):
+    """Images of the other classes may not have come, and how many differs from run to run."""
+    batches, kept, even = batch_index(n, R), np.arange(3), np.ones(3)
+    drawn = rng.choice(3, (600, n), p=p)
+    shares = [class_shares(x, 3, batches, R) for x in drawn]
+    found = [class_balance(one, kept, even) for one in shares]
+    assert coverage((p * np.log(3 * np.array(p))).sum(), found) > 0.92
+    for one, balance in zip(shares, found, strict=True):
+        own = Estimate.jackknife(balance.value, balance.without).stderr
+        if one.value.min() > 0:  # nothing is missing
+            assert balance.estimate.stderr == own
+        elif one.value.max() == 1:  # both of the others are
+            entropy = np.log(n + 1) - n / (n + 1) * np.log(n)  # of one image of n + 1
+            np.testing.assert_allclose(balance.estimate.stderr, np.sqrt(2) * entropy, rtol=1e-9)
 
 
 def test_errors_of_shares_are_those_of_coins(rng):
