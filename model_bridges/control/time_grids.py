@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from jaxtyping import Float
 
+from gmm_speciation.checks import as_count
 from gmm_speciation.progress import SILENT, Progress
 from gmm_speciation.reporting.claims import Claim, at_most
 from model_bridges.control.drawing import Draw, Wanted, draw_all
@@ -48,17 +49,20 @@ def entropic_levels(
 
     Args:
         record: Of data over the whole range.
-        num_levels: T.
+        num_levels: T, at least 2.
         of: `STATE` or `CLASS`.
-        sigma_range: Ends of the grid.
+        sigma_range: Ends of the grid. Beyond the record nothing is decided.
 
     Raises:
-        ValueError: If `of` is neither, or the record has no unconditional part for `STATE`.
+        ValueError: If `of` is neither, the record has no unconditional part for `STATE`, there are no two
+            levels or ends, or nothing is decided between these, or not a number.
     """
+    num_levels, (low, high) = as_count(num_levels, "num_levels", 2), sigma_range
+    if not 0 < low < high < np.inf:
+        raise ValueError(f"`sigma_range` must be 0 < low < high, finite; got {sigma_range}.")
     log_sigma = np.log(record.sigmas)
     if of == CLASS:
         entropy = np.maximum.accumulate(np.asarray(tracked_curve(record).entropy.value))
-        entropy = entropy + _FLAT * entropy[-1] * np.linspace(0, 1, len(entropy))
     elif of == STATE and record.unconditional_error is not None:
         # dH / dlog sigma = E|x_0 - D|^2 / sigma^2
         rate = record.unconditional_error.mean(1) / record.sigmas**2
@@ -67,9 +71,18 @@ def entropic_levels(
         raise ValueError(
             f"`of` must be {STATE!r}, of a model with an unconditional part, or {CLASS!r}; got {of!r}."
         )
-    even = np.linspace(entropy[-1], entropy[0], num_levels)
-    levels = np.exp(np.interp(even, entropy, log_sigma))
-    levels[0], levels[-1] = sigma_range[1], sigma_range[0]
+    first, last = np.interp(np.log([high, low]), log_sigma, entropy)
+    if not 0 < first - last < np.inf:
+        raise ValueError(
+            f"Between sigma = {high:.4g} and {low:.4g} the record must decide something of {of}, so that a "
+            f"grid can be even in it; its entropy goes from {first:.4g} to {last:.4g}. Track more images, "
+            "take a wider range, or `karras_sigmas`."
+        )
+    if of == CLASS:
+        entropy = entropy + _FLAT * entropy[-1] * np.linspace(0, 1, len(entropy))
+        first, last = np.interp(np.log([high, low]), log_sigma, entropy)
+    levels = np.exp(np.interp(np.linspace(first, last, num_levels), entropy, log_sigma))
+    levels[0], levels[-1] = high, low
     return levels
 
 

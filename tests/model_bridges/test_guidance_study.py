@@ -91,6 +91,10 @@ def test_levels_of_a_gaussian_are_equally_spaced_in_its_entropy(rng):
     assert (levels[0], levels[-1]) == (ends[1], ends[0])
     assert np.all(np.diff(levels) < 0)
     np.testing.assert_allclose(-np.diff(entropy(levels)), total / 8, rtol=0.1)
+    # Within a part of the record, and without what is decided outside.
+    part = entropic_levels(record, 6, STATE, (0.3, 3.0))
+    assert (part[0], part[-1]) == (3.0, 0.3)
+    np.testing.assert_allclose(-np.diff(entropy(part)), (entropy(3.0) - entropy(0.3)) / 5, rtol=0.1)
     # Without the noise of the images the rest is the rule of the integral.
     noise = dim * variance * record.sigmas**2 / (variance + record.sigmas**2)
     sharp = dataclasses.replace(record, unconditional_error=np.repeat(noise[:, None], 300, 1))
@@ -116,6 +120,22 @@ def test_levels_of_two_classes_are_equally_spaced_in_the_class_entropy(rng):
     alone = dataclasses.replace(record, unconditional_error=None)
     with pytest.raises(ValueError, match="with an unconditional part"):
         entropic_levels(alone, 8, STATE, ends)
+    for rate in (0.0, np.nan, np.inf):
+        still = dataclasses.replace(
+            record, unconditional_error=np.full_like(record.unconditional_error, rate)
+        )
+        with pytest.raises(
+            ValueError, match=r"sigma = 60 and 0\.02 the record must decide something"
+        ):
+            entropic_levels(still, 8, STATE, ends)
+    with pytest.raises(ValueError, match="`num_levels` must be a whole number of at least 2"):
+        entropic_levels(record, 0, STATE, ends)
+    with pytest.raises(ValueError, match="must be 0 < low < high"):
+        entropic_levels(record, 8, CLASS, (3.0, 2.0))
+    for of in (STATE, CLASS):
+        levels = entropic_levels(record, 6, of, (0.5, 2.0))
+        assert (levels[0], levels[-1]) == (2.0, 0.5)
+        assert np.all(np.diff(levels) < 0)
 
 
 @pytest.fixture(scope="module")
