@@ -82,6 +82,8 @@ def _of_mixture(model: Any) -> GaussianMixture:
     if model.covariance_type in makers:
         product, one = factors**2 * covariances, np.ones(covariances.shape)
     else:
+        # scikit-learn factors the lower triangle; far from 0, rounding of the squared means parts the two.
+        covariances = np.tril(covariances) + np.tril(covariances, -1).mT
         product, one = factors.mT @ covariances @ factors, np.eye(covariances.shape[-1])
         rounding *= np.max(np.linalg.cond(factors)) ** 2
     if not np.allclose(product, one, atol=1e-6 + rounding):
@@ -90,7 +92,7 @@ def _of_mixture(model: Any) -> GaussianMixture:
             "`covariances_`: one was changed without the other. Fit it again, or build the mixture of the "
             "covariances by `GaussianMixture.full(model.means_, model.covariances_, model.weights_)`."
         )
-    return make(model.means_, model.covariances_, _normalised(model.weights_))
+    return make(model.means_, covariances, _normalised(model.weights_))
 
 
 def _of_quadratic(model: Any) -> GaussianMixture:

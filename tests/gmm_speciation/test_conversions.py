@@ -68,6 +68,23 @@ def test_a_fitted_model_survives_the_round_trip_in_every_attribute(kind, rng):
     np.testing.assert_allclose(again.bic(x), fitted.bic(x), rtol=1e-12)
 
 
+@pytest.mark.parametrize("kind", ["full", "tied"])
+@pytest.mark.parametrize("offset", [1e4, 3e4, 1e5, 1e6])
+def test_models_of_data_far_from_zero_convert(kind, offset):
+    """Rounding of the squared means leaves tied covariances that are not symmetric, up to 1e-4 here."""
+    parts = 0.0
+    for seed in range(5):
+        rng = np.random.default_rng(seed)
+        x = np.concatenate([rng.normal(size=(60, 3)) @ rng.normal(size=(3, 3))] * 2)
+        x = x + rng.integers(-1, 2, (120, 1)) + offset
+        fitted = Other(3, covariance_type=kind, random_state=0).fit(x)
+        ours = gs.from_scikit_learn(fitted)
+        np.testing.assert_allclose(ours.posterior(x), fitted.predict_proba(x), atol=1e-8)
+        np.testing.assert_allclose(ours.log_prob(x), fitted.score_samples(x), rtol=1e-8)
+        parts = max(parts, float(np.abs(fitted.covariances_ - fitted.covariances_.mT).max()))
+    assert parts > 1e-9 or kind == "full"
+
+
 @pytest.mark.parametrize("name", KINDS)
 def test_samples_of_the_model_have_the_moments_of_the_mixture(name):
     mixture = MIXTURES[name]
