@@ -19,6 +19,7 @@ from numpy.typing import ArrayLike
 from torch import Tensor
 
 from gmm_speciation.checks import as_count
+from gmm_speciation.guidance.intervals import warn_of_idle
 from gmm_speciation.partitions import Partition
 from gmm_speciation.progress import Parts, Progress
 from gmm_speciation.tracking import reverse_kernel
@@ -47,7 +48,9 @@ def generate_paths(
     """Trajectories at increasing levels, and the posterior means at the cleanest one.
 
     The noise depends on `seed` and the index of the trajectory alone, `first` being that of the first.
+    A guided model whose interval holds no level warns.
     """
+    warn_of_idle(getattr(denoiser, "guidance", None), sigmas)
     states, ends = [], []
     for start in range(0, num_paths, as_count(max_batch, "max_batch")):
         index = range(start, min(start + max_batch, num_paths))

@@ -1,5 +1,7 @@
 """Exact identities along guided trajectories, for any model."""
 
+import warnings
+
 import jax
 import numpy as np
 import pytest
@@ -9,11 +11,19 @@ from controlled import law, turns
 from gmm_speciation import GaussianMixture, entropy_curve
 from gmm_speciation.estimate import Estimate
 from gmm_speciation.guidance import GuidedCurve, guided_curve
-from model_bridges.control.guided import GuidedRun, commitment, commitments, constant, guided_run
+from model_bridges.control.guided import (
+    GuidedRun,
+    commitment,
+    commitments,
+    constant,
+    guided_run,
+    limited,
+)
 from model_bridges.control.information import ratio
 from model_bridges.denoisers.base import Unconditional, Wrapped
 from model_bridges.denoisers.mixture import mixture_denoiser
-from model_bridges.guidance import ClassifierFree, Interval
+from model_bridges.guidance import ClassifierFree, Guided, Interval
+from model_bridges.tracking.generated import generated_posterior
 
 
 class Inconsistent(Wrapped):
@@ -133,6 +143,22 @@ def test_an_interval_has_its_scale_inside_and_leaves_the_start_alone():
     assert run.losses[-1].mean() < plain.losses[-1].mean()
     # Kinds without a constant scale have no identity.
     assert guided_run(denoiser, constant(1.0), labels[:8], sigmas).imbalance is None
+
+
+def test_an_interval_between_two_levels_says_that_it_does_nothing():
+    sigmas, labels, denoiser = np.array([0.1, 1.0, 4.0]), turns(4), mixture_denoiser(law())
+    idle, busy = limited(2.0, 1.5, 3.0), limited(2.0, 0.5, 3.0)
+    for draw in (
+        lambda kind: guided_run(denoiser, kind, labels, sigmas),
+        lambda kind: generated_posterior(
+            denoiser, 4, labels=labels, sigmas=sigmas, generator=Guided(denoiser, kind(labels))
+        ),
+    ):
+        with pytest.warns(UserWarning, match=r"No level of this run lies in \(1.5, 3\]"):
+            draw(idle)
+        with warnings.catch_warnings():
+            warnings.filterwarnings("error", "No level of this run")
+            draw(busy)
 
 
 def run_of(losses, sigma):
