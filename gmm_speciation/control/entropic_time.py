@@ -28,6 +28,7 @@ from gmm_speciation.processes import DiffusionProcess, variance_preserving
 from gmm_speciation.samplers import ReverseLevels, sample
 
 _SCAN = 160  # levels on which a rate is integrated
+_ROUNDING = 100  # in units of the entropy's own: differences of less are noise
 
 
 def karras_times(
@@ -75,7 +76,7 @@ def entropic_times(
 
     Raises:
         ValueError: As `karras_times`, or if `of` is neither, the partition does not fit, there is no draw, or
-            nothing is gained between the two ends.
+            nothing is gained between the two ends but rounding.
     """
     expect(mixture, GaussianMixture)
     num_steps = _check(num_steps, sigma_min, sigma_max)
@@ -83,9 +84,11 @@ def entropic_times(
         raise ValueError(f"`of` must be 'state' or 'class'; got {of!r}.")
     partition = as_partition(partition, mixture.num_components)
     levels = np.linspace(-2 * np.log(sigma_max), -2 * np.log(sigma_min), _SCAN)
+    least = 0.0
     if of == "class":
         entropy = np.asarray(class_entropy(mixture, levels, partition=partition, key=key).value)
         gained = np.maximum.accumulate(entropy[0] - entropy)
+        least = _ROUNDING * np.finfo(mixture.centre.dtype).eps * entropy.max()
     else:
         key = jax.random.key(0) if key is None else as_key(key)
         draws = as_count(num_samples, "num_samples")
@@ -93,10 +96,10 @@ def entropic_times(
         rate = np.exp(levels) / 2 * np.asarray(errors)
         steps = np.diff(levels) * (rate[1:] + rate[:-1]) / 2
         gained = np.r_[0.0, np.cumsum(steps)]
-    if not gained[-1] > 0:
+    if not gained[-1] > least:
         raise ValueError(
             f"Between sigma = {sigma_max:.4g} and {sigma_min:.4g} nothing of the {of} is decided, so that "
-            "no grid is even in it. Take a wider range, or `karras_times`."
+            "no grid is even in it. Take a wider range, float64, or `karras_times`."
         )
     if of == "class" or not np.all(np.diff(gained) > 0):
         # Where all is decided or all open nothing is gained: a grid must not stop there.

@@ -223,6 +223,19 @@ def test_bad_input():
     ):
         with pytest.raises(ValueError, match=f"nothing of the {of} is decided"):
             control.entropic_times(law, process, 8, of=of, partition=groups)
+    # In float32 what little is decided there is lost in the entropy itself; in float64 it is even in sigma^2.
+    narrow = {"of": "class", "sigma_min": 1e-5, "sigma_max": 1e-3}
+    means = np.array([[-1.0], [1.0]])
+    single = gs.GaussianMixture.isotropic(jnp.asarray(means, jnp.float32), jnp.float32(1.0))
+    for wide in (False, True):
+        with (
+            jax.enable_x64(wide),
+            pytest.raises(ValueError, match=r"nothing of the class is decided.*float64"),
+        ):
+            control.entropic_times(single, process, 4, **narrow)
+    double = gs.GaussianMixture.isotropic(means, 1.0)
+    times = control.entropic_times(double, process, 4, **narrow)
+    np.testing.assert_allclose(times[1:-1], 1e-3 * np.sqrt([0.75, 0.5, 0.25]), rtol=1e-3)
     # Decided long before the clean end.
     points = gs.GaussianMixture.isotropic(np.array([[1.0, 0.0], [-1.0, 0.0]]), 0.0)
     assert np.all(np.diff(control.entropic_times(points, process, 8)) < 0)
