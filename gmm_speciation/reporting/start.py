@@ -22,7 +22,7 @@ def start(commands: str, arguments: Sequence[str] | None = None) -> int:
         )
         return 2
     # Unless the user asked for another way.
-    if arguments is None and sys.stdout.errors in ("strict", "surrogateescape"):
+    if arguments is None and getattr(sys.stdout, "errors", None) in ("strict", "surrogateescape"):
         with contextlib.suppress(AttributeError):  # of a notebook
             sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
     if os.path.exists(os.curdir) and os.getcwd() not in sys.path:
