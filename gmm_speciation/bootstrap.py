@@ -37,7 +37,8 @@ def weights(num_batches: int) -> Float[np.ndarray, "M R"]:
         raise ValueError(f"A bootstrap needs at least 2 batches; got {num_batches}.")
     pairs = max(_FEWEST, num_batches - 1)
     normal = np.random.default_rng(0).normal(size=(pairs, num_batches - 1))
-    white = np.sqrt(pairs) * np.linalg.qr(normal)[0]
+    axes, triangle = np.linalg.qr(normal)
+    white = np.sqrt(pairs) * axes * np.sign(np.diag(triangle))  # the same by every library
     g = white @ helmert(num_batches) / np.sqrt(num_batches * (num_batches - 1))
     found = 1 / num_batches + np.concatenate([g, -g])
     found.setflags(write=False)

@@ -86,7 +86,7 @@ class LogLaw(NamedTuple):
     dims: Float[np.ndarray, " D"]
     predicted: Float[np.ndarray, " D"]  # of the exact curve at finite d
     measured: Float[np.ndarray, "D S"]  # by dimension and seed; NaN where there is no such point
-    stderr: Float[np.ndarray, "D S"]  # of the paths, jackknife
+    stderr: Float[np.ndarray, "D S"]  # of the paths
     slope: float
     interval: tuple[float, float]  # 95 %
     predicted_slope: float
@@ -236,7 +236,7 @@ def points_of(
 
 
 def _curve(levels: np.ndarray, entropy: np.ndarray, rate: np.ndarray) -> EntropyCurve:
-    """A curve from `(S, n)` of independent paths, noise first, with batches for the jackknife."""
+    """A curve from `(S, n)` of independent paths, noise first, with batches for its errors."""
     entropy, rate = entropy[::-1], rate[::-1]
     paths = entropy.shape[1] // _BATCHES * _BATCHES
 

@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import PRNGKeyArray
 from scipy.interpolate import CubicSpline, PPoly, make_interp_spline
 
-from gmm_speciation import asymptotics, exact, families
+from gmm_speciation import asymptotics, bootstrap, exact, families
 from gmm_speciation.curves import EntropyCurve
 from gmm_speciation.entropy import class_entropy, entropy_curve
 from gmm_speciation.estimate import Estimate
@@ -158,9 +158,9 @@ def _points(key, num_samples) -> list[Claim]:
             count, np.exp(log_s), jax.random.fold_in(key, index), num_samples // 8
         )
 
-        def jackknifed(read, rows) -> Estimate:
-            without = [read(np.delete(rows, r, 0).mean(0)) for r in range(NUM_REPLICATES)]
-            return Estimate.jackknife(read(rows.mean(0)), np.asarray(without))
+        def resampled(read, rows) -> Estimate:
+            again = [read(row) for row in bootstrap.weights(NUM_REPLICATES) @ np.asarray(rows)]
+            return bootstrap.error(read(rows.mean(0)), np.array(again), NUM_REPLICATES)
 
         def crossing(values, level, log_s=log_s) -> float:
             return float(np.exp(CubicSpline(values, log_s)(level)))
@@ -173,15 +173,15 @@ def _points(key, num_samples) -> list[Claim]:
         points = {
             "half the entropy is left": (
                 predicted.half_entropy[index],
-                jackknifed(lambda gained: crossing(gained, 0.5), 1 - entropy / np.log(count)),
+                resampled(lambda gained: crossing(gained, 0.5), 1 - entropy / np.log(count)),
             ),
             "s |dH/ds| is largest": (
                 predicted.entropic_peak[index],
-                jackknifed(top, np.exp(log_s)[None, :] * error / 2),
+                resampled(top, np.exp(log_s)[None, :] * error / 2),
             ),
             "clones agree by 0.55": (
                 predicted.cloning[index],
-                jackknifed(lambda phi: crossing(phi, 0.55), 1 - error / (1 - 1 / count)),
+                resampled(lambda phi: crossing(phi, 0.55), 1 - error / (1 - 1 / count)),
             ),
         }
         found += [

@@ -107,7 +107,7 @@ def curve_of(
     prior_entropy: float,
     method: str,
 ) -> EntropyCurve:
-    """The curve of per-image entropies and rates, with batches of images for jackknife errors."""
+    """The curve of per-image entropies and rates, with batches of images for errors of places."""
     batches = Batches(record.batches(entropy), record.batches(rate))
     estimates = with_unseen(record.estimate(entropy), record.estimate(rate), record.num_images)
     return EntropyCurve(record.log_snr, *estimates, prior_entropy, method, batches)
