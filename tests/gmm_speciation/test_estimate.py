@@ -5,6 +5,7 @@ import pytest
 from scipy import stats
 
 import gmm_speciation as gs
+from gmm_speciation import bootstrap
 
 
 def test_mean_and_standard_error(rng):
@@ -89,3 +90,16 @@ def test_an_infinite_number_may_be_exact(recwarn):
     infinite = gs.Estimate.exact(np.array([np.inf, 1.0]))
     np.testing.assert_array_equal(infinite.stderr, [0.0, 0.0])
     assert not recwarn
+
+
+@pytest.mark.parametrize("number", [2, 5, 16, 100])
+def test_the_bootstrap_of_a_mean_is_its_standard_error(number, rng):
+    batches = rng.normal(size=(number, 3))
+    weights = bootstrap.weights(number)
+    np.testing.assert_allclose(weights.sum(1), 1)
+    found = bootstrap.error(batches.mean(0), weights @ batches, number)
+    expected = gs.Estimate.from_samples(batches)
+    np.testing.assert_allclose(found.stderr, expected.stderr, rtol=1e-12)
+    assert found.dof == expected.dof
+    with pytest.raises(ValueError, match="at least 2 batches"):
+        bootstrap.weights(1)
