@@ -77,6 +77,10 @@ class Batches(eqx.Module):
     entropy: RealArray
     rate: RealArray
 
+    def replicates(self, means: Float[np.ndarray, "2 T"]) -> Float[np.ndarray, "M 2 T"]:
+        """Entropies and rates as other batches might have shown them (`bootstrap`)."""
+        return bootstrap.replicates(means, np.stack([self.entropy, self.rate], 1))
+
 
 class ClockedCurve(eqx.Module):
     """An entropy curve on a process's clock; `rate` is `dH/dt`, nats per unit time."""
@@ -383,16 +387,12 @@ class EntropyCurve(eqx.Module):
         return make_interp_spline(x, y, k=max(degree, 1))
 
     def _resampled(self, statistic: Callable) -> tuple[Estimate, ...]:
-        """A tuple of statistics of `(entropy, rate)`, exact or with errors by the bootstrap.
-
-        A curve with errors and without batches says nothing about how those of its levels go together.
-        """
+        """A tuple of statistics of `(entropy, rate)`, exact, by the bootstrap, or with unknown errors."""
         self._check_whole()
         values = statistic(np.asarray(self.entropy.value), np.asarray(self.rate.value))
         if self.batches is None:
             error = np.asarray(0.0 if self._exact else np.nan)
             return tuple(Estimate(np.asarray(value, float), error) for value in values)
-        entropy, rate = (np.asarray(one) for one in (self.batches.entropy, self.batches.rate))
-        weights = bootstrap.weights(len(rate))
-        found = [statistic(*pair) for pair in zip(weights @ entropy, weights @ rate, strict=True)]
-        return tuple(map(bootstrap.error, values, np.array(found).T, [len(rate)] * len(values)))
+        means = np.stack([self.entropy.value, self.rate.value])
+        found = np.array([statistic(*pair) for pair in self.batches.replicates(means)])
+        return tuple(map(bootstrap.error, values, found.T, [len(self.batches.rate)] * len(values)))

@@ -15,6 +15,7 @@ import json
 import os
 import re
 import tempfile
+import warnings
 from collections.abc import Mapping, Sequence
 from importlib.resources import files
 from pathlib import Path
@@ -112,7 +113,7 @@ class Report:
         """Write the report and `result` into `directory`, replacing an older report there.
 
         Args:
-            directory: Made when missing; other files in it stay.
+            directory: Made when missing; other files in it stay, one under the name of a picture as `NAME~`.
             result: Becomes `result.json` by `to_json`. An entry "provenance" (see `provenance`)
                 is also shown at the foot of the page.
 
@@ -208,13 +209,16 @@ def _move(partial: Path, directory: Path) -> None:
         os.rename(partial, directory)
         return
     listed = _old(directory).get("files")
-    stale = (
-        {name for name in listed if isinstance(name, str)} if isinstance(listed, list) else set()
-    )
+    own = {name for name in listed if isinstance(name, str)} if isinstance(listed, list) else set()
     fresh = [path.name for path in partial.iterdir()]
     for name in sorted(fresh, key=lambda name: name == RESULT):  # the numbers last
-        os.replace(partial / name, directory / name)
-    for name in stale - set(fresh):
+        place = directory / name
+        if name not in own.union(_FILES) and place.exists():
+            kept = place.with_name(f"{name}~")
+            os.replace(place, kept)
+            warnings.warn(f"{place} was of no report; it is {kept.name} now.", stacklevel=3)
+        os.replace(partial / name, place)
+    for name in own - set(fresh):
         if Path(name).name == name:
             (directory / name).unlink(missing_ok=True)
 

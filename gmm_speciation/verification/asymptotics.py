@@ -159,8 +159,9 @@ def _points(key, num_samples) -> list[Claim]:
         )
 
         def resampled(read, rows) -> Estimate:
-            again = [read(row) for row in bootstrap.weights(NUM_REPLICATES) @ np.asarray(rows)]
-            return bootstrap.error(read(rows.mean(0)), np.array(again), NUM_REPLICATES)
+            mean = np.asarray(rows.mean(0))
+            again = [read(row) for row in bootstrap.replicates(mean, np.asarray(rows))]
+            return bootstrap.error(read(mean), np.array(again), NUM_REPLICATES)
 
         def crossing(values, level, log_s=log_s) -> float:
             return float(np.exp(CubicSpline(values, log_s)(level)))

@@ -29,7 +29,13 @@ from model_bridges.denoisers.base import (
     of_its_own,
 )
 from model_bridges.denoisers.checks import class_weights
-from model_bridges.denoisers.devices import Placement, check_floating, move, warn_of_training
+from model_bridges.denoisers.devices import (
+    Placement,
+    check_floating,
+    find_device,
+    move,
+    warn_of_training,
+)
 
 
 @final
@@ -55,8 +61,8 @@ class NetworkDenoiser(Factored):
         half: The half precision of its matrix products and convolutions, by `torch.autocast`.
 
     Raises:
-        ValueError: If the sizes or the range are not positive, `outside` or `dtype` is none of those, or
-            the names are not those of the classes.
+        ValueError: If the sizes or the range are not positive, `outside`, `dtype` or `half` is none of
+            those, the device is not there, or the names are not those of the classes.
     """
 
     raw_function: Callable[[Tensor, Tensor, Any], Tensor]
@@ -117,6 +123,11 @@ class NetworkDenoiser(Factored):
                 f"`outside` must be 'warn', 'refuse' or 'accept'; got {self.outside!r}."
             )
         check_floating(self.dtype)
+        if self.half not in (None, torch.float16, torch.bfloat16):
+            raise ValueError(
+                f"`half` must be torch.float16, torch.bfloat16 or None; got {self.half!r}."
+            )
+        object.__setattr__(self, "device", find_device(self.device))
         warn_of_training(self.raw_function)
 
     def raw(self, x: States, sigma: Sigma, label: Label) -> Float[Tensor, "B *event"]:

@@ -5,12 +5,11 @@ Guidance outside of it pushes towards a class before, or after, the choice is op
 2024, arXiv 2404.07724, find such an interval by search), so a window is a first proposal for it.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any, Literal, NoReturn
 
 import numpy as np
-from jaxtyping import Float
 
 from gmm_speciation import bootstrap
 from gmm_speciation.checks import as_axis, as_values, expect
@@ -239,8 +238,8 @@ def compare_windows(
         except ValueError:  # a curve that never crosses the level has no such mark
             return None
         again = [
-            float(mark(_weighted(coarse, one), True).value - mark(_weighted(fine, one), True).value)
-            for one in bootstrap.weights(pairs[0])
+            float(mark(one, True).value - mark(other, True).value)
+            for one, other in zip(_replicates(coarse), _replicates(fine), strict=True)
         ]
         # lambda = -2 log sigma
         return bootstrap.error(-value / 2, -np.array(again) / 2, pairs[0])
@@ -257,14 +256,14 @@ def compare_windows(
     )
 
 
-def _weighted(curve: EntropyCurve, weights: Float[np.ndarray, " R"]) -> EntropyCurve:
-    """The mean of the batches with other weights, read as the whole is."""
+def _replicates(curve: EntropyCurve) -> Iterator[EntropyCurve]:
+    """The curve as other batches might have shown it, read as the whole is."""
     assert curve.batches is not None
-    entropy, rate = (np.asarray(one) for one in (curve.batches.entropy, curve.batches.rate))
-    return EntropyCurve(
-        curve.log_snr,
-        replace(curve.entropy, value=weights @ entropy),
-        replace(curve.rate, value=weights @ rate),
-        curve.prior_entropy,
-        curve.method,
-    )
+    means = np.stack([curve.entropy.value, curve.rate.value])
+    for entropy, rate in curve.batches.replicates(means):
+        yield replace(
+            curve,
+            entropy=replace(curve.entropy, value=entropy),
+            rate=replace(curve.rate, value=rate),
+            batches=None,
+        )

@@ -352,3 +352,17 @@ def test_places_of_a_noisy_curve_have_their_intervals():
         ends = np.array([place.interval() for place in places])
         hits += (ends[:, 0] <= truth) & (truth <= ends[:, 1])
     assert hits.min() >= 88, hits
+
+
+def test_batches_around_another_mean_have_the_errors_of_their_spread():
+    """As pseudo-values have, whose mean is not the statistic of all."""
+    curve = _tracked_pair(0, np.linspace(6.0, -6.0, 64))
+    moved = Batches(curve.batches.entropy + 0.1, curve.batches.rate + 0.05)
+    other = dataclasses.replace(curve, batches=moved)
+    for read in (
+        lambda one: one.crossing(np.log(2) / 2),
+        lambda one: one.peak().log_snr,
+        lambda one: one.window().low,
+    ):
+        assert read(other).value == read(curve).value
+        np.testing.assert_allclose(read(other).stderr, read(curve).stderr, rtol=1e-6)

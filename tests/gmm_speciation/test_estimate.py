@@ -95,11 +95,12 @@ def test_an_infinite_number_may_be_exact(recwarn):
 @pytest.mark.parametrize("number", [2, 5, 16, 100])
 def test_the_bootstrap_of_a_mean_is_its_standard_error(number, rng):
     batches = rng.normal(size=(number, 3))
-    weights = bootstrap.weights(number)
-    np.testing.assert_allclose(weights.sum(1), 1)
-    found = bootstrap.error(batches.mean(0), weights @ batches, number)
     expected = gs.Estimate.from_samples(batches)
-    np.testing.assert_allclose(found.stderr, expected.stderr, rtol=1e-12)
-    assert found.dof == expected.dof
+    for mean in (batches.mean(0), batches.mean(0) + 5):  # of pseudo-values, not their mean
+        replicates = bootstrap.replicates(mean, batches)
+        np.testing.assert_allclose(replicates.mean(0), mean)
+        found = bootstrap.error(mean, replicates, number)
+        np.testing.assert_allclose(found.stderr, expected.stderr, rtol=1e-12)
+        assert found.dof == expected.dof
     with pytest.raises(ValueError, match="at least 2 batches"):
-        bootstrap.weights(1)
+        bootstrap.replicates(batches[0], batches[:1])

@@ -3,6 +3,7 @@
 import json
 import math
 import re
+import warnings
 from pathlib import Path
 
 import jax.numpy as jnp
@@ -232,6 +233,17 @@ def test_what_is_written_can_be_read_back_or_is_refused(tmp_path):
     with pytest.raises(ValueError, match="must differ as text"):
         Report("t").write(tmp_path / "b", {"a": {1: "a", "1": "b"}})
     assert not (tmp_path / "b").exists()
+
+
+def test_a_picture_of_another_is_kept_beside(tmp_path):
+    report = Report("t").figure(picture(), "mine", "c")
+    (tmp_path / "mine.png").write_text("not the report's")
+    with pytest.warns(UserWarning, match=r"mine\.png was of no report; it is mine\.png~ now"):
+        report.write(tmp_path, {})
+    with warnings.catch_warnings(action="error"):  # its own is replaced
+        report.write(tmp_path, {})
+    assert (tmp_path / "mine.png~").read_text() == "not the report's"
+    assert (tmp_path / "mine.png").read_bytes().startswith(b"\x89PNG")
 
 
 @pytest.mark.parametrize("name", ["report.md", "report.html", "result.json"])

@@ -167,6 +167,8 @@ def test_a_network_that_wants_its_steps_in_half_precision_is_told_how():
     [
         ({"dtype": "float32"}, "`dtype` must be one of .*; got 'float32'"),
         ({"dtype": torch.int32}, "`dtype` must be one of"),
+        ({"half": torch.float32}, "`half` must be torch.float16"),
+        ({"device": "cuda:97"}, "'cuda:97' is not there"),
         ({"class_names": (1, 2)}, "2 different names"),
         ({"class_names": "ab"}, "2 different names"),
         ({"class_names": ("a", "b", "b")}, "2 different names"),
