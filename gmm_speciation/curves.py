@@ -14,7 +14,8 @@ of the information gained between the valleys around each. `peak()` is the great
 
 Between the points an exact curve is read by a quintic spline, which leaves 1e-6 of a grid of 48. Noise would
 make it swing: the rate of a sampled one is read by a cubic spline, and its crossings by the cubic between two
-points that has their entropies and rates, 0.002 to 0.03 from the truth on levels one unit apart.
+points that has their entropies and rates, 0.002 to 0.03 from the truth on levels one unit apart; how far the
+quintic spline would read otherwise is in the error.
 Curves from sampling carry the means of R independent batches; peak, window and crossings get their
 standard errors from a bootstrap over them (`bootstrap`): a maximum among noisy levels is no smooth function
 of them. Where a sampled curve has no batches, these errors are NaN, not known.
@@ -29,18 +30,16 @@ import equinox as eqx
 import jax
 import numpy as np
 from jaxtyping import Float
-from scipy.interpolate import BSpline, CubicHermiteSpline, make_interp_spline
-from scipy.optimize import brentq
 
 from gmm_speciation import bootstrap
 from gmm_speciation.checks import as_values, decreasing_grid
 from gmm_speciation.estimate import Estimate, RealArray, in_digits, known
+from gmm_speciation.interpolation import crossing, spline, stationary
 from gmm_speciation.maxima import (
     ON_THE_FLANKS,
     Maximum,
     persistent_maxima,
     significance,
-    stationary,
     warn_of_few,
 )
 from gmm_speciation.peaks import ClockedPeak, Peak
@@ -244,8 +243,8 @@ class EntropyCurve(eqx.Module):
         def levels(entropy):
             return np.array([(1 - mass) / 2, (1 + mass) / 2]) * (self.prior_entropy - entropy[0])
 
-        def ends(entropy, rate):
-            return tuple(self._crossing(entropy, rate, level) for level in levels(entropy))
+        def ends(entropy, rate, degree):
+            return tuple(self._crossing(entropy, rate, x, degree) for x in levels(entropy))
 
         if not at_end:
             beyond = float(self.rate.value[0] - 3 * self.rate.stderr[0])
@@ -267,12 +266,12 @@ class EntropyCurve(eqx.Module):
         level = self.prior_entropy - float(entropy)
         if not at_end:
             self._check_passed("crossing", level)
-        return self._resampled(lambda h, rate: (self._crossing(h, rate, level),))[0]
+        return self._resampled(lambda h, rate, k: (self._crossing(h, rate, level, k),))[0]
 
     def information_budget(self) -> tuple[Estimate, Estimate]:
         """`(integral of the rate, H at the noisy end - H at the clean end)`: two sides of one identity."""
         return self._resampled(  # type: ignore[return-value]
-            lambda h, rate: (-np.trapezoid(rate, self.log_snr), h[-1] - h[0])
+            lambda h, rate, _: (-np.trapezoid(rate, self.log_snr), h[-1] - h[0])
         )
 
     def _maxima(self, position: np.ndarray, slope: np.ndarray) -> list[tuple[Estimate, ...]]:
@@ -325,21 +324,21 @@ class EntropyCurve(eqx.Module):
 
     def _read(self, position: np.ndarray, slope: np.ndarray, top: Maximum) -> tuple[Estimate, ...]:
         gained = self.prior_entropy - float(self.entropy.value[0])
-        spline = self._spline(position, np.asarray(self.rate.value, float) * slope)
+        through = spline(position, np.asarray(self.rate.value, float) * slope, self._degree)
         valleys = [
-            stationary(spline, position, end, np.argmin)
+            stationary(through, position, end, np.argmin)
             if 0 < end < len(position) - 1
             else position[end]
             for end in (top.left, top.right)
         ]
 
-        def statistic(entropy, rate):
+        def statistic(entropy, rate, degree):
             heights = rate * slope
-            spline = self._spline(position, heights)
+            through = spline(position, heights, degree)
             highest = top.left + int(np.argmax(heights[top.left : top.right + 1]))
-            place = stationary(spline, position, highest, np.argmax)
-            height = float(spline(place))
-            ends = self._spline(position, entropy)(valleys)
+            place = stationary(through, position, highest, np.argmax)
+            height = float(through(place))
+            ends = spline(position, entropy, degree)(valleys)
             share = abs(float(ends[1] - ends[0])) / gained if gained > 0 else np.nan
             return place, height, share, height - (0 if top.saddle is None else heights[top.saddle])
 
@@ -362,37 +361,34 @@ class EntropyCurve(eqx.Module):
         if y[-1] == y[0]:
             warnings.warn("The curve is flat; its crossing is arbitrary.", stacklevel=5)
 
-    def _crossing(self, entropy: np.ndarray, rate: np.ndarray, level: float) -> float:
+    def _crossing(self, entropy: np.ndarray, rate: np.ndarray, level: float, degree: int) -> float:
         """Log-SNR at which the information gained, whose slope is the rate, passes `level`, or an end."""
         x, slope = (np.asarray(part, float)[::-1] for part in (self.log_snr, rate))
-        y = self._gained(entropy)
-        level = min(max(level, y[0]), y[-1])  # a replicate may miss what the curve passes
-        if y[-1] == y[0]:
-            return float(x[0])
-        after, y = max(int(np.searchsorted(y, level)), 1), y - level
-        between = self._spline(x, y) if self._exact else CubicHermiteSpline(x, y, slope)
-        ends = [after - 1, after]
-        if np.prod(between(x[ends])) > 0:  # at one of them, but for rounding
-            return float(x[ends[int(np.argmin(np.abs(y[ends])))]])
-        return float(brentq(between, *x[ends], xtol=1e-12))
+        return crossing(x, self._gained(entropy), slope, level, degree)
 
     @property
     def _exact(self) -> bool:
         return not np.any(self.rate.stderr) and not np.any(self.entropy.stderr)
 
-    def _spline(self, position: np.ndarray, values: np.ndarray) -> BSpline:
-        order = np.argsort(position)
-        degree = min(5 if self._exact else 3, (len(order) - 1) // 2 * 2 - 1)
-        x, y = (np.asarray(part, float)[order] for part in (position, values))
-        return make_interp_spline(x, y, k=max(degree, 1))
+    @property
+    def _degree(self) -> int:
+        return 5 if self._exact else 3
 
     def _resampled(self, statistic: Callable) -> tuple[Estimate, ...]:
         """A tuple of statistics of `(entropy, rate)`, exact, by the bootstrap, or with unknown errors."""
         self._check_whole()
-        values = statistic(np.asarray(self.entropy.value), np.asarray(self.rate.value))
+        means = np.stack([self.entropy.value, self.rate.value])
+        values = statistic(*means, self._degree)
         if self.batches is None:
             error = np.asarray(0.0 if self._exact else np.nan)
             return tuple(Estimate(np.asarray(value, float), error) for value in values)
-        means = np.stack([self.entropy.value, self.rate.value])
-        found = np.array([statistic(*pair) for pair in self.batches.replicates(means)])
-        return tuple(map(bootstrap.error, values, found.T, [len(self.batches.rate)] * len(values)))
+        found = np.array([statistic(*pair, 3) for pair in self.batches.replicates(means)])
+        of_levels = np.array(statistic(*means, 5)) - values
+        size = len(self.batches.rate)
+        noise = (
+            bootstrap.error(value, row, size) for value, row in zip(values, found.T, strict=True)
+        )
+        return tuple(
+            replace(one, stderr=np.hypot(one.stderr, off))
+            for one, off in zip(noise, of_levels, strict=True)
+        )

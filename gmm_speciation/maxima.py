@@ -20,7 +20,6 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float
 from scipy import stats
-from scipy.interpolate import BSpline, PPoly
 from scipy.signal import find_peaks
 
 # The most by which a place was off, in steps, by the number of points in the upper half of a maximum: of the
@@ -57,7 +56,7 @@ def warn_of_few(heights: Heights, what: str = "peak", lost: Mapping[int, str] = 
     if few in lost and 0 < top < len(heights) - 1:
         warnings.warn(
             f"{few} levels lie in the upper half of the peak: the {what} may be off by {lost[few]} of their "
-            f"step, which is not in its error. Take finer levels, {max(lost) + 1} there or more.",
+            f"step, which its error need not show. Take finer levels, {max(lost) + 1} there or more.",
             stacklevel=6,  # a method of an equinox module is two frames
         )
 
@@ -103,12 +102,3 @@ def _order(values: Heights) -> Heights:
     ranks = np.empty(plateau[-1] + 1)
     ranks[np.lexsort((-np.arange(len(ranks)), values[starts]))] = np.arange(len(ranks))
     return ranks[plateau]
-
-
-def stationary(spline: BSpline, position: np.ndarray, near: int, best: Callable) -> float:
-    """The extremum of a spline between the neighbours of one of its points, or the point itself."""
-    around = np.asarray(position, float)[max(near - 1, 0) : near + 2]
-    roots = PPoly.from_spline(spline.derivative()).roots(extrapolate=False)
-    inside = roots[(roots >= around.min()) & (roots <= around.max())]
-    candidates = np.append(inside, float(position[near]))
-    return float(candidates[int(best(spline(candidates)))])

@@ -16,9 +16,10 @@ arXiv 2302.03792; Li et al. 2023, arXiv 2303.16203; Kingma et al. 2021 for the b
 The integral is sampled: `log u` in strata of a density shaped by a pilot, with `n` and `-n`, the same
 for all classes. It runs up to the model's largest level; what x tells about the class there already,
 about `E|D_c - Dbar|^2 / (2 sigma_max^2)` nats, is left out, as in tracking, and below `u = 1e-4 sigma^2`
-another 5e-5 of the rate. Posteriors come from two independent halves: errors are those between them
-stratum by stratum, and `2 f(both) - mean f(half)` frees averages of the first-order bias of a nonlinear
-f. Nats throughout.
+another 5e-5 of the rate. Of log-likelihoods at x_t that is about `x_t . (D_c - Dbar) / sigma_max^2`, of the
+size of `sigma / sigma_max` times the root of the rate at sigma_max: it is in their errors.
+Posteriors come from two independent halves: errors are those between them stratum by stratum, and
+`2 f(both) - mean f(half)` frees averages of the first-order bias of a nonlinear f. Nats throughout.
 """
 
 from dataclasses import dataclass
@@ -48,7 +49,7 @@ class ElboPosterior:
     """Log-posteriors at given states, those of the two halves, and the error of the log-likelihoods.
 
     `stderr` is that of a class's log-likelihood relative to the average of all classes, pooled over
-    the classes of each state: one class alone has few strata that matter.
+    the classes of each state: one class alone has few strata that matter. It holds what is left out.
     """
 
     log_posterior: Float[np.ndarray, "B K"]
@@ -97,8 +98,6 @@ def elbo_posterior(
             f"`sigma` must be one number in (0, {high:g}], the model's largest level; got {sigma}."
         )
     weights = class_weights(prior, denoiser)
-    if (sigma / high) ** 2 * (1 + SMALLEST_STEP) >= 1:
-        return _prior_alone(weights, len(x))
     if rate is None:
         rate = pilot_rate(denoiser, x, prior=weights, max_batch=max_batch)
     elif (
@@ -111,6 +110,9 @@ def elbo_posterior(
             f"negative; got shapes {np.shape(rate[0])} and {np.shape(rate[1])}, levels "
             f"{np.ravel(rate[0])[:5]}, rates {np.ravel(rate[1])[:5]}."
         )
+    omitted = (sigma / high) ** 2 * float(np.interp(np.log(high), np.log(rate[0]), rate[1]))
+    if (sigma / high) ** 2 * (1 + SMALLEST_STEP) >= 1:
+        return _prior_alone(weights, len(x), omitted**0.5)
     x, rng = brought(denoiser, x).double(), np.random.default_rng(rng)
     proposal = step_proposal(sigma, high, rate)
     shape = (2, len(x), num_strata)
@@ -133,20 +135,20 @@ def elbo_posterior(
     log_prior = torch.from_numpy(weights).log().to(x.device)
     halves = torch.log_softmax(parts.sum(2) + log_prior, -1)
     both = torch.log_softmax(parts.mean(0).sum(1) + log_prior, -1)
-    stderr = ((parts[0] - parts[1]) / 2).square().sum(1).mean(-1).sqrt()
+    variance = ((parts[0] - parts[1]) / 2).square().sum(1).mean(-1) + omitted
     return ElboPosterior(
         both.cpu().numpy(),
         halves.cpu().numpy(),
-        stderr.cpu().numpy(),
+        variance.sqrt().cpu().numpy(),
         4 * len(x) * num_strata * denoiser.num_classes,
     )
 
 
-def _prior_alone(weights: Float[np.ndarray, " K"], batch: int) -> ElboPosterior:
+def _prior_alone(weights: Float[np.ndarray, " K"], batch: int, stderr: float) -> ElboPosterior:
     """At the largest level there is no noisier one to compare with: the posterior is the prior."""
     with np.errstate(divide="ignore"):
         rows = np.tile(np.log(weights), (batch, 1))
-    return ElboPosterior(rows, np.stack([rows] * 2), np.zeros(batch), 0)
+    return ElboPosterior(rows, np.stack([rows] * 2), np.full(batch, stderr), 0)
 
 
 def step_proposal(sigma: float, sigma_max: float, rate: Rate) -> Proposal:

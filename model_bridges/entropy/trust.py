@@ -13,7 +13,8 @@ Of the model, from the evaluations behind the curve (`evidence`), with H(C) the 
 and of the curve: H in [0, H(C)], something gained, a window no narrower than the levels, a peak inside
 them, and at most H(C) / 10 decided beyond the noise where the posterior is taken for the prior: the noisiest
 level of tracking and gaps, that of the model elsewhere. In much noise `-dH/dlambda` falls like the SNR
-`exp(lambda)`, so it is itself what lies beyond.
+`exp(lambda)`, so it is itself what lies beyond. An entropy is too large by that at most, and by no more than
+itself; the errors of a curve with checks have it, those of its places have not.
 Ranges in nats are widened by how far the step of the levels may displace H. "Open" at most is what the
 levels alone are to blame for, paths that end undecided, where classes may overlap, and, below 32 images,
 all of the first group but denoising errors: the others have heavy tails, which few have not seen.
@@ -114,7 +115,8 @@ def trusted(
     checks = _of_model(found, curve.prior_entropy, base) + _of_curve(curve, step + of_integral)
     if base.has_peak:
         checks.append(_peak(curve))
-    checks.append(_beyond(curve, found))
+    beyond = _beyond(curve, found)
+    checks.append(beyond)
     if divergence is not None:
         most = DIVERGENCE * curve.prior_entropy
         shares = "labels' shares" if labelled else "mean posterior"
@@ -122,7 +124,9 @@ def trusted(
         words = f"≤ {most:.2g}"
         check = Check.of(name, words, SHARES, divergence, curve.sigma[-1:], high=most)
         checks.append(replace(check, sigma=None))
-    return replace(curve, trust=Trust(tuple(checks)))
+    most = np.clip(beyond.measured, 0.0, np.maximum(curve.entropy.value, 0.0))
+    entropy = replace(curve.entropy, stderr=np.hypot(curve.entropy.stderr, most))
+    return replace(curve, entropy=entropy, trust=Trust(tuple(checks)))
 
 
 def _of_model(found: Evidence, total: float, base: Base) -> list[Check]:

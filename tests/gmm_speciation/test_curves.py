@@ -3,6 +3,7 @@
 import dataclasses
 import warnings
 
+import jax
 import numpy as np
 import pytest
 from scipy.special import entr, expit
@@ -366,3 +367,27 @@ def test_batches_around_another_mean_have_the_errors_of_their_spread():
     ):
         assert read(other).value == read(curve).value
         np.testing.assert_allclose(read(other).stderr, read(curve).stderr, rtol=1e-6)
+
+
+@pytest.mark.parametrize("shift", [0.0, 0.12, 0.25, 0.38])
+def test_places_between_the_levels_of_a_smooth_curve_have_their_intervals(shift):
+    """Where draws are many, what is left is how the curve is read between its levels."""
+    mixture = gs.families.symmetric_pair(8, 1.0, 0.5)
+    fine = gs.entropy_curve(mixture, np.linspace(8.0, -10.0, 400))
+    sampled = gs.entropy_curve(
+        mixture,
+        np.arange(8.0, -10.0, -0.5) + shift,
+        method="quasi-monte-carlo",
+        num_samples=2**15,
+        key=jax.random.key(0),
+    )
+    half = np.log(2) / 2
+    for read in (
+        lambda curve: curve.peak().log_snr,
+        lambda curve: curve.peak().rate,
+        lambda curve: curve.window().low,
+        lambda curve: curve.window().high,
+        lambda curve: curve.crossing(half),
+    ):
+        low, high = read(sampled).interval()
+        assert low <= float(read(fine).value) <= high

@@ -122,3 +122,15 @@ def test_bad_arguments_are_refused():
         mb.elbo_posterior(denoiser, x, 1.0, num_strata=0)
     with pytest.raises(ValueError, match="sum to 1"):
         mb.elbo_posterior(denoiser, x, 1.0, prior=np.ones(10))
+
+
+@pytest.mark.parametrize("sigma", [4.0, 10.0, 14.6])
+def test_what_is_left_out_beyond_the_largest_level_is_in_the_error(sigma):
+    """The largest noise of Stable Diffusion, where x tells the classes apart already."""
+    mixture = gs.families.equidistant(3, 8, distance=4.0, variance=0.25)
+    x, denoiser = states(mixture, sigma, 60), mb.mixture_denoiser(mixture, sigma_range=(0.03, 14.6))
+    found = mb.elbo_posterior(denoiser, x, sigma, num_strata=30)
+    exact = exact_log_posterior(mixture, x, sigma)
+    centred = [p - p.mean(1, keepdims=True) for p in (found.log_posterior, exact)]
+    size = np.sqrt(((centred[0] - centred[1]) ** 2).mean())
+    assert 0.7 < size / np.sqrt((found.stderr**2).mean()) < 1.3
