@@ -15,7 +15,8 @@ of the information gained between the valleys around each. `peak()` is the great
 Between the points an exact curve is read by a quintic spline, which leaves 1e-6 of a grid of 48. Noise would
 make it swing: the rate of a sampled one is read by a cubic spline, and its crossings by the cubic between two
 points that has their entropies and rates, 0.002 to 0.03 from the truth on levels one unit apart; how far the
-quintic spline would read otherwise is in the error.
+quintic spline would read otherwise is in the error. So is what errors of the entropies hold beside the
+scatter of the batches, as of what lies beyond the levels of a model.
 Curves from sampling carry the means of R independent batches; peak, window and crossings get their
 standard errors from a bootstrap over them (`bootstrap`): a maximum among noisy levels is no smooth function
 of them. Where a sampled curve has no batches, these errors are NaN, not known.
@@ -368,7 +369,7 @@ class EntropyCurve(eqx.Module):
 
     @property
     def _exact(self) -> bool:
-        return not np.any(self.rate.stderr) and not np.any(self.entropy.stderr)
+        return not (np.any(self.rate.stderr) or np.any(self.entropy.stderr))
 
     @property
     def _degree(self) -> int:
@@ -382,13 +383,18 @@ class EntropyCurve(eqx.Module):
         if self.batches is None:
             error = np.asarray(0.0 if self._exact else np.nan)
             return tuple(Estimate(np.asarray(value, float), error) for value in values)
-        found = np.array([statistic(*pair, 3) for pair in self.batches.replicates(means)])
-        of_levels = np.array(statistic(*means, 5)) - values
-        size = len(self.batches.rate)
-        noise = (
-            bootstrap.error(value, row, size) for value, row in zip(values, found.T, strict=True)
-        )
-        return tuple(
-            replace(one, stderr=np.hypot(one.stderr, off))
-            for one, off in zip(noise, of_levels, strict=True)
-        )
+        replicates = self.batches.replicates(means)
+        found = np.array([statistic(*one, self._degree) for one in replicates])
+        noise = bootstrap.error(np.array(values), found, len(self.batches.rate))
+        others = np.array([statistic(*means, 5), statistic(*self.displaced, self._degree)])
+        apart = np.linalg.norm([noise.stderr, *(others - values)], axis=0)
+        return tuple(Estimate(*each, noise.dof) for each in zip(values, apart, strict=True))
+
+    @property
+    def displaced(self) -> Float[np.ndarray, "2 T"]:
+        """Entropies, lower by what their errors hold beside the scatter of the batches, and rates."""
+        sampled = self.batches and Estimate.from_samples(self.batches.entropy)
+        scatter = np.asarray(sampled.stderr if sampled else 0.0)
+        rest = np.asarray(self.entropy.stderr) ** 2 - scatter**2
+        lower = self.entropy.value - np.sqrt(np.where(rest > 1e-9 * scatter**2, rest, 0.0))
+        return np.stack([lower, self.rate.value])

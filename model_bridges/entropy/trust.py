@@ -14,7 +14,7 @@ and of the curve: H in [0, H(C)], something gained, a window no narrower than th
 them, and at most H(C) / 10 decided beyond the noise where the posterior is taken for the prior: the noisiest
 level of tracking and gaps, that of the model elsewhere. In much noise `-dH/dlambda` falls like the SNR
 `exp(lambda)`, so it is itself what lies beyond. An entropy is too large by that at most, and by no more than
-itself; the errors of a curve with checks have it, those of its places have not.
+itself; the errors of a curve with checks, and of its places, have it.
 Ranges in nats are widened by how far the step of the levels may displace H. "Open" at most is what the
 levels alone are to blame for, paths that end undecided, where classes may overlap, and, below 32 images,
 all of the first group but denoising errors: the others have heavy tails, which few have not seen.

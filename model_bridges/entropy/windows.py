@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal, NoReturn
 
 import numpy as np
+from jaxtyping import Float
 
 from gmm_speciation import bootstrap
 from gmm_speciation.checks import as_axis, as_values, expect
@@ -241,8 +242,12 @@ def compare_windows(
             float(mark(one, True).value - mark(other, True).value)
             for one, other in zip(_replicates(coarse), _replicates(fine), strict=True)
         ]
-        # lambda = -2 log sigma
-        return bootstrap.error(-value / 2, -np.array(again) / 2, pairs[0])
+        noise = bootstrap.error(value, np.array(again), pairs[0])
+        beside = mark(_read(coarse, coarse.displaced), True) - mark(
+            _read(fine, fine.displaced), True
+        )
+        stderr = np.hypot(noise.stderr, np.asarray(beside.value) - value)
+        return replace(noise, stderr=stderr).map(lambda log_snr: -log_snr / 2)  # log sigma
 
     # One at an end of the levels is said by the checks.
     peak = difference(lambda curve, _: curve.peak(at_end=True).log_snr)
@@ -259,11 +264,15 @@ def compare_windows(
 def _replicates(curve: EntropyCurve) -> Iterator[EntropyCurve]:
     """The curve as other batches might have shown it, read as the whole is."""
     assert curve.batches is not None
-    means = np.stack([curve.entropy.value, curve.rate.value])
-    for entropy, rate in curve.batches.replicates(means):
-        yield replace(
-            curve,
-            entropy=replace(curve.entropy, value=entropy),
-            rate=replace(curve.rate, value=rate),
-            batches=None,
-        )
+    for one in curve.batches.replicates(np.stack([curve.entropy.value, curve.rate.value])):
+        yield _read(curve, one)
+
+
+def _read(curve: EntropyCurve, values: Float[np.ndarray, "2 T"]) -> EntropyCurve:
+    entropy, rate = values
+    return replace(
+        curve,
+        entropy=replace(curve.entropy, value=entropy),
+        rate=replace(curve.rate, value=rate),
+        batches=None,
+    )

@@ -251,3 +251,18 @@ def test_entropies_have_what_lies_beyond_the_largest_level_in_their_errors(estim
     noisy = curve.sigma > 5
     assert np.all((low <= exact) & (exact <= high) | ~noisy)
     assert np.all(curve.entropy.stderr[noisy] < 0.05)
+
+
+def test_a_window_has_what_lies_beyond_the_largest_level_in_its_error():
+    mixture = gs.families.equidistant(3, 8, distance=4.0, variance=0.25)
+    truth = gs.entropy_curve(mixture, np.linspace(8.0, -14.0, 200)).window()
+    x0, labels = draw(mixture, 512, seed=2)
+    denoiser = mb.mixture_denoiser(mixture, sigma_range=(0.03, 14.6))
+    curve = mb.entropy_curve(denoiser, x0, labels, estimator="gap")
+    for found, end in ((curve.window().low, truth.low), (curve.window().high, truth.high)):
+        low, high = found.interval()
+        assert low <= float(end.value) <= high
+    assert curve.window().low.stderr < 0.2
+    # Of the same states, so that the bias of both is one: it cancels.
+    same = mb.compare_windows(curve, curve)
+    assert same.low.value == same.low.stderr == 0
