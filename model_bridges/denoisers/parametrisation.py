@@ -48,7 +48,8 @@ class Schedule:
         """The schedule with these `abar` per step.
 
         A last step without any signal, `abar = 0`, has sigma infinite and no place in EDM coordinates. It is
-        left out, with a warning: the range of noise ends at the step before.
+        left out, with a warning: the range of noise ends at the step before. One that ends with more signal
+        than noise, as the alphas of one step each do, warns, too.
 
         Raises:
             ValueError: If they are not at least two, strictly decreasing inside (0, 1).
@@ -66,6 +67,12 @@ class Schedule:
                 "`alphas_cumprod` must be a vector that decreases strictly inside (0, 1), one entry "
                 f"a training step; got shape {values.shape}. Pass `scheduler.alphas_cumprod`, not "
                 "betas or alphas."
+            )
+        if values[-1] > 0.5:
+            warnings.warn(
+                f"The schedule ends at abar = {values[-1]:.3g}, with more signal than noise. Pass "
+                "`scheduler.alphas_cumprod`, not alphas.",
+                stacklevel=2,
             )
         return cls((np.log1p(-values) - np.log(values)) / 2)
 

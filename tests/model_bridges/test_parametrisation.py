@@ -1,5 +1,7 @@
 """One exact model behind four parametrisations is one denoiser."""
 
+import warnings
+
 import numpy as np
 import pytest
 import torch
@@ -92,6 +94,14 @@ def test_fractional_steps_mean_the_same_as_in_the_theory():
     np.testing.assert_allclose(
         schedule.time(torch.from_numpy(sigma)).numpy(), process.time(-2 * np.log(sigma)), atol=1e-8
     )
+
+
+def test_the_alphas_of_single_steps_are_no_schedule():
+    alphas = 1 - np.linspace(1e-4, 0.02, 1000)
+    with pytest.warns(UserWarning, match="more signal than noise. Pass `scheduler.alphas_cumprod`"):
+        Schedule.from_alphas_cumprod(alphas)
+    with warnings.catch_warnings(action="error"):
+        Schedule.from_alphas_cumprod(np.cumprod(alphas))
 
 
 def test_stable_diffusion_reaches_from_its_first_to_its_last_step():
