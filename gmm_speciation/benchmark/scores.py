@@ -1,6 +1,7 @@
 """Scores: a row against the truth of its task, on the whole curve.
 
-    error       root mean square over the levels of H - truth, nats; bias is the mean of H - truth
+    error       root mean square over the levels of H - truth, nats, as they count; bias is the mean of
+                H - truth
     raw         the error before H is clipped
     rate        root mean square error of -dH/dlambda, nats per unit log-SNR
     peak        |place of the largest rate - truth|, in log-SNR
@@ -8,6 +9,10 @@
     inside      share of levels whose 95 % interval meets that of the truth
     violation   for a bound: the most by which it is on the wrong side, beyond the truth's interval and four
                 standard errors of its own, where these are known
+
+A number on the wrong side is no bound, however near. At a level with a violation it counts as what holds
+without it, H(C) from above and 0 from below, or as itself where that is farther from the truth. So no
+violation is nearer than any bound that holds there, whatever else is on the board.
 
 Every H is clipped to [0, H(C)], where every entropy lies, for all estimators alike; intervals and
 violations are those of the raw number. Peak and window are read off the curve as everywhere, the truth's
@@ -27,6 +32,7 @@ from gmm_speciation.estimate import Estimate
 from gmm_speciation.estimators.base import Kind
 
 _NOISE = 4.0  # standard errors of a bound that are chance
+_ROUNDING = 1e-5  # of H(C): a violation within it is that of sums and integrals
 
 
 def score(row: Mapping[str, Any], truth: EntropyCurve) -> dict[str, float | None]:
@@ -43,7 +49,7 @@ def score(row: Mapping[str, Any], truth: EntropyCurve) -> dict[str, float | None
             "task; take its line out of the file, and the cell runs again."
         )
     raw, values = values, np.clip(values, 0, truth.prior_entropy)
-    error = values - exact
+    error = counted(row, truth) - exact
     rate = row.get("rate")
     rates = slope(truth.log_snr, values) if rate is None else np.asarray(rate, float)
     estimated = EntropyCurve(
@@ -52,7 +58,7 @@ def score(row: Mapping[str, Any], truth: EntropyCurve) -> dict[str, float | None
     low, high = truth.entropy.interval()
     return {
         "error": float(np.sqrt(np.mean(error**2))),
-        "bias": float(error.mean()),
+        "bias": float((values - exact).mean()),
         "raw": float(np.sqrt(np.mean((raw - exact) ** 2))),
         "rate": float(np.sqrt(np.mean((rates - np.asarray(truth.rate.value)) ** 2))),
         # Of an estimate that is wrong it may be at an end.
@@ -62,8 +68,22 @@ def score(row: Mapping[str, Any], truth: EntropyCurve) -> dict[str, float | None
         ),
         "window": _window(estimated, truth),
         "inside": _inside(row, low, high),
-        "violation": _violation(raw, _noise(row, len(exact)), low, high, Kind(row["kind"])),
+        "violation": None
+        if (beyond := _beyond(row, truth)) is None
+        else max(float(beyond.max()), 0.0),
     }
+
+
+def counted(row: Mapping[str, Any], truth: EntropyCurve) -> np.ndarray:
+    """What H counts as at every level: clipped, and of a bound that is none what holds without it."""
+    values, exact = np.clip(row["entropy"], 0, truth.prior_entropy), np.asarray(truth.entropy.value)
+    beyond = _beyond(row, truth)
+    if beyond is None:
+        return values
+    trivial = 0.0 if Kind(row["kind"]) is Kind.LOWER else truth.prior_entropy
+    none = beyond > _ROUNDING * truth.prior_entropy
+    none &= np.abs(trivial - exact) > np.abs(values - exact)
+    return np.where(none, trivial, values)
 
 
 def slope(log_snr: np.ndarray, entropy: np.ndarray) -> np.ndarray:
@@ -97,13 +117,17 @@ def _noise(row: Mapping[str, Any], levels: int) -> np.ndarray | None:
     return np.zeros(levels) if known is None else np.asarray(known, float)
 
 
-def _violation(
-    values: np.ndarray, noise: np.ndarray | None, low: np.ndarray, high: np.ndarray, kind: Kind
-) -> float | None:
+def _beyond(row: Mapping[str, Any], truth: EntropyCurve) -> np.ndarray | None:
+    """By how much a bound is on the wrong side at every level, below 0 where it is not; None if unknown."""
+    values, (low, high), kind = (
+        np.asarray(row["entropy"]),
+        truth.entropy.interval(),
+        Kind(row["kind"]),
+    )
+    noise = _noise(row, len(values))
     if kind is Kind.ESTIMATE or noise is None:
         return None
-    beyond = values - high if kind is Kind.LOWER else low - values
-    return float(max((beyond - _NOISE * noise).max(), 0.0))
+    return (values - high if kind is Kind.LOWER else low - values) - _NOISE * noise
 
 
 def _window(estimated: EntropyCurve, truth: EntropyCurve) -> float | None:

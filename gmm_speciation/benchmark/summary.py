@@ -1,6 +1,7 @@
 """What a sweep says: its boards, as text for terminal and report, and as files.
 
-    cells.csv     every cell: status, seconds, and at every level entropy (raw and clipped), rate and truth
+    cells.csv     every cell: status, seconds, and at every level entropy (raw, clipped, and as it counts),
+                  rate and truth
     boards.csv    every line of every board
     pairs.csv     every two methods of a board on the same draws
 
@@ -18,6 +19,7 @@ import numpy as np
 
 from gmm_speciation.benchmark.boards import Board, Pair, Result, Standing, boards, by_size, results
 from gmm_speciation.benchmark.cells import task_of
+from gmm_speciation.benchmark.scores import counted
 from gmm_speciation.benchmark.truth import truth
 from gmm_speciation.curves import EntropyCurve
 from gmm_speciation.files import write_bytes, write_text
@@ -84,7 +86,7 @@ HEADERS = [
     "timed out",
     "failed",
 ]
-SHORT_HEADERS = ["estimator", "group", "error/H(C)", "95 %", "nearer", "tasks", "no result"]
+_NEAR = 0.01  # of H(C)
 
 
 def title_of(board: Board) -> str:
@@ -129,12 +131,29 @@ def long_board(board: Board) -> list[list[str]]:
     ]
 
 
-def short_board(board: Board) -> list[list[str]]:
-    """A board as wide as a terminal."""
-    return [
-        [*row[:5], row[10], str(line.timed_out + line.failed)]
+def short_board(board: Board) -> tuple[list[str], list[list[str]]]:
+    """Headers and rows of a board as wide as a terminal; violations where one is seen."""
+    columns = [*range(5), *([8] if violated(board) else []), 10]
+    return [*(HEADERS[column] for column in columns), "no result"], [
+        [*(row[column] for column in columns), str(line.timed_out + line.failed)]
         for row, line in zip(long_board(board), board.standings, strict=True)
     ]
+
+
+def violated(board: Board) -> bool:
+    """Whether a bound of it is none somewhere."""
+    return any(line.violation for line in board.standings)
+
+
+def outside(summary: Summary) -> dict[str, float]:
+    """Estimators with raw answers beyond [0, H(C)], by how much of H(C) at most, where that is seen."""
+    most: dict[str, float] = {}
+    for row in summary.rows:
+        if row["status"] == "ok":
+            values, prior = np.array(row["entropy"]), summary.truths[row["task"]].prior_entropy
+            beyond = float(np.max(np.maximum(-values, values - prior))) / prior
+            most[row["estimator"]] = max(beyond, most.get(row["estimator"], _NEAR))
+    return {name: beyond for name, beyond in most.items() if beyond > _NEAR}
 
 
 def letter(group: int) -> str:
@@ -202,6 +221,7 @@ CELL_FIELDS = [
     "truth_stderr",
     "entropy",
     "clipped",
+    "counted",
     "stderr",
     "noise",
     "rate",
@@ -222,6 +242,7 @@ def cells_of(summary: Summary) -> Iterator[dict[str, Any]]:
             continue
         unknown = [np.nan] * len(exact.log_snr)  # of a row of elsewhere
         of = {name: row.get(name) for name in _OF_LEVEL} | {"noise": row.get("noise", unknown)}
+        counts = counted(row, exact)
         for level, log_snr in enumerate(np.asarray(exact.log_snr, float)):
             yield (
                 dict.fromkeys(CELL_FIELDS)
@@ -234,6 +255,7 @@ def cells_of(summary: Summary) -> Iterator[dict[str, Any]]:
                     "truth_stderr": float(exact.entropy.stderr[level]),
                     "truth_rate": float(exact.rate.value[level]),
                     "clipped": min(max(row["entropy"][level], 0.0), prior),
+                    "counted": float(counts[level]),
                 }
             )
 

@@ -7,12 +7,13 @@ from gmm_speciation import plotting
 from gmm_speciation.benchmark.summary import (
     FAILURE_HEADERS,
     HEADERS,
-    SHORT_HEADERS,
     Summary,
     failures,
     long_board,
+    outside,
     short_board,
     title_of,
+    violated,
     write_files,
 )
 from gmm_speciation.reporting import terminal
@@ -43,14 +44,22 @@ def finish(
         }
         return _report(summary, title), result
 
-    tables = {
-        title_of(board): Table(SHORT_HEADERS, short_board(board)) for board in summary.largest
-    }
+    tables = {title_of(board): Table(*short_board(board)) for board in summary.largest}
     note = (
         "error/H(C): root mean square error over H(C), the median over tasks. Estimators of one group are "
         "not resolved from its first. nearer: share of runs nearer the truth than the next line, in brackets "
         "where the two are not resolved."
     )
+    if any(map(violated, summary.largest)):
+        note += (
+            " violation: the most by which a bound is on the wrong side, nats; where it is, it counts as "
+            "H(C) from above, 0 from below."
+        )
+    if far := outside(summary):
+        named = ", ".join(f"{name} {beyond:.2g}" for name, beyond in far.items())
+        note += (
+            f" Clipped to [0, H(C)], and by how much of H(C) at most: {named}; `raw` in boards.csv."
+        )
     terminal.finish(
         {**tables, **(more or {})}, write, out, quiet, note=note if summary.boards else ""
     )
@@ -64,8 +73,9 @@ def _report(summary: Summary, title: str) -> Any:
         "families of tasks. No result counts as worse than any. *group*: methods of one letter "
         "are not resolved from the first of it, on the same draws. *nearer*: share of runs "
         "nearer the truth than the next line, in brackets where the two are not resolved. "
-        "*violation* of a bound: the most by which it was on"
-        " the wrong side, beyond four of its standard errors. *s*: processor seconds of the "
+        "*violation* of a bound: the most by which it was on the wrong side, beyond four of its standard "
+        "errors; at such a level it is no bound, and counts as H(C) from above and as 0 from below where "
+        "that is farther from the truth. *s*: processor seconds of the "
         "quickest seed, median over tasks. Every cell is in `cells.csv`, every pair of methods in"
         " `pairs.csv`."
     )
