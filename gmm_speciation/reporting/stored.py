@@ -57,7 +57,8 @@ def load_curve(path: str | Path, name: str | None = None) -> EntropyCurve:
     Raises:
         ValueError: If there is no such curve, or it is not complete.
     """
-    curves = load_result(path).get("curves") or {}
+    result = load_result(path)
+    curves = result.get("curves") or {}
     if not isinstance(curves, dict):
         raise ValueError(
             f"The `curves` in {str(path)!r} must be an object; got a list or a number."
@@ -82,12 +83,25 @@ def load_curve(path: str | Path, name: str | None = None) -> EntropyCurve:
             None
             if batches is None
             else Batches(_array(batches["entropy"]), _array(batches["rate"])),
-            None if content.get("trust") is None else Trust.read(content["trust"]),
+            None if (trust := _trust(result, str(name))) is None else Trust.read(trust),
         )
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise ValueError(
             f"The curve {name!r} in {str(path)!r} is not complete: {error}."
         ) from error
+
+
+def _trust(result: dict[str, Any], name: str) -> Any:
+    """The checks of a curve: its own, or those that older results have beside their curves.
+
+    There those of "class: tracking" are under "class, tracking", and of a cross-check those of
+    "class: tracked" under "class".
+    """
+    own, beside = result["curves"][name].get("trust"), result.get("trust")
+    if own is not None or beside is None:
+        return own
+    older = (", ".join(name.rsplit(": ", 1)), name.removesuffix(": tracked"))
+    return next((beside[one] for one in older if one in beside), None)
 
 
 def _array(values: Any) -> np.ndarray:

@@ -95,6 +95,29 @@ def test_curve_is_asked_for_by_name(tmp_path, sampled):
         load_curve(tmp_path)
 
 
+def test_checks_that_older_results_have_beside_their_curves_are_read(tmp_path, sampled):
+    """As version 0.2.0 wrote them up to 29 November 2026: the curve says null, the block above has it."""
+    names = ("a: b: tracking", "single classes: tracked", "single classes: theory", "lone: gap")
+    Report("Old").write(tmp_path, {"curves": dict.fromkeys(names, sampled)})
+    content = json.loads((tmp_path / "result.json").read_text())
+    assert all(one["trust"] is None for one in content["curves"].values())
+    check = {"name": "denoising error", "expected": "≤ 1.25", "measured": 1.6, "verdict": "no"}
+    check |= {"type": "Check", "remedy": "Look at it", "half_width": 0.1, "sigma": 2.0}
+    block = {"ok": False, "checks": [check]}
+    content["trust"] = {"a: b, tracking": block, "single classes": block}
+    (tmp_path / "result.json").write_text(json.dumps(content))
+    for name in names[:2]:
+        found = load_curve(tmp_path, name).trust
+        assert not found.ok
+        assert found.reasons.startswith("denoising error: 1.6 ± 0.1 at σ = 2, expected ≤ 1.25.")
+    for name in names[2:]:
+        assert load_curve(tmp_path, name).trust is None
+    del check["verdict"]
+    (tmp_path / "result.json").write_text(json.dumps(content))
+    with pytest.raises(ValueError, match="is not complete: 'verdict'"):
+        load_curve(tmp_path, names[0])
+
+
 def test_unreadable_results_are_named(tmp_path):
     with pytest.raises(ValueError, match="No result at"):
         load_curve(tmp_path)
