@@ -26,7 +26,7 @@ def lines_of(file: str, text: str, required: Sequence[str], what: str) -> Iterat
     columns = reader.fieldnames or ()
     if len(columns) == 1 and any(mark in columns[0] for mark in ";\t"):
         raise ValueError(f"{file} must have commas between its columns; it begins {columns[0]!r}.")
-    if twice := [name for name in required if list(columns).count(name) > 1]:
+    if twice := [name for name in columns if list(columns).count(name) > 1]:
         raise ValueError(f"{file} has the column {twice[0]} twice; leave one of them.")
     missing = [name for name in required if name not in columns]
     if missing:

@@ -16,10 +16,13 @@ An answer is a CSV with a line a level,
     estimator, kind               a name of one's own; estimate, lower bound or upper bound
     level, entropy                every level once, nats
     stderr, rate, seconds         may be left out: of the entropy, where an interval is claimed; -dH/dlambda;
-                                  processor time of the whole run
+                                  processor time of the whole run, the same at all its levels
+
+Columns of samples and of `cells.csv` may stay in it and say nothing; any other is refused.
 """
 
 import io
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -29,7 +32,7 @@ import numpy as np
 from gmm_speciation.benchmark.cells import Cell, task_of
 from gmm_speciation.benchmark.columns import cell_of_line, column, lines_of
 from gmm_speciation.benchmark.rows import cell_key
-from gmm_speciation.benchmark.summary import write_csv
+from gmm_speciation.benchmark.summary import CELL_FIELDS, write_csv
 from gmm_speciation.benchmark.worker import levels_of
 from gmm_speciation.estimators.base import Access, Kind, Problem
 from gmm_speciation.estimators.registry import ESTIMATORS
@@ -43,6 +46,8 @@ SUFFIXES = (".npz", ".csv", ".parquet")
 EXPORTED = {str(one): one for one in (Access.NOISY, Access.CLEAN)}  # what holds samples
 _REQUIRED = ("task", "access", "n", "seed", "estimator", "kind", "level", "entropy")
 _OPTIONAL = ("stderr", "rate", "seconds")
+_OF_SAMPLES = ("format", "log_snr", "alpha", "sigma", "label", "prior")
+_KNOWN = dict.fromkeys((*_REQUIRED, *_OPTIONAL, *_OF_SAMPLES, *CELL_FIELDS), 0)
 _LARGEST = 1 << 28  # bytes of answers
 _DOF = 1e9  # the format has standard errors of a normal
 
@@ -130,7 +135,7 @@ def read_answers(path: Path) -> list[dict[str, Any]]:
 
     Raises:
         ValueError: If it is no text, a column, a level or a number is missing, is said twice or is not
-            finite, or a name is unknown or is one of the registry's.
+            finite, or a name, of a column as well, is unknown or is one of the registry's.
     """
     try:
         text = read_bytes(path, _LARGEST).decode("utf-8-sig")
@@ -143,6 +148,9 @@ def read_answers(path: Path) -> list[dict[str, Any]]:
     cells: dict[tuple[Cell, str], dict[int, Mapping[str, str]]] = {}
     for number, line in enumerate(reader, start=2):
         where = f"{path.name}, line {number}"
+        for name in line if not cells else ():
+            if name and not re.fullmatch("x[0-9]+", name):  # without one, the index of a table
+                pick(name, _KNOWN, f"column of {path.name}")
         cell = cell_of_line(where, line)
         try:
             level = int(line["level"])
@@ -178,6 +186,11 @@ def _row(
 
     lines = [levels[level] for level in range(number)]
     seconds = column(where, "seconds", lines)
+    if seconds and len(set(seconds)) > 1:
+        raise ValueError(
+            f"{where}: `seconds` is the processor time of the whole run, the same at every level; got "
+            f"{min(seconds):g} to {max(seconds):g}."
+        )
     return {
         **cell_key(cell),
         "kind": kind,

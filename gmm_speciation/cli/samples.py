@@ -37,9 +37,10 @@ def estimate(
         raise ValueError(f"{data.name} lacks {' and '.join(missing)}; it has {', '.join(arrays)}.")
     x, exported = arrays["x"], "format" in arrays
     known = ("x", "labels", "log_snr", "sigma", "prior")
-    if unknown := [] if exported else [name for name in arrays if name not in known]:
+    allowed = (*known, *(("format", "task", "access", "n", "seed", "alpha") if exported else ()))
+    if unknown := [name for name in arrays if name not in allowed]:
         raise ValueError(
-            f"{data.name} may hold {', '.join(known)}; it has {', '.join(unknown)}, too. Rename or drop it."
+            f"{data.name} may hold {', '.join(allowed)}; it has {', '.join(unknown)}, too. Rename or drop it."
         )
     options = {name: arrays[name] for name in known[2:] if name in arrays}
     if exported:  # in units of unit total variance, which only its log-SNR is in

@@ -17,7 +17,7 @@ from gmm_speciation import cli
 from gmm_speciation.benchmark.boards import boards, by_size, resampled, results
 from gmm_speciation.benchmark.catalogue import TASKS
 from gmm_speciation.benchmark.exchange import export, read_answers
-from gmm_speciation.benchmark.summary import short_board
+from gmm_speciation.benchmark.summary import CELL_FIELDS, short_board
 from gmm_speciation.benchmark.truth import truth
 from gmm_speciation.estimators import Access, problem_of
 from gmm_speciation.estimators.registry import ESTIMATORS
@@ -304,6 +304,15 @@ BAD = {
     "Unknown kind": GOOD.replace("estimate", "guess"),
     "no estimator of the registry": GOOD.replace("mine", "ross"),
     "begins at 64": GOOD.replace(",64,", ",32,"),
+    "Unknown column of answers.csv 'std_err'. Did you mean 'stderr'": GOOD.replace(
+        "entropy\n", "entropy,std_err\n"
+    ).replace("0.5\n", "0.5,0.01\n"),
+    "has the column stderr twice": GOOD.replace("entropy\n", "entropy,stderr,stderr\n").replace(
+        "0.5\n", "0.5,0.01,\n"
+    ),
+    "the same at every level; got 1 to 2": GOOD.replace("entropy\n", "entropy,seconds\n")
+    .replace("0.5\n", "0.5,1\n")
+    .replace("0.5,1\n", "0.5,2\n", 1),
     "line 2: invalid literal": GOOD.replace(",64,", ",many,"),
 }
 
@@ -319,6 +328,18 @@ def test_answers_that_do_not_fit_are_named(tmp_path, says):
     path.write_bytes(b"PK\x03\x04\xa4")  # such as the samples themselves
     with pytest.raises(ValueError, match="is no CSV in UTF-8"):
         read_answers(path)
+
+
+def test_columns_of_samples_and_of_cells_may_stay_in_answers(tmp_path):
+    """And an index without a name, as tables have it."""
+    export(tmp_path / "samples.csv", "pair-d1", "clean", 64, 0)
+    more = (tmp_path / "samples.csv").read_text().splitlines()[0].split(",") + CELL_FIELDS + [""]
+    names = [name for name in dict.fromkeys(more) if name not in GOOD.splitlines()[0].split(",")]
+    names = [name for name in names if name not in ("stderr", "rate", "seconds")]
+    head, *lines = GOOD.splitlines()
+    text = "\n".join([",".join([head, *names]), *(line + "," * len(names) for line in lines)])
+    (tmp_path / "answers.csv").write_text(text)
+    assert len(read_answers(tmp_path / "answers.csv")) == 1
 
 
 def test_a_folder_that_is_no_sweep_is_nothing_to_stand_beside(tmp_path, capsys):
@@ -355,6 +376,11 @@ def test_the_command_estimates_ones_own_samples(tmp_path, capsys):
         assert "`labels` must be integers 0..C-1" in said
         assert len(said.splitlines()) == 1
     np.savez(tmp_path / "wrong.npz", x=x, labels=labels, priors=[0.9, 0.1])
+    assert cli.main(["benchmark", "estimate", str(tmp_path / "wrong.npz")]) == 2
+    assert "it has priors, too" in capsys.readouterr().err
+    export(tmp_path / "out.npz", "pair-d1", "noisy", 64, 0)
+    with np.load(tmp_path / "out.npz") as kept:
+        np.savez(tmp_path / "wrong.npz", priors=[0.9, 0.1], **kept)
     assert cli.main(["benchmark", "estimate", str(tmp_path / "wrong.npz")]) == 2
     assert "it has priors, too" in capsys.readouterr().err
     np.savez(tmp_path / "level.npz", x=x, labels=labels, sigma=0.5)
