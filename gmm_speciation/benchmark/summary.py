@@ -1,7 +1,7 @@
 """What a sweep says: its boards, as text for terminal and report, and as files.
 
     cells.csv     every cell: status, seconds, and at every level entropy (raw, clipped, and as it counts),
-                  rate and truth
+                  rate and truth; nats, and nats per unit log-SNR
     boards.csv    every line of every board
     pairs.csv     every two methods of a board on the same draws
 

@@ -25,6 +25,11 @@ from gmm_speciation.shares import Share
 
 RESULT = "result.json"
 FORMAT = 1  # of a result; raised when an entry that `stored` reads changes
+UNITS = {  # of what bears these names in a result, whatever its pictures and tables are in
+    "entropy": "nats",
+    "rate": "nats per unit log-SNR",
+    "log_snr": "log(alpha^2 / sigma^2) of x_t = alpha x_0 + sigma eps",
+}
 _PACKAGES = ("jax", "jaxlib", "equinox", "numpy", "scipy")
 
 

@@ -28,6 +28,7 @@ from gmm_speciation.reporting import explorer
 from gmm_speciation.reporting.records import (
     FORMAT,
     RESULT,
+    UNITS,
     format_estimate,
     provenance,
     to_json,
@@ -140,7 +141,7 @@ class Report:
             for name, figure in self._pictures.items():
                 plotting.save(figure, folder / name)
         files = [*_FILES, *self._pictures]
-        stamp = {"provenance": provenance(), **result}
+        stamp = {"provenance": provenance(), "units": UNITS, **result}
         content = to_json({"title": self.title, **stamp, "files": files, "format": FORMAT})
         footer = _footer(content["provenance"])
         markdown = "\n\n".join([*self._markdown, "---", footer])

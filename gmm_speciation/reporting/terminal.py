@@ -333,9 +333,10 @@ def finish(
 
 def print_json(result: Mapping[str, Any]) -> None:
     """A result on stdout, as `records.to_json` has it, with the version of its format."""
-    from gmm_speciation.reporting.records import FORMAT, to_json
+    from gmm_speciation.reporting.records import FORMAT, UNITS, to_json
 
-    print(json_text({"format": FORMAT, **to_json(result)}), flush=True)
+    units = {"units": UNITS} if "provenance" in result else {}
+    print(json_text({"format": FORMAT, **units, **to_json(result)}), flush=True)
 
 
 def show(what: RichTable | str, quiet: bool = False) -> None:

@@ -118,6 +118,24 @@ def test_checks_that_older_results_have_beside_their_curves_are_read(tmp_path, s
         load_curve(tmp_path, names[0])
 
 
+def test_a_result_says_its_units_whatever_the_pictures_are_in(tmp_path, capsys):
+    """H(C) of two equal classes is log 2 in nats; older results, without the entry, are read as they were."""
+    words = ["curve", "symmetric-pair", "--dim", "4", "--unit", "bits", "--points", "60", "--json"]
+    assert cli.main([*words, "--out", str(tmp_path)]) == 0
+    said, content = json.loads(capsys.readouterr().out), load_result(tmp_path)
+    (curve,) = content["curves"].values()
+    assert said["units"] == content["units"]
+    assert content["units"]["entropy"] == "nats"
+    assert content["units"]["rate"] == "nats per unit log-SNR"
+    assert curve["prior_entropy"] == pytest.approx(math.log(2))
+    entropy, rate = (np.array(curve[name]["value"]) for name in ("entropy", "rate"))
+    slope = -np.gradient(entropy, curve["log_snr"])
+    np.testing.assert_allclose(slope[2:-2], rate[2:-2], atol=0.05 * rate.max())
+    del content["units"]
+    (tmp_path / "result.json").write_text(json.dumps(content))
+    np.testing.assert_array_equal(load_curve(tmp_path).entropy.value, entropy)
+
+
 def test_unreadable_results_are_named(tmp_path):
     with pytest.raises(ValueError, match="No result at"):
         load_curve(tmp_path)
