@@ -26,7 +26,6 @@ gmm-speciation show out/pair/result.json --out out/again  # page and pictures, d
 )
 def show(file: File, quiet: Quiet = False, out: Out = None) -> None:
     """A stored report: its tables, and with --out its page with the curves drawn again."""
-    terminal.check_place(out)
     import numpy as np
 
     from gmm_speciation.reporting.stored import load_curve, load_result
@@ -42,6 +41,7 @@ def show(file: File, quiet: Quiet = False, out: Out = None) -> None:
     curves = {name: load_curve(file, name) for name in result.get("curves") or {}}
     tables = _printed(result, file) if "tables" in result else _derived(result, curves, file)
     origin = result.get("provenance") or {}
+    terminal.check_place(out, line=origin.get("command"))  # it draws the report of that one
     note = f"{title}: {origin.get('command') or 'no command'}, {origin.get('date', 'no date')}."
 
     def write() -> tuple[Any, dict[str, Any]]:

@@ -194,6 +194,40 @@ def check_report(directory: str | Path) -> Path:
     return path
 
 
+def check_command(directory: Path, line: Any, program: Any) -> None:
+    """Refuse the report of another command there; that of the same, with whatever options, is replaced.
+
+    Args:
+        directory: A folder for a report.
+        line: The command line whose report it will be; nothing is refused without one.
+        program: Its parser, with its `commands` and theirs.
+
+    Raises:
+        ValueError: If a report there is of another command, which is named.
+    """
+    old = _old(directory).get("provenance")
+    there = old.get("command") if isinstance(old, Mapping) else None
+    if not (isinstance(line, str) and isinstance(there, str)):
+        return
+    own, other = (_command(shown, program) for shown in (line, there))
+    if own != other:
+        raise ValueError(
+            f"The folder {str(directory)!r} has the report of {other!r}, which that of {own!r} would "
+            "replace. Choose another folder."
+        )
+
+
+def _command(line: str, program: Any) -> str:
+    """Program and command of a line, without what it is about: "gmm-speciation benchmark score"."""
+    name, *words = line.split() or [""]
+    if name != program.name:
+        return " ".join([name, *words[:1]])
+    for word in words:
+        if word in (commands := getattr(program, "commands", {})):
+            name, program = f"{name} {word}", commands[word]
+    return name
+
+
 def _old(directory: Path) -> dict[str, Any]:
     """The result of the report that is there, in whatever format; nothing where there is none."""
     file = directory / RESULT

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from gmm_speciation.reporting.report import Report
 
 _command_line: ContextVar[str | None] = ContextVar("command_line", default=None)
+_program: ContextVar[Any] = ContextVar("program", default=None)  # the parser of that line
 _as_json: ContextVar[bool] = ContextVar("as_json", default=False)
 
 EXTRAS = {
@@ -192,9 +193,8 @@ def _run(app: typer.Typer, words: list[str]) -> int:
     _command_line.set(shlex.join([app.info.name or "", *words]))
     _as_json.set(False)
     try:
-        code = typer.main.get_command(app).main(
-            words, prog_name=app.info.name, standalone_mode=False
-        )
+        _program.set(program := typer.main.get_command(app))
+        code = program.main(words, prog_name=app.info.name, standalone_mode=False)
         # The parser turns Ctrl-C into this code without a word.
         return _fail("interrupted", 130) if code == 130 else int(code or 0)
     except (KeyboardInterrupt, typer.Abort):
@@ -271,12 +271,15 @@ def stamp(seed: int, arguments: Mapping[str, Any], packages: Sequence[str] = ())
     return provenance(command_line(), seed, arguments, packages)
 
 
-def check_place(report: Path | None, *folders: Path | None) -> None:
-    """A report that cannot be written is an error before the work, not after it; so is another folder."""
-    from gmm_speciation.reporting.report import check_directory, check_report
+def check_place(report: Path | None, *folders: Path | None, line: str | None = None) -> None:
+    """A report that cannot be written is an error before the work, not after it; so is another folder.
+
+    So is one that would replace that of another command than this one, or than that of `line`.
+    """
+    from gmm_speciation.reporting.report import check_command, check_directory, check_report
 
     if report is not None:
-        check_report(report)
+        check_command(check_report(report), line or command_line(), _program.get())
     for folder in folders:
         if folder is not None:
             check_directory(folder)

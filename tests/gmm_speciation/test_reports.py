@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from matplotlib.figure import Figure
+from refusals import refused
 
 from gmm_speciation import cli, families, plotting
 from gmm_speciation.entropy import entropy_curve
@@ -306,3 +307,29 @@ def test_a_file_that_is_of_no_report_is_not_overwritten(tmp_path, name, capsys):
     (tmp_path / "result.json").write_text(json.dumps(content | {"format": 99}))
     Report("second").write(tmp_path, {})
     assert load_result(tmp_path)["title"] == "second"
+
+
+def test_the_report_of_another_command_is_not_replaced(tmp_path, capsys):
+    """Before the work; that of the same is, and a command is not the group that it is in."""
+    mixture, out = ["symmetric-pair", "--dim", "3", "--quiet"], ["--out", str(tmp_path / "o")]
+    assert cli.main(["curve", *mixture, "--points", "8", *out]) == 0
+    before = files(tmp_path / "o")
+    says = "has the report of 'gmm-speciation curve', which that of 'gmm-speciation times' would replace"
+    refused(cli.main, ["times", *mixture, *out], says, capsys)
+    assert files(tmp_path / "o") == before
+    assert cli.main(["curve", *mixture, "--points", "9", *out]) == 0
+    assert cli.main(["times", *mixture, "--out", str(tmp_path / "t")]) == 0
+    show = ["show", str(tmp_path / "o"), "--quiet", "--out"]
+    refused(
+        cli.main, [*show, str(tmp_path / "t")], "has the report of 'gmm-speciation times'", capsys
+    )
+    for _ in range(2):  # it draws that of the same command
+        assert cli.main([*show, str(tmp_path / "again")]) == 0
+    for line, error in (
+        ("gmm-speciation benchmark --profile small", "Unknown task"),
+        ("gmm-speciation benchmark score a.csv", "the report of 'gmm-speciation benchmark score'"),
+        ("model-bridges entropy digits", "the report of 'model-bridges entropy'"),
+    ):
+        Report("r").write(tmp_path / "b", {"provenance": provenance(line)})
+        words = ["benchmark", "--task", "none", "--out", str(tmp_path / "b")]
+        refused(cli.main, words, error, capsys)
