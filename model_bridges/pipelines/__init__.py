@@ -33,7 +33,7 @@ from model_bridges.pipelines.families import FAMILIES, Family, Rows
 from model_bridges.pipelines.latent_diffusion import LatentDiffusion
 from model_bridges.pipelines.opened import Opened, from_disk, in_memory
 from model_bridges.pipelines.parts import open_source
-from model_bridges.pipelines.prompts import check_prompts, check_tokens
+from model_bridges.pipelines.prompts import check_prompts, check_rows, check_tokens
 from model_bridges.pipelines.schedulers import family_of
 from model_bridges.pipelines.schedules import alphas_cumprod
 
@@ -203,6 +203,7 @@ def _denoiser(
             check_tokens(pipe, family.text_parts, names, family.longest)
             height, width = (opened.reduction * n for n in event_shape[1:])
             rows = family.conditions(pipe, names, (height, width))
+        check_rows(rows, names, opened.dtype)
         has_null = len(next(iter(rows.values()))) > len(names)
     network = _Conditioned(family, opened.network, rows, len(names), max_batch)
     network.rows.to(opened.device)

@@ -159,12 +159,21 @@ def _prompts_alpha(pipe: Any, prompts: Sequence[str], size: Size) -> Rows:
 
 def _encoded(pipe: Any, prompts: Sequence[str], **options: Any) -> tuple[Tensor, ...]:
     """What `encode_prompt` gives with the defaults of a call, which are not always its own."""
-    called, taken = (
-        inspect.signature(one).parameters for one in (pipe.__call__, pipe.encode_prompt)
-    )
-    options |= {name: called[name].default for name in ENCODING if name in {*called} & {*taken}}
+    options |= _of_a_call(pipe, pipe.encode_prompt)
     with torch.no_grad():
         return pipe.encode_prompt(prompt=list(prompts), device=pipe._execution_device, **options)
+
+
+def _of_a_call(pipe: Any, function: Callable[..., Any]) -> dict[str, Any]:
+    """What a call hands to a function that encodes, by default."""
+    called, taken = (inspect.signature(one).parameters for one in (pipe.__call__, function))
+    return {name: called[name].default for name in ENCODING if name in {*called} & {*taken}}
+
+
+def as_read(pipe: Any, texts: Sequence[str]) -> list[str]:
+    """What a pipeline's own cleaning leaves of texts for its tokenizers: PixArt's has no capitals."""
+    clean = getattr(pipe, "_text_preprocessing", None)
+    return [*texts] if clean is None else clean([*texts], **_of_a_call(pipe, clean))
 
 
 _CLIP = {"tokenizer": "CLIPTokenizer", "text_encoder": "CLIPTextModel"}
