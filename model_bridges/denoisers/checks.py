@@ -52,6 +52,21 @@ def check_denoiser(denoiser: Any) -> None:
     )
 
 
+def check_made(values: Float[Tensor, "*shape"], name: str) -> Float[Tensor, "*shape"]:
+    """What an autoencoder made, if all of it is finite.
+
+    Raises:
+        ValueError: If not; it names the dtype.
+    """
+    if not bool(torch.isfinite(values).all()):
+        raise ValueError(
+            f"the autoencoder's {name} must be finite; got NaN or infinity in "
+            f"{str(values.dtype).removeprefix('torch.')}. float16 ends at 65504: `vae.to(torch.float32)`. "
+            "In float32 check what it was given, and its weights."
+        )
+    return values
+
+
 def check_named(partitions: Any) -> None:
     """Refuse groupings of the classes that have no names.
 

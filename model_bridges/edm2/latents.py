@@ -18,6 +18,7 @@ from torch import Tensor
 
 from model_bridges.checkpoints import LatentScaling
 from model_bridges.denoisers.arrays import Images, as_states, as_tensor
+from model_bridges.denoisers.checks import check_made
 
 
 @final
@@ -56,7 +57,7 @@ class Latents:
             generator: Draws the latent from the encoder's posterior, as in training; its mean without.
 
         Raises:
-            ValueError: If the shape does not fit, or values leave [0, 1].
+            ValueError: If the shape does not fit, values leave [0, 1], or the states are not finite.
         """
         pictures = as_tensor(pictures, "`pictures`")
         channels = self.autoencoder.config.in_channels
@@ -78,7 +79,7 @@ class Latents:
             if generator is not None:
                 noise = torch.randn(latent.shape, generator=generator, device=generator.device)
                 latent = latent + posterior.std * noise.to(latent)
-            states.append(self._scale(latent) * latent + self._bias(latent))
+            states.append(self._scale(latent) * check_made(latent, "latents") + self._bias(latent))
         return torch.cat(states)
 
     @torch.no_grad()
@@ -86,7 +87,8 @@ class Latents:
         """Pictures of states, clipped to [0, 1].
 
         Raises:
-            ValueError: If the states are no floating numbers or have another number of channels.
+            ValueError: If the states are no floating numbers or have another number of channels, or the
+                pictures are not finite.
         """
         states = as_states(states, "`states`")
         if states.ndim != 4 or states.shape[1] != len(self.scaling.scale):
@@ -98,7 +100,8 @@ class Latents:
         for part in states.split(self.max_batch):
             part = part.float().to(self.autoencoder.device)
             latent = (part - self._bias(part)) / self._scale(part)
-            pictures.append(self.autoencoder.decode(latent).sample.clamp(0, 1))
+            picture = check_made(self.autoencoder.decode(latent).sample, "pictures")
+            pictures.append(picture.clamp(0, 1))
         return torch.cat(pictures)
 
     def _scale(self, like: Tensor) -> Tensor:

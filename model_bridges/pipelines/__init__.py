@@ -80,8 +80,9 @@ def from_pipeline(
 ) -> LatentDiffusion | NetworkDenoiser:
     """A pipeline in memory as a denoiser, as it is: with its adapters, its network, its scheduler.
 
-    Its networks are set to evaluation mode and compute where they are, in the types that they have. What is
-    changed in them later changes the denoiser; prompts are encoded here.
+    Its networks are set to evaluation mode and compute where they are, in the types that they have; an
+    autoencoder of float16 with `force_upcast` in float32, to which it is cast for a call. What is changed in
+    them later changes the denoiser; prompts are encoded here.
 
     Args:
         pipe: An object of one of the classes of `FAMILIES`, or of an heir.

@@ -6,7 +6,8 @@ training data, and not for the mixture of the prompts given here: a decision bet
 Bayes mixture `sum_k p(k|x) D_k`, and a distance to the unconditional output measures I(prompt; x).
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, final
@@ -17,6 +18,7 @@ from torch import Tensor
 
 from model_bridges.denoisers.arrays import Images, as_states
 from model_bridges.denoisers.base import Wrapped
+from model_bridges.denoisers.checks import check_made
 from model_bridges.denoisers.network import NetworkDenoiser
 from model_bridges.pipelines.latents import LatentScale
 
@@ -65,8 +67,8 @@ class LatentDiffusion(Wrapped):
             generator: Draws from the encoder's posterior, as in training; its mean without one.
 
         Raises:
-            ValueError: If they are no floating numbers, one is beyond `LARGEST_VALUE`, or the channels or
-                the size do not fit.
+            ValueError: If they are no floating numbers, one is beyond `LARGEST_VALUE`, the channels or the
+                size do not fit, or the latents are not finite.
         """
         pictures = as_states(pictures, "`pictures`")
         channels = self.autoencoder.config.in_channels
@@ -81,13 +83,14 @@ class LatentDiffusion(Wrapped):
                 f"{float(pictures.max()):g}. From 0 to 255 take `x / 127.5 - 1`, from 0 to 1 `2 * x - 1`."
             )
         rows = []
-        for part in pictures.split(self.max_batch):
-            posterior = self.autoencoder.encode(self._given(part)).latent_dist
-            draw = posterior.mean
-            if generator is not None:
-                noise = torch.randn(draw.shape, generator=generator, device=generator.device)
-                draw = draw + posterior.std * noise.to(draw)
-            rows.append(draw.float())
+        with self._upcast() as autoencoder:
+            for part in pictures.split(self.max_batch):
+                posterior = autoencoder.encode(self._given(part)).latent_dist
+                draw = posterior.mean
+                if generator is not None:
+                    noise = torch.randn(draw.shape, generator=generator, device=generator.device)
+                    draw = draw + posterior.std * noise.to(draw)
+                rows.append(check_made(draw, "latents").float())
         mean, scale = (part.to(self.denoiser.device) for part in self.scale)
         latents = (torch.cat(rows) - mean) * scale
         if tuple(latents.shape[1:]) != self.event_shape:
@@ -97,6 +100,20 @@ class LatentDiffusion(Wrapped):
             )
         return latents
 
+    @contextmanager
+    def _upcast(self) -> Iterator[Any]:
+        """The autoencoder, in float32 for as long as this lasts where it is of float16 and asks for it.
+
+        As in a call of SDXL's own pipeline: it overflows, and what is cast back has the values that it had.
+        """
+        own = self.autoencoder
+        asks = own.dtype == torch.float16 and getattr(own.config, "force_upcast", False)
+        try:
+            yield own.to(torch.float32) if asks else own
+        finally:
+            if asks:
+                own.to(torch.float16)
+
     def _given(self, values: Tensor) -> Tensor:
         return values.to(self.autoencoder.dtype).to(self.denoiser.device)
 
@@ -105,13 +122,14 @@ class LatentDiffusion(Wrapped):
         """Pictures of scaled latents, values about -1 to 1, not clipped.
 
         Raises:
-            ValueError: If they are no floating numbers of torch or numpy.
+            ValueError: If they are no floating numbers of torch or numpy, or the pictures are not finite.
         """
         mean, scale = (part.to(self.denoiser.device) for part in self.scale)
         draws = as_states(latents, "`latents`").float().to(self.denoiser.device) / scale + mean
-        return torch.cat(
-            [
-                self.autoencoder.decode(self._given(part)).sample.float()
-                for part in draws.split(self.max_batch)
-            ]
-        )
+        with self._upcast() as autoencoder:
+            return torch.cat(
+                [
+                    check_made(autoencoder.decode(self._given(part)).sample, "pictures").float()
+                    for part in draws.split(self.max_batch)
+                ]
+            )

@@ -103,6 +103,15 @@ def test_channels_that_do_not_fit_are_refused(latents):
         latents.decode(torch.zeros(1, 3, 4, 4))
 
 
+def test_pictures_and_states_that_are_no_numbers_are_refused(pictures):
+    broken = autoencoder()
+    with pytest.raises(ValueError, match="pictures must be finite; got NaN or infinity in float32"):
+        Latents(broken, EDM2_LATENTS).decode(torch.full((1, 4, 8, 8), torch.inf))
+    torch.nn.init.constant_(broken.quant_conv.weight, 3e38)
+    with pytest.raises(ValueError, match="latents must be finite; got NaN or infinity in float32"):
+        Latents(broken, EDM2_LATENTS).encode(pictures)
+
+
 def test_a_model_reads_its_autoencoder_at_first_use_and_fetches_nothing(
     tmp_path, pictures, monkeypatch
 ):
