@@ -69,6 +69,17 @@ class Family:
             + sorted(part for part in self.kinds if part.startswith("text_encoder"))
         )
 
+    def side(self, settings: Mapping[str, Any]) -> int:
+        """What height and width of a state are multiples of: patches, FLUX squares, levels of pixels' UNet.
+
+        `UNet2DConditionModel` pads what its levels do not divide.
+        """
+        if self.kinds[self.network] == "UNet2DModel":
+            return 2 ** (len(settings.get("block_out_channels") or range(4)) - 1)
+        if self.channels > 1:
+            return math.isqrt(self.channels)
+        return settings.get("patch_size") or 1
+
 
 # What the networks are given
 

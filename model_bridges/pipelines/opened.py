@@ -6,7 +6,8 @@ parts are those of `families`.
 """
 
 import inspect
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from numbers import Integral
 from typing import Any
@@ -56,32 +57,39 @@ class Opened:
         """Shape of a state, for pictures of a size in pixels; of the network's own by default.
 
         Raises:
-            ValueError: If the size is not a multiple of what the autoencoder needs.
+            ValueError: As `latent_size`.
         """
         settings = self.network.config
-        height, width = latent_size(getattr(settings, "sample_size", None), self.reduction, size)
-        return settings.in_channels // self.family.channels, height, width
+        height, width = latent_size(self.family, settings, self.reduction, size)
+        return settings["in_channels"] // self.family.channels, height, width
 
 
 def latent_size(
-    own: int | Sequence[int] | None, reduction: int, size: Size | None
+    family: Family, settings: Mapping[str, Any], reduction: int, size: Size | None
 ) -> tuple[int, int]:
-    """Height and width of the states of a network whose `sample_size` is `own`, for pictures of a size.
+    """Height and width of the states of a network of this configuration, for pictures of a size.
 
     Raises:
-        ValueError: If the size in pixels is not a multiple of the reduction.
+        ValueError: If the size in pixels, or its own without one, is no multiple of what autoencoder and
+            network need, larger than the table of its places, or not square where it takes squares: DiT.
     """
+    asked: Any = size
     if size is None:
-        height, width = (own or DEFAULT_SIZE,) * 2 if own is None or isinstance(own, int) else own
-        return height, width
-    sides = [*size] if isinstance(size, Iterable) else []
-    if len(sides) != 2 or not all(
-        isinstance(n, Integral) and n >= 1 and n % reduction == 0 for n in sides
-    ):
+        own = settings.get("sample_size") or DEFAULT_SIZE
+        asked = tuple(reduction * n for n in ((own, own) if isinstance(own, int) else own))
+    multiple = reduction * family.side(settings)
+    most = multiple * (settings.get("pos_embed_max_size") or math.inf)
+    square = family.kinds[family.network] == "DiTTransformer2DModel"
+    sides = [*asked] if isinstance(asked, Iterable) else []
+    whole = all(
+        isinstance(n, Integral) and 1 <= int(n) <= most and n % multiple == 0 for n in sides
+    )
+    if len(sides) != 2 or not whole or (square and sides[0] != sides[1]):
+        limits = " and equal" * square + f" up to {most}" * (most < math.inf)
         raise ValueError(
-            f"`size` must be height and width in pixels, multiples of {reduction}; got {size!r}."
+            f"`size` must be height and width in pixels, multiples of {multiple}{limits}; got {asked!r}."
         )
-    return size[0] // reduction, size[1] // reduction
+    return sides[0] // reduction, sides[1] // reduction
 
 
 def in_memory(pipe: Any) -> Opened:
@@ -199,4 +207,5 @@ def _scale(family: Family, vae: Mapping[str, Any]) -> tuple[LatentScale | None, 
     """Scale of the latents, and how much smaller than the pictures they are."""
     if "vae" not in family.kinds:
         return None, 1
-    return latent_scale(vae), 2 ** (len(vae.get("block_out_channels") or (0,)) - 1)
+    reduction = 2 ** (len(vae.get("block_out_channels") or (0,)) - 1)
+    return latent_scale(vae), reduction

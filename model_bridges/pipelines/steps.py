@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from model_bridges.pipelines.families import FAMILIES, Size, kind_of
+from model_bridges.pipelines.families import FAMILIES, Size, family_of_pipeline, kind_of
 from model_bridges.pipelines.opened import latent_size
 from model_bridges.pipelines.schedulers import KNOWN, identified, levels_of
 
@@ -92,7 +92,7 @@ def in_pipeline(
         ValueError: If the size does not fit.
     """
     settings = scheduler.config
-    rows, columns = latent_size(network.get("sample_size"), reduction, size)
+    rows, columns = latent_size(family_of_pipeline(kind), network, reduction, size)
     if kind == "FluxPipeline":
         side, most = 2, 1.15
     elif kind == "StableDiffusion3Pipeline" and settings.get("use_dynamic_shifting"):

@@ -5,9 +5,10 @@ import pytest
 import tiny_pipeline
 import torch
 from denoiser_contract import check_denoiser
-from tiny_pipeline import PROMPTS, rewrite_json, states
+from tiny_pipeline import PROMPTS, made_as, rewrite_json, states
 
 from model_bridges import pipelines as stable_diffusion
+from model_bridges.pipelines import FAMILIES, from_pipeline
 
 pytestmark = pytest.mark.usefixtures("offline")
 
@@ -106,6 +107,45 @@ def test_normalised_latents_are_those_of_the_pipelines_that_have_them(copy):
         for denoiser in (ours, shifted):
             again = denoiser.decode(denoiser.encode(pictures))
             torch.testing.assert_close(again, pipe.vae.decode(mean).sample, rtol=1e-4, atol=1e-5)
+
+
+SIZES = [(8, 8), (9, 8), (10, 12), (7, 7), (10, 10), (14, 14), (4, 16)]
+
+
+@pytest.mark.parametrize("name", sorted(FAMILIES))
+def test_sizes_are_those_that_a_network_takes(pipe, name):
+    """What is refused is what the network of diffusers fails at, or answers with another shape."""
+    made, _ = made_as(name, pipe)
+    if name == "StableDiffusion3Pipeline":
+        places = {"patch_size": 2, "pos_embed_max_size": 6}
+        kind = type(made.transformer)
+        made.transformer = kind.from_config(made.transformer.config, **places).eval()
+    given = {} if FAMILIES[name].conditions is None else {"prompts": PROMPTS}
+    reduction = 2 if "vae" in FAMILIES[name].kinds else 1
+    free = from_pipeline(made, size=(8 * reduction,) * 2, **given)
+    raw = getattr(free, "denoiser", free).raw_function
+    taken, answered = [], []
+    for size in SIZES:
+        x = torch.randn(1, free.event_shape[0], *size)
+        try:
+            if raw(x, torch.ones(1), torch.zeros(1, dtype=int)).shape == x.shape:
+                answered.append(size)
+        except (RuntimeError, ValueError):
+            pass
+        try:
+            from_pipeline(made, size=tuple(reduction * n for n in size), **given)
+            taken.append(size)
+        except ValueError as error:
+            assert "`size` must be height and width in pixels, multiples of" in str(error)  # noqa: PT017
+    assert taken == answered
+    assert (8, 8) in taken
+
+
+def test_a_network_whose_own_size_does_not_fit_is_refused():
+    made = tiny_pipeline.pixart("PixArtSigmaPipeline", sample_size=9)
+    with pytest.raises(ValueError, match=r"multiples of 4; got \(18, 18\)"):
+        from_pipeline(made, PROMPTS)
+    assert from_pipeline(made, PROMPTS, size=(20, 16)).event_shape == (4, 10, 8)
 
 
 def test_a_schedule_that_ends_without_signal_ends_a_step_before(copy):

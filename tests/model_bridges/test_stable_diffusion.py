@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import torch
 from denoiser_contract import check_denoiser
+from diffusers.configuration_utils import FrozenDict
 from tiny_pipeline import PROMPTS, rewrite_json, states
 from tiny_pipeline import stable_diffusion as tiny_stable_diffusion
 
@@ -65,9 +66,7 @@ class ExactUNet:
 
     def __init__(self, exact, schedule, prediction):
         self.exact, self.schedule, self.prediction = exact, schedule, prediction
-        self.config = type(
-            "Config", (), {"sample_size": (1, 3), "in_channels": 2, "cross_attention_dim": 1}
-        )()
+        self.config = FrozenDict(sample_size=(1, 3), in_channels=2, cross_attention_dim=1)
 
     def to(self, device):
         return self
