@@ -99,7 +99,8 @@ def from_pipeline(
     Raises:
         ValueError: If the pipeline or its scheduler is of no known class, its network takes further
             inputs; if the scheduler's `alphas_cumprod` were set in place; if the classes are not those of
-            such a pipeline, or not distinct to the network; if the network does not take the size.
+            such a pipeline, or not distinct to the network; if the network does not take the size, or the
+            pipeline's class does not scale latents as its autoencoder says.
         TypeError: If an option is none of these.
     """
     asked = Classes(prompts, classes, class_names, null_class)

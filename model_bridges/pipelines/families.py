@@ -48,6 +48,7 @@ class Family:
         former: Further names that the network's class has in files.
         longest: Most tokens of a prompt that the pipeline reads.
         channels: Channels of the network's input for one of the state.
+        normalised: What it applies to latents besides `scaling_factor`, by the autoencoder's configuration.
     """
 
     network: str
@@ -60,6 +61,7 @@ class Family:
     former: tuple[str, ...] = ()
     longest: int | float = math.inf
     channels: int = 1
+    normalised: tuple[str, ...] = ()
 
     @property
     def text_parts(self) -> tuple[str, ...]:
@@ -210,6 +212,7 @@ FAMILIES: dict[str, Family] = {
         _with_added(("text_embeds", "time_ids")),
         _prompts_xl,
         foreign=("addition_embed_type",),
+        normalised=("latents_mean", "latents_std"),
     ),
     "StableDiffusion3Pipeline": Family(
         "transformer",
@@ -220,6 +223,7 @@ FAMILIES: dict[str, Family] = {
         _plain,
         _prompts_3,
         longest=256,
+        normalised=("shift_factor",),
     ),
     "FluxPipeline": Family(
         "transformer",
@@ -230,6 +234,7 @@ FAMILIES: dict[str, Family] = {
         _prompts_flux,
         longest=512,
         channels=4,
+        normalised=("shift_factor",),
     ),
     "PixArtAlphaPipeline": _PIXART,
     "PixArtSigmaPipeline": replace(_PIXART, conditions=_prompts_sigma, longest=300),

@@ -208,4 +208,4 @@ def _scale(family: Family, vae: Mapping[str, Any]) -> tuple[LatentScale | None, 
     if "vae" not in family.kinds:
         return None, 1
     reduction = 2 ** (len(vae.get("block_out_channels") or (0,)) - 1)
-    return latent_scale(vae), reduction
+    return latent_scale(vae, family.normalised), reduction

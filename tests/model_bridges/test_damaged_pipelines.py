@@ -5,6 +5,7 @@ import pytest
 import tiny_pipeline
 import torch
 from denoiser_contract import check_denoiser
+from tiny_parts import autoencoder
 from tiny_pipeline import PROMPTS, made_as, rewrite_json, states
 
 from model_bridges import pipelines as stable_diffusion
@@ -76,16 +77,16 @@ def test_a_scale_that_is_no_number_is_refused_with_its_file(copy, name, value):
         stable_diffusion.load(copy, PROMPTS)
 
 
-def test_normalised_latents_are_those_of_the_pipelines_that_have_them(copy):
+def test_normalised_latents_are_those_of_the_pipelines_that_have_them(tmp_path):
     """A mean and a deviation a channel as diffusers' image-to-image pipeline applies them; a shift."""
-    from diffusers import AutoencoderKL, StableDiffusionXLImg2ImgPipeline
+    from diffusers import StableDiffusionXLImg2ImgPipeline
 
     pictures = torch.tanh(states(3, 0.0, (3, 16, 16)))
     normal = {"latents_mean": [0.1, -0.2, 0.3, 0.0], "latents_std": [0.5, 2.0, 1.0, 1.5]}
-    rewrite_json(copy / "vae" / "config.json", **normal)
-    pipe = StableDiffusionXLImg2ImgPipeline.from_pipe(tiny_pipeline.stable_diffusion_xl())
-    pipe.vae = AutoencoderKL.from_pretrained(copy / "vae")
-    theirs = pipe.prepare_latents(
+    made = tiny_pipeline.stable_diffusion_xl()
+    made.vae = autoencoder(**normal).eval()
+    made.save_pretrained(tmp_path / "normal")
+    theirs = StableDiffusionXLImg2ImgPipeline.from_pipe(made).prepare_latents(
         pictures,
         None,
         3,
@@ -95,18 +96,27 @@ def test_normalised_latents_are_those_of_the_pipelines_that_have_them(copy):
         torch.Generator().manual_seed(7),
         add_noise=False,
     )
-    ours = stable_diffusion.load(copy, PROMPTS)
+    ours = stable_diffusion.load(tmp_path / "normal", PROMPTS)
     torch.testing.assert_close(ours.encode(pictures, torch.Generator().manual_seed(7)), theirs)
-    rewrite_json(
-        copy / "vae" / "config.json", latents_mean=None, latents_std=None, shift_factor=0.4
-    )
-    shifted = stable_diffusion.load(copy, PROMPTS)
+    flow = tiny_pipeline.stable_diffusion_3()
+    flow.vae = type(flow.vae).from_config(flow.vae.config, shift_factor=0.4).eval()
+    flow.vae.load_state_dict(made.vae.state_dict())
+    flow.save_pretrained(tmp_path / "shifted")
+    shifted = stable_diffusion.load(tmp_path / "shifted", PROMPTS)
     with torch.no_grad():
-        mean = pipe.vae.encode(pictures).latent_dist.mean
+        mean = made.vae.encode(pictures).latent_dist.mean
         torch.testing.assert_close(shifted.encode(pictures), 0.25 * (mean - 0.4))
         for denoiser in (ours, shifted):
             again = denoiser.decode(denoiser.encode(pictures))
-            torch.testing.assert_close(again, pipe.vae.decode(mean).sample, rtol=1e-4, atol=1e-5)
+            torch.testing.assert_close(again, made.vae.decode(mean).sample, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("further", ["shift_factor", "latents_mean"])
+def test_latents_that_a_pipeline_does_not_normalise_are_refused(copy, further):
+    normal = {"latents_mean": [0.1] * 4, "latents_std": [1.0] * 4}
+    rewrite_json(copy / "vae" / "config.json", **(normal if "mean" in further else {further: 0.4}))
+    with pytest.raises(ValueError, match=rf"`vae` must have no {further}.*does not apply it"):
+        stable_diffusion.load(copy, PROMPTS)
 
 
 SIZES = [(8, 8), (9, 8), (10, 12), (7, 7), (10, 10), (14, 14), (4, 16)]
