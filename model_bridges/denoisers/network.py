@@ -18,6 +18,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from gmm_speciation.checks import as_reals
 from model_bridges.denoisers.arrays import as_levels, as_states, as_tensor, levels_of
 from model_bridges.denoisers.base import (
     Factored,
@@ -61,8 +62,9 @@ class NetworkDenoiser(Factored):
         half: The half precision of its matrix products and convolutions, by `torch.autocast`.
 
     Raises:
-        ValueError: If the sizes or the range are not positive, `outside`, `dtype` or `half` is none of
-            those, the device is not there, or the names are not those of the classes.
+        ValueError: If the sizes or the range are not positive numbers, `outside`, `dtype` or `half` is none
+            of those, a function, a flag or the provenance is of another kind, the device is not there, or the
+            names are not those of the classes.
     """
 
     raw_function: Callable[[Tensor, Tensor, Any], Tensor]
@@ -81,6 +83,15 @@ class NetworkDenoiser(Factored):
     half: torch.dtype | None = None
 
     def __post_init__(self) -> None:
+        kind: Any
+        for kind, expected, fields in (
+            (Callable, "a function", ("raw_function", "coefficient_function")),
+            (bool | np.bool_, "True or False", ("has_unconditional", "soft_labels")),
+            (str, "words", ("provenance",)),
+        ):
+            for name in fields:
+                if not isinstance(getattr(self, name), kind):
+                    raise ValueError(f"`{name}` must be {expected}; got {getattr(self, name)!r}.")
         for name, sizes in (
             ("num_classes", (self.num_classes,)),
             ("event_shape", self.event_shape),
@@ -93,8 +104,11 @@ class NetworkDenoiser(Factored):
                     f"{type(getattr(self, name)).__name__}."
                 )
         object.__setattr__(self, "event_shape", tuple(self.event_shape))
-        ends = np.array(self.sigma_range)
-        if ends.shape != (2,) or not 0 < ends[0] < ends[1] < math.inf:
+        ends = as_reals(self.sigma_range, "sigma_range")
+        flags = ends.shape == (2,) and any(
+            isinstance(end, bool | np.bool_) for end in self.sigma_range
+        )
+        if ends.shape != (2,) or flags or not 0 < ends[0] < ends[1] < math.inf:
             raise ValueError(
                 "`sigma_range` must be (low, high) with 0 < low < high < inf; "
                 f"got {self.sigma_range}. Give the noise levels the model was trained for."
@@ -160,14 +174,34 @@ class NetworkDenoiser(Factored):
         """`(skip, out)`, each of the shape of `sigma`, in float64.
 
         Raises:
-            ValueError: If a level is negative or NaN.
+            ValueError: If a level is negative or NaN, or the coefficients are not two floating tensors of the
+                shape of the levels, or not finite.
         """
         levels = as_levels(sigma)
         if not bool((levels >= 0).all()):
             raise ValueError(
                 f"`sigma` must not be negative or NaN; got {levels.flatten()[:5].tolist()}."
             )
-        return self.coefficient_function(levels)
+        given = self.coefficient_function(levels.clone())
+        came = given if isinstance(given, tuple | list) else (given,)
+        fits = [
+            isinstance(c, Tensor) and c.is_floating_point() and c.shape == levels.shape
+            for c in came
+        ]
+        if fits != [True, True]:
+            shapes = [tuple(c.shape) if isinstance(c, Tensor) else repr(c) for c in came]
+            raise ValueError(
+                "`coefficient_function` must give (skip, out), two floating tensors of the shape of the "
+                f"levels, {tuple(levels.shape)}; it gave {', '.join(map(str, shapes))}. Of a constant take "
+                "`torch.full_like(sigma, c)`."
+            )
+        finite = torch.stack([c.isfinite() for c in came]).all(0)
+        if not bool(finite.all()):
+            raise ValueError(
+                "`coefficient_function` must give finite coefficients; got NaN or infinity at sigma = "
+                f"{float(levels[~finite.to(levels.device)].flatten()[0]):g}."
+            )
+        return came[0].to(levels), came[1].to(levels)
 
     def placed(self, placement: Placement) -> "NetworkDenoiser":
         """The model on a device: the modules of its function are moved there, not copied.

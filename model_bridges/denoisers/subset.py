@@ -31,7 +31,8 @@ class ClassSubset(Wrapped):
         whole: Whether `UNCONDITIONAL` is the model's own, over all of its classes, or refused.
 
     Raises:
-        ValueError: If a label is not one of the model's, or is kept twice, or the prior does not fit.
+        ValueError: If a label is not one of the model's, or is kept twice, the prior does not fit, or `whole`
+            is no flag.
     """
 
     denoiser: Denoiser
@@ -48,6 +49,8 @@ class ClassSubset(Wrapped):
                 "the model that the names belong to?"
             )
         class_weights(self.weights, self)
+        if not isinstance(self.whole, bool | np.bool_):
+            raise ValueError(f"`whole` must be True or False; got {self.whole!r}.")
 
     @property
     def has_unconditional(self) -> bool:

@@ -174,6 +174,67 @@ def test_a_denoiser_that_cannot_be_is_refused(changes):
         linear(**changes)
 
 
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"raw_function": 3}, "`raw_function` must be a function; got 3"),
+        ({"coefficient_function": None}, "`coefficient_function` must be a function; got None"),
+        ({"has_unconditional": "no"}, "`has_unconditional` must be True or False; got 'no'"),
+        ({"soft_labels": "yes"}, "`soft_labels` must be True or False; got 'yes'"),
+        ({"soft_labels": None}, "`soft_labels` must be True or False; got None"),
+        ({"provenance": None}, "`provenance` must be words; got None"),
+        ({"sigma_range": ("a", "b")}, "`sigma_range` must be real numbers"),
+        ({"sigma_range": (0.1, None)}, "`sigma_range` must be real numbers"),
+        ({"sigma_range": (True, 2)}, r"`sigma_range` must be \(low, high\) .* got \(True, 2\)"),
+        ({"sigma_range": (0.1, float("nan"))}, r"`sigma_range` must be \(low, high\)"),
+    ],
+)
+def test_what_a_denoiser_is_made_of_is_named(changes, message, monkeypatch):
+    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)  # as it is for users
+    with pytest.raises(ValueError, match=message):
+        replace(linear(), **changes)
+
+
+def test_a_word_is_no_flag_of_a_subset(monkeypatch):
+    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)  # as it is for users
+    with pytest.raises(ValueError, match="`whole` must be True or False; got 'no'"):
+        mb.ClassSubset(linear(), (0, 2), (0.5, 0.5), whole="no")
+
+
+@pytest.mark.parametrize(
+    ("coefficients", "message"),
+    [
+        (lambda s: (1.0, 1.0), r"shape of the levels, .*; it gave 1\.0, 1\.0\..*full_like"),
+        (lambda s: s, r"two floating tensors .*; it gave \("),
+        (lambda s: (s,), "two floating tensors"),
+        (lambda s: (s, s, s), "two floating tensors"),
+        (lambda s: None, r"it gave None"),
+        (lambda s: (torch.ones(1), s), r"it gave \(1,\), \("),
+        (lambda s: (torch.ones_like(s), s.long()), "two floating tensors"),
+        (lambda s: (s, s.numpy()), "two floating tensors"),
+        (lambda s: (s * torch.nan, s), r"finite coefficients; got NaN or infinity at sigma = \d\."),
+        (lambda s: (s, s / (s - 2)), "finite coefficients; got NaN or infinity at sigma = 2"),
+    ],
+)
+@pytest.mark.parametrize("sigma", [2.0, torch.tensor([1.0, 2.0, 3.0, 4.0, 5.0])])
+def test_coefficients_that_are_none_are_named(x, coefficients, message, sigma, monkeypatch):
+    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)  # as it is for users
+    denoiser = replace(linear(), coefficient_function=coefficients)
+    for call in (denoiser, lambda x, sigma, label: denoiser.coefficients(sigma)):
+        with pytest.raises(ValueError, match=f"`coefficient_function` must give .*{message}"):
+            call(x, sigma, torch.zeros(5, dtype=torch.long))
+
+
+def test_coefficients_are_of_float64_and_of_the_levels_alone(x):
+    """A function that computes in place, or in float32, changes neither the levels nor the type."""
+    levels = torch.tensor([0.5, 2.0], dtype=torch.float64)
+    denoiser = replace(linear(), coefficient_function=lambda s: (s.float(), s.mul_(-1)))
+    skip, out = denoiser.coefficients(levels)
+    assert skip.dtype == out.dtype == torch.float64
+    assert torch.equal(out, -levels)
+    assert torch.equal(skip, torch.tensor([0.5, 2.0], dtype=torch.float64))
+
+
 def test_the_unconditional_label_prints_its_name():
     assert repr(mb.UNCONDITIONAL) == "UNCONDITIONAL"
     assert pickle.loads(pickle.dumps(mb.UNCONDITIONAL)) is mb.UNCONDITIONAL
