@@ -1,6 +1,7 @@
 """The benchmark's tasks: their truth, scores, selection, and data of one's own."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -224,6 +225,7 @@ def test_a_task_needs_a_name_that_can_name_a_file():
 @pytest.mark.slow  # all but the digits, which take half an hour
 @pytest.mark.parametrize("id", [id for id in TASKS if id != "digits"])
 def test_every_shipped_truth_is_computed_again(id):
-    again, shipped = compute(TASKS[id]), truth(TASKS[id])
-    np.testing.assert_allclose(again.log_snr, shipped.log_snr, atol=1e-4)
+    """On its levels, which stay as they were when the first runs were made."""
+    shipped = truth(TASKS[id])
+    again = compute(replace(TASKS[id], log_snr=shipped.log_snr))
     np.testing.assert_allclose(again.entropy.value, shipped.entropy.value, atol=3 * TOLERANCE)
