@@ -157,7 +157,8 @@ def _integral_levels(mixture: ReducedMixture, log_snr: Array, partition: Partiti
     if partition.num_classes == 2:
         assert isinstance(mixture, PairReduction)  # as `_has_integral` found
         kappa, squared = mixture.pair_snr(log_snr)
-        prior = mixture.weights[0].astype(log_snr.dtype)
+        # Of the rarer class: in 1 minus a weight it has no digits left, and H is the same of either.
+        prior = jnp.exp(mixture.log_weights.min()).astype(log_snr.dtype)
         mmse = exact.binary_mmse(kappa, prior)
         # E sum_c p_c |s_c - s|^2 = E p (1 - p) |a_0 - a_1|^2, and mmse = 4 E p (1 - p).
         return PosteriorStatistics(

@@ -98,10 +98,17 @@ class LevelStatistics(eqx.Module):
 
 
 def entropy_of(log_probability: Float[Array, "*batch C"]) -> Float[Array, "*batch"]:
-    """`-sum_c p log p` in nats, from log p; 0 log 0 = 0, with finite gradients."""
+    """`-sum_c p log p` in nats, from log p of what adds up to 1; 0 log 0 = 0, with finite gradients.
+
+    Of a likely class counts `-p log p - (1 - p)`, and 1 - p as the sum of the others: in its logarithm what
+    rare ones leave it would be lost to rounding. Likely is p > e^{-1/2}: two, by rounding, cannot be.
+    """
     lowest = jnp.finfo(log_probability.dtype).min / 4
     log_probability = jnp.maximum(log_probability, lowest)
-    return -jnp.sum(jnp.exp(log_probability) * log_probability, -1)
+    probability, likely = jnp.exp(log_probability), log_probability > -0.5
+    own = -probability * log_probability + jnp.where(likely, jnp.expm1(log_probability), 0.0)
+    others = jnp.sum(jnp.where(likely, 0.0, probability), -1)
+    return jnp.sum(own, -1) + jnp.where(likely.any(-1), others, 0.0)
 
 
 def shares(log_posterior: Float[Array, "*batch K"], partition: Partition) -> Array:

@@ -66,9 +66,15 @@ def cloning_point(
         raise ValueError(f"`share` must lie inside (0, 1); got {share}.")
     partition = as_partition(partition, mixture.num_components)
     chance = chance_agreement(mixture, partition)
-    if 1 - chance < 1e-12:
-        alone = "with a single class" if partition.num_classes == 1 else "by chance alone"
-        return SpeciationPoint(None, f"{alone} clones always agree")
+    if partition.num_classes == 1:
+        return SpeciationPoint(None, "with a single class clones always agree")
+    dtype = mixture.log_weights.dtype
+    if 1 - chance < max(
+        1e-12, 64 * np.finfo(dtype).eps
+    ):  # nothing that is 1 less so little has digits
+        return SpeciationPoint(
+            None, f"by chance alone clones always agree, as far as {dtype} tells"
+        )
     if log_snr_range is None:
         grid = transition_grid(mixture, partition=partition, key=key)
         log_snr_range = float(grid[-1]), float(grid[0])

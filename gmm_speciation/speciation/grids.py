@@ -54,7 +54,7 @@ def transition_grid(
     floor = entropy[0]
     # A share of H(C), which a rare class makes small, beyond what rounds.
     rounds = max(1e-12, 64 * np.finfo(entropy.dtype).eps)
-    if not total - floor > rounds * total + 8 * np.finfo(float).eps:
+    if not total - floor > rounds * total:
         raise ValueError(
             "Noise takes nothing from these classes: their distributions are equal, or one class has it all."
         )

@@ -5,9 +5,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from scipy.special import entr
+from theory_contracts import width
 
 import gmm_speciation as gs
-from gmm_speciation.entropy import level_statistics
+from gmm_speciation.entropy import level_statistics, prior_entropy
 from gmm_speciation.rare import log_tilt
 
 CLASSES, WEIGHT, DISTANCE, LEVELS = 12, 1e-5, 8.0, (6.0, 2.0, 0.0)
@@ -163,3 +164,59 @@ def test_what_is_certain_by_itself_stays_so():
     # Where twenty draws and more carry the mean, the error is their spread, below what one may add.
     bulk = gs.class_entropy(mixture, -1.0, method="quasi-monte-carlo")
     assert 0 < float(bulk.stderr) < np.log(2) / 8192
+
+
+PRIORS = (0.5, 0.3, 1e-3, 1e-6, 1e-8, 1e-12, 1e-17, 1e-30)
+
+
+def of_two(p, level, distance=8.0):
+    """H and its rate for two classes of variance 1 on the line, by sums of positive terms."""
+    signal, x = 1 / (1 + np.exp(-level)), np.linspace(-20.0, 28.0, 40_001)
+    shift = np.sqrt(signal) * distance
+    likely = np.log1p(-p) - x**2 / 2
+    odds = np.log(p) - (x - shift) ** 2 / 2 - likely
+    density = np.exp(np.logaddexp(likely, likely + odds)) / np.sqrt(2 * np.pi)
+    few = np.exp(-abs(odds)) / (1 + np.exp(-abs(odds)))
+    entropy = np.log1p(np.exp(-abs(odds))) + abs(odds) * few
+    spread = few * (1 - few) * (1 - signal) * shift**2 / 2
+    return [np.trapezoid(density * one, x) for one in (entropy, spread)]
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("rare_first", [False, True])
+def test_the_order_of_two_classes_does_not_matter_however_rare_one_is(rare_first, dtype):
+    near = 5e-6 if dtype is np.float32 else 1e-12
+    for p in PRIORS:
+        order = [1, 0] if rare_first else [0, 1]
+        weights, means = np.array([1 - p, p])[order], np.array([[0.0], [8.0]])[order]
+        with width(dtype):
+            pair = gs.GaussianMixture.isotropic(means.astype(dtype), 1.0, weights)
+            own = gs.GaussianMixture.diagonal(
+                means.astype(dtype), np.array([[1.0], [1.5]], dtype)[order], weights
+            )
+            levels = np.array([2.0, -1.0, -80.0], dtype)
+            found = gs.class_entropy(pair, levels), gs.entropy_rate(pair, levels[:2])
+            truth = np.array([of_two(p, float(level)) for level in levels])
+            np.testing.assert_allclose(found[0].value, truth[:, 0], rtol=near)
+            np.testing.assert_allclose(found[1].value, truth[:2, 1], rtol=near)
+            # Without signal every law has the entropy of its weights; that of draws, too.
+            assert float(prior_entropy(pair)) == pytest.approx(truth[2, 0], rel=near, abs=0)
+            assert float(gs.class_entropy(own, -80.0).value) == pytest.approx(
+                truth[2, 0], rel=near, abs=0
+            )
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_a_class_however_rare_has_its_times(dtype):
+    for p in (1e-6, 1e-17, 1e-30):
+        found = []
+        for order in ([0, 1], [1, 0]):
+            weights, means = np.array([1 - p, p])[order], np.array([[0.0], [8.0]])[order]
+            with width(dtype):
+                times = gs.speciation_times(gs.GaussianMixture.isotropic(means, 1.0, weights))
+            found.append(float(times.entropic.log_snr.value))
+            if p < 1e-16 or dtype is np.float32:
+                assert f"as far as {np.dtype(dtype)} tells" in str(times.cloning)
+        assert found[0] == pytest.approx(found[1], abs=1e-4)
+        rates = [of_two(p, found[0] + step)[1] for step in (-0.2, 0.0, 0.2)]
+        assert np.argmax(rates) == 1
