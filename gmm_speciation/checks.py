@@ -156,14 +156,14 @@ def as_numpy(x: Any, name: str) -> np.ndarray:
         raise ValueError(f"`{name}` must have rows of one length; got {x!r}.") from None
 
 
-def as_reals(x: Any, name: str) -> np.ndarray:
+def as_reals(x: Any, name: str, *, flags: bool = True) -> np.ndarray:
     """`x` as a numpy array of its own dtype, where `astype(float)` would drop imaginary parts or read text.
 
     Raises:
-        ValueError: As `as_numpy`, or if it is complex, text or objects.
+        ValueError: As `as_numpy`, or if it is complex, text or objects, or booleans where `flags` are none.
     """
     array = as_numpy(x, name)
-    if array.dtype.kind in "cOSUmM":
+    if array.dtype.kind in "cOSUmM" + "b" * (not flags):
         raise ValueError(f"`{name}` must be real numbers; got dtype {array.dtype}.")
     return array
 
@@ -179,7 +179,7 @@ def as_values(
     Raises:
         ValueError: As `as_reals`; or that `name` must do what is `expected`, and what came instead.
     """
-    values = np.asarray(as_reals(x, name), float)
+    values = np.asarray(as_reals(x, name, flags=False), float)
     if not np.all(allowed(values)):
         raise ValueError(f"`{name}` must {expected}; got {_short(values)}.")
     return values
@@ -193,7 +193,7 @@ def as_axis(
     Raises:
         ValueError: As there, or if it has more axes or is empty.
     """
-    values = np.atleast_1d(np.asarray(as_reals(x, name), float))
+    values = np.atleast_1d(np.asarray(as_reals(x, name, flags=False), float))
     if values.ndim != 1 or not len(values):
         raise ValueError(f"`{name}` must be a number or a vector; got {_short(values)}.")
     return as_values(values, name, expected, allowed)
@@ -227,7 +227,7 @@ def as_count(x: Any, name: str, least: int = 1) -> int:
         ValueError: If it is not one.
     """
     try:
-        number = np.nan if isinstance(x, str) else float(x)
+        number = np.nan if np.asarray(x).dtype.kind in "bSU" else float(x)
     except (TypeError, ValueError, OverflowError):
         number = np.nan
     if not (number >= least and number % 1 == 0):  # inf % 1 is NaN

@@ -39,6 +39,7 @@ from gmm_speciation.checks import (
     as_states,
     decreasing_grid,
     expect,
+    known,
 )
 from gmm_speciation.curves import Batches, EntropyCurve
 from gmm_speciation.estimate import Estimate
@@ -52,7 +53,7 @@ from gmm_speciation.inference import Classes
 from gmm_speciation.mixtures import GaussianMixture
 from gmm_speciation.partitions import Partition, as_partition
 from gmm_speciation.posteriors import LevelStatistics, PosteriorStatistics, entropy_of
-from gmm_speciation.programs import program
+from gmm_speciation.programs import is_traced, program, refuse_traced
 from gmm_speciation.progress import Parts, Progress
 from gmm_speciation.reduction import (
     EquidistantReduction,
@@ -192,7 +193,7 @@ def level_statistics(
     number = len(log_snr)
     # Numbers of levels within an eighth of each other share a program: the last level is repeated, and
     # what it gives is dropped.
-    missing = -number % (1 << max(number.bit_length() - 4, 0))
+    missing = 0 if is_traced(log_snr) else -number % (1 << max(number.bit_length() - 4, 0))
     if missing:
         log_snr = jnp.asarray(np.pad(log_snr, (0, missing), mode="edge"), log_snr.dtype)
     levels, method = _level_statistics(
@@ -207,7 +208,7 @@ def level_statistics(
     )
     if missing:
         levels = jax.tree.map(
-            lambda values: jnp.asarray(np.asarray(values)[:number], values.dtype), levels
+            lambda values: jnp.asarray(known(values)[:number], values.dtype), levels
         )
     return levels, method
 
@@ -217,6 +218,8 @@ def _level_statistics(
 ) -> tuple[LevelStatistics, str]:
     reduced = None if method == "monte-carlo" else _reduced(mixture)
     asked, method = method, _resolve(mixture, reduced, partition, method)
+    if method != "exact":
+        refuse_traced(f"The method {method!r} runs", mixture, log_snr)
     if method == "monte-carlo":
         assert isinstance(mixture, GaussianMixture)  # refused above otherwise
         levels = sampled_levels(mixture, log_snr, partition=partition, progress=progress, **options)
@@ -231,7 +234,8 @@ def _level_statistics(
             if refinement > 1 and quadrature_cost(reduced, refinement) > _REFINED:
                 break
             levels = quadrature_levels(reduced, log_snr, partition, refinement)
-            if not any(np.any(np.asarray(one)) for one in jax.tree.leaves(levels.stderr)):
+            errors = jax.tree.leaves(levels.stderr)
+            if is_traced(errors) or not any(np.any(np.asarray(one)) for one in errors):
                 return levels, method
         if asked == "exact":
             return levels, method
@@ -264,7 +268,8 @@ def class_entropy(
 ) -> Estimate:
     """`H(C | X)` in nats at log-SNR `log_snr`, any shape; infinities are allowed.
 
-    Runs on the host: it chooses a method and checks values. Under jit use `posterior_statistics`.
+    Chooses a method and checks values on the host. Under jit, vmap and grad it takes the exact methods, a
+    quadrature by its first rule; where these do not apply use `posterior_statistics`.
 
     Args:
         mixture: The clean distribution.
@@ -276,7 +281,7 @@ def class_entropy(
 
     Raises:
         ValueError: If `log_snr` is NaN, the method is unknown or does not apply, `num_samples` is
-            below 32, or the partition does not fit the mixture.
+            below 32, the partition does not fit the mixture, or sampling is traced.
     """
     return _evaluate(mixture, log_snr, partition, method, num_samples, key, "entropy")
 
@@ -360,7 +365,7 @@ def entropy_curve(
     Raises:
         ValueError: As `class_entropy`, or if the grid is not finite and strictly decreasing.
     """
-    expect(mixture, Law)
+    refuse_traced("A curve is made", expect(mixture, Law), log_snr, samples)
     grid = decreasing_grid(log_snr)
     partition = as_partition(partition, mixture.num_components)
     key = None if key is None else as_key(key)

@@ -35,6 +35,26 @@ def program(function: _Function) -> _Function:
     return call  # type: ignore[return-value]
 
 
+def is_traced(*trees: Any) -> bool:
+    """Whether a transformation of JAX holds back a value of theirs."""
+    return any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(trees))
+
+
+def refuse_traced(what: str, *trees: Any) -> None:
+    """Refuse arguments of what runs on the host.
+
+    Raises:
+        ValueError: If the value of one is not known, under `jax.grad`, `jit` or `vmap`.
+    """
+    if is_traced(*trees):
+        raise ValueError(
+            f"{what} on the host, by the values of the mixture and of its levels, which `jax.grad`, `jit` "
+            "and `vmap` hold back. There `class_entropy(..., method='exact')` takes mixtures with an "
+            "integral or a statistic of at most three variables; of others average "
+            "`sampling.monte_carlo.posterior_statistics` over fixed draws."
+        )
+
+
 @functools.lru_cache(maxsize=MOST)
 def _compiled(
     function: Callable, tree: Hashable, kinds: tuple[tuple, ...]

@@ -24,6 +24,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from gmm_speciation.checks import as_count
+from gmm_speciation.control.entropic_time import karras_numbers
 from gmm_speciation.guidance.intervals import warn_of_idle
 from gmm_speciation.guidance.posteriors import check_classes
 from gmm_speciation.progress import Parts, Progress, listening
@@ -42,17 +44,11 @@ def karras_sigmas(
     """Decreasing levels, equally spaced in `sigma^(1/rho)` (Karras et al., 2022, Eq. 5), no zero.
 
     Raises:
-        ValueError: If there are fewer than two levels, the range is not increasing and positive, or `rho`
-            is not positive.
+        ValueError: If there are fewer than two levels, or as `karras_numbers` of the times of Karras et al.
     """
-    if num_steps < 2 or not 0 < sigma_min < sigma_max < math.inf or not 0 < rho < math.inf:
-        raise ValueError(
-            "a schedule needs `num_steps` >= 2, 0 < `sigma_min` < `sigma_max` and `rho` > 0, all finite; "
-            f"got {num_steps} levels from {sigma_max} to {sigma_min} with rho {rho}."
-        )
-    roots = torch.linspace(
-        sigma_max ** (1 / rho), sigma_min ** (1 / rho), num_steps, dtype=torch.float64
-    )
+    num_steps = as_count(num_steps, "num_steps", 2)
+    low, high, rho = karras_numbers(sigma_min, sigma_max, rho)
+    roots = torch.linspace(high ** (1 / rho), low ** (1 / rho), num_steps, dtype=torch.float64)
     return roots**rho
 
 

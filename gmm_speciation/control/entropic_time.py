@@ -18,7 +18,7 @@ import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 from scipy.interpolate import PchipInterpolator
 
-from gmm_speciation.checks import as_count, as_key, expect
+from gmm_speciation.checks import as_count, as_key, as_values, expect
 from gmm_speciation.control.distances import at_the_origin, quantiles
 from gmm_speciation.entropy import class_entropy
 from gmm_speciation.inference import Classes, class_denoisers, component_spread
@@ -42,10 +42,11 @@ def karras_times(
     """Times, from noise to signal, with `sigma^{1/rho}` equally spaced (arXiv 2206.00364, Eq. 5).
 
     Raises:
-        ValueError: If not `0 < sigma_min < sigma_max` and `rho > 0`, or there is no step.
+        ValueError: As `karras_numbers`, or if there is no step.
     """
-    num_steps = _check(num_steps, sigma_min, sigma_max, rho)
-    sigma = np.linspace(sigma_max ** (1 / rho), sigma_min ** (1 / rho), num_steps + 1) ** rho
+    num_steps = as_count(num_steps, "num_steps")
+    low, high, rho = karras_numbers(sigma_min, sigma_max, rho)
+    sigma = np.linspace(high ** (1 / rho), low ** (1 / rho), num_steps + 1) ** rho
     return np.asarray(process.time(-2 * np.log(sigma)))
 
 
@@ -79,7 +80,9 @@ def entropic_times(
             nothing is gained between the two ends but rounding.
     """
     expect(mixture, GaussianMixture)
-    num_steps = _check(num_steps, sigma_min, sigma_max)
+    num_steps = as_count(num_steps, "num_steps")
+    # The rate is formed from the inverse square of the noise.
+    sigma_min, sigma_max, _ = karras_numbers(sigma_min, sigma_max, 0.5)
     if of not in ("state", "class"):
         raise ValueError(f"`of` must be 'state' or 'class'; got {of!r}.")
     partition = as_partition(partition, mixture.num_components)
@@ -110,15 +113,25 @@ def entropic_times(
     return np.asarray(process.time(at))
 
 
-def _check(num_steps: int, sigma_min: float, sigma_max: float, rho: float = 1.0) -> int:
-    fine = 0 < sigma_min < sigma_max < np.inf and 0 < rho < np.inf
-    # sigma^{1/rho} of both ends must be a number.
-    if not fine or max(abs(np.log(sigma_min)), abs(np.log(sigma_max))) / rho > 700:
+def karras_numbers(sigma_min: float, sigma_max: float, rho: float) -> tuple[float, float, float]:
+    """The ends of a grid and its exponent.
+
+    Raises:
+        ValueError: If one is not a number, or not `0 < sigma_min < sigma_max` and `rho > 0`, all finite, or
+            `sigma^{1/rho}` of an end is no number.
+    """
+    given = {"sigma_min": sigma_min, "sigma_max": sigma_max, "rho": rho}
+    low, high, rho = (
+        float(as_values(value, name, "be one number", lambda x: x.ndim == 0))
+        for name, value in given.items()
+    )
+    fine = 0 < low < high < np.inf and 0 < rho < np.inf
+    if not fine or max(abs(np.log(low)), abs(np.log(high))) / rho > 700:
         raise ValueError(
-            "A grid needs 0 < sigma_min < sigma_max and rho > 0, all finite, and rho not so small that "
-            f"sigma^(1/rho) is no number; got {sigma_min}, {sigma_max} and {rho}."
+            "A grid needs 0 < `sigma_min` < `sigma_max` and `rho` > 0, all finite, and sigma^(1/rho) of both "
+            f"a number; got {low}, {high} and {rho}."
         )
-    return as_count(num_steps, "num_steps")
+    return low, high, rho
 
 
 @eqx.filter_jit

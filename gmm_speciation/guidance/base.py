@@ -120,7 +120,7 @@ def number(value: Any) -> Any:
 def _leaf(value: Any, allowed: Callable[[np.ndarray], np.ndarray], message: str) -> Any:
     if not is_concrete(value):
         return jnp.asarray(value, float)
-    known = np.asarray(as_reals(value, "a parameter of guidance"), float)
+    known = np.asarray(as_reals(value, "a parameter of guidance", flags=False), float)
     if not np.all(allowed(known)):
         raise ValueError(f"{message}; got {value}.")
     return jnp.asarray(value, float) if isinstance(value, jax.Array) else known

@@ -81,6 +81,7 @@ def guided_curve(
         ValueError: If kappa or the interval is not positive and increasing, the scale not finite or too
             large to be solved for, or the prior not inside (0, 1).
     """
+    scale = float(as_values(scale, "scale", "be one number", lambda x: x.ndim == 0))
     if interval is None:
         return scheduled_curve([(np.inf, scale)], kappa, prior=prior)
     low, high = interval
@@ -103,8 +104,7 @@ def scheduled_curve(schedule: Schedule, kappa: ArrayLike, *, prior: float = 0.5)
         ValueError: If kappa or the ends do not increase, a scale is not finite or too large to be solved
             for, the schedule stops before the last kappa, or the prior is not inside (0, 1).
     """
-    if not 0 < prior < 1:
-        raise ValueError(f"`prior` must lie inside (0, 1); got {prior}.")
+    as_values(prior, "prior", "lie inside (0, 1)", lambda p: p.ndim == 0 and 0 < p < 1)
     grid = as_rising(kappa, "kappa")
     if not all(np.shape(piece) == (2,) for piece in schedule):
         raise ValueError(f"A schedule is pairs (end, scale), one a piece; got {schedule}.")
@@ -320,6 +320,7 @@ def interval_gain(scale: float, edges: ArrayLike, *, read_out: float = 4.0) -> I
         ValueError: If the edges do not increase or go beyond the read-out.
     """
     ends = as_rising(edges, "edges", 2)
+    read_out = float(as_values(read_out, "read_out", "be one number", lambda x: x.ndim == 0))
     if not ends[-1] <= read_out < np.inf:
         raise ValueError(
             f"The read-out, {read_out}, must not lie before the last edge, {ends[-1]}."

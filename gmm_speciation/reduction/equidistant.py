@@ -14,7 +14,7 @@ import numpy as np
 from jaxtyping import Array, Float
 from scipy.spatial.distance import pdist
 
-from gmm_speciation.checks import ArrayLike
+from gmm_speciation.checks import ArrayLike, is_concrete
 from gmm_speciation.covariances import safe_sqrt
 from gmm_speciation.parameters import in_range
 from gmm_speciation.processes import variance_preserving
@@ -99,10 +99,13 @@ class EquidistantReduction(PairReduction):
 
 
 def as_equidistant(mixture: ReducedMixture) -> EquidistantReduction | None:
-    """The same mixture in this form, if it has it to rounding: one variance, equal weights and distances."""
+    """The same mixture in this form, if it is known to have it to rounding: one variance, equal weights and
+    distances."""
     if isinstance(mixture, EquidistantReduction):
         return mixture
     if not isinstance(mixture, SharedReduction) or len(mixture.eigenvalues) != 1:
+        return None
+    if not (is_concrete(mixture.basis) and is_concrete(mixture.log_weights)):
         return None
     points, weights = np.asarray(mixture.basis, float), np.asarray(mixture.weights, float)
     if not 2 <= len(points) <= points.shape[1] + 1:  # K equidistant points span K - 1 dimensions

@@ -4,13 +4,16 @@ The transition may lie at any noise: `lambda ~ -log d` for means of norm `sqrt(d
 scan of all noise levels in units of the mixture's own variance, and a finer scan of either end.
 """
 
+from typing import NoReturn
+
 import numpy as np
 from jaxtyping import Float, PRNGKeyArray
 
 from gmm_speciation.checks import as_count, expect
-from gmm_speciation.entropy import class_entropy, prior_entropy
+from gmm_speciation.entropy import class_entropy, entropy_rate, prior_entropy
 from gmm_speciation.inference import Classes
 from gmm_speciation.partitions import as_partition
+from gmm_speciation.programs import refuse_traced
 from gmm_speciation.reduction import Law, mean_square_spread
 
 _SCAN_POINTS = 40  # of each of the two scans for the transition
@@ -31,10 +34,11 @@ def transition_grid(
     levels and a finer one of either end.
 
     Raises:
-        ValueError: If the partition does not fit, the classes are the same distribution, `tail` is not
-            inside (0, 1/2), or there are fewer than two points.
+        ValueError: If the partition does not fit, the classes are the same distribution, or too much alike
+            for the difference of their entropies to have digits, `tail` is not inside (0, 1/2), or there are
+            fewer than two points.
     """
-    expect(mixture, Law)
+    refuse_traced("The levels of a transition are found", expect(mixture, Law))
     num_points = as_count(num_points, "num_points", 2)
     if not 0 < tail < 0.5:
         raise ValueError(
@@ -53,11 +57,10 @@ def transition_grid(
     entropy = entropy_at(scan)
     floor = entropy[0]
     # A share of H(C), which a rare class makes small, beyond what rounds.
-    rounds = max(1e-12, 64 * np.finfo(entropy.dtype).eps)
+    rounds = max(1e-12, 64 * float(np.finfo(entropy.dtype).eps))
     if not total - floor > rounds * total:
-        raise ValueError(
-            "Noise takes nothing from these classes: their distributions are equal, or one class has it all."
-        )
+        rate = entropy_rate(mixture, scan, partition=partition, num_samples=1024, key=key)
+        _refuse(float(-np.trapezoid(rate.value, scan)), total, rounds * total, entropy.dtype)
 
     def bracket(grid: np.ndarray, entropy: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Neighbouring grid points around the clean and the noisy end of the transition."""
@@ -74,3 +77,17 @@ def transition_grid(
     ]
     clean, noisy = bracket(fine, entropy_at(fine))
     return np.linspace(clean[0], noisy[1], num_points)
+
+
+def _refuse(information: float, total: float, least: float, dtype: np.dtype) -> NoReturn:
+    """Say why there is no transition; the information is the integral of the rate, which does not cancel."""
+    if not information > 1e-30 * total:
+        raise ValueError(
+            "Noise takes nothing from these classes: their distributions are equal, or one class has it all."
+        )
+    remedy = "use float64, or move" if dtype == np.float32 else "move"
+    raise ValueError(
+        f"Noise takes about {information:.1g} of the {total:.3g} nats of these classes, and {dtype} tells no "
+        f"differences below {least:.1g} of them: they are too much alike for a transition; {remedy} their "
+        "means or variances further apart."
+    )

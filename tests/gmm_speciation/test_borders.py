@@ -219,7 +219,7 @@ SILENT = {  # what broadcasts, is left out, converted or computed with: without 
         lambda m, x: Feedback(0, 5.0, TrackedRatio(0, 0.5)),
         r"`purity` must lie in \(0, 1\]",
     ),
-    "rho": (lambda m, x: karras_times(gs.OrnsteinUhlenbeck(), 4, rho=0), "rho > 0"),
+    "rho": (lambda m, x: karras_times(gs.OrnsteinUhlenbeck(), 4, rho=0), "`rho` > 0"),
     "no class": (lambda m, x: without_class(m, 0.5), "must be a class, 0 to 1"),
     "range": (
         lambda m, x: gs.speciation.cloning_point(m, log_snr_range=(3.0, -3.0)),

@@ -192,7 +192,7 @@ REFUSED = {
     ),
     "a rho too small": (
         lambda: control.karras_times(NOISE, 4, rho=1e-3),
-        r"sigma\^\(1/rho\) is no number",
+        r"sigma\^\(1/rho\) of both a number",
     ),
     "no draws": (
         lambda: control.entropic_times(PAIR, NOISE, 4, num_samples=0),

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import jaxtyping
 import numpy as np
 import pytest
+from scipy.special import entr
 from theory_contracts import assert_within, random_mixtures
 
 import gmm_speciation as gs
@@ -228,3 +229,37 @@ def test_a_number_of_draws_is_a_whole_number(method, number, monkeypatch):
         warnings.simplefilter("error")
         found = gs.class_entropy(mixture, 0.0, num_samples=np.int64(64), method=method)
     assert found.value == gs.class_entropy(mixture, 0.0, num_samples=64, method=method).value
+
+
+ON_A_LINE = np.array([-1.0, 0.4, 1.5])
+
+
+def on_a_line(scale, level):
+    """H of three classes of variances 1, 1, 1 on the line, by a sum over it."""
+    signal, x = 1 / (1 + np.exp(-level)), np.linspace(-25.0, 25.0, 20_001)
+    square = (x[:, None] - np.sqrt(signal) * scale * ON_A_LINE) ** 2
+    density = np.exp(-square / 2) / np.sqrt(2 * np.pi) / 3
+    return np.trapezoid((entr(density)).sum(-1) - entr(density.sum(-1)), x)
+
+
+def test_more_classes_than_two_have_derivatives_or_say_why_not():
+    def entropy(scale, level, **options):
+        mixture = gs.GaussianMixture.isotropic(scale * ON_A_LINE[:, None], 1.0)
+        return gs.class_entropy(mixture, level, **options).value
+
+    step = 1e-4
+    by_scale, by_level = (
+        (on_a_line(2.0 + a, 0.3 + b) - on_a_line(2.0 - a, 0.3 - b)) / (2 * step)
+        for a, b in ((step, 0.0), (0.0, step))
+    )
+    for method in ("auto", "exact"):
+        found = jax.grad(lambda *at, m=method: entropy(*at, method=m), (0, 1))(2.0, 0.3)
+        np.testing.assert_allclose(found, (by_scale, by_level), rtol=1e-6)
+    many = jnp.linspace(3.0, -3.0, 21)  # more levels than share a program
+    np.testing.assert_allclose(jax.jit(entropy)(2.0, many), entropy(2.0, many), rtol=1e-9)
+    for method in ("quasi-monte-carlo", "monte-carlo"):
+        with pytest.raises(ValueError, match=f"'{method}' runs on the host"):
+            jax.grad(lambda *at, m=method: entropy(*at, method=m))(2.0, 0.3)
+    for made in (lambda m: gs.entropy_curve(m, [1.0, 0.0]), gs.transition_grid):
+        with pytest.raises(ValueError, match="on the host"):
+            jax.jit(lambda s, made=made: made(gs.GaussianMixture.isotropic(s, 1.0)))(np.eye(3))

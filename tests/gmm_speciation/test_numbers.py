@@ -7,6 +7,7 @@ import pytest
 
 import gmm_speciation as gs
 from gmm_speciation import asymptotics, control, guidance, hopfield, published, speciation
+from gmm_speciation.checks import as_count
 from gmm_speciation.guidance import Interval, TrackedRatio, Unguided
 from gmm_speciation.guidance.formulae import feedback_temperature
 
@@ -148,3 +149,68 @@ def test_nothing_is_known_of_a_point_in_pure_noise():
     """H(I|X) at log-SNR -inf is log n, as H(C|X) is log K."""
     found = speciation.index_entropy(PATTERNS, [-np.inf, np.inf], num_samples=8)
     np.testing.assert_allclose(found.value, [np.log(3), 0.0], atol=1e-12)
+
+
+PAIR, CLOCK = gs.families.symmetric_pair(1), gs.VarianceExploding()
+GRIDS = {
+    "karras": (
+        lambda **ends: control.karras_times(CLOCK, 4, **ends),
+        ("sigma_min", "sigma_max", "rho"),
+    ),
+    "entropic": (
+        lambda **ends: control.entropic_times(PAIR, CLOCK, 4, num_samples=8, **ends),
+        ("sigma_min", "sigma_max"),
+    ),
+}
+
+
+@pytest.mark.usefixtures("unchecked")
+@pytest.mark.parametrize("bad", ["0.1", None, True, np.True_, 1j, [0.1, 0.2], np.array([0.1])])
+@pytest.mark.parametrize(("make", "names"), GRIDS.values(), ids=GRIDS)
+def test_ends_of_a_grid_are_one_number_each(make, names, bad):
+    for name in names:
+        with pytest.raises(ValueError, match=f"`{name}` must be (one number|real numbers); got"):
+            make(**{name: bad})
+
+
+@pytest.mark.parametrize("of", ["state", "class"])
+def test_ends_of_a_grid_whose_squares_are_no_numbers_are_refused(of):
+    for ends in ({"sigma_min": 1e-300}, {"sigma_max": 1e300}, {"sigma_max": np.inf}):
+        with pytest.raises(ValueError, match=r"0 < `sigma_min` < `sigma_max` .* both a number"):
+            control.entropic_times(PAIR, CLOCK, 4, of=of, **ends)
+    times = control.entropic_times(PAIR, CLOCK, 4, of=of, sigma_min=1e-9, sigma_max=1e9)
+    assert np.all(np.diff(times) < 0)
+
+
+BOOLEANS = {
+    "count": lambda flag: as_count(flag, "n"),
+    "array": lambda flag: as_count(np.array(flag), "n"),
+    "dimension": lambda flag: asymptotics.clock_windows([flag]),
+    "scale": lambda flag: guidance.guided_curve(flag, [0.5, 1.0]),
+    "scale in a window": lambda flag: guidance.interval_gain(flag, [0.1, 1.0]),
+    "read-out": lambda flag: guidance.interval_gain(2.0, [0.1, 1.0], read_out=flag),
+    "prior": lambda flag: guidance.guided_curve(2.0, [0.5, 1.0], prior=flag),
+    "end": lambda flag: Interval(Unguided(0), 0.5, flag),
+}
+
+
+@pytest.mark.usefixtures("unchecked")
+@pytest.mark.parametrize("flag", [True, np.True_])
+@pytest.mark.parametrize("make", BOOLEANS.values(), ids=BOOLEANS)
+def test_booleans_are_neither_counts_nor_numbers(make, flag):
+    with pytest.raises(
+        ValueError, match=r"whole number of at least|must be real numbers; got dtype bool"
+    ):
+        make(flag)
+
+
+@pytest.mark.usefixtures("unchecked")
+@pytest.mark.parametrize("bad", ["0.5", None, 1j, [0.5, 0.6]])
+def test_scalars_of_a_guided_curve_are_named(bad):
+    for name, make in {
+        "scale": lambda x: guidance.guided_curve(x, [0.5, 1.0]),
+        "prior": lambda x: guidance.guided_curve(2.0, [0.5, 1.0], prior=x),
+        "read_out": lambda x: guidance.interval_gain(2.0, [0.1, 1.0], read_out=x),
+    }.items():
+        with pytest.raises(ValueError, match=f"`{name}` must"):
+            make(bad)

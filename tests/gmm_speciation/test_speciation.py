@@ -187,3 +187,17 @@ def test_a_rare_class_has_a_transition(rare):
     same = gs.GaussianMixture.isotropic([[1.0], [1.0]], 0.1, [1 - rare, rare])
     with pytest.raises(ValueError, match="Noise takes nothing from these classes"):
         gs.transition_grid(same)
+
+
+ALIKE = {  # and the information that there is, by its series at small distances
+    "means": (gs.GaussianMixture.isotropic([[0.0], [1e-6]], 1.0), 1e-12 / 8),
+    "variances": (gs.GaussianMixture.isotropic(np.zeros((2, 3)), [1.0, 1 + 1e-6]), 3e-12 / 16),
+}
+
+
+@pytest.mark.parametrize("name", ALIKE)
+def test_classes_too_much_alike_are_refused_with_the_number(name):
+    mixture, information = ALIKE[name]
+    with pytest.raises(ValueError, match="float64 tells no differences below 7e-13") as error:
+        gs.speciation_times(mixture)
+    assert f"about {information:.1g} of the 0.693 nats" in str(error.value)

@@ -144,6 +144,14 @@ SILENT = {  # what broadcasts, is converted or computed with: without a check a 
     "rho NaN": (lambda x, y: karras_sigmas(4, rho=np.nan), "`rho` > 0"),
     "rho 0": (lambda x, y: karras_sigmas(4, rho=0), "`rho` > 0"),
     "endless": (lambda x, y: karras_sigmas(4, sigma_max=np.inf), "all finite"),
+    "rho tiny": (lambda x, y: karras_sigmas(4, 0.02, 80.0, 1e-3), "of both a number"),
+    "rho in words": (lambda x, y: karras_sigmas(4, rho="7"), "`rho` must be real numbers"),
+    "end in words": (lambda x, y: karras_sigmas(4, "a"), "`sigma_min` must be real numbers"),
+    "no end": (lambda x, y: karras_sigmas(4, 0.02, None), "`sigma_max` must be real numbers"),
+    **{
+        f"{number} levels": (lambda x, y, n=number: karras_sigmas(n), "`num_steps` must be a whole")
+        for number in (1, 2.5, np.nan, "4", True)
+    },
     "negative": (lambda x, y: denoiser().coefficients(-1.0), "negative or NaN; got .-1.0"),
     "NaN": (lambda x, y: subset().coefficients(np.array([1, np.nan])), "negative or NaN"),
     "no state": (lambda x, y: denoiser()(x[:0], 1.0, y[:0]), "with B >= 1; got"),
