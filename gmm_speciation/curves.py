@@ -324,7 +324,6 @@ class EntropyCurve(eqx.Module):
         return persistent_maxima(rates * slope, least)
 
     def _read(self, position: np.ndarray, slope: np.ndarray, top: Maximum) -> tuple[Estimate, ...]:
-        gained = self.prior_entropy - float(self.entropy.value[0])
         through = spline(position, np.asarray(self.rate.value, float) * slope, self._degree)
         valleys = [
             stationary(through, position, end, np.argmin)
@@ -340,6 +339,7 @@ class EntropyCurve(eqx.Module):
             place = stationary(through, position, highest, np.argmax)
             height = float(through(place))
             ends = spline(position, entropy, degree)(valleys)
+            gained = self.prior_entropy - float(entropy[0])
             share = abs(float(ends[1] - ends[0])) / gained if gained > 0 else np.nan
             return place, height, share, height - (0 if top.saddle is None else heights[top.saddle])
 

@@ -353,6 +353,9 @@ def test_places_of_a_noisy_curve_have_their_intervals():
         ends = np.array([place.interval() for place in places])
         hits += (ends[:, 0] <= truth) & (truth <= ends[:, 1])
     assert hits.min() >= 88, hits
+    share = curve.peak().share  # of the only one: all, but for what lies beyond the noisy end
+    assert 0.99 < share.value < 1
+    assert share.stderr < 0.002
 
 
 def test_batches_around_another_mean_have_the_errors_of_their_spread():
