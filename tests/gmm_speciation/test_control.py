@@ -212,7 +212,7 @@ def test_draws_of_a_class_are_not_the_noise_of_the_path(key, monkeypatch):
 
 def test_bad_input():
     process = gs.VarianceExploding()
-    with pytest.raises(ValueError, match="sigma_min < sigma_max"):
+    with pytest.raises(ValueError, match="`sigma_min` < `sigma_max`"):
         control.karras_times(process, 8, sigma_min=1.0, sigma_max=0.1)
     with pytest.raises(ValueError, match="'state' or 'class'"):
         control.entropic_times(LAW, process, 8, of="noise")
