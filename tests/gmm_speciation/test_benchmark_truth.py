@@ -225,7 +225,12 @@ def test_a_task_needs_a_name_that_can_name_a_file():
 @pytest.mark.slow  # all but the digits, which take half an hour
 @pytest.mark.parametrize("id", [id for id in TASKS if id != "digits"])
 def test_every_shipped_truth_is_computed_again(id):
-    """On its levels, which stay as they were when the first runs were made."""
+    """On its levels, which stay as they were when the first runs were made.
+
+    Those of a task without an integral are found among draws, on a scan whose cells are wider than 0.2.
+    """
     shipped = truth(TASKS[id])
+    close = 0.2 if id == "geometric-k8" else 1e-4
+    np.testing.assert_allclose(TASKS[id].grid, shipped.log_snr, atol=close)
     again = compute(replace(TASKS[id], log_snr=shipped.log_snr))
     np.testing.assert_allclose(again.entropy.value, shipped.entropy.value, atol=3 * TOLERANCE)
