@@ -122,7 +122,20 @@ def test_strong_guidance(key):
     line = gs.GaussianMixture.isotropic([[-1.0], [1.0]], 1.0)
     times = np.asarray(CLOCK.time(np.linspace(-9, 10, 300)))
     entropies = control.output_entropies(line, CLOCK, times, 0, [1.0, 2.0, 4.0], num_points=1500)
-    np.testing.assert_allclose(entropies[0], np.log(2 * np.pi * np.e) / 2, atol=2e-3)
+    ends = gs.sample(
+        line,
+        CLOCK,
+        times,
+        key=key,
+        start=jnp.array([[0.0], [1.0]]),
+        method="ode",
+        guidance=ClassifierFree(0, 1.0),
+    ).final[:, 0]
+    linear = np.log(2 * np.pi * np.e) / 2 + np.log(
+        ends[1] - ends[0]
+    )  # the steps of one normal class
+    np.testing.assert_allclose(entropies[0], linear, atol=1e-9)
+    np.testing.assert_allclose(linear, np.log(2 * np.pi * np.e) / 2, atol=2e-4)
     assert np.all(np.diff(entropies) < -0.1)
 
 

@@ -208,7 +208,7 @@ REFUSED = {
     ),
     "one point": (
         lambda: control.output_entropies(PAIR, NOISE, TIMES, 0, 1.0, num_points=1),
-        "`num_points` must be a whole number of at least 2",
+        "`num_points` must be a whole number of at least 32",
     ),
     "no probabilities": (lambda: control.quantiles(PAIR, []), "`probabilities` must be"),
     "no values": (lambda: control.num_modes([]), "`values` must be"),
