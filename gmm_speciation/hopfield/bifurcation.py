@@ -27,6 +27,7 @@ from gmm_speciation.hopfield.potts import CriticalBetas
 
 _HIGH_TEMPERATURE = 0.05  # beta_eff at which the state of small beta is started
 _NEAR = 1e-6  # relative distance of betas that are one transition
+_SAME = 1e-9  # distance of a pattern and its copies, which share their minimum
 # At large beta all minima of equal norm are equally deep up to e^{-beta gap}: signs below are noise.
 _ROUNDING = 1e-9
 
@@ -49,7 +50,7 @@ class PatternBifurcations(Readable):
 
     pattern: int  # its row
     betas: CriticalBetas
-    branch: Branch | None  # None for a pattern that is no minimum at any beta
+    branch: Branch | None  # None for a pattern that is no minimum at any beta_eff below 1e10
     symmetric: Branch  # with its overlap with this pattern
 
 
@@ -130,7 +131,8 @@ class Network:
         """The pattern's minimum at a beta at which it is almost the pattern itself."""
         own = self.landscape.patterns[index]
         overlaps = self.landscape.overlaps(own)
-        gap = overlaps[index] - np.max(np.delete(overlaps, index))
+        others = np.linalg.norm(self.landscape.patterns - own, axis=1) > _SAME
+        gap = overlaps[index] - np.max(overlaps[others])
         if not gap > 1e-9:
             return None
         # The other patterns together weigh N e^{-b gap} there.

@@ -318,6 +318,16 @@ def test_a_pattern_inside_the_hull_of_others_is_never_a_minimum():
     assert found.betas.appearance is None
 
 
+def test_copies_share_a_minimum():
+    """Two of +1 and three of -1 are an Ising spin in a field h = log(3/2) / 2 against the fewer."""
+    network = hopfield.Network([[1.0], [1.0], [-1.0], [-1.0], [-1.0]])
+    fewer, more = network.pattern(1), network.pattern(4)
+    s = np.sqrt(1 - 1 / (b := float(fewer.betas.appearance) / 1.2))  # 1.2 is the unit squared
+    assert b * s - np.arctanh(s) == pytest.approx(np.log(1.5) / 2, rel=1e-6)
+    assert more.betas.appearance is None  # it is the state of small beta
+    np.testing.assert_allclose(more.branch.overlap[0], 1, atol=1e-4)
+
+
 def test_digits_share_the_axis():
     pytest.importorskip("sklearn")
     x = hopfield.digit_patterns(8, seed=2)
