@@ -4,6 +4,7 @@ Subfolders are called as the model's classes are, by name, WordNet id or label (
 cropped to its central square and resized.
 """
 
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -21,17 +22,19 @@ LARGEST_PICTURE = 1 << 26  # pixels; a picture is decoded whole
 def labelled_files(folder: str | Path, words: ClassNames) -> tuple[list[Path], list[int]]:
     """Pictures below the class folders, classes in turn, and the class of each.
 
-    Dot-names and `__MACOSX`, which file managers and archives leave behind, are passed over.
+    Dot-names and `__MACOSX`, which file managers and archives leave behind, are passed over; of other files
+    that are no pictures, and of folders in class folders, a warning says so.
 
     Raises:
-        ValueError: If the folder has no class folders with pictures, one names no class or several, or two
-            name the same.
+        ValueError: If the folder has no class folders with pictures, one names no class or several or holds
+            other files only, or two name the same.
     """
     root = Path(folder)
     if not root.is_dir():
         raise ValueError(f"{root} is not a folder; it must hold one subfolder of pictures a class.")
     columns: list[list[tuple[Path, int]]] = []
     owners: dict[int, str] = {}
+    others: list[Path] = []
     for place in sorted(path for path in root.iterdir() if path.is_dir() and not _left(path)):
         try:
             classes = words.find(place.name).classes
@@ -50,14 +53,27 @@ def labelled_files(folder: str | Path, words: ClassNames) -> tuple[list[Path], l
                 f"the folders {owner!r} and {place.name!r} in {root} name one class, {classes[0]}; a class "
                 "must have one folder. Rename what is another class, or put the pictures together."
             )
-        files = [path for path in place.iterdir() if path.suffix.lower() in SUFFIXES]
-        columns.append([(path, classes[0]) for path in sorted(files) if not _left(path)])
+        found = sorted(path for path in place.iterdir() if not _left(path))
+        files = [path for path in found if path.suffix.lower() in SUFFIXES]
+        others += (more := [path for path in found if path.suffix.lower() not in SUFFIXES])
+        if more and not files:
+            raise ValueError(
+                f"the folder {place.name!r} in {root} holds no pictures ({', '.join(SUFFIXES)}), but "
+                f"{len(more)} of another kind, such as {more[0].name!r}."
+            )
+        columns.append([(path, classes[0]) for path in files])
     longest = max(map(len, columns), default=0)
     rows = [column[i] for i in range(longest) for column in columns if i < len(column)]
     if len(rows) < 2:
         raise ValueError(
             f"{root} must hold at least two pictures ({', '.join(SUFFIXES)}) in class folders; found "
             f"{len(rows)}."
+        )
+    if others:
+        warnings.warn(
+            f"{len(others)} in the class folders of {root} are passed over, such as {others[0].name!r}: "
+            f"pictures are {', '.join(SUFFIXES)}, straight in the folder of their class.",
+            stacklevel=3,
         )
     return [path for path, _ in rows], [label for _, label in rows]
 

@@ -307,6 +307,16 @@ def test_what_file_managers_leave_is_passed_over_and_digits_are_digits(tmp_path)
     files, labels = labelled_files(tmp_path, ANIMALS)
     assert [path.name for path in files] == ["a.png"] * 2
     assert labels == [0, 1]
+    for place in ("1/b.tiff", "1/more.png/c.png", "2/d.TIF"):  # what is not read is named
+        (tmp_path / place).parent.mkdir(parents=True, exist_ok=True)
+        Image.new("L", (8, 8)).save(tmp_path / place)
+    one_line(lambda: labelled_files(tmp_path, ANIMALS), r"'2' .* no pictures .* 1 of .* 'd\.TIF'")
+    Image.new("L", (8, 8)).save(tmp_path / "2" / "e.png")
+    (tmp_path / "1" / "more.png").rename(tmp_path / "1" / "more")
+    with pytest.warns(
+        UserWarning, match=r"3 in the class folders .* passed over, such as 'b\.tiff'"
+    ):
+        assert len(labelled_files(tmp_path, ANIMALS)[0]) == 3
     (tmp_path / "²").mkdir()
     one_line(
         lambda: labelled_files(tmp_path, ANIMALS),
