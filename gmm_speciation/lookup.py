@@ -28,7 +28,8 @@ def pick(name: str, table: Mapping[str, T], what: str) -> T:
         return table[name]
     near = difflib.get_close_matches(name, table, n=1)
     hint = f" Did you mean {near[0]!r}?" if near else ""
-    raise ValueError(f"Unknown {what} {name!r}.{hint} Choose from: {', '.join(table)}.")
+    there = (repr(one) if "," in one else one for one in table)
+    raise ValueError(f"Unknown {what} {name!r}.{hint} Choose from: {', '.join(there)}.")
 
 
 def import_named(spec: str, expected: str) -> Any:

@@ -41,7 +41,10 @@ def test_held_out_files_are_shuffled_as_pairs(mine):
     ("words", "message"),
     [
         (["remove", "digits", "--class", "11"], "'--class'"),
-        (["remove", "digits", "--kind", "nonsense"], "Unknown kind 'nonsense'"),
+        (
+            ["remove", "digits", "--kind", "nonsense"],
+            "Unknown kind 'nonsense'. Choose from: NP, SLD, DNG, 'DNG, classes', 'DNG, published'.",
+        ),
         (["remove", "digits", "--kind", "DGN"], "Did you mean 'DNG'?"),
         (["remove", "digits", "--strengths", "1,x"], "`--strengths` takes numbers"),
         (["remove", "digits", "--images", "10"], "--images"),
