@@ -12,9 +12,7 @@
 
 A number on the wrong side is no bound, however near. At a level with a violation it counts as what holds
 without it, H(C) from above and 0 from below, or as itself where that is farther from the truth. So no
-violation is nearer than any bound that holds there, whatever else is on the board. Where noise may have
-led it astray, it counts as what it states at four standard errors, or as itself where that is farther: an
-error that is stated large excuses nothing.
+violation is nearer than any bound that holds there, whatever else is on the board.
 
 Every H is clipped to [0, H(C)], where every entropy lies, for all estimators alike; intervals and
 violations are those of the raw number. Peak and window are read off the curve as everywhere, the truth's
@@ -78,17 +76,14 @@ def score(row: Mapping[str, Any], truth: EntropyCurve) -> dict[str, float | None
 
 def counted(row: Mapping[str, Any], truth: EntropyCurve) -> np.ndarray:
     """What H counts as at every level: clipped, and of a bound that is none what holds without it."""
-    raw, exact = np.asarray(row["entropy"], float), np.asarray(truth.entropy.value)
-    values = np.clip(raw, 0, truth.prior_entropy)
-    if (noise := _noise(row, len(values))) is None or (beyond := _beyond(row, truth)) is None:
+    values, exact = np.clip(row["entropy"], 0, truth.prior_entropy), np.asarray(truth.entropy.value)
+    beyond = _beyond(row, truth)
+    if beyond is None:
         return values
-    rounding, chance = _ROUNDING * truth.prior_entropy, _NOISE * noise
-    lower = Kind(row["kind"]) is Kind.LOWER
-    trivial = 0.0 if lower else truth.prior_entropy
-    stated = np.clip(raw - chance if lower else raw + chance, 0, truth.prior_entropy)
-    holds = np.where(beyond > rounding, trivial, stated)
-    astray = (beyond + chance > rounding) & (np.abs(holds - exact) > np.abs(values - exact))
-    return np.where(astray, holds, values)
+    trivial = 0.0 if Kind(row["kind"]) is Kind.LOWER else truth.prior_entropy
+    none = beyond > _ROUNDING * truth.prior_entropy
+    none &= np.abs(trivial - exact) > np.abs(values - exact)
+    return np.where(none, trivial, values)
 
 
 def slope(log_snr: np.ndarray, entropy: np.ndarray) -> np.ndarray:

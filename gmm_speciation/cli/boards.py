@@ -75,8 +75,7 @@ def _report(summary: Summary, title: str) -> Any:
         "nearer the truth than the next line, in brackets where the two are not resolved. "
         "*violation* of a bound: the most by which it was on the wrong side, beyond four of its standard "
         "errors; at such a level it is no bound, and counts as H(C) from above and as 0 from below where "
-        "that is farther from the truth; on the wrong side within these errors, as the far end of them where "
-        "that is. *s*: processor seconds of the "
+        "that is farther from the truth. *s*: processor seconds of the "
         "quickest seed, median over tasks. Every cell is in `cells.csv`, every pair of methods in"
         " `pairs.csv`."
     )

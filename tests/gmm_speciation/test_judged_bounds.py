@@ -32,30 +32,13 @@ def test_no_violation_is_nearer_than_any_bound_that_holds(kind, side):
         assert np.all(off >= np.abs(np.clip(wrong, 0, PRIOR) - EXACT))
     near = EXACT - side * 0.02
     for chance in ({"stderr": [0.006] * EXACT.size}, {"noise": [0.006] * EXACT.size}):
-        off = np.abs(np.clip(near, 0, PRIOR) - EXACT)  # or what four errors reach on the other side
-        said = np.abs(counted(bound(near, kind, **chance), CURVE) - EXACT)
-        np.testing.assert_allclose(said, np.maximum(off, np.minimum(said, 0.004)), atol=1e-12)
+        np.testing.assert_array_equal(
+            counted(bound(near, kind, **chance), CURVE), np.clip(near, 0, PRIOR)
+        )
     unknown = {name: value for name, value in bound(near, kind).items() if name != "noise"}
     assert score(unknown, CURVE)["error"] < 0.02 < score(bound(near, kind), CURVE)["error"]
     rounded = bound(EXACT - side * 1e-7, kind)
     assert score(rounded, CURVE)["error"] < 1e-6
-
-
-@pytest.mark.parametrize(("kind", "side"), [("upper", 1), ("lower", -1)])
-def test_an_error_that_is_stated_large_excuses_no_bound(kind, side):
-    """On the wrong side nobody gains by stating more: a hundred nats count as no bound at all."""
-    near, errors = EXACT - side * 0.02, (0.0051, 0.01, 0.03, 0.1, 100.0)
-    off = [
-        np.abs(counted(bound(near, kind, stderr=[error] * EXACT.size), CURVE) - EXACT)
-        for error in errors
-    ]
-    assert np.all(np.diff(off, axis=0) >= 0)
-    trivial = np.abs((PRIOR if side > 0 else 0.0) - EXACT)
-    np.testing.assert_array_equal(
-        off[-1], np.maximum(trivial, np.abs(np.clip(near, 0, PRIOR) - EXACT))
-    )
-    right = bound(EXACT + side * 0.02, kind, stderr=[100.0] * EXACT.size)
-    assert score(right, CURVE)["error"] <= 0.02 + 1e-12
 
 
 def test_a_wrong_bound_ranks_below_the_trivial_one_and_says_so(tmp_path, capsys):
