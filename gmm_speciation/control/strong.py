@@ -37,7 +37,6 @@ from gmm_speciation.processes import DiffusionProcess
 from gmm_speciation.samplers import ReverseLevels, observe, sample
 from gmm_speciation.shares import Share
 
-
 _FARTHEST = 7.0  # of a normal distribution, beyond which 3e-12 of it lie
 
 
