@@ -7,10 +7,12 @@ and equally deep lies the first-order transition (equal energy).
 
 For equidistant patterns these are the critical values of the Potts model. Other patterns need not have
 all of them: the state of small beta may change into a pattern's without a transition, and a pattern
-inside the hull of others never becomes a minimum. Then a value is None. Equal energy always compares
+inside the hull of others never becomes a minimum. Then a value is None, as it is for what lies above the
+range that is followed. Equal energy always compares
 with the state that continues the one of small beta, also where that has become another pattern's.
 """
 
+import warnings
 from collections.abc import Sequence
 from functools import cached_property
 from itertools import pairwise
@@ -60,7 +62,8 @@ class Network:
     Args:
         patterns: `(N, d)`.
         largest: The beta_eff up to which branches are followed; 1.3 N by default. A pattern starts
-            higher where its minimum is not yet the pattern itself there.
+            higher where its minimum is not yet the pattern itself there, and is compared with the
+            symmetric branch as far up.
 
     Raises:
         ValueError: If the patterns are not `(N, d)` and finite or all the same, or `largest` is not
@@ -98,7 +101,10 @@ class Network:
     @cached_property
     def _hot(self) -> tuple[list[Point], bool]:
         """The part of the symmetric branch that is a minimum, to its end; and whether it ends."""
-        return _until_lost(self.landscape, self._symmetric)
+        points, lost = _until_lost(self.landscape, self._symmetric)
+        if not lost and not (points and points[-1].beta > self.largest):
+            _warn_of_lost("The symmetric branch", points)
+        return points, lost
 
     @property
     def stability(self) -> float | None:
@@ -125,6 +131,8 @@ class Network:
         if lost:
             betas = CriticalBetas(minima[-1].beta, self._equal_energy(minima), self.stability)
             points = _with_end(points, minima)
+        elif not self._ended(points[-1]):
+            _warn_of_lost(f"The branch of pattern {index}", points)
         return PatternBifurcations(index, betas, self._branch(points, index), symmetric)
 
     def _cold(self, index: int) -> Point | None:
@@ -150,7 +158,8 @@ class Network:
         appearance = minima[-1].beta
         if self.stability is not None and abs(self.stability / appearance - 1) < _NEAR:
             return appearance  # one continuous transition
-        depths = [self._depth(point) for point in minima]
+        hot = self._reaching(minima[0].beta)
+        depths = [self._depth(hot, point) for point in minima]
         for place, (above, below) in enumerate(pairwise(depths)):
             if above is None or below is None or max(-above, below) < _ROUNDING:
                 continue
@@ -159,13 +168,20 @@ class Network:
                     self.landscape,
                     minima[place],
                     minima[place + 1],
-                    lambda point: 0.0 if (depth := self._depth(point)) is None else depth,
+                    lambda point: 0.0 if (depth := self._depth(hot, point)) is None else depth,
                 ).beta
         return None
 
-    def _depth(self, point: Point) -> float | None:
+    def _reaching(self, beta: float) -> list[Point]:
+        """The minima of the symmetric branch up to this beta, or to their end."""
+        points, lost = self._hot
+        if lost or not points or points[-1].beta >= beta:
+            return points
+        further = continuation.follow(self.landscape, points[-1], lambda point: point.beta > beta)
+        return [*points[:-1], *_until_lost(self.landscape, further)[0]]
+
+    def _depth(self, hot: Sequence[Point], point: Point) -> float | None:
         """Energy of a pattern's minimum above the symmetric one's at the same beta; None past it."""
-        hot = self._hot[0]
         thetas = [known.theta for known in hot]
         after = int(np.searchsorted(thetas, point.theta))
         if not 0 < after < len(thetas):
@@ -188,6 +204,14 @@ class Network:
         )
 
 
+def _warn_of_lost(what: str, points: Sequence[Point]) -> None:
+    place = f" at beta_eff = {points[-1].beta:.6g}" if points else ""
+    warnings.warn(
+        f"{what} is lost{place}, where rounding hides where it goes: a transition there is not seen.",
+        stacklevel=4,
+    )
+
+
 def _with_end(points: Sequence[Point], minima: Sequence[Point]) -> list[Point]:
     """A branch with the end of its minima among its points, so that a picture turns there."""
     return [*minima, *points[len(minima) - 1 :]] if minima else list(points)
@@ -196,10 +220,14 @@ def _with_end(points: Sequence[Point], minima: Sequence[Point]) -> list[Point]:
 def _until_lost(landscape: Landscape, points: Sequence[Point]) -> tuple[list[Point], bool]:
     """The minima at the beginning of a branch, the last one where they end; and whether they do.
 
-    They end in a fold, where the branch turns in beta, or where it goes on as a saddle.
+    They end in a fold, where the branch turns in beta, where it goes on as a saddle, or where it meets
+    another within less than a step.
     """
     for place, (last, following) in enumerate(pairwise(points)):
         turns = last.tangent[-1] * following.tangent[-1] <= 0
+        least = min(point.curvature for point in points[place : place + 3])
+        if not turns and 0 < least == following.curvature < continuation.SINGULAR:
+            return list(points[: place + 2]), True
         if turns or following.curvature <= 0:
             end = continuation.locate(
                 landscape,

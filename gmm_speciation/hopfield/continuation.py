@@ -17,6 +17,10 @@ from scipy.optimize import brentq
 from gmm_speciation.hopfield.landscape import Landscape
 
 _FIRST, _LARGEST, _SMALLEST = 0.01, 0.05, 1e-7  # arc length of a step
+# Where branches of close patterns meet, the curve turns within less than any step. Towards a meeting the
+# smallest eigenvalue falls at most by 2 a unit of theta: steps of this share of it stop short of zero.
+_SHORT_OF_ZERO = 0.25
+SINGULAR = 1e-6  # an eigenvalue that is zero as far as steps can tell
 _STRAIGHT = 0.98  # least cosine between the tangents of neighbouring points
 _NEWTON = 8
 _ROUNDING = 1e-14  # of a residual of terms of order 1
@@ -113,6 +117,7 @@ def follow(landscape: Landscape, first: Point, stop: Callable[[Point], bool]) ->
 
     points, length = [first], _FIRST
     while len(points) < _MAX_POINTS and not finished():
+        length = min(length, max(_SHORT_OF_ZERO * abs(points[-1].curvature), SINGULAR))
         trial = step(landscape, points[-1], length)
         if trial is None or trial.tangent @ points[-1].tangent < _STRAIGHT:
             length /= 2

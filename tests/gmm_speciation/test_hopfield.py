@@ -318,6 +318,23 @@ def test_a_pattern_inside_the_hull_of_others_is_never_a_minimum():
     assert found.betas.appearance is None
 
 
+@pytest.mark.parametrize("a", [0.1, 0.04, 0.02, 0.003])
+def test_close_patterns_fork_where_their_difference_decides(a):
+    """Two at (cos a, +-sin a) and one far away: they part at beta sin(a)^2 = 1."""
+    x = [[np.cos(a), np.sin(a)], [np.cos(a), -np.sin(a)], [-1.0, 0.0]]
+    exact = float(hopfield.effective_beta(x, 1 / np.sin(a) ** 2))
+    network = hopfield.Network(x)
+    for index in (0, 1):
+        assert network.pattern(index).betas.appearance == pytest.approx(exact, rel=1e-5)
+
+
+def test_a_lost_branch_is_no_branch_without_transition():
+    a = 3e-4  # beyond what rounding leaves
+    network = hopfield.Network([[np.cos(a), np.sin(a)], [np.cos(a), -np.sin(a)], [-1.0, 0.0]])
+    with pytest.warns(UserWarning, match="branch of pattern 0 is lost at beta_eff = 1.49"):
+        network.pattern(0)
+
+
 def test_copies_share_a_minimum():
     """Two of +1 and three of -1 are an Ising spin in a field h = log(3/2) / 2 against the fewer."""
     network = hopfield.Network([[1.0], [1.0], [-1.0], [-1.0], [-1.0]])
