@@ -7,12 +7,13 @@ tracking carries on. The two ends agree with probability
 
     phi(sigma) = E sum_c p(c | x_t)^2        (Biroli et al. 2024, arXiv 2402.18491)
 
-and phi bounds the entropy from both sides (`gmm_speciation.agreement`). Ends are named by a posterior of
-their classes: tracked along a fresh noise path of the end, or given as a function; two soft names agree by
-the product of their probabilities. Tracking errs by its steps, most where classes differ in covariance, so
-that the levels of a name are even in log sigma over all that the pilot gains, and not where it gains most.
-The kernel of the runs leaves out the spread of x_0 inside a step, so phi errs to
-first order in the step: with `check_steps` every state is also run through every other level, and
+and phi bounds the entropy from both sides (`gmm_speciation.agreement`). The curve is the middle of the two;
+its error holds that H may be either of them, beside the noise of phi, but no error of steps. Ends are named
+by a posterior of their classes: tracked along a fresh noise path of the end, or given as a function; two soft
+names agree by the product of their probabilities. Tracking errs by its steps, most where classes differ in
+covariance, so that the levels of a name are even in log sigma over all that the pilot gains, and not where it
+gains most. The kernel of the runs leaves out the spread of x_0 inside a step, so phi errs to first order in
+the step: with `check_steps` every state is also run through every other level, and
 `phi(all) - phi(every other)` is that error's size.
 """
 
@@ -323,7 +324,8 @@ class CloneJob(ProblemJob):
             self.problem.prior_entropy(partition),
             METHOD,
         )
-        stderr = (lower.stderr + upper.stderr) / 2  # both move with phi
+        # H may be either bound: two standard errors reach from the middle to both, and as far beyond.
+        stderr = np.maximum(lower.stderr, upper.stderr) + (upper.value - lower.value) / 4
         entropy = Estimate(curve.entropy.value, stderr, curve.entropy.dof)
         curve = replace(curve, entropy=entropy)
         return CloneAgreement(sigmas, phi, lower, upper, step_error, curve)

@@ -59,6 +59,8 @@ def check(work, merged, mixture, tolerance):
         ).entropy
         below, above = found.lower.interval(0.999)[0], found.upper.interval(0.999)[1]
         assert np.all((below - tolerance < entropy.value) & (entropy.value < above + tolerance))
+        below, above = found.curve.entropy.interval()  # of the middle of the bounds
+        assert np.all((below - tolerance < entropy.value) & (entropy.value < above + tolerance))
     return found
 
 
