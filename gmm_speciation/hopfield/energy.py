@@ -68,6 +68,9 @@ def inverse_temperatures(values: ArrayLike, name: str) -> Float[Array, "*shape"]
 
 def _inverse_temperature(beta: ArrayLike, rows: Array) -> Array:
     value = inverse_temperatures(beta, "beta").astype(rows.dtype)
+    smallest = np.finfo(rows.dtype).tiny  # below it processors take 0
+    held = f"`beta` must be at least {smallest:.3g} and finite in the patterns' {rows.dtype}."
+    value = require(value, (known(value) >= smallest) & (known(value) < np.inf), held)
     if value.ndim:
         raise ValueError(
             f"`beta` must be one number; got shape {value.shape}. Use `jax.vmap` for several."

@@ -157,6 +157,7 @@ def collapse_point(
     # From noise that hides the whole set to noise below the smallest distance rounding resolves.
     low, high = -np.log(spread) - 15, -np.log(spread) + 60
     level = remaining * np.log(mixture.num_components)
-    if float(entropy(high).value) >= level:
+    floor = entropy(high).value
+    if float(floor) >= level * (1 - 100 * float(np.finfo(floor.dtype).eps)):
         return SpeciationPoint(None, "too many training points are copies of each other")
     return SpeciationPoint(sampled_root(entropy, level, low, high))

@@ -86,6 +86,8 @@ def test_sets_that_cannot_collapse_say_why():
     assert "are the same" in reason([[1.0, 2.0], [1.0, 2.0]])
     copies = np.repeat([[0.0], [1.0]], [9, 1], axis=0)
     assert "copies of each other" in reason(copies)
+    halves = [[0.0], [0.0], [1.0], [1.0]]  # log 2 is half of log 4, from above and never below
+    assert "copies of each other" in reason(halves)
     with pytest.raises(ValueError, match="`remaining` must lie inside"):
         speciation.collapse_point([[0.0], [1.0]], remaining=1.0)
     with pytest.raises(ValueError, match="at least 2 points"):
